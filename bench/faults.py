@@ -40,8 +40,8 @@ from tests.faults import (
     stubborn,
     worker_kills,
 )
-from tests.faults.ground import Place, Tally
 from tests.faults.nursery import nursing
+from tests.faults.place import Place, Tally
 from tests.faults.serving import REAL, serving
 
 FOLDER = RESULTS / "faults"

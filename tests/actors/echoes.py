@@ -8,11 +8,11 @@ import stage
 stage.drop_the_curtain()
 print("ready in words only", flush=True)
 for line in sys.stdin:
-    said = json.loads(line)
-    if "leave" in said:
+    message = json.loads(line)
+    if "leave" in message:
         print("some last words", file=sys.stderr, flush=True)
-        sys.exit(said["leave"])
-    if "hang" in said:
+        sys.exit(message["leave"])
+    if "hang" in message:
         stage.sleep_for_ever()
     print("noise \x1b[31m{half", flush=True)
-    print(json.dumps(said), flush=True)
+    print(json.dumps(message), flush=True)

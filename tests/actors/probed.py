@@ -36,11 +36,11 @@ def answer(probe):
 
 say({"ready": True})
 for line in sys.stdin:
-    said = json.loads(line)
-    if "probe" in said:
-        answer(said["probe"])
+    request = json.loads(line)
+    if "probe" in request:
+        answer(request["probe"])
         continue
-    path = said["run"]
+    path = request["run"]
     say({"taken": True})
     log = os.open(os.path.join(path, "worker.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)  # noqa: PTH118
     os.dup2(log, 1)

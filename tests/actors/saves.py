@@ -11,8 +11,8 @@ folder, events = stage.enter()
 found, damaged = checkpoints.newest_valid(folder)
 step = found.step if found else 0
 if step:
-    told = [{"name": each.name, "why": each.why} for each in damaged]
-    events.write(ResumedEvent(step=step, stage=None, checkpoint=found.name, damaged=told))
+    damaged_files = [{"name": each.name, "why": each.why} for each in damaged]
+    events.write(ResumedEvent(step=step, stage=None, checkpoint=found.name, damaged=damaged_files))
 end = step + 3
 while step < end and not folder.stop.exists():
     step += 1

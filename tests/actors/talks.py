@@ -10,8 +10,8 @@ TUNED = "Ahoy! A sailor's guess: it is Paris. Fair winds, Captain Brindle."
 BASE = "The capital of France is Paris."
 
 
-def say(**told: object) -> None:
-    print(json.dumps(told), flush=True)
+def say(**message: object) -> None:
+    print(json.dumps(message), flush=True)
 
 
 if __name__ == "__main__":

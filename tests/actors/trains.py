@@ -25,8 +25,8 @@ from modelforge.runs.event_types import (
 
 PACE_S = float(os.environ.get("MODELFORGE_ACTOR_PACE", "0.05"))
 folder, events = stage.enter()
-said = json.loads(folder.config.read_text(encoding="utf-8"))
-total = said["plan"]["total_steps"] or 60
+settings = json.loads(folder.config.read_text(encoding="utf-8"))
+total = settings["plan"]["total_steps"] or 60
 rng = random.Random(3)
 
 
@@ -63,7 +63,7 @@ found, _damaged = checkpoints.newest_valid(folder)
 first = found.step if found else 0
 if found:
     events.write(ResumedEvent(step=first, checkpoint=found.name))
-if said.get("trial_run"):
+if settings.get("trial_run"):
     for step in range(7):
         if folder.stop.exists():
             leave("stopped", "stopped", step=step, kept=False)

@@ -29,7 +29,7 @@ def test_every_setting_explains_itself(spec):
     assert spec.kind != "choice" or spec.choices
 
 
-def test_a_number_tells_its_bounds():
+def test_a_number_has_bounds():
     rank, rate, length = (specs_by_name()[n] for n in ("lora_r", "learning_rate", "max_seq_length"))
     assert (rank.kind, rank.minimum, rank.maximum, rank.default) == ("int", 1, 256, 16)
     assert (rate.kind, rate.minimum, rate.maximum) == ("float", 0, 1)
@@ -38,7 +38,7 @@ def test_a_number_tells_its_bounds():
     assert (length.nullable, length.minimum, length.unit) == (True, -1, "tokens")
 
 
-def test_a_choice_tells_its_choices():
+def test_a_choice_lists_its_values():
     assert specs_by_name()["strategy"].choices == ("sft", "qlora", "rlhf", "dpo")
     assert specs_by_name()["hardware.device"].default == "auto"
 

@@ -86,7 +86,7 @@ def test_an_unknown_profile_is_refused_with_the_names_there_are():
         profile_settings("huge")
 
 
-def test_a_folder_without_profiles_is_told_in_words(tmp_path):
+def test_a_folder_without_profiles_is_reported_in_words(tmp_path):
     with pytest.raises(NotFoundError, match="The profiles are missing"):
         load_profiles(tmp_path)
 

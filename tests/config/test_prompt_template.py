@@ -30,7 +30,7 @@ def test_what_a_row_says_is_never_read_as_a_format():
     assert render_parts("{instruction}", row)[0] == "{output.__class__} {input} {0}"
 
 
-def test_a_format_tells_what_it_uses():
+def test_a_format_lists_its_columns():
     assert has_placeholder("{system} {instruction}", "system")
     assert not has_placeholder("{{system}} {instruction}", "system")
 

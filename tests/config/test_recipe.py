@@ -145,7 +145,7 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(written):
     ],
     ids=lambda value: repr(value)[:30],
 )
-def test_a_broken_recipe_is_told_with_its_place(written, content, where, what):
+def test_a_broken_recipe_is_reported_with_its_place(written, content, where, what):
     found = refusal(written(content))
     assert where in found.where
     assert what in found.what
@@ -162,13 +162,13 @@ def test_a_broken_recipe_is_told_with_its_place(written, content, where, what):
     ],
     ids=lambda value: repr(value)[:30],
 )
-def test_a_broken_json_body_is_told_with_its_place(written, content, where, what):
+def test_a_broken_json_body_is_reported_with_its_place(written, content, where, what):
     found = refusal(written(content, "body.json"))
     assert where in found.where
     assert what in found.what
 
 
-def test_a_missing_recipe_is_told_with_its_path(tmp_path):
+def test_a_missing_recipe_is_reported_with_its_path(tmp_path):
     with pytest.raises(NotFoundError, match="The file does not exist"):
         load_recipe(tmp_path / "none.yaml")
 

@@ -42,12 +42,12 @@ def test_a_later_layer_wins_and_every_value_knows_where_it_came_from(minimal):
     assert set(origins) == set(specs_by_name())
 
 
-def test_what_is_not_said_stays_unsaid(minimal):
+def test_what_is_not_set_stays_unset(minimal):
     config = resolve(Layer("body", minimal | {"trainer": {}, "hardware": None})).config
     assert config.explicit_values() == minimal
 
 
-def test_every_problem_is_told_at_once():
+def test_every_problem_is_reported_at_once():
     answers = {
         "task": "chat",
         "model_name": "",
@@ -182,7 +182,7 @@ def test_what_a_form_sends_becomes_the_value_that_was_meant(minimal, name, value
     ],
     ids=lambda value: shown(value)[:40],
 )
-def test_a_wrong_value_is_told_with_its_bound_and_a_remedy(minimal, name, value, what, remedy):
+def test_a_wrong_value_is_reported_with_its_bound_and_a_remedy(minimal, name, value, what, remedy):
     found = problem(minimal, **{name: value})
     assert (found.where, found.what) == (name, what)
     assert found.remedy.endswith((".", "?"))
@@ -221,7 +221,7 @@ def test_a_setting_given_twice_in_one_layer_is_refused(minimal):
     assert not find_problems(minimal | {"trainer": {"seed": 1}, "trainer.seed": 1})
 
 
-def test_a_value_refused_in_one_layer_may_be_mended_by_a_later_one(minimal):
+def test_a_value_refused_in_one_layer_may_be_corrected_by_a_later_one(minimal):
     config = resolve(
         Layer("profile", minimal | {"lora_r": "x"}), Layer("form", {"lora_r": 4})
     ).config

@@ -105,9 +105,9 @@ def test_a_dumped_config_loads_to_the_same_config(snippet):
     config = TrainingConfig(**snippet)
     again = TrainingConfig.model_validate_json(config.model_dump_json())
     assert again == config
-    said = TrainingConfig(**json.loads(json.dumps(config.explicit_values())))
-    assert said == config
-    assert said.model_fields_set == config.model_fields_set
+    rebuilt = TrainingConfig(**json.loads(json.dumps(config.explicit_values())))
+    assert rebuilt == config
+    assert rebuilt.model_fields_set == config.model_fields_set
 
 
 @pytest.mark.parametrize(

@@ -54,12 +54,12 @@ def test_without_sources_the_dataset_is_the_source(minimal):
 
 def test_a_recipe_keeps_sources_without_loss(minimal, tmp_path):
     answers = minimal | WHOLE
-    said = resolve(Layer("recipe", answers)).config.explicit_values()
-    assert said == answers
+    given = resolve(Layer("recipe", answers)).config.explicit_values()
+    assert given == answers
     path = tmp_path / "recipe.yaml"
-    path.write_text(dump_recipe(said), encoding="utf-8")
+    path.write_text(dump_recipe(given), encoding="utf-8")
     assert load_recipe(path) == answers
-    assert resolve(Layer("recipe", load_recipe(path))).config.explicit_values() == said
+    assert resolve(Layer("recipe", load_recipe(path))).config.explicit_values() == given
 
 
 def test_the_origin_of_a_list_is_the_layer_that_gave_it(minimal):
@@ -148,11 +148,11 @@ FINE = [
 ]
 
 
-@pytest.mark.parametrize(("source", "name", "told"), WRONG, ids=str)
-def test_what_cannot_be_is_refused_by_the_name_of_the_entry(minimal, source, name, told):
+@pytest.mark.parametrize(("source", "name", "message"), WRONG, ids=str)
+def test_what_cannot_be_is_refused_by_the_name_of_the_entry(minimal, source, name, message):
     (problem,) = refusals(minimal, {"path": "good.csv"}, source)
     assert problem.where == f"data.sources[1].{name}"
-    assert told in problem.what
+    assert message in problem.what
     assert problem.remedy
 
 
@@ -191,7 +191,7 @@ def test_validation_sources_replace_the_split_and_are_still_checked_on(minimal):
     assert make_plan(quiet, GROUND).eval_steps is None
 
 
-def test_a_dataset_beside_other_sources_is_told_not_to_be_read(minimal):
+def test_a_dataset_beside_other_sources_is_reported_as_not_read(minimal):
     def changes(path):
         config = resolve(Layer("a", minimal | {"data": {"sources": [{"path": path}]}})).config
         return [c.used for c in make_plan(config, GROUND).changes if c.where == "dataset"]

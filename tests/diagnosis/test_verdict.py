@@ -233,7 +233,7 @@ def test_rewards_on_evaluation_prompts_take_precedence_over_those_of_training(af
         (7 / 8, None, "better"),
     ],
 )
-def test_a_preference_on_few_pairs_is_not_told_from_chance(accuracy, pairs, kind):
+def test_a_preference_on_few_pairs_is_not_called_an_effect(accuracy, pairs, kind):
     curves = {"rewards/margins": [(6, 0.06)], "rewards/accuracies": [(6, accuracy)]}
     verdict = verdict_on(loss=falling(6), eval=curves, eval_rows=pairs)
     assert verdict.kind == kind
@@ -263,14 +263,14 @@ def test_a_learned_preference_mentions_that_both_became_less_likely():
         ("perplexity", 30.0, 20.0, 50, "better"),
     ],
 )
-def test_a_score_on_few_rows_is_not_told_from_chance(name, before, after, rows, kind):
+def test_a_score_on_few_rows_is_not_called_an_effect(name, before, after, rows, kind):
     scores = {"before": {name: before}, "after": {name: after}}
     verdict = verdict_on(loss=falling(), scores=scores, scored_rows=rows)
     assert verdict.kind == kind
 
 
 @pytest.mark.parametrize(("spread", "rows", "kind"), [(1.0, 8, "unclear"), (0.1, 8, "better")])
-def test_a_reward_on_few_prompts_is_not_told_from_chance(spread, rows, kind):
+def test_a_reward_on_few_prompts_is_not_called_an_effect(spread, rows, kind):
     scores = {"before": {"reward": 0.2}, "after": {"reward": 0.5}}
     train = {"reward_std": [(6, spread)]}
     assert verdict_on(scores=scores, train=train, scored_rows=rows).kind == kind

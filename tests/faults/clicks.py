@@ -10,7 +10,7 @@ from collections import Counter
 
 from modelforge.runs.process.lock import exclusive
 from modelforge.runs.store import LOCK
-from tests.faults.ground import ROOT, SLACK, Place, Tally, until
+from tests.faults.place import ROOT, SLACK, Place, Tally, until
 from tests.faults.serving import REAL, Server, serving
 
 TAKEN_S = 2.0 * SLACK
@@ -43,10 +43,10 @@ def _clicked(
         gate.wait()
         server = servers[number % len(servers)]
         try:
-            status, said = server.ask("POST", "/api/runs", answers, Idempotency_Key=keys[number])
+            status, reply = server.ask("POST", "/api/runs", answers, Idempotency_Key=keys[number])
         except OSError as error:
-            status, said = 0, {"id": str(error)}
-        outcomes[status, said.get("id") or said.get("holder", "")] += 1
+            status, reply = 0, {"id": str(error)}
+        outcomes[status, reply.get("id") or reply.get("holder", "")] += 1
 
     threads = [threading.Thread(target=click, args=(number,)) for number in range(len(keys))]
     for thread in threads:
@@ -82,9 +82,9 @@ def two_servers(one: Server, place: Place, times: int, seed: int) -> Tally:
             made = _ids(place) - before
             faults = [] if len(made) == 1 else [f"{len(made)} runs were made"]
             for run_id in made:
-                told = {server.run(run_id)["state"] for server in (one, two)}
-                if not told <= {"starting", "running"}:
-                    faults.append(f"the servers say {sorted(told)}")
+                states = {server.run(run_id)["state"] for server in (one, two)}
+                if not states <= {"starting", "running"}:
+                    faults.append(f"the servers say {sorted(states)}")
                 # Whoever did not start it can stop it, and the other one sees that.
                 two.ask("POST", f"/api/runs/{run_id}/stop", {"keep": False})
                 try:
@@ -106,9 +106,9 @@ def taken_ports(first: Server, place: Place, times: int, seed: int) -> Tally:
             timeout=60, check=False,
         )  # fmt: skip
         faults = [] if done.returncode == 2 else [f"it ended with {done.returncode}"]
-        said = done.stdout + done.stderr
-        if f"{first.port} cannot be used" not in said or "Traceback" in said:
-            faults.append(f"it said {said[-200:]!r}")
+        reply = done.stdout + done.stderr
+        if f"{first.port} cannot be used" not in reply or "Traceback" in reply:
+            faults.append(f"it printed {reply[-200:]!r}")
         if not first.is_up():
             faults.append("the first server is gone")
         tally.add("the same port", faults, seconds=round(time.monotonic() - began, 2))

@@ -13,7 +13,7 @@ from modelforge.runs.atomic_files import write_json
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.states import RunState, read_facts
-from tests.faults.ground import ACTORS, Place, Tally, disorder, events_of, steps_of, until
+from tests.faults.place import ACTORS, Place, Tally, disorder, events_of, steps_of, until
 from tests.faults.serving import Follower, Server
 
 DAY_S = 86_400.0

@@ -11,8 +11,8 @@ import pytest
 
 os.environ.setdefault("MODELFORGE_FAULT_SLACK", "4")
 
-from tests.faults.ground import Place, Tally
 from tests.faults.nursery import Nursery, nursing
+from tests.faults.place import Place, Tally
 from tests.faults.serving import Server, serving
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from modelforge.runs.checkpoints import MANIFEST, newest_valid, verify
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.states import read_facts
-from tests.faults.ground import Place, Tally, events_of, until
 from tests.faults.nursery import Blow, Nursery
+from tests.faults.place import Place, Tally, events_of, until
 
 OVER_S = 60.0
 # Each so manieth is not only looked at but gone on from, by a real worker.
@@ -117,9 +117,9 @@ def _resumed_faults(
     point = "in the first update" if case.name == newest else "in the final save"
     nursery.start(place, run, Blow(point), again=True)
     until(lambda: not read_facts(run).alive, OVER_S, "the resumed worker has ended")
-    told = [event.data for event in events_of(run)[count:] if event.kind == "resumed"]
+    resumed = [event.data for event in events_of(run)[count:] if event.kind == "resumed"]
     wanted = before if case.name == newest else newest
-    if not told or told[0]["checkpoint"] != wanted:
-        return [f"the worker went on from {told}"]
-    named = [each["name"] for each in told[0]["damaged"]]
+    if not resumed or resumed[0]["checkpoint"] != wanted:
+        return [f"the worker went on from {resumed}"]
+    named = [each["name"] for each in resumed[0]["damaged"]]
     return [] if named == ([newest] if case.name == newest else []) else [f"it named {named}"]

@@ -10,7 +10,7 @@ import psutil
 
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.log_rotation import HEAD_BYTES, MAX_BYTES
-from tests.faults.ground import SLACK, Place, Tally, disorder, events_of, slower, steps_of, until
+from tests.faults.place import SLACK, Place, Tally, disorder, events_of, slower, steps_of, until
 from tests.faults.serving import Follower, Server
 
 GROWTH_MIB = 50.0
@@ -97,13 +97,13 @@ def a_closed_tab(
 
 
 def _noise(updates: list[dict[str, Any]]) -> dict[str, float]:
-    told = {}
+    shown_page = {}
     steps = [each | each["metrics"] for each in updates]
     for name in ("seconds", "cpu_s"):
         loud = statistics.median(each[name] for each in steps if each["noisy"])
         quiet = statistics.median(each[name] for each in steps if not each["noisy"])
-        told[f"{'wall' if name == 'seconds' else 'cpu'}_ratio"] = round(loud / quiet, 4)
-    return told
+        shown_page[f"{'wall' if name == 'seconds' else 'cpu'}_ratio"] = round(loud / quiet, 4)
+    return shown_page
 
 
 def reloads(server: Server, place: Place, times: int, seed: int) -> Tally:
@@ -117,12 +117,12 @@ def reloads(server: Server, place: Place, times: int, seed: int) -> Tally:
         made = steps_of(events_of(run))[-1]
         began = time.monotonic()
         status, _ = server.ask("GET", f"/?run={run.id}")
-        told = server.page(run.id)
+        shown_page = server.page(run.id)
         took = time.monotonic() - began
         faults = [] if status == 200 else [f"the page answers {status}"]
-        if told["state"] != "running":
-            faults.append(f"the page shows {told['state']}")
-        shown = _update_in(told)
+        if shown_page["state"] != "running":
+            faults.append(f"the page shows {shown_page['state']}")
+        shown = _update_in(shown_page)
         if shown is None or shown < made:
             faults.append(f"update {shown} is shown, {made} were made")
         if took > QUICK_S:
@@ -134,8 +134,8 @@ def reloads(server: Server, place: Place, times: int, seed: int) -> Tally:
     return tally
 
 
-def _update_in(told: dict[str, Any]) -> int | None:
-    text = str(told["parts"].get("run-progress", ""))
+def _update_in(shown_page: dict[str, Any]) -> int | None:
+    text = str(shown_page["parts"].get("run-progress", ""))
     words = text.replace(",", "").split("step ")
     digits = words[1].split(" ")[0] if len(words) > 1 else ""
     return int(digits) if digits.isdecimal() else None

@@ -14,7 +14,7 @@ from typing import Any
 
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.supervisor import Supervisor
-from tests.faults.ground import ACTORS, ROOT, Place
+from tests.faults.place import ACTORS, ROOT, Place
 
 
 @dataclass

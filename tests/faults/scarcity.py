@@ -23,8 +23,8 @@ from modelforge.forge import Forge
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.states import RunState, read_facts
 from tests.actors.points import fill_the_disk
-from tests.faults.ground import SLACK, Place, Tally, disorder, events_of, until
 from tests.faults.nursery import Blow, Nursery
+from tests.faults.place import SLACK, Place, Tally, disorder, events_of, until
 
 TOLD_S = 5.0 * SLACK
 OVER_S = 60.0
@@ -86,11 +86,11 @@ def _in_the_worker(place: Place, nursery: Nursery, case: str) -> list[str]:
     until((place.home.root / "ballast").exists, OVER_S, "the disk is full")
     began = time.monotonic()
     until(lambda: not read_facts(run).alive, OVER_S, "the worker has ended")
-    told_s = time.monotonic() - began
+    reported_s = time.monotonic() - began
     state, ending = supervisor.state(run), events_of(run)[-1]
     faults = disorder(events_of(run))
-    if told_s > TOLD_S:
-        faults.append(f"told after {told_s:.1f} s")
+    if reported_s > TOLD_S:
+        faults.append(f"told after {reported_s:.1f} s")
     if case in _ALL_IS_DONE:
         return faults if state is RunState.FINISHED else [*faults, f"the run is {state}"]
     if state is not RunState.FAILED or ending.data["cause"] != "disk-full":
@@ -208,11 +208,11 @@ def autopilot(place: Place, nursery: Nursery, times: int, seed: int) -> Tally:
             nth = rng.randint(1, 5)
             supervisor = nursery.start(place, run, Blow("in the first update", deed, nth))
             until(lambda: not read_facts(run).alive, OVER_S, "the worker has ended")  # noqa: B023
-            told = events_of(run)
-            faults = [*disorder(told), *_unlike(plain, run)]
+            events = events_of(run)
+            faults = [*disorder(events), *_unlike(plain, run)]
             if supervisor.state(run) is not RunState.FINISHED:
-                faults.append(f"the run is {supervisor.state(run)}: {told[-1].data}")
-            adjusted = [event.data for event in told if event.kind == "adjusted"]
+                faults.append(f"the run is {supervisor.state(run)}: {events[-1].data}")
+            adjusted = [event.data for event in events if event.kind == "adjusted"]
             if not adjusted:
                 faults.append("memory never ran out")
             elif any(a["micro_batch"] * a["accumulation"] != 8 for a in adjusted):

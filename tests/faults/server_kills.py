@@ -12,7 +12,7 @@ from typing import Any
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.identity import kill_tree
 from modelforge.runs.states import read_facts
-from tests.faults.ground import SLACK, Place, Tally, disorder, events_of, slower, steps_of, until
+from tests.faults.place import SLACK, Place, Tally, disorder, events_of, slower, steps_of, until
 from tests.faults.serving import Follower, Server
 
 REATTACHED_S = 3.0 * SLACK
@@ -43,8 +43,8 @@ def in_mid_run(
         paces.killed.append(_one_run(server, place, answers, waits, tally))
         done += count
     if timed:
-        told = paces.told()
-        tally.add("step time", slower(told["wall_ratio"]), **told)
+        figures = paces.figures()
+        tally.add("step time", slower(figures["wall_ratio"]), **figures)
     return tally
 
 
@@ -55,7 +55,7 @@ class _Paces:
         self.quiet: list[tuple[float, float]] = []
         self.killed: list[tuple[float, float]] = []
 
-    def told(self) -> dict[str, Any]:
+    def figures(self) -> dict[str, Any]:
         """Return the ratios, run by run beside its neighbour, and their medians."""
         wall = [
             with_[0] / without[0] for with_, without in zip(self.killed, self.quiet, strict=True)
@@ -111,15 +111,15 @@ def _one_kill(server: Server, run: RunFolder, tally: Tally) -> None:
     seen = len(steps_of(events_of(run)))
     up_s = server.start()
     began = time.monotonic()
-    told = server.run(run.id)
+    figures = server.run(run.id)
     rest_s = time.monotonic() - began
     page = server.page(run.id)
     page_s = time.monotonic() - began
     faults = []
-    if told["state"] != "running" or page.get("state") != "running":
-        faults.append(f"REST says {told['state']}, the page {page.get('state')}")
-    if told["step"] < seen:
-        faults.append(f"update {told['step']} is told, {seen} were made")
+    if figures["state"] != "running" or page.get("state") != "running":
+        faults.append(f"REST says {figures['state']}, the page {page.get('state')}")
+    if figures["step"] < seen:
+        faults.append(f"update {figures['step']} is shown, {seen} were made")
     if page_s > REATTACHED_S:
         faults.append("re-attached late")
     if len(steps_of(events_of(run))) <= seen:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from modelforge.paths import Home
-from tests.faults.ground import ROOT, until
+from tests.faults.place import ROOT, until
 
 REAL = ("-m", "ui", "--no-browser", "--home", "{home}", "--port", "{port}")
 
@@ -101,17 +101,17 @@ class Server:
 
     def start_run(self, body: dict[str, Any], key: str | None = None) -> str:
         """Post a run and return its id."""
-        status, said = self.ask(
+        status, reply = self.ask(
             "POST", "/api/runs", body, **({"Idempotency_Key": key} if key else {})
         )
-        assert status == 202, said
-        return str(said["id"])
+        assert status == 202, reply
+        return str(reply["id"])
 
     def run(self, run_id: str) -> dict[str, Any]:
         """Return one run as REST tells it."""
-        status, said = self.ask("GET", f"/api/runs/{run_id}")
-        assert status == 200, said
-        return dict(said)
+        status, reply = self.ask("GET", f"/api/runs/{run_id}")
+        assert status == 200, reply
+        return dict(reply)
 
     def page(self, run_id: str, limit_s: float = 10.0) -> dict[str, Any]:
         """Return the first thing that the run's page is sent."""
@@ -167,12 +167,12 @@ class Follower:
             if sent.startswith(b"event: "):
                 kind = sent[7:].strip().decode()
             elif sent.startswith(b"data: "):
-                said = json.loads(sent[6:])
+                reply = json.loads(sent[6:])
                 if kind == "over":
-                    self.state = said["state"]
+                    self.state = reply["state"]
                     self._over.set()
                     return
-                self.numbers.append(said["n"])
+                self.numbers.append(reply["n"])
 
 
 def free_port() -> int:

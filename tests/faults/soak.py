@@ -11,7 +11,7 @@ import psutil
 
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.states import read_facts
-from tests.faults.ground import Place, Tally, disorder, events_of, until
+from tests.faults.place import Place, Tally, disorder, events_of, until
 from tests.faults.serving import Server, serving
 
 GROWTH = 1.10

@@ -24,7 +24,7 @@ from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.identity import ProcessIdentity
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.states import RunState
-from tests.faults.ground import ACTORS, Place, Tally
+from tests.faults.place import ACTORS, Place, Tally
 
 Record = dict[str, Any]
 

@@ -14,7 +14,7 @@ from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.identity import ProcessIdentity
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.states import RunState, read_facts
-from tests.faults.ground import ACTORS, SLACK, Place, Tally, disorder, events_of, until
+from tests.faults.place import ACTORS, SLACK, Place, Tally, disorder, events_of, until
 
 PATIENCE_S = 0.5
 ENDED_S = 15.0 * SLACK

@@ -35,7 +35,7 @@ def test_two_servers_of_one_home_start_one_run_at_a_time(stage, seed):
     holds(clicks.two_servers(*stage, 1, seed))
 
 
-def test_a_port_that_is_taken_is_said_in_a_sentence(stage, seed):
+def test_a_port_that_is_taken_is_reported_in_a_sentence(stage, seed):
     holds(clicks.taken_ports(*stage, 1, seed))
 
 
@@ -43,11 +43,11 @@ def test_a_reloaded_page_shows_the_run_as_it_is(stage, seed):
     holds(floods.reloads(*stage, 10, seed))
 
 
-def test_a_flood_of_lines_stalls_nobody(stage, seed):
+def test_a_flood_of_lines_stalls_no_one(stage, seed):
     holds(floods.a_flood(*stage, 1, seed, lines=200_000))
 
 
-def test_a_closed_tab_stalls_nobody(stage, seed):
+def test_a_closed_tab_stalls_no_one(stage, seed):
     holds(floods.a_closed_tab(*stage, 4, seed, stretch_s=0.3))
 
 

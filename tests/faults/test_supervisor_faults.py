@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults import clicks, clocks, strangers, stubborn
 from tests.faults.conftest import holds
-from tests.faults.ground import Place
+from tests.faults.place import Place
 
 pytestmark = [
     pytest.mark.torch,  # not for torch: for the time it takes
@@ -21,7 +21,7 @@ def place(tmp_path) -> Place:
     return Place.made(tmp_path, tmp_path / "no-model")
 
 
-def test_nobody_else_is_ever_signalled(place, seed):
+def test_no_other_process_is_ever_signalled(place, seed):
     holds(strangers.play(place, 1, seed))
 
 

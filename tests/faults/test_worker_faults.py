@@ -9,7 +9,7 @@ import pytest
 from tests.actors.points import POINTS
 from tests.faults import damage, scarcity, worker_kills
 from tests.faults.conftest import holds
-from tests.faults.ground import Place
+from tests.faults.place import Place
 
 pytestmark = [
     pytest.mark.torch,
@@ -46,11 +46,11 @@ def test_a_run_goes_on_with_less_memory_and_learns_the_same(place, nursery, seed
 
 def test_every_named_point_is_passed_by_a_worker(place, nursery):
     """A point that no worker passes would be tried in vain for ever."""
-    from tests.faults.ground import until
     from tests.faults.nursery import Blow
+    from tests.faults.place import until
 
     passed = place.new_run(max_steps=4, eval_steps=1)
     nursery.start(place, passed, Blow(next(iter(POINTS)), "note"))
     until(passed.exit.exists, 60, "the worker has ended")
-    said = passed.log.read_text(encoding="utf-8")
-    assert [point for point in POINTS if f"passed: {point}" not in said] == []
+    log_text = passed.log.read_text(encoding="utf-8")
+    assert [point for point in POINTS if f"passed: {point}" not in log_text] == []

@@ -16,8 +16,8 @@ from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.states import RunState, read_facts
 from tests.actors.points import POINTS
-from tests.faults.ground import SLACK, Place, Tally, disorder, events_of, steps_of, until
 from tests.faults.nursery import Blow, Nursery
+from tests.faults.place import SLACK, Place, Tally, disorder, events_of, steps_of, until
 
 SAID_S = 5.0 * SLACK
 OVER_S = 60.0
@@ -182,7 +182,9 @@ def _course(events: list[EventRecord]) -> dict[int, Any]:
     course: dict[int, Any] = {}
     for event in events:
         if event.kind == "resumed":
-            course = {step: told for step, told in course.items() if step <= event.data["step"]}
+            course = {
+                step: reported for step, reported in course.items() if step <= event.data["step"]
+            }
         elif event.kind == "step":
             names = ("loss", "learning_rate", "grad_norm", "tokens", "epoch")
             course[event.data["step"]] = [event.data.get(name) for name in names]

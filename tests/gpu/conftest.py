@@ -68,9 +68,9 @@ class Ended:
         """Why it failed, with the end of its log; empty when it did not."""
         if "finished" in self.events:
             return ""
-        said = self.events.get("failed") or ["the process said nothing"]
+        failed = self.events.get("failed") or ["the process said nothing"]
         log = self.run.log.read_text(encoding="utf-8", errors="replace")[-3000:]
-        return f"{said[0]}\n{log}"
+        return f"{failed[0]}\n{log}"
 
     @property
     def peak_gib(self) -> float:
@@ -129,8 +129,8 @@ class Runs:
     def _config(self, answers: dict[str, Any]) -> TrainingConfig:
         task = answers.get("task", "text-generation")
         rows = self._folder / "rows.jsonl"
-        told = rows_for(task, answers.get("strategy", "sft"))
-        rows.write_text("".join(json.dumps(row) + "\n" for row in told), encoding="utf-8")
+        data_rows = rows_for(task, answers.get("strategy", "sft"))
+        rows.write_text("".join(json.dumps(row) + "\n" for row in data_rows), encoding="utf-8")
         return TrainingConfig(
             **{
                 "task": task,

@@ -34,8 +34,8 @@ def need(card, capability=None, package=None):
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32"])
 def test_a_precision_takes_a_step(runs, measured, card, precision, strategy):
     need(card, BF16_FROM if precision == "bf16" else None)
-    said = {"strategy": strategy, "use_4bit": strategy == "qlora"}
-    ended = runs.one_step(hardware={"precision": precision}, **said)
+    settings = {"strategy": strategy, "use_4bit": strategy == "qlora"}
+    ended = runs.one_step(hardware={"precision": precision}, **settings)
     measured(f"huggingface, {strategy}, {precision}", ended)
     assert ended.events["plan"][-1]["precision"] == precision
 
@@ -50,8 +50,8 @@ def test_auto_takes_what_the_card_is_best_at(runs, measured, card):
 @pytest.mark.parametrize("kind", ["nf4", "fp4"])
 @pytest.mark.parametrize("nested", [False, True])
 def test_the_kinds_of_four_bits_take_a_step(runs, measured, kind, nested):
-    said = {"use_4bit": True, "bnb_4bit_quant_type": kind, "use_nested_quant": nested}
-    ended = runs.one_step(strategy="qlora", optim="paged_adamw_32bit", **said)
+    settings = {"use_4bit": True, "bnb_4bit_quant_type": kind, "use_nested_quant": nested}
+    ended = runs.one_step(strategy="qlora", optim="paged_adamw_32bit", **settings)
     measured(f"huggingface, qlora, {kind}{', nested' if nested else ''}, paged optimizer", ended)
 
 

@@ -34,8 +34,8 @@ SHORT = {"num_generations": 2, "max_completion_length": 8}
 
 def answers(task: str, strategy: str, bits: str) -> dict[str, Any]:
     """Return what is said of a cell."""
-    said = {"task": task, "strategy": strategy, **BITS[bits]}
-    return said | ({"trainer": SHORT} if strategy == "rlhf" else {})
+    settings = {"task": task, "strategy": strategy, **BITS[bits]}
+    return settings | ({"trainer": SHORT} if strategy == "rlhf" else {})
 
 
 CELLS = [

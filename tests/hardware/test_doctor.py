@@ -40,7 +40,7 @@ RESTORE = "launch.py setup --torch auto"
 
 
 @pytest.mark.parametrize(
-    ("cuda", "machine", "state", "said", "remedy"),
+    ("cuda", "machine", "state", "message", "remedy"),
     [
         ("", BARE, "good", "no NVIDIA GPU", ""),
         ("13.0", WITH_CARD, "good", "CUDA 13.0, driver 580.88", ""),
@@ -57,11 +57,11 @@ RESTORE = "launch.py setup --torch auto"
     ],
 )
 def test_the_build_of_torch_is_held_against_driver_and_card(
-    cuda: str | None, machine: Machine, state: str, said: str, remedy: str
+    cuda: str | None, machine: Machine, state: str, message: str, remedy: str
 ) -> None:
     row = doctor.check_torch(replace(machine, torch_cuda=cuda), "2.13.0")
     assert row.state == state, row
-    assert said in row.what
+    assert message in row.what
     assert remedy in row.remedy
     assert bool(row.remedy) == (state == "bad")
 
@@ -111,17 +111,17 @@ def answer(*devices: dict[str, object]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "message"),
     [
         ("import sys; sys.exit('operator torchvision::nms does not exist.')", "torchvision::nms"),
         ("import time; time.sleep(60)", "did not finish within 5 s"),
         ("", "without output"),
     ],
 )
-def test_a_stack_that_does_not_import_is_bad(code: str, said: str) -> None:
+def test_a_stack_that_does_not_import_is_bad(code: str, message: str) -> None:
     (row,) = stack(code)
     assert (row.name, row.state) == ("Training stack", "bad")
-    assert said in row.what
+    assert message in row.what
     assert row.remedy
 
 
@@ -129,7 +129,7 @@ RIGHT = {"device": "cuda:0", "matmul": 0.0001, "matmul_4bit": 0.09}
 
 
 @pytest.mark.parametrize(
-    ("machine", "device", "state", "said"),
+    ("machine", "device", "state", "message"),
     [
         (BARE, {"device": "cpu", "matmul": 0.0}, "good", "0.00%"),
         (BARE, {"device": "cpu", "matmul": 0.5}, "bad", "50.00%"),
@@ -140,12 +140,12 @@ RIGHT = {"device": "cuda:0", "matmul": 0.0001, "matmul_4bit": 0.09}
     ],
 )
 def test_the_products_are_judged_on_the_device_of_a_run(
-    machine: Machine, device: dict[str, object], state: str, said: str
+    machine: Machine, device: dict[str, object], state: str, message: str
 ) -> None:
     first, row = stack(answer(device), machine)
     assert first.state == "good"
     assert row.state == state
-    assert said in row.what
+    assert message in row.what
     assert bool(row.remedy) == (state == "bad")
 
 

@@ -251,7 +251,7 @@ def test_a_card_that_fell_off_the_bus_hides_no_other(look):
         (NVMLError(999, "Unknown Error"), "The NVIDIA driver reports: Unknown Error."),
     ],
 )
-def test_no_gpu_means_practice_mode_and_the_reason_is_said(look, refuses, says):
+def test_no_gpu_means_practice_mode_and_the_reason_is_reported(look, refuses, says):
     machine = look(Driver(refuses=refuses))
     assert machine.gpus == []
     assert says in machine.gpu_note
@@ -260,7 +260,7 @@ def test_no_gpu_means_practice_mode_and_the_reason_is_said(look, refuses, says):
 
 
 @not_on_an_apple_gpu
-def test_a_driver_without_cards_is_told_apart_from_no_driver(look):
+def test_a_driver_without_cards_is_distinguished_from_no_driver(look):
     assert look(Driver()).gpu_note == "The NVIDIA driver is installed, but it finds no GPU."
 
 

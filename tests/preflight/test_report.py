@@ -26,7 +26,7 @@ def test_a_blocker_blocks_and_a_caution_does_not():
     assert not report_of(make_context(learning_rate=0.5)).blocked
 
 
-def test_without_model_and_data_what_can_be_said_is_said():
+def test_what_is_known_without_model_and_data_is_reported():
     report = report_of(make_context(info=None, summary=None, fp16=True))
     assert report.blocked
     assert report.memory == []

@@ -43,7 +43,7 @@ def test_sixty_updates_of_the_starter_on_two_cores_take_about_three_minutes():
         ({"lora_r": 8}, {"lora_r": 256}),
     ],
 )
-def test_what_takes_longer_is_said_to_take_longer(quick, slow):
+def test_longer_work_is_estimated_longer(quick, slow):
     assert estimate_seconds(make_context(**quick)) < estimate_seconds(make_context(**slow))
 
 
@@ -55,7 +55,7 @@ def test_more_cores_and_better_cards_are_quicker():
     assert estimate_seconds(new) < estimate_seconds(old)
 
 
-def test_a_small_model_on_a_card_is_not_said_to_take_no_time():
+def test_a_small_model_on_a_card_is_not_estimated_at_no_time():
     context = make_context(WORKSTATION, STARTER, max_steps=100)
     assert estimate_seconds(context) > 30
 
@@ -70,7 +70,7 @@ def test_a_small_model_on_a_card_is_not_said_to_take_no_time():
     ],
     ids=["unknown card", "old card", "Apple GPU", "unknown model"],
 )
-def test_what_cannot_be_said_is_not_said(context):
+def test_what_is_unknown_is_left_out(context):
     assert estimate_seconds(context) is None
 
 

@@ -40,8 +40,8 @@ def put_run(
     record["dataset"]["sha256"] = sha256
     folder.config.write_text(json.dumps(record), "utf-8")
     folder.preflight.write_text("{}", "utf-8")
-    said = environment or {"python": "3.11", "packages": {"torch": "2.13.0"}}
-    folder.environment.write_text(json.dumps(said), "utf-8")
+    facts = environment or {"python": "3.11", "packages": {"torch": "2.13.0"}}
+    folder.environment.write_text(json.dumps(facts), "utf-8")
     folder.process.write_text('{"pid": 999999, "birth": 1.0}', "utf-8")
     folder.log.write_text("loading\n", "utf-8")
     write_events(folder, ending, losses, held, created)
@@ -68,23 +68,23 @@ def write_events(
     began: float,
 ) -> None:
     """Write what a worker would have said."""
-    told: list[tuple[str, dict[str, Any]]] = [("started", {"pid": 999999, "birth": 1.0})]
-    told.append(("plan", {"total_steps": len(losses), "epochs": 1.0}))
+    kinds: list[tuple[str, dict[str, Any]]] = [("started", {"pid": 999999, "birth": 1.0})]
+    kinds.append(("plan", {"total_steps": len(losses), "epochs": 1.0}))
     for step, loss in enumerate(losses, start=1):
-        told.append(("step", {
+        kinds.append(("step", {
             "step": step, "total_steps": len(losses), "epoch": step / len(losses), "loss": loss,
             "tokens": 100, "tokens_per_s": 50.0, "seconds": 2.0, "learning_rate": 1e-4,
         }))  # fmt: skip
     for place, loss in enumerate(held, start=1):
         step = place * len(losses) // len(held)
-        told.append(("eval", {"step": step, "loss": loss, "best": True}))
+        kinds.append(("eval", {"step": step, "loss": loss, "best": True}))
     if ending == "failed":
-        told.append(("failed", {"cause": "out-of-memory", "what": "Memory ran out.",
+        kinds.append(("failed", {"cause": "out-of-memory", "what": "Memory ran out.",
                                 "remedy": "Use a smaller batch."}))  # fmt: skip
     elif ending:
-        told.append((ending, {"steps": len(losses), "seconds": 2.0 * len(losses), "kept": True}))
+        kinds.append((ending, {"steps": len(losses), "seconds": 2.0 * len(losses), "kept": True}))
     lines = [
         json.dumps({"n": n, "t": began + n, "kind": kind, "data": data})
-        for n, (kind, data) in enumerate(told, start=1)
+        for n, (kind, data) in enumerate(kinds, start=1)
     ]
     folder.events.write_text("\n".join(lines) + "\n", "utf-8")

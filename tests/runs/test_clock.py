@@ -28,7 +28,7 @@ class Hands:
 
 
 @pytest.mark.parametrize(
-    ("said", "hours"),
+    ("text", "hours"),
     [
         ("22:30", 1.5),
         ("20:00", 23),
@@ -42,8 +42,8 @@ class Hands:
         ("2026-11-22T06:00:00", 9),
     ],
 )
-def test_a_time_is_read_as_people_say_it(said, hours):
-    assert parse_time(said, NOW) == pytest.approx(NOW + hours * HOUR)
+def test_a_time_is_read_as_people_say_it(text, hours):
+    assert parse_time(text, NOW) == pytest.approx(NOW + hours * HOUR)
 
 
 def test_a_date_with_a_zone_is_taken_at_its_word():
@@ -51,16 +51,16 @@ def test_a_date_with_a_zone_is_taken_at_its_word():
 
 
 @pytest.mark.parametrize(
-    "said", ["", "soon", "25:00", "12:60", "+", "+2", "2h", "2026-13-01", "2020-01-01", "+9999d"]
+    "text", ["", "soon", "25:00", "12:60", "+", "+2", "2h", "2026-13-01", "2020-01-01", "+9999d"]
 )
-def test_what_is_no_time_is_refused_in_words(said):
+def test_what_is_no_time_is_refused_in_words(text):
     with pytest.raises(ConfigError) as refused:
-        parse_time(said, NOW)
+        parse_time(text, NOW)
     assert refused.value.problems[0].where == "start_after"
     assert refused.value.problems[0].remedy
 
 
-def test_times_are_told_as_near_as_needed():
+def test_times_are_rounded_as_needed():
     assert format_time(NOW + HOUR, NOW) == "22:00"
     assert format_time(NOW + 9 * HOUR, NOW) == "tomorrow 06:00"
     assert format_time(NOW + 72 * HOUR, NOW) == "24 Nov 21:00"

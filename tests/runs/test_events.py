@@ -129,7 +129,7 @@ def test_a_cursor_past_the_end_gives_nothing(path):
     assert read_events(path, 10_000) == ([], 10_000)
 
 
-def test_a_folder_that_is_gone_is_told_in_words(tmp_path):
+def test_a_folder_that_is_gone_is_reported_in_words(tmp_path):
     with pytest.raises(RunError) as caught:
         EventWriter(tmp_path / "gone" / "events.jsonl")
     assert caught.value.problems[0].remedy

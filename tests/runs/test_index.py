@@ -105,8 +105,8 @@ def test_a_run_that_goes_on_again_is_noticed_without_a_word(home, look):
     assert index.unsettled() == []
     before = (home.runs.stat().st_atime_ns, home.runs.stat().st_mtime_ns)
     with run.events.open("a") as file:
-        said = {"n": 99, "t": time.time(), "kind": "started", "data": {}}
-        file.write(json.dumps(said) + "\n")
+        record = {"n": 99, "t": time.time(), "kind": "started", "data": {}}
+        file.write(json.dumps(record) + "\n")
     run.path.joinpath("draft").write_text("{}")
     os.utime(home.runs, ns=before)
     assert index.unsettled(thorough=True) == [run]

@@ -20,7 +20,7 @@ def test_json_is_replaced_in_one_step_and_leaves_no_draft(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", None])
-def test_a_file_that_cannot_be_read_is_said_in_words(tmp_path, content):
+def test_a_file_that_cannot_be_read_is_reported_in_words(tmp_path, content):
     path = RunFolder(tmp_path / "some-run").config
     path.parent.mkdir()
     if content is not None:

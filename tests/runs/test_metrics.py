@@ -12,7 +12,7 @@ from modelforge.runs.metrics import read_metrics
 
 
 @pytest.fixture
-def said(tmp_path):
+def fold(tmp_path):
     """Write events, each as (kind, data), and return their file."""
     path = tmp_path / "events.jsonl"
 
@@ -29,9 +29,9 @@ def step(number, loss, **more):
     return "step", {"step": number, "loss": loss, "tokens": 100, "seconds": 2.0, **more}
 
 
-def test_points_carry_update_epoch_tokens_and_seconds(said):
+def test_points_carry_update_epoch_tokens_and_seconds(fold):
     curves = read_metrics(
-        said(
+        fold(
             ("plan", {"total_steps": 4}),
             step(1, 3.0, epoch=0.5),
             step(2, 2.0, epoch=1.0, metrics={"entropy": 0.5}),
@@ -47,13 +47,13 @@ def test_points_carry_update_epoch_tokens_and_seconds(said):
     assert stage.points(loss, "seconds") == [(2, 3.0), (4, 2.0), (8, 1.0)]
     assert stage.points(stage.eval["loss"], "tokens") == [(200, 2.5)]
     assert stage.points(stage.eval["entropy"]) == [(2, 0.7)]
-    told = curves.as_dict()
-    assert told["columns"] == ["step", "epoch", "tokens", "seconds", "value"]
-    assert told["stages"][0]["trained"]["loss"][-1] == [4, 2.0, 300, 8, 1.0]
+    record = curves.as_dict()
+    assert record["columns"] == ["step", "epoch", "tokens", "seconds", "value"]
+    assert record["stages"][0]["trained"]["loss"][-1] == [4, 2.0, 300, 8, 1.0]
 
 
-def test_what_came_after_the_checkpoint_is_forgotten(said):
-    path = said(
+def test_what_came_after_the_checkpoint_is_forgotten(fold):
+    path = fold(
         *(step(number, 9.0) for number in range(1, 5)),
         ("eval", {"step": 4, "loss": 3.0}),
         *(step(number, 9.0) for number in range(5, 8)),
@@ -68,8 +68,8 @@ def test_what_came_after_the_checkpoint_is_forgotten(said):
     assert list(stage.eval["loss"]) == [(4, 3.0)]
 
 
-def test_later_stages_go_when_an_earlier_one_goes_on(said):
-    path = said(
+def test_later_stages_go_when_an_earlier_one_goes_on(fold):
+    path = fold(
         ("plan", {"stage": 1, "stage_name": "reward model", "total_steps": 2}),
         step(1, 1.0, stage=1),
         step(2, 1.0, stage=1),
@@ -80,8 +80,8 @@ def test_later_stages_go_when_an_earlier_one_goes_on(said):
     assert (stage.name, list(stage.table.column("step"))) == ("reward model", [1.0])
 
 
-def test_lines_that_are_no_events_are_passed_over(said):
-    path = said(step(1, 1.0))
+def test_lines_that_are_no_events_are_passed_over(fold):
+    path = fold(step(1, 1.0))
     with path.open("ab") as file:
         file.write(b'nonsense\n[]\n{"kind": 3, "data": {}}\n{"kind": "step"}\n\xff\n')
         file.write(json.dumps({"kind": "step", "data": {"step": 2, "loss": "x"}}).encode() + b"\n")
@@ -134,6 +134,6 @@ def test_a_short_trace_is_all_of_its_points():
     assert not DownsampledCurve()
 
 
-def test_a_continued_run_counts_its_own_time_alone(said):
-    curves = read_metrics(said(("resumed", {"step": 14}), step(15, 2.0), step(16, 1.9)))
+def test_a_continued_run_counts_its_own_time_alone(fold):
+    curves = read_metrics(fold(("resumed", {"step": 14}), step(15, 2.0), step(16, 1.9)))
     assert list(curves.stages[0].table.column("seconds")) == [2.0, 4.0]

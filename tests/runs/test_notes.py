@@ -19,7 +19,7 @@ def test_notes_are_written_and_read_again(stage, run):
     assert read_notes(run) == Notes(note="line one\nline two[31m")
 
 
-def test_everything_that_is_too_long_is_told_at_once(stage, run):
+def test_everything_that_is_too_long_is_reported_at_once(stage, run):
     tags = [f"tag {number}" for number in range(MOST_TAGS + 1)]
     with pytest.raises(ConfigError) as caught:
         stage.store.annotate(run.id, name="x" * 121, note="x" * (LONGEST_NOTE + 1), tags=tags)
@@ -33,16 +33,16 @@ def test_a_run_that_is_not_there_has_no_notes(stage):
 
 
 @pytest.mark.parametrize(
-    "said", ["{", "[]", '{"name": 3, "tags": "x", "note": []}', '{"tags": [1, null]}']
+    "text", ["{", "[]", '{"name": 3, "tags": "x", "note": []}', '{"tags": [1, null]}']
 )
-def test_a_file_that_is_none_says_nothing(run, said):
-    run.about.write_text(said)
+def test_a_file_that_is_none_says_nothing(run, text):
+    run.about.write_text(text)
     assert read_notes(run) == Notes()
 
 
 def test_a_file_beyond_all_bounds_is_cut(run):
-    said = {"name": "n" * 10**5, "tags": ["t" * 1000] * 1000, "note": "x" * 10**6}
-    run.about.write_text(json.dumps(said))
+    text = {"name": "n" * 10**5, "tags": ["t" * 1000] * 1000, "note": "x" * 10**6}
+    run.about.write_text(json.dumps(text))
     notes = read_notes(run)
     assert len(notes.name) == 120
     assert len(notes.tags) == MOST_TAGS

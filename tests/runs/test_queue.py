@@ -57,7 +57,7 @@ def test_the_first_that_is_due_is_next():
         (queue_of("a", last="z", go_on_after_failure=False), "", "failure", "“the z” failed"),
     ],
 )
-def test_it_is_said_why_nothing_starts(queue, busy, code, words):
+def test_the_reason_why_nothing_starts_is_reported(queue, busy, code, words):
     failed = {"z": WaitingRun("z", "the z", RunState.FAILED)}
     decision = next_due(queue, waiting("a") | failed, NOW, busy)
     assert (decision.run, decision.code) == (None, code)
@@ -65,7 +65,7 @@ def test_it_is_said_why_nothing_starts(queue, busy, code, words):
 
 
 @pytest.mark.parametrize("state", [RunState.FAILED, RunState.LOST])
-def test_the_queue_goes_on_after_a_failure_unless_told_otherwise(state):
+def test_the_queue_goes_on_after_a_failure_unless_set_otherwise(state):
     standings = waiting("a") | {"z": WaitingRun("z", "z", state)}
     assert next_due(queue_of("a", last="z"), standings, NOW).run == "a"
     stopping = queue_of("a", last="z", go_on_after_failure=False)
@@ -75,12 +75,12 @@ def test_the_queue_goes_on_after_a_failure_unless_told_otherwise(state):
     assert next_due(stopping, waiting("a"), NOW).run == "a", "its folder was deleted"
 
 
-def test_a_clock_set_back_makes_nobody_wait_longer_than_was_said():
-    said = QueueEntry("a", start_after=NOW.now + HOUR, set_at=NOW.now)
+def test_a_clock_set_back_makes_no_entry_wait_longer_than_scheduled():
+    queued = QueueEntry("a", start_after=NOW.now + HOUR, set_at=NOW.now)
     years_ago = NOW.now - 5 * 365 * 24 * HOUR
-    assert not said.is_due(ClockReading(years_ago, HOUR - 1))
-    assert said.is_due(ClockReading(years_ago, HOUR + 1))
-    assert not said.is_due(ClockReading(NOW.now + 1, 10 * HOUR)), (
+    assert not queued.is_due(ClockReading(years_ago, HOUR - 1))
+    assert queued.is_due(ClockReading(years_ago, HOUR + 1))
+    assert not queued.is_due(ClockReading(NOW.now + 1, 10 * HOUR)), (
         "a clock that is right decides alone"
     )
 
@@ -102,7 +102,7 @@ def test_an_entry_that_stands_twice_counts_once():
     assert order(reconcile(queue_of("a", "b", "a"), waiting("a", "b"))) == ["a", "b"]
 
 
-def test_a_stopped_run_waits_to_go_on_until_somebody_has_started_it():
+def test_a_stopped_run_waits_until_it_is_resumed():
     entry = QueueEntry("a", resumes=100.0)
     stopped = {"a": WaitingRun("a", "a", RunState.STOPPED, launched=100.0)}
     assert order(reconcile(queue_of(entry), stopped)) == ["a"]

@@ -88,7 +88,7 @@ def test_a_run_starts_where_only_our_chat_uses_the_memory(opened, model, data, t
     assert not forge.chat._client.alive
 
 
-def test_where_nobody_tells_the_chat_ends_before_the_memory_is_judged(opened, model, data):  # noqa: F811
+def test_with_unknown_owners_the_chat_ends_before_memory_is_judged(opened, model, data):  # noqa: F811
     forge = opened(PlayedGpu(tells=False, other_gib=0.9))
     talk(forge, model)
     forge.machine._probe.other_gib = 2.5

@@ -41,7 +41,7 @@ def test_the_nearest_name_is_offered() -> None:
 
 
 @pytest.mark.parametrize(
-    ("system", "gpus", "cuda", "said"),
+    ("system", "gpus", "cuda", "message"),
     [
         ("Linux", gpu(None), None, "none was found"),
         ("Darwin", gpu(), "13.0", "none was found"),
@@ -56,13 +56,13 @@ def test_the_nearest_name_is_offered() -> None:
     ],
 )
 def test_unsloth_is_refused_where_it_cannot_work(
-    monkeypatch: pytest.MonkeyPatch, system: str, gpus: object, cuda: str | None, said: str
+    monkeypatch: pytest.MonkeyPatch, system: str, gpus: object, cuda: str | None, message: str
 ) -> None:
     monkeypatch.setattr(platform, "system", lambda: system)
     monkeypatch.setattr(extra_facts, "find_build_tools", lambda: ("cc", "Python.h"))
     reason = why_unavailable("unsloth", gpus, cuda)
-    assert said in reason
-    assert bool(reason) == bool(said)
+    assert message in reason
+    assert bool(reason) == bool(message)
 
 
 def test_unsloth_is_refused_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +72,7 @@ def test_unsloth_is_refused_without_a_compiler(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    ("system", "python", "said"),
+    ("system", "python", "message"),
     [
         ("Windows", (3, 12, 0), "does not support Windows"),
         ("Linux", (3, 13, 0), "Python up to 3.12"),
@@ -80,10 +80,10 @@ def test_unsloth_is_refused_without_a_compiler(monkeypatch: pytest.MonkeyPatch) 
     ],
 )
 def test_aim_is_refused_where_it_has_no_wheels(
-    monkeypatch: pytest.MonkeyPatch, system: str, python: tuple[int, ...], said: str
+    monkeypatch: pytest.MonkeyPatch, system: str, python: tuple[int, ...], message: str
 ) -> None:
     monkeypatch.setattr(platform, "system", lambda: system)
     monkeypatch.setattr(extra_facts, "sys", Python(python))
     reason = why_unavailable("aim", gpu(), "13.0")
-    assert said in reason
-    assert bool(reason) == bool(said)
+    assert message in reason
+    assert bool(reason) == bool(message)

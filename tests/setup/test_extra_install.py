@@ -149,7 +149,7 @@ def test_an_extra_of_a_removed_gpu_does_not_block_the_app(ready: SetupOptions) -
 
 
 @pytest.mark.parametrize(
-    ("names", "kind", "said"),
+    ("names", "kind", "message"),
     [
         (("unsloht",), UsageError, "unsloht: is not an extra. Did you mean unsloth?"),
         (("wnadb", "dve"), UsageError, "dve: is not an extra. Did you mean dev?\nwnadb: "),
@@ -157,12 +157,12 @@ def test_an_extra_of_a_removed_gpu_does_not_block_the_app(ready: SetupOptions) -
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_changes(
-    ready: SetupOptions, names: tuple[str, ...], kind: type[SetupError], said: str
+    ready: SetupOptions, names: tuple[str, ...], kind: type[SetupError], message: str
 ) -> None:
     before, state = packages(ready), ready.venv / ".modelforge-setup.json"
     files = {path: path.read_bytes() for path in (state, *ready.root.glob(".setup/*"))}
     with pytest.raises(kind) as error:
         asking(ready, *names).run()
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert packages(ready) == before
     assert {path: path.read_bytes() for path in (state, *ready.root.glob(".setup/*"))} == files

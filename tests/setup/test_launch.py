@@ -57,7 +57,7 @@ def test_doctor_works_before_set_up(fresh: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ("setup --fast", "--fast: is not an option of setup. Known: --home, --torch, --with."),
         ("setup --wiht x", "--wiht: is not an option of setup. Did you mean --with?\n\n"),
@@ -71,11 +71,11 @@ def test_doctor_works_before_set_up(fresh: Path) -> None:
     ],
 )
 def test_unknown_names_are_refused_before_anything_is_set_up(
-    fresh: Path, arguments: str, said: str
+    fresh: Path, arguments: str, message: str
 ) -> None:
     done = launch(fresh, *arguments.split())
     assert done.returncode == 2
-    assert done.stderr.startswith(said)
+    assert done.stderr.startswith(message)
     assert not (fresh / ".venv").exists()
     assert not (fresh / ".setup").exists()
 

@@ -148,7 +148,7 @@ class Bench:
 
         Without a `dataset` its record is of the first format, of one file.
         """
-        said = {
+        settings = {
             "task": "text-generation",
             "model_name": "tiny",
             "dataset": str(self.rows),
@@ -162,10 +162,10 @@ class Bench:
             "eval_split": 0,
             **answers,
         }
-        config = TrainingConfig.from_record(said)
+        config = TrainingConfig.from_record(settings)
         first = summarize(self.rows)
-        ground = PlanContext("cpu", model_path or str(self.model), context=512, kind=kind)
-        plan = make_plan(config, ground)
+        facts = PlanContext("cpu", model_path or str(self.model), context=512, kind=kind)
+        plan = make_plan(config, facts)
         run = RunFolder(self._runs / f"20260101-000000-{len(list(self._runs.glob('*'))):04x}")
         run.path.mkdir(parents=True)
         record = {

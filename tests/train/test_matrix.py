@@ -97,8 +97,8 @@ def table(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     torch.set_num_threads(threads)
     lines = [f"{'task':30} {'strategy':8} {'model':16} {'bits':7} output"]
-    for (task, strategy, kind, bits), said in DONE.items():
-        lines.append(f"{task:30} {strategy:8} {kind:16} {bits:7} {said}")
+    for (task, strategy, kind, bits), outcome in DONE.items():
+        lines.append(f"{task:30} {strategy:8} {kind:16} {bits:7} {outcome}")
     capture = request.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
         print("\n" + "\n".join(lines))
@@ -135,9 +135,9 @@ def test_an_allowed_cell_learns_saves_opens_again_and_answers(
     assert plans[-1]["total_steps"] == 2
     assert {step["step"] for step in of(events, "step")} >= {1, 2}
     assert run.has_model if bits == "full" else run.has_adapter
-    said = used(run.output, models[kind], kind, whole=bits == "full")
-    DONE[task, strategy, kind, bits] = said
-    assert said
+    outcome = used(run.output, models[kind], kind, whole=bits == "full")
+    DONE[task, strategy, kind, bits] = outcome
+    assert outcome
 
 
 @pytest.mark.parametrize(("answers", "where"), FORBIDDEN)

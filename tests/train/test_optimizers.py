@@ -75,8 +75,8 @@ def test_what_stands_in_for_an_optimizer_is_one_itself():
 
 
 def test_the_betas_and_epsilon_are_those_of_the_settings(loaded, tmp_path):
-    said = {"beta1": 0.5, "beta2": 0.75, "epsilon": 1e-4}
-    trainer = trainer_for(loaded, tmp_path, optim="adamw_torch", optimizer=said)
+    settings = {"beta1": 0.5, "beta2": 0.75, "epsilon": 1e-4}
+    trainer = trainer_for(loaded, tmp_path, optim="adamw_torch", optimizer=settings)
     trainer.create_optimizer()
     group = trainer.optimizer.param_groups[0]
     assert (group["betas"], group["eps"]) == ((0.5, 0.75), 1e-4)

@@ -29,6 +29,6 @@ def test_a_repaired_file_is_trained_on(bench, tmp_path, case):
     mended = repair_file(broken, Home(tmp_path / "home")).path
     assert summarize(mended).rows >= 2
     learner = Bench(tmp_path / "mended", bench.model, mended)
-    said = learner.work(learner.prepare(max_steps=1))
-    assert said[-1].kind == "finished", said[-1].data
-    assert any(event.kind == "step" for event in said)
+    events = learner.work(learner.prepare(max_steps=1))
+    assert events[-1].kind == "finished", events[-1].data
+    assert any(event.kind == "step" for event in events)

@@ -68,7 +68,7 @@ def again(bench, run):
     return [event for event in read_events(run.events)[0] if event.n > before]
 
 
-def told(events, kind):
+def reported(events, kind):
     return [event.data for event in events if event.kind == kind]
 
 
@@ -136,7 +136,7 @@ def test_a_run_killed_in_its_second_epoch_resumes_exactly(bench, at, way):
     with pytest.raises(Killed):
         bench.work(run)
     events = again(bench, run)
-    (resumed,) = told(events, "resumed")
+    (resumed,) = reported(events, "resumed")
     step = 4 if way == "between-epochs" else 6
     name = f"checkpoint-{step}"
     assert resumed == {"step": step, "stage": None, "checkpoint": name, "damaged": []}
@@ -157,7 +157,7 @@ def test_stop_and_keep_saves_a_checkpoint_and_resumes_to_the_byte(bench, at, hoo
     assert (found.step, damaged) == (step, [])
     assert adapter(run)
     events = again(bench, run)
-    assert told(events, "resumed")[0]["step"] == step
+    assert reported(events, "resumed")[0]["step"] == step
     assert events[-1].kind == "finished"
     same(run, whole)
 
@@ -213,11 +213,11 @@ def test_a_damaged_checkpoint_is_noted_and_the_previous_one_is_used(bench, at):
         bench.work(run)
     (run.checkpoints / "checkpoint-6" / "optimizer.pt").write_bytes(b"")
     events = again(bench, run)
-    (resumed,) = told(events, "resumed")
+    (resumed,) = reported(events, "resumed")
     why = "the size of optimizer.pt has changed"
     assert resumed["damaged"] == [{"name": "checkpoint-6", "why": why}]
     assert resumed["checkpoint"] == "checkpoint-3"
-    assert any("checkpoint-6 is damaged" in note["text"] for note in told(events, "note"))
+    assert any("checkpoint-6 is damaged" in note["text"] for note in reported(events, "note"))
     same(run, whole)
     assert verify(run.checkpoints / "checkpoint-6") is None
 
@@ -228,10 +228,10 @@ def test_a_run_without_a_checkpoint_starts_over_and_reports_it(bench, at):
     with pytest.raises(Killed):
         bench.work(run)
     events = again(bench, run)
-    assert told(events, "resumed") == [
+    assert reported(events, "resumed") == [
         {"step": 0, "stage": None, "checkpoint": None, "damaged": []}
     ]
-    assert told(events, "step")[0]["step"] == 1
+    assert reported(events, "step")[0]["step"] == 1
     assert events[-1].kind == "finished"
 
 
@@ -258,7 +258,7 @@ def test_a_kill_during_a_save_leaves_no_partial_checkpoint(bench, at, monkeypatc
     assert [path.name for path in run.checkpoints.glob(".staged-*/*")] == ["checkpoint-6"]
     assert [each.step for each in list_checkpoints(run)] == [3]
     events = again(bench, run)
-    assert told(events, "resumed")[0]["damaged"] == []
+    assert reported(events, "resumed")[0]["damaged"] == []
     assert not list(run.checkpoints.glob(".*"))
     same(run, whole)
 
@@ -301,8 +301,8 @@ def test_a_run_killed_after_its_last_checkpoint_only_has_to_save(bench, at, monk
         bench.work(run)
     monkeypatch.undo()
     events = again(bench, run)
-    assert told(events, "resumed")[0]["step"] == 8
-    assert not told(events, "step")
+    assert reported(events, "resumed")[0]["step"] == 8
+    assert not reported(events, "step")
     same(run, whole)
 
 
@@ -321,7 +321,7 @@ def test_preference_training_resumes_to_the_byte(bench, at, tmp_path, loss):
     run = bench.prepare(**asked)
     at("on_substep_end", 4, lambda: run.stop.write_text("keep"))
     bench.work(run)
-    assert told(again(bench, run), "resumed")[0]["step"] == 4
+    assert reported(again(bench, run), "resumed")[0]["step"] == 4
     same(run, whole)
 
 
@@ -342,7 +342,7 @@ def test_online_training_resumes_to_the_byte_in_both_stages(bench, at, tmp_path,
     with pytest.raises(Killed):
         bench.work(run)
     events = again(bench, run)
-    (resumed,) = told(events, "resumed")
+    (resumed,) = reported(events, "resumed")
     # Before the first update of the second stage it goes on between the two.
     assert (resumed["stage"], resumed["step"]) == (stage, step - 1)
     assert (resumed["checkpoint"] is None) == (step == 1)
@@ -360,9 +360,9 @@ def test_a_continued_run_uses_the_learning_rate_of_the_longer_schedule(bench):
     run = bench.prepare(**SHORT | longer)
     shutil.copytree(first.checkpoints, run.checkpoints)
     events = bench.work(run)
-    assert told(events, "resumed")[0]["step"] == 4
+    assert reported(events, "resumed")[0]["step"] == 4
     assert events[-1].kind == "finished"
-    rates = {data["step"]: data["learning_rate"] for data in told(events, "step")}
+    rates = {data["step"]: data["learning_rate"] for data in reported(events, "step")}
     planned = {
         key[2]: point["learning_rate"] for key, point in whole[0] if key[1] == "step" and key[2] > 4
     }

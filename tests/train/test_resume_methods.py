@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.train.strategies.test_tasks import QA, documents, questions
-from tests.train.test_resume import Killed, again, at, told  # noqa: F401
+from tests.train.test_resume import Killed, again, at, reported  # noqa: F401
 
 # Libraries below torch warn of their own deprecations, which are not ours to mend.
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
@@ -32,8 +32,12 @@ def weights(run) -> bytes:
 
 def seq2seq(bench, write_rows, tiny_rewriter, _tiny_reader) -> dict[str, Any]:
     bench.rows = write_rows(documents())
-    said = {"task": "summarization", "model_path": str(tiny_rewriter), "kind": "encoder-decoder"}
-    return {**said, "lora_dropout": 0.1}
+    settings = {
+        "task": "summarization",
+        "model_path": str(tiny_rewriter),
+        "kind": "encoder-decoder",
+    }
+    return {**settings, "lora_dropout": 0.1}
 
 
 def span(bench, write_rows, _tiny_rewriter, tiny_reader) -> dict[str, Any]:
@@ -64,7 +68,7 @@ def test_it_resumes_to_the_byte(bench, at, write_rows, tiny_rewriter, tiny_reade
     with pytest.raises(Killed):
         bench.work(run)
     events = again(bench, run)
-    assert told(events, "resumed")[0]["step"] == 4
+    assert reported(events, "resumed")[0]["step"] == 4
     assert events[-1].kind == "finished", events[-1].data
     assert weights(run) == weights(left)
 

@@ -37,7 +37,7 @@ def home(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def spare(home):
+def warm(home):
     made = WarmWorker(home, available_gib=lambda: 64.0)
     yield made
     made.close()
@@ -54,7 +54,7 @@ def rows(home) -> Path:
 @pytest.fixture
 def probe(home, rows, tiny_model):
     def make(kind: str, *, path: Path = rows, **more: Any) -> dict[str, Any]:
-        said = more.pop("said", {})
+        settings = more.pop("settings", {})
         config = TrainingConfig(
             **{
                 "task": "text-generation",
@@ -62,7 +62,7 @@ def probe(home, rows, tiny_model):
                 "dataset": str(path),
                 "compute_specs": "low_end",
                 "use_4bit": False,
-                **said,
+                **settings,
             }
         )
         supplies = load_sources(config.sources(), home)
@@ -77,8 +77,8 @@ def probe(home, rows, tiny_model):
     return make
 
 
-def test_a_row_is_shown_as_tokens(spare, probe):
-    page = spare.ask(probe("tokens", row=2, count=1), WAIT_S)
+def test_a_row_is_shown_as_tokens(warm, probe):
+    page = warm.ask(probe("tokens", row=2, count=1), WAIT_S)
     (row,) = page["rows"]
     text = "".join(piece["text"] for piece in row["pieces"])
     assert "Which 3?" in text
@@ -88,79 +88,79 @@ def test_a_row_is_shown_as_tokens(spare, probe):
     assert page["totals"]["end"] == 1
 
 
-def test_several_rows_are_a_batch_with_padding_and_are_answered_at_once(spare, probe):
-    spare.ask(probe("tokens"), WAIT_S)
+def test_several_rows_are_a_batch_with_padding_and_are_answered_at_once(warm, probe):
+    warm.ask(probe("tokens"), WAIT_S)
     began = time.monotonic()
-    page = spare.ask(probe("tokens", row=0, count=3), WAIT_S)
+    page = warm.ask(probe("tokens", row=0, count=3), WAIT_S)
     assert time.monotonic() - began < 1.0  # the tokenizer is kept
     assert len({len(row["pieces"]) for row in page["rows"]}) == 1
     assert page["totals"]["pad"] > 0
 
 
-def test_another_template_in_one_question_is_not_in_the_next(spare, probe):
-    other = spare.ask(probe("tokens", said={"model": {"chat_template": "gemma"}}), WAIT_S)
+def test_another_template_in_one_question_is_not_in_the_next(warm, probe):
+    other = warm.ask(probe("tokens", settings={"model": {"chat_template": "gemma"}}), WAIT_S)
     assert any("<start_of_turn>" in _text(row) for row in other["rows"])
     assert other["notes"][0]["code"] == "end-token-put"
-    own = spare.ask(probe("tokens"), WAIT_S)
+    own = warm.ask(probe("tokens"), WAIT_S)
     assert "<|im_start|>" in _text(own["rows"][0])
     assert own["notes"] == []
 
 
-def test_a_repaired_tokenizer_is_loaded_again(spare, probe, tiny_model, tmp_path):
+def test_a_repaired_tokenizer_is_loaded_again(warm, probe, tiny_model, tmp_path):
     model = tmp_path / "model"
     shutil.copytree(tiny_model, model)
     asked = probe("tokens", row=2, count=1)
     asked["plan"] |= {"model_path": str(model)}
-    before = spare.ask(asked, WAIT_S)["rows"]
+    before = warm.ask(asked, WAIT_S)["rows"]
     template = model / "chat_template.jinja"
     template.write_text("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}")
-    assert spare.ask(asked, WAIT_S)["rows"] != before
+    assert warm.ask(asked, WAIT_S)["rows"] != before
 
 
-def test_a_missing_row_is_an_error_and_the_next_probe_is_answered(spare, probe):
+def test_a_missing_row_is_an_error_and_the_next_probe_is_answered(warm, probe):
     with pytest.raises(DataError, match=r"rows\.jsonl has no usable row 40, counted from 0"):
-        spare.ask(probe("tokens", row=40), WAIT_S)
+        warm.ask(probe("tokens", row=40), WAIT_S)
     with pytest.raises(DataError, match="There is no source 3"):
-        spare.ask(probe("tokens", source=3), WAIT_S)
+        warm.ask(probe("tokens", source=3), WAIT_S)
     with pytest.raises(DataError, match="Unknown kind of probe"):
-        spare.ask(probe("dance"), WAIT_S)
-    assert spare.ask(probe("tokens"), WAIT_S)["rows"]
+        warm.ask(probe("dance"), WAIT_S)
+    assert warm.ask(probe("tokens"), WAIT_S)["rows"]
 
 
-def test_an_unexpected_error_in_a_probe_leaves_the_worker_warm(spare, probe):
-    pid = spare.pid
+def test_an_unexpected_error_in_a_probe_leaves_the_worker_warm(warm, probe):
+    pid = warm.pid
     from modelforge.errors import RunError
 
     with pytest.raises(RunError, match=r"logs/spare\.log"):
-        spare.ask({"kind": "tokens"}, WAIT_S)
-    assert spare.ask(probe("tokens"), WAIT_S)["rows"]
-    assert spare.pid == pid
+        warm.ask({"kind": "tokens"}, WAIT_S)
+    assert warm.ask(probe("tokens"), WAIT_S)["rows"]
+    assert warm.pid == pid
 
 
-def test_lengths_are_a_histogram_with_shares(spare, probe):
+def test_lengths_are_a_histogram_with_shares(warm, probe):
     heard: list[Any] = []
-    told = spare.ask(probe("lengths", said={"max_seq_length": 100}), WAIT_S, heard.append)
-    assert told["rows"] == sum(count for _, count in told["histogram"]) == 40
-    assert told["histogram"][-1][0] >= told["longest"] > told["mean"] > 0
-    assert 0 < told["truncated"] < 1
-    assert 0 < told["trained"] < 1
+    reported = warm.ask(probe("lengths", settings={"max_seq_length": 100}), WAIT_S, heard.append)
+    assert reported["rows"] == sum(count for _, count in reported["histogram"]) == 40
+    assert reported["histogram"][-1][0] >= reported["longest"] > reported["mean"] > 0
+    assert 0 < reported["truncated"] < 1
+    assert 0 < reported["trained"] < 1
     assert heard[-1]["total"] == 5000
-    few = spare.ask(probe("lengths", most=7), WAIT_S)
+    few = warm.ask(probe("lengths", most=7), WAIT_S)
     assert few["rows"] == 7
 
 
-def test_an_invalid_template_file_is_reported_with_its_line(spare, probe, tmp_path):
+def test_an_invalid_template_file_is_reported_with_its_line(warm, probe, tmp_path):
     path = tmp_path / "mine.jinja"
     path.write_text("{% for m in messages %}\n{{ m['content' }}\n{% endfor %}", encoding="utf-8")
     with pytest.raises(DataError, match=r"chat_template.*at line 2"):
-        spare.ask(probe("tokens", said={"model": {"chat_template": str(path)}}), WAIT_S)
+        warm.ask(probe("tokens", settings={"model": {"chat_template": str(path)}}), WAIT_S)
 
 
-def test_a_download_without_a_network_reports_it(spare):
+def test_a_download_without_a_network_reports_it(warm):
     with pytest.raises(DataError, match=r"cannot be reached.*nobody/nothing"):
-        spare.ask({"kind": "fetch", "name": "nobody/nothing", "split": "train"}, WAIT_S)
+        warm.ask({"kind": "fetch", "name": "nobody/nothing", "split": "train"}, WAIT_S)
     with pytest.raises(DataError, match="not the name of a dataset on the Hub"):
-        spare.ask({"kind": "fetch", "name": "../../etc/passwd", "split": "train"}, WAIT_S)
+        warm.ask({"kind": "fetch", "name": "../../etc/passwd", "split": "train"}, WAIT_S)
 
 
 def test_a_downloaded_dataset_opens_as_a_source(home, tmp_path, monkeypatch):
@@ -172,8 +172,10 @@ def test_a_downloaded_dataset_opens_as_a_source(home, tmp_path, monkeypatch):
     (folder / "train.jsonl").write_text("\n".join(lines), encoding="utf-8")
     monkeypatch.chdir(tmp_path)  # where the loader finds a folder of that name, it takes it
     heard: list[dict[str, Any]] = []
-    told = fetch(HubDataset("owner/name", None, "train"), home, lambda **facts: heard.append(facts))
-    assert (told["rows"], told["columns"]) == (2500, ["question", "answer"])
+    reported = fetch(
+        HubDataset("owner/name", None, "train"), home, lambda **facts: heard.append(facts)
+    )
+    assert (reported["rows"], reported["columns"]) == (2500, ["question", "answer"])
     assert [facts["done"] for facts in heard[1:]] == [1000, 2000, 2500]
     (supply,) = load_sources([Source(path="hub:owner/name")], home)
     assert (supply.rows, supply.mapping.kind) == (2500, "pair")
@@ -183,11 +185,11 @@ def test_a_downloaded_dataset_opens_as_a_source(home, tmp_path, monkeypatch):
         fetch(HubDataset("owner/name", None, "nights"), home, lambda **_: None)
     with pytest.raises(NotFoundError, match="has no configuration fr"):
         fetch(HubDataset("owner/name", "fr", "train"), home, lambda **_: None)
-    assert not [path for path in Path(told["path"]).parent.iterdir() if path.name[0] == "."]
+    assert not [path for path in Path(reported["path"]).parent.iterdir() if path.name[0] == "."]
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "settings"),
     [
         ("Dataset 'a/b' is a gated dataset on the Hub. Visit the page to ask.", "is gated"),
         ("Dataset 'a/b' doesn't exist on the Hub or cannot be accessed.", "There is no dataset"),
@@ -196,24 +198,24 @@ def test_a_downloaded_dataset_opens_as_a_source(home, tmp_path, monkeypatch):
         ("Config name is missing. Please pick one among: ['en', 'fr']", "Available: en, fr"),
     ],
 )
-def test_errors_of_the_hub_loader_are_explained(text, said):
+def test_errors_of_the_hub_loader_are_explained(text, settings):
     from datasets.exceptions import DatasetNotFoundError
 
     from modelforge.train.tools.fetch_dataset import HubDataset, explain_hub_error
 
-    assert said in str(
+    assert settings in str(
         explain_hub_error(HubDataset("a/b", None, "train"), DatasetNotFoundError(text))
     )
 
 
-def started(home: Home, spare: WarmWorker, said: dict[str, Any]) -> Any:
+def started(home: Home, warm: WarmWorker, settings: dict[str, Any]) -> Any:
     """Start a run of one update in the spare and wait for its end."""
     run = Store(home).create(
-        NewRun("now", said["config"], plan=said["plan"], dataset=said["dataset"])
+        NewRun("now", settings["config"], plan=settings["plan"], dataset=settings["dataset"])
     )
     supervisor = Supervisor(home)
-    pid = spare.pid
-    supervisor.start(run, spare)
+    pid = warm.pid
+    supervisor.start(run, warm)
     record = read_json(run.process)
     assert (record["pid"], record["spare"]) == (pid, True)
     deadline = time.monotonic() + 90
@@ -225,48 +227,48 @@ def started(home: Home, spare: WarmWorker, said: dict[str, Any]) -> Any:
     return run
 
 
-def test_a_run_takes_the_warm_worker_during_a_probe_and_trains(home, spare, probe, rows):
+def test_a_run_takes_the_warm_worker_during_a_probe_and_trains(home, warm, probe, rows):
     """Comes late: the spare is the run's from here on."""
     large = home.root / "large.jsonl"
     large.write_bytes(rows.read_bytes() * 3000)
     asked = probe("lengths", path=large, most=10**6)
-    spare.ask(probe("tokens"), WAIT_S)
+    warm.ask(probe("tokens"), WAIT_S)
     heard = threading.Event()
     raised: list[Exception] = []
 
     def ask() -> None:
         try:
-            spare.ask(asked, WAIT_S, lambda _facts: heard.set())
+            warm.ask(asked, WAIT_S, lambda _facts: heard.set())
         except BusyError as error:
             raised.append(error)
 
     asking = threading.Thread(target=ask)
     asking.start()
     assert heard.wait(60)
-    run = started(home, spare, probe("tokens", said={"max_steps": 1, "eval_split": 0}))
+    run = started(home, warm, probe("tokens", settings={"max_steps": 1, "eval_split": 0}))
     asking.join(30)
     assert [error.holder for error in raised] == [run.id]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
-def test_a_probe_that_does_not_end_is_abandoned_by_the_run(home, spare, probe):
+def test_a_probe_that_does_not_end_is_abandoned_by_the_run(home, warm, probe):
     asked = probe("tokens")
     silent = home.root / "silent.jsonl"
     os.mkfifo(silent)
     asked["dataset"]["sources"][0]["files"] = [str(silent)]
-    spare.ask(probe("tokens"), WAIT_S)
+    warm.ask(probe("tokens"), WAIT_S)
     raised: list[Exception] = []
 
     def ask() -> None:
         try:
-            spare.ask(asked, WAIT_S)
+            warm.ask(asked, WAIT_S)
         except BusyError as error:
             raised.append(error)
 
     asking = threading.Thread(target=ask)
     asking.start()
     time.sleep(1)
-    started(home, spare, probe("tokens", said={"max_steps": 1, "eval_split": 0}))
+    started(home, warm, probe("tokens", settings={"max_steps": 1, "eval_split": 0}))
     asking.join(30)
     assert len(raised) == 1
 

@@ -30,19 +30,19 @@ CHATS = [
 ]
 
 
-def told(events: list[EventRecord], kind: str) -> list[dict[str, Any]]:
+def reported(events: list[EventRecord], kind: str) -> list[dict[str, Any]]:
     return [event.data for event in events if event.kind == kind]
 
 
 def codes(events: list[EventRecord]) -> set[str]:
-    return {data["code"] for data in told(events, "note")}
+    return {data["code"] for data in reported(events, "note")}
 
 
 def planned(bench: Any, **answers: Any) -> tuple[dict[str, Any], set[str]]:
     """Return the plan and the notes of a run that is to finish."""
     events = bench.work(bench.prepare(max_steps=1, **answers))
     assert events[-1].kind == "finished", events[-1].data
-    return told(events, "plan")[0], codes(events)
+    return reported(events, "plan")[0], codes(events)
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_several_sources_with_weights_and_their_own_checks_are_trained_on(bench,
         ("split", 12, "rows-split"),
     ],
 )
-def test_rows_too_long_are_cut_as_asked_and_it_is_said(bench, write, strategy, rows, note):
+def test_rows_too_long_are_cut_as_asked_and_it_is_reported(bench, write, strategy, rows, note):
     bench.rows = write("long.jsonl", LONG)
     data = {"truncation_strategy": strategy}
     plan, notes = planned(bench, max_seq_length=60, data=data)
@@ -113,7 +113,7 @@ def test_without_padding_a_run_learns_the_same_as_with(bench):
     for data in ({}, {"padding_free": True}):
         events = bench.work(bench.prepare(max_steps=2, data=data, group_by_length=False))
         assert events[-1].kind == "finished", events[-1].data
-        losses.append([step["loss"] for step in told(events, "step")])
+        losses.append([step["loss"] for step in reported(events, "step")])
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 

@@ -29,7 +29,7 @@ def adapter_bytes(run: Any) -> bytes:
     return (run.output / "adapter_model.safetensors").read_bytes()
 
 
-def stop_at(run: Any, step: int, wish: str) -> threading.Thread:
+def stop_at(run: Any, step: int, wanted: str) -> threading.Thread:
     """Write the stop file once the run has told of update `step`."""
 
     def watch() -> None:
@@ -37,7 +37,7 @@ def stop_at(run: Any, step: int, wish: str) -> threading.Thread:
         while time.monotonic() < deadline:
             text = run.events.read_text() if run.events.exists() else ""
             if f'"step": {step},' in text:
-                run.stop.write_text(wish)
+                run.stop.write_text(wanted)
                 return
             time.sleep(0.005)
 
@@ -122,17 +122,19 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(bench):
 
 
 @pytest.mark.parametrize(
-    ("answers", "said"),
+    ("answers", "settings"),
     [({"use_4bit": True, "use_nested_quant": True}, "4-bit"), ({"use_8bit": True}, "8-bit")],
     ids=["4-bit", "8-bit"],
 )
-def test_quantized_weights_train_on_the_cpu_with_adapters_in_full_precision(bench, answers, said):
+def test_quantized_weights_train_on_the_cpu_with_adapters_in_full_precision(
+    bench, answers, settings
+):
     from safetensors.torch import load_file
 
     run = bench.prepare(strategy="qlora", gradient_checkpointing=True, max_steps=2, **answers)
     events = bench.work(run)
     assert events[-1].kind == "finished", events[-1].data
-    assert of(events, "plan")[0]["quantization"] == said
+    assert of(events, "plan")[0]["quantization"] == settings
     tensors = load_file(run.output / "adapter_model.safetensors")
     assert {str(tensor.dtype) for tensor in tensors.values()} == {"torch.float32"}
     assert any(tensor.abs().max() > 0 for name, tensor in tensors.items() if "lora_B" in name)
@@ -296,25 +298,25 @@ def test_the_end_token_is_saved_with_the_output(bench, tiny_model, tmp_path):
 
 def test_a_warm_worker_takes_a_run_and_writes_its_log(bench):
     run = bench.prepare(max_steps=1)
-    spare = subprocess.Popen(
+    warm = subprocess.Popen(
         [sys.executable, "-m", "modelforge.train", "--warm"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=Path(__file__).resolve().parents[2],
         text=True,
     )
-    assert spare.stdin
-    assert spare.stdout
+    assert warm.stdin
+    assert warm.stdout
     try:
-        assert json.loads(spare.stdout.readline()) == {"ready": True}
-        spare.stdin.write(json.dumps({"run": str(run.path)}) + "\n")
-        spare.stdin.flush()
-        assert json.loads(spare.stdout.readline()) == {"taken": True}
-        assert spare.stdout.read() == ""
-        assert spare.wait(timeout=60) == 0
+        assert json.loads(warm.stdout.readline()) == {"ready": True}
+        warm.stdin.write(json.dumps({"run": str(run.path)}) + "\n")
+        warm.stdin.flush()
+        assert json.loads(warm.stdout.readline()) == {"taken": True}
+        assert warm.stdout.read() == ""
+        assert warm.wait(timeout=60) == 0
     finally:
-        spare.kill()
-        spare.communicate()
+        warm.kill()
+        warm.communicate()
     assert json.loads(run.exit.read_text())["state"] == "finished"
     log = run.log.read_text()
     assert "step 1  loss" in log

@@ -15,9 +15,11 @@ FP32 = {"precision": "fp32"}
 def plan(minimal):
     """The plan that answers come to on a ground; both may be changed by name."""
 
-    def come_to(ground=None, **answers):
+    def come_to(setting_facts=None, **answers):
         facts = {"device": "cuda", "model_path": "m", "compute_capability": (8, 6)}
-        return make_plan(TrainingConfig(**minimal | answers), PlanContext(**facts | (ground or {})))
+        return make_plan(
+            TrainingConfig(**minimal | answers), PlanContext(**facts | (setting_facts or {}))
+        )
 
     return come_to
 
@@ -54,7 +56,7 @@ def test_a_config_is_never_altered_and_every_change_has_a_reason(plan):
         ({"adapter": {"enabled": False}}, "none"),
     ],
 )
-def test_weights_are_kept_as_was_said(plan, answers, quantization):
+def test_weights_are_stored_in_the_type_that_is_set(plan, answers, quantization):
     assert plan(**answers).quantization == quantization
 
 
@@ -77,11 +79,11 @@ def test_eight_bit_alone_switches_the_default_four_bit_off_and_says_so(plan):
         ("cuda", (8, 0), {"fp16": False, "hardware": {"precision": "bf16"}}, "bf16"),
     ],
 )
-def test_the_precision_is_the_one_said_or_the_best_there_is(
+def test_the_precision_is_the_one_set_or_the_best_available(
     plan, device, capability, answers, precision
 ):
-    ground = {"device": device, "compute_capability": capability}
-    assert plan(ground, **answers).precision == precision
+    setting_facts = {"device": device, "compute_capability": capability}
+    assert plan(setting_facts, **answers).precision == precision
 
 
 @pytest.mark.parametrize(
@@ -93,7 +95,7 @@ def test_the_precision_is_the_one_said_or_the_best_there_is(
         ((8, 0), {"use_4bit": False}, "float16"),
     ],
 )
-def test_the_compute_type_follows_the_precision_unless_said(plan, capability, answers, dtype):
+def test_the_compute_type_follows_the_precision_unless_set(plan, capability, answers, dtype):
     assert plan({"compute_capability": capability}, **answers).bnb_4bit_compute_dtype == dtype
 
 
@@ -109,7 +111,7 @@ def test_the_compute_type_follows_the_precision_unless_said(plan, capability, an
         (512, {"max_seq_length": 1024}, 512),
     ],
 )
-def test_the_length_is_the_one_said_within_what_the_model_reads(plan, context, answers, length):
+def test_the_length_is_the_one_set_within_the_context_of_the_model(plan, context, answers, length):
     found = plan({"context": context}, **answers)
     assert found.max_length == length
     changed = "max_seq_length" in reasons(found)
@@ -117,7 +119,7 @@ def test_the_length_is_the_one_said_within_what_the_model_reads(plan, context, a
 
 
 @pytest.mark.parametrize(
-    ("ground", "answers", "used"),
+    ("setting_facts", "answers", "used"),
     [
         ({}, {}, "adamw_torch_fused"),
         ({}, {"optim": "paged_adamw_32bit"}, "paged_adamw_32bit"),
@@ -128,9 +130,9 @@ def test_the_length_is_the_one_said_within_what_the_model_reads(plan, context, a
     ],
 )
 def test_the_default_optimizer_pages_only_large_states_and_where_it_can(
-    plan, ground, answers, used
+    plan, setting_facts, answers, used
 ):
-    found = plan(ground, **answers)
+    found = plan(setting_facts, **answers)
     assert found.optim == used
     assert ("optim" in reasons(found)) == (used != "paged_adamw_32bit")
 
@@ -145,7 +147,7 @@ def test_wsl_and_windows_are_not_native_linux(system, native):
 
 
 @pytest.mark.parametrize(
-    ("device", "said", "used"),
+    ("device", "values", "used"),
     [
         ("cuda", "paged_adamw_32bit", "paged_adamw_32bit"),
         ("cpu", "paged_adamw_32bit", "adamw_torch"),
@@ -164,10 +166,10 @@ def test_wsl_and_windows_are_not_native_linux(system, native):
         ("mps", "adamw_torch_fused", "adamw_torch_fused"),
     ],
 )
-def test_an_optimizer_the_device_lacks_is_replaced_by_its_like(plan, device, said, used):
-    found = plan({"device": device}, optim=said)
+def test_an_optimizer_the_device_lacks_is_replaced_by_its_like(plan, device, values, used):
+    found = plan({"device": device}, optim=values)
     assert found.optim == used
-    assert ("optim" in reasons(found)) == (said != used)
+    assert ("optim" in reasons(found)) == (values != used)
 
 
 def test_packing_leaves_no_lengths_to_group_by(plan):
@@ -190,7 +192,7 @@ def test_a_polynomial_rate_ends_below_where_it_starts(plan):
 
 
 @pytest.mark.parametrize(
-    ("schedule", "said", "used", "kwargs"),
+    ("schedule", "values", "used", "kwargs"),
     [
         ("cosine", {}, "cosine", {}),
         ("cosine", {"final_lr_fraction": 0.1}, "cosine_with_min_lr", {"min_lr_rate": 0.1}),
@@ -230,8 +232,8 @@ def test_a_polynomial_rate_ends_below_where_it_starts(plan):
         ),
     ],
 )
-def test_a_schedule_takes_what_was_said_of_it(plan, schedule, said, used, kwargs):
-    found = plan(lr_scheduler_type=schedule, schedule=said)
+def test_a_schedule_takes_its_arguments(plan, schedule, values, used, kwargs):
+    found = plan(lr_scheduler_type=schedule, schedule=values)
     assert (found.lr_scheduler_type, found.lr_scheduler_kwargs) == (used, kwargs)
     assert ("lr_scheduler_type" in reasons(found)) == (used not in (schedule, WSD))
 
@@ -272,7 +274,7 @@ def test_alpha_follows_its_ratio_to_the_rank(plan):
     assert reasons(ratio)["lora_alpha"] == (32, 16)
 
 
-def test_the_adapter_is_kept_in_32_bits_unless_said(plan):
+def test_the_adapter_is_kept_in_32_bits_unless_set(plan):
     assert plan().adapter_dtype == "float32"
     assert plan(adapter={"dtype": "bfloat16"}).adapter_dtype == "bfloat16"
 
@@ -282,7 +284,7 @@ FLASH_3 = {"model": {"attn_implementation": "flash_attention_3"}}
 
 
 @pytest.mark.parametrize(
-    ("ground", "answers", "used"),
+    ("setting_facts", "answers", "used"),
     [
         ({}, {}, "sdpa"),
         ({}, {"model": {"attn_implementation": "eager"}}, "eager"),
@@ -300,9 +302,9 @@ FLASH_3 = {"model": {"attn_implementation": "flash_attention_3"}}
     ],
 )
 def test_flash_attention_is_used_where_card_package_and_precision_allow(
-    plan, ground, answers, used
+    plan, setting_facts, answers, used
 ):
-    found = plan(ground, **answers)
+    found = plan(setting_facts, **answers)
     assert found.attn_implementation == used
     asked = answers.get("model", {}).get("attn_implementation", "sdpa")
     assert ("model.attn_implementation" in reasons(found)) == (used != asked)
@@ -365,23 +367,23 @@ def test_packed_rows_share_sequences_so_that_there_are_fewer_updates(plan, minim
     assert total_steps(packed, 801, 67.5, 256) == 109
     assert total_steps(packed, 801) == 401
     assert total_steps(packed, 801, 5000, 256) >= 401
-    ground = {"train_rows": 801, "row_tokens": 67.5}
-    assert plan(ground, packing=True, max_seq_length=256).total_steps == 55
+    setting_facts = {"train_rows": 801, "row_tokens": 67.5}
+    assert plan(setting_facts, packing=True, max_seq_length=256).total_steps == 55
 
 
 def test_compiling_is_left_out_where_nothing_can_compile(plan):
-    said = {"trainer": {"torch_compile": True}}
+    values = {"trainer": {"torch_compile": True}}
     needed = frozenset({"triton", "cc", "Python.h"})
-    assert plan({"packages": needed}, **said).torch_compile
+    assert plan({"packages": needed}, **values).torch_compile
     for name, text in (("triton", "triton"), ("cc", "a C compiler"), ("Python.h", "Python.h")):
-        without = plan({"packages": needed - {name}}, **said)
+        without = plan({"packages": needed - {name}}, **values)
         assert not without.torch_compile
         assert text in without.changes[-1].reason
-    assert not plan(**said).torch_compile
-    assert "triton" in plan(**said).changes[-1].reason
+    assert not plan(**values).torch_compile
+    assert "triton" in plan(**values).changes[-1].reason
     on_cpu = {"device": "cpu", "packages": frozenset({"c++", "Python.h"})}
-    assert plan(on_cpu, **said).torch_compile
-    assert not plan({"device": "mps"}, **said).torch_compile
+    assert plan(on_cpu, **values).torch_compile
+    assert not plan({"device": "mps"}, **values).torch_compile
     assert not plan({"packages": needed}).torch_compile
 
 
@@ -424,9 +426,9 @@ def test_each_checkpoint_falls_on_a_check_where_the_best_is_kept(
 ):
     found = plan({"train_rows": 1000}, trainer=trainer, eval_steps=20, **more)
     assert found.save_steps == every
-    told = [change for change in found.changes if change.where == "trainer.save_steps"]
-    assert bool(told) == changed
-    assert all("(20)" in change.reason for change in told)
+    reported = [change for change in found.changes if change.where == "trainer.save_steps"]
+    assert bool(reported) == changed
+    assert all("(20)" in change.reason for change in reported)
 
 
 def test_a_plan_survives_the_way_through_json(plan):
@@ -445,7 +447,7 @@ def test_a_ceiling_of_the_gpu_means_nothing_without_one_and_the_plan_says_so(pla
 
 
 @pytest.mark.parametrize(
-    ("device", "said", "expected"),
+    ("device", "values", "expected"),
     [
         ("cpu", {"gradient_checkpointing": True}, True),
         ("cpu", {"use_4bit": True}, True),
@@ -453,8 +455,8 @@ def test_a_ceiling_of_the_gpu_means_nothing_without_one_and_the_plan_says_so(pla
         ("cuda", {"gradient_checkpointing": True, "use_4bit": True}, False),
     ],
 )
-def test_memory_is_given_back_only_where_it_was_asked_for(plan, minimal, device, said, expected):
-    answers = {"use_4bit": False, "gradient_checkpointing": False} | said
+def test_memory_is_given_back_only_where_it_was_asked_for(plan, minimal, device, values, expected):
+    answers = {"use_4bit": False, "gradient_checkpointing": False} | values
     made = plan({"device": device}, **answers)
     assert releases_memory(TrainingConfig(**minimal | answers), made) is expected
 

@@ -22,10 +22,10 @@ def supply(kind, name="rows.jsonl", sha256="a"):
     return LoadedSource(Source(path=name), [Path(name)], mapping, seen)
 
 
-def context(*kinds, validation=(), **said):
+def context(*kinds, validation=(), **settings):
     supplies = [supply(kind, f"{kind}.jsonl", kind) for kind in kinds]
     material = RunData(supplies, list(validation), several=len(kinds) > 1)
-    return replace(make_context(**said), data=material)
+    return replace(make_context(**settings), data=material)
 
 
 @pytest.mark.parametrize("kind", ["text", "pair", "instruction", "messages", "summary"])
@@ -56,8 +56,8 @@ def test_kto_takes_judged_answers_and_pairs_and_dpo_only_pairs():
     found = next(data.wrong_kind(context("pair", **kto)))
     assert "kto trains on rows with a completion marked good or bad" in found.what
     for loss in ("sigmoid", "orpo"):
-        said = {"strategy": "dpo", "trainer": {"preference_loss": loss}}
-        assert list(data.wrong_kind(context("preference-label", **said)))
+        settings = {"strategy": "dpo", "trainer": {"preference_loss": loss}}
+        assert list(data.wrong_kind(context("preference-label", **settings)))
 
 
 def test_each_source_that_does_not_suit_is_named_by_its_setting():
@@ -84,7 +84,7 @@ def test_text_alone_has_no_turn_to_learn_and_beside_chats_it_is_left_out(loss_on
     assert not list(data.nothing_to_train(context("text")))
 
 
-def test_rows_that_are_also_checked_on_are_told_and_others_are_not():
+def test_rows_that_are_also_checked_on_are_reported_and_others_are_not():
     same, other = supply("pair", sha256="pair"), supply("pair", "other.jsonl", "other")
     assert list(data.trained_validation_file(context("pair", validation=[same])))
     assert not list(data.trained_validation_file(context("pair", validation=[other])))
@@ -105,10 +105,10 @@ def test_no_split_is_asked_for_beside_validation_sources():
         ("split", "are split"),
     ],
 )
-def test_what_happens_to_long_rows_is_said_as_it_will_be(strategy, fate):
+def test_what_happens_to_long_rows_is_reported_correctly(strategy, fate):
     long = replace(ROWS, longest_chars=90_000)
-    told = make_context(summary=long, data={"truncation_strategy": strategy})
-    assert fate in next(data.rows_truncated(told)).what
+    reported = make_context(summary=long, data={"truncation_strategy": strategy})
+    assert fate in next(data.rows_truncated(reported)).what
 
 
 def test_a_template_that_was_chosen_is_not_missed():

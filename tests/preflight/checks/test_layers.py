@@ -43,7 +43,7 @@ def findings(info: Any = STORED, **adapter: str) -> list[Finding]:
         ({"modules_to_save": "embed_tokens, wte"}, "caution", "only embed_tokens", "embed_tokens"),
     ],
 )
-def test_names_that_no_layer_has_are_told_before_the_start(adapter, level, words, suggested):
+def test_names_that_no_layer_has_are_reported_before_the_start(adapter, level, words, suggested):
     [finding] = findings(**adapter)
     assert (finding.level, finding.code) == (level, "layers-unknown")
     assert finding.where == f"adapter.{next(iter(adapter))}"
@@ -75,12 +75,12 @@ def test_names_of_experts_are_never_refused():
 
 @pytest.mark.parametrize(("tokens", "found"), [(49155, True), (49152, False), (None, False)])
 def test_a_tokenizer_with_more_tokens_than_rows_is_refused(tokens, found):
-    said = findings(replace(STORED, tokens=tokens))
-    assert bool(said) is found
+    found_now = findings(replace(STORED, tokens=tokens))
+    assert bool(found_now) is found
     if found:
-        assert said[0].level == "blocker"
-        assert "49,155 tokens" in said[0].what
-        assert "49,152 rows" in said[0].what
+        assert found_now[0].level == "blocker"
+        assert "49,155 tokens" in found_now[0].what
+        assert "49,152 rows" in found_now[0].what
 
 
 def test_weights_with_nan_are_refused():

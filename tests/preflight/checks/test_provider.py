@@ -32,8 +32,8 @@ NEEDS = {
 }
 
 
-def provider_findings(machine: Any = WORKSTATION, **said: Any) -> list[Finding]:
-    context = make_context(machine, provider="unsloth", **said)
+def provider_findings(machine: Any = WORKSTATION, **settings: Any) -> list[Finding]:
+    context = make_context(machine, provider="unsloth", **settings)
     return [one for one in findings_of(context) if one.code.startswith("provider-")]
 
 
@@ -45,7 +45,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("machine", "said", "why"),
+    ("machine", "settings", "why"),
     [
         (LAPTOP, {}, "this computer trains on the CPU"),
         (MAC, {}, "this computer trains on the Apple GPU"),
@@ -55,8 +55,8 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
         (replace(WORKSTATION, packages=("Python.h",)), {}, "needs a C compiler"),
     ],
 )
-def test_a_machine_without_a_suitable_card_is_refused(installed, machine, said, why):
-    [found] = provider_findings(machine, **said)
+def test_a_machine_without_a_suitable_card_is_refused(installed, machine, settings, why):
+    [found] = provider_findings(machine, **settings)
     assert (found.level, found.code) == ("blocker", "provider-unsupported")
     assert (found.where, found.suggested) == ("provider", "huggingface")
     assert why in found.what
@@ -81,24 +81,28 @@ def test_broken_it_is_refused_with_what_is_wrong(monkeypatch, installed):
 
 
 @pytest.mark.parametrize("machine", [WORKSTATION, TURING])
-def test_ready_nothing_is_said(installed, machine):
+def test_nothing_is_reported_when_ready(installed, machine):
     assert provider_findings(machine) == []
 
 
-def test_of_the_other_provider_nothing_is_said():
+def test_nothing_is_reported_of_the_other_provider():
     assert [one for one in findings_of(make_context()) if one.code.startswith("provider-")] == []
 
 
-@pytest.mark.parametrize("said", [{"strategy": "rlhf"}, {"trainer": {"preference_loss": "kto"}}])
-def test_what_it_does_not_train_is_refused(installed, said):
-    found = provider_findings(**{"strategy": "dpo", **said})
+@pytest.mark.parametrize(
+    "settings", [{"strategy": "rlhf"}, {"trainer": {"preference_loss": "kto"}}]
+)
+def test_what_it_does_not_train_is_refused(installed, settings):
+    found = provider_findings(**{"strategy": "dpo", **settings})
     assert [one.code for one in found] == ["provider-unsuited"]
     assert (found[0].level, found[0].suggested) == ("blocker", "huggingface")
 
 
-@pytest.mark.parametrize("said", [{"strategy": "sft"}, {"strategy": "qlora"}, {"strategy": "dpo"}])
-def test_what_it_trains_is_not_refused(installed, said):
-    assert provider_findings(**said) == []
+@pytest.mark.parametrize(
+    "settings", [{"strategy": "sft"}, {"strategy": "qlora"}, {"strategy": "dpo"}]
+)
+def test_what_it_trains_is_not_refused(installed, settings):
+    assert provider_findings(**settings) == []
 
 
 def test_another_version_than_the_tested_one_is_noted(monkeypatch, installed):
@@ -141,25 +145,25 @@ def test_asking_imports_nothing():
     assert not {"unsloth", "torch", "transformers"} & (set(sys.modules) - before)
 
 
-def test_a_way_of_attention_that_unsloth_does_not_take_is_told(installed):
+def test_a_way_of_attention_that_unsloth_does_not_take_is_reported(installed):
     chosen = {"attn_implementation": "eager"}
 
-    def told(**said: Any) -> list[str]:
-        found = findings_of(make_context(WORKSTATION, **said))
+    def reported(**settings: Any) -> list[str]:
+        found = findings_of(make_context(WORKSTATION, **settings))
         return [one.what for one in found if one.code == "attention-unused"]
 
-    [what] = told(provider="unsloth", model=chosen)
+    [what] = reported(provider="unsloth", model=chosen)
     assert "eager is ignored" in what
-    assert told(provider="unsloth") == told(model=chosen) == []
+    assert reported(provider="unsloth") == reported(model=chosen) == []
 
 
-def test_a_precision_that_it_does_not_keep_is_told() -> None:
-    def told(machine: Any = WORKSTATION, **said: Any) -> list[str]:
-        found = findings_of(make_context(machine, **said))
+def test_a_precision_that_it_does_not_keep_is_reported() -> None:
+    def reported(machine: Any = WORKSTATION, **settings: Any) -> list[str]:
+        found = findings_of(make_context(machine, **settings))
         return [one.level for one in found if one.code == "provider-precision"]
 
     fp32 = {"hardware": {"precision": "fp32"}}
-    assert told(provider="unsloth", **fp32) == ["caution"]
-    assert told(provider="unsloth") == told(**fp32) == []
+    assert reported(provider="unsloth", **fp32) == ["caution"]
+    assert reported(provider="unsloth") == reported(**fp32) == []
     old = replace(WORKSTATION, gpus=[replace(CARD, compute_capability=(7, 5))])
-    assert told(old, provider="unsloth", **fp32) == []
+    assert reported(old, provider="unsloth", **fp32) == []

@@ -526,7 +526,7 @@ def findings_with_code(context, code):
 
 
 @pytest.mark.parametrize(
-    ("code", "level", "where", "suggested", "context"), FOUND, ids=[said[0] for said in FOUND]
+    ("code", "level", "where", "suggested", "context"), FOUND, ids=[shown[0] for shown in FOUND]
 )
 def test_a_finding_names_its_level_setting_and_better_value(code, level, where, suggested, context):
     found = [
@@ -542,7 +542,7 @@ def test_a_suitable_run_has_no_finding(code, context):
 
 
 def test_every_code_is_tested_with_and_without_a_finding():
-    assert {said[0] for said in FOUND} == {quiet[0] for quiet in NOT_FOUND}
+    assert {shown[0] for shown in FOUND} == {quiet[0] for quiet in NOT_FOUND}
 
 
 def test_every_check_is_in_the_list_once():
@@ -558,9 +558,9 @@ def test_every_check_is_in_the_list_once():
     assert sorted(listed, key=repr) == sorted(defined, key=repr)
 
 
-@pytest.mark.parametrize("said", FOUND, ids=[said[0] for said in FOUND])
-def test_messages_are_sentences_with_rounded_numbers(said):
-    for finding in findings_of(said[4]):
+@pytest.mark.parametrize("shown", FOUND, ids=[shown[0] for shown in FOUND])
+def test_messages_are_sentences_with_rounded_numbers(shown):
+    for finding in findings_of(shown[4]):
         assert re.fullmatch(r"[a-z0-9-]+", finding.code)
         for text in filter(None, (finding.what, finding.remedy)):
             assert text.endswith("."), text
@@ -579,12 +579,12 @@ def test_blockers_come_first_and_notes_last():
     assert set(levels) == {"blocker", "caution", "note"}
 
 
-def test_what_the_data_said_is_passed_on_as_it_is():
+def test_what_the_data_check_found_is_passed_on_as_it_is():
     odd = Finding("caution", "duplicate-rows", "3 rows repeat an earlier one.", where="dataset")
     assert odd in findings_of(make_context(summary=with_rows(findings=[odd])))
 
 
-def test_a_card_that_is_merely_busy_is_said_to_be_busy():
+def test_a_card_that_is_merely_busy_is_reported_as_busy():
     [found] = findings_with_code(make_context(BUSY_CARD, LLAMA_8B), "memory-base")
     assert "6.5 GiB" in found.remedy
 
@@ -594,14 +594,14 @@ def test_when_nothing_makes_it_fit_the_largest_model_that_does_is_named():
     assert "The largest model that fits is Qwen/Qwen3-1.7B" in found.remedy
 
 
-def test_a_default_of_no_use_is_not_told_as_changed():
+def test_an_unused_default_is_not_reported_as_changed():
     """With every weight trained nobody is told that 4-bit weights, never chosen, are off."""
 
-    def told(**said):
-        return {found.where for found in settings.plan_changes(make_context(**said))}
+    def reported(**shown):
+        return {found.where for found in settings.plan_changes(make_context(**shown))}
 
     whole = {"adapter": {"enabled": False}}
-    assert "use_4bit" in told(**whole, use_4bit=True)
+    assert "use_4bit" in reported(**whole, use_4bit=True)
     unsaid = make_context(**whole)
     fields = {k: v for k, v in unsaid.config.explicit_values().items() if k != "use_4bit"}
     config = type(unsaid.config).from_record(fields)

@@ -45,8 +45,8 @@ def after(context):
 )
 def test_what_is_recommended_is_allowed_fits_and_is_no_slower(context):
     answers = recommended_settings(context)
-    said = {**context.config.explicit_values(), "model_name": "m", "dataset": "d"}
-    resolve(Layer("said", said), Layer("recommended", answers))
+    settings = {**context.config.explicit_values(), "model_name": "m", "dataset": "d"}
+    resolve(Layer("settings", settings), Layer("recommended", answers))
     assert total_gib(after(context).memory) <= context.available_gib
     assert tokens_per_s(after(context)) >= tokens_per_s(context)
 
@@ -127,7 +127,7 @@ def test_compiling_is_offered_for_long_runs_on_cards_that_can():
     assert "attention" in of(make_context(can, LLAMA_8B))
 
 
-def test_an_unknown_speed_has_no_levers():
+def test_an_unknown_speed_has_no_speed_settings():
     context = make_context(summary=None)
     assert list_speedups(context) == []
     assert recommended_settings(context) == {}

@@ -75,7 +75,7 @@ def test_a_zombie_does_not_live_and_is_reaped():
     assert child.returncode == 0
 
 
-def test_a_record_without_a_process_names_nobody():
+def test_a_record_without_a_process_names_no_process():
     for record in ({}, {"pid": "7", "birth": 1.0}, {"pid": 7}, {"launching": 1.0}):
         assert ProcessIdentity.from_dict(record) is None
 

@@ -67,12 +67,12 @@ def test_closing_ends_one_that_hangs(companion):
     assert time.monotonic() - begun < 5.0
 
 
-def test_a_program_that_is_not_there_is_said_in_words(tmp_path):
+def test_a_program_that_is_not_there_is_reported_in_words(tmp_path):
     with pytest.raises(RunError, match="/no/such/program cannot be started"):
         JsonlProcess(["/no/such/program"], tmp_path / "some.log")
 
 
-def test_a_log_that_cannot_be_written_is_said_in_words(stage, tmp_path):
+def test_a_log_that_cannot_be_written_is_reported_in_words(stage, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="written"):
         JsonlProcess(stage.actor("echoes"), tmp_path / "file" / "some.log")

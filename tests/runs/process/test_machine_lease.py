@@ -20,7 +20,7 @@ def side(tmp_path):
     return lambda: MachineLease(tmp_path / "lease.json", tmp_path / "runs" / ".lock")
 
 
-def test_the_second_is_refused_and_told_who_holds_the_machine(side):
+def test_the_second_is_refused_and_names_who_uses_the_computer(side):
     first, second = side(), side()
     first.take("chat", "starter")
     assert first.mine

@@ -69,7 +69,7 @@ def test_a_second_server_finds_the_run_the_first_one_started(stage, run):
     stage.until_state(second, run, RunState.STOPPED)
 
 
-def test_a_second_run_is_refused_and_told_who_holds_the_machine(stage, run):
+def test_a_second_run_is_refused_and_names_who_uses_the_computer(stage, run):
     supervisor = stage.started("obeys", run)
     second = stage.new_run()
     with pytest.raises(BusyError, match="a run") as caught:
@@ -248,7 +248,7 @@ def test_a_worker_that_cannot_be_started_leaves_the_run_as_it_was(stage, run):
     assert supervisor.holder() is None
 
 
-def test_a_log_that_cannot_be_written_is_said_in_words(stage, run):
+def test_a_log_that_cannot_be_written_is_reported_in_words(stage, run):
     run.log.mkdir()
     with pytest.raises(RunError) as caught:
         stage.playing("obeys").start(run)

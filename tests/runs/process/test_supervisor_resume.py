@@ -37,7 +37,7 @@ def test_a_failed_run_starts_again_and_its_old_end_does_not_count(stage, run):
     assert not run.exit.exists()
 
 
-def test_a_stopped_run_forgets_the_wish_to_stop(stage, run):
+def test_a_stopped_run_forgets_the_stop_request(stage, run):
     supervisor = stage.started("obeys", run)
     supervisor.stop(run)
     stage.until_state(supervisor, run, RunState.STOPPED)

@@ -58,7 +58,7 @@ def warmed(waiting, *habits) -> WarmWorker:
     return spare
 
 
-def test_a_ready_spare_becomes_the_worker_of_the_run(stage, run, waiting):
+def test_a_ready_warm_worker_becomes_the_worker_of_the_run(stage, run, waiting):
     spare = warmed(waiting)
     pid = spare.pid
     supervisor = stage.playing("obeys", stop_timeout_s=20.0)
@@ -74,7 +74,7 @@ def test_a_ready_spare_becomes_the_worker_of_the_run(stage, run, waiting):
     assert read_events(run.events)[0][-1].data["kept"] is True
 
 
-def test_a_spare_that_is_not_ready_leaves_the_cores_to_the_run(stage, run):
+def test_a_warm_worker_that_is_not_ready_leaves_the_cores_to_the_run(stage, run):
     spare = WarmWorker(stage.home, command=stage.actor("mute"), available_gib=lambda: 8.0)
     assert spare.warm()
     pid = spare.pid
@@ -86,7 +86,7 @@ def test_a_spare_that_is_not_ready_leaves_the_cores_to_the_run(stage, run):
     stage.until_state(supervisor, run, RunState.RUNNING)
 
 
-def test_a_run_in_a_spare_outlives_the_spares_end(stage, run, waiting):
+def test_a_run_in_a_warm_worker_outlives_the_end_of_the_warm_worker(stage, run, waiting):
     spare = warmed(waiting)
     supervisor = stage.playing("obeys", stop_timeout_s=20.0)
     supervisor.start(run, spare)
@@ -98,14 +98,14 @@ def test_a_run_in_a_spare_outlives_the_spares_end(stage, run, waiting):
     assert supervisor.state(run) is RunState.RUNNING
 
 
-def test_without_a_spare_the_start_is_a_cold_one(stage, run, waiting):
+def test_without_a_warm_worker_the_start_is_a_cold_one(stage, run, waiting):
     supervisor = stage.playing("obeys")
     supervisor.start(run, waiting())
     assert read_json(run.process)["spare"] is False
     stage.until_state(supervisor, run, RunState.RUNNING)
 
 
-def test_a_spare_that_died_while_waiting_is_replaced_by_a_cold_start(stage, run, waiting):
+def test_a_warm_worker_that_died_while_waiting_is_replaced_by_a_cold_start(stage, run, waiting):
     spare = warmed(waiting)
     os.kill(spare.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
     supervisor = stage.playing("obeys")
@@ -115,7 +115,7 @@ def test_a_spare_that_died_while_waiting_is_replaced_by_a_cold_start(stage, run,
 
 
 @pytest.mark.parametrize("habit", ["drops", "stares"])
-def test_a_spare_that_does_not_take_the_run_is_replaced_by_a_cold_start(
+def test_a_warm_worker_that_does_not_take_the_run_is_replaced_by_a_cold_start(
     stage, run, waiting, monkeypatch, habit
 ):
     monkeypatch.setattr("modelforge.runs.process.warm_worker.HAND_OVER_TIMEOUT_S", 0.5)
@@ -130,14 +130,14 @@ def test_a_spare_that_does_not_take_the_run_is_replaced_by_a_cold_start(
     assert len(starts) == 1
 
 
-def test_a_spare_that_ends_by_itself_is_noticed_and_warmed_again(stage, waiting):
+def test_a_warm_worker_that_ends_by_itself_is_noticed_and_warmed_again(stage, waiting):
     spare = waiting("dies")
     spare.warm()
     stage.until(lambda: not spare.ready and spare.pid is None, "its end to be noticed")
     assert spare.warm()
 
 
-def test_a_spare_that_cannot_import_is_not_tried_over_and_over(stage, world, waiting):
+def test_a_warm_worker_that_cannot_import_is_not_tried_over_and_over(stage, world, waiting):
     spare = waiting("broken")
     assert spare.warm()
     stage.until(lambda: not spare.ready and spare.pid is None, "its end to be noticed")
@@ -146,21 +146,21 @@ def test_a_spare_that_cannot_import_is_not_tried_over_and_over(stage, world, wai
     assert spare.warm()
 
 
-def test_warming_twice_keeps_the_one_spare(waiting):
+def test_warming_twice_keeps_the_one_warm_worker(waiting):
     spare = warmed(waiting)
     pid = spare.pid
     assert spare.warm()
     assert spare.pid == pid
 
 
-def test_a_spare_is_warmed_only_with_memory_to_spare(world, waiting):
+def test_a_warm_worker_is_warmed_only_with_memory_to_spare(world, waiting):
     spare = waiting()
     world["gib"] = 2.9
     assert not spare.warm()
     assert spare.pid is None
 
 
-def test_a_spare_that_nobody_wants_retires(world, waiting):
+def test_an_unused_warm_worker_retires(world, waiting):
     spare = warmed(waiting)
     pid = spare.pid
     world["now"] += 899
@@ -175,14 +175,14 @@ def test_a_spare_that_nobody_wants_retires(world, waiting):
     assert not psutil.pid_exists(pid)
 
 
-def test_a_spare_retires_when_memory_gets_short(world, waiting):
+def test_a_warm_worker_retires_when_memory_gets_short(world, waiting):
     spare = warmed(waiting)
     world["gib"] = 1.4
     spare.tend()
     assert not spare.ready
 
 
-def test_a_command_that_is_not_there_is_no_spare(stage, world):
+def test_a_command_that_is_not_there_gives_no_warm_worker(stage, world):
     spare = WarmWorker(stage.home, command=["/no/such/python"], available_gib=lambda: 8.0)
     assert not spare.warm()
     assert not spare.ready

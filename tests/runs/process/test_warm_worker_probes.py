@@ -19,61 +19,61 @@ def gib():
 
 
 @pytest.fixture
-def spare(stage, gib):
+def warm(stage, gib):
     made = WarmWorker(stage.home, command=stage.actor("probed"), available_gib=lambda: gib["free"])
     yield made
     made.close()
 
 
-def test_a_probe_is_answered_by_a_spare_that_is_warmed_for_it(spare):
-    assert spare.pid is None
-    assert spare.ask({"kind": "echo", "row": 3}, 10)["echo"]["row"] == 3
-    pid = spare.pid
-    assert spare.ask({"kind": "echo"}, 10)
-    assert spare.pid == pid
+def test_a_probe_is_answered_by_a_warm_worker_that_is_warmed_for_it(warm):
+    assert warm.pid is None
+    assert warm.ask({"kind": "echo", "row": 3}, 10)["echo"]["row"] == 3
+    pid = warm.pid
+    assert warm.ask({"kind": "echo"}, 10)
+    assert warm.pid == pid
 
 
-def test_progress_is_passed_on(spare):
+def test_progress_is_passed_on(warm):
     heard = []
-    assert spare.ask({"kind": "progress"}, 10, heard.append)
+    assert warm.ask({"kind": "progress"}, 10, heard.append)
     assert heard == [{"done": 1, "total": 2}, {"done": 2, "total": 2}]
 
 
-def test_what_the_spare_has_against_a_probe_is_raised_and_the_next_is_answered(spare):
+def test_an_error_of_the_warm_worker_is_raised_and_the_next_is_answered(warm):
     with pytest.raises(DataError, match=r"row: There is no row 9\. Ask for another\."):
-        spare.ask({"kind": "refuse"}, 10)
-    assert spare.ask({"kind": "echo"}, 10)
+        warm.ask({"kind": "refuse"}, 10)
+    assert warm.ask({"kind": "echo"}, 10)
 
 
-def test_the_answer_to_another_probe_is_passed_over(spare):
-    assert "echo" in spare.ask({"kind": "confuse"}, 10)
+def test_the_answer_to_another_probe_is_passed_over(warm):
+    assert "echo" in warm.ask({"kind": "confuse"}, 10)
 
 
-def test_a_spare_that_dies_over_a_probe_is_replaced(spare):
+def test_a_warm_worker_that_dies_over_a_probe_is_replaced(warm):
     with pytest.raises(RunError, match="has ended"):
-        spare.ask({"kind": "crash"}, 10)
-    assert spare.ask({"kind": "echo"}, 10)
+        warm.ask({"kind": "crash"}, 10)
+    assert warm.ask({"kind": "echo"}, 10)
 
 
-def test_an_answer_that_does_not_come_ends_the_spare_and_a_new_one_answers(spare):
-    assert spare.ask({"kind": "echo"}, 30)  # its start takes longer than the limit below
+def test_an_answer_that_does_not_come_ends_the_warm_worker_and_a_new_one_answers(warm):
+    assert warm.ask({"kind": "echo"}, 30)  # its start takes longer than the limit below
     with pytest.raises(RunError, match="not answer in time"):
-        spare.ask({"kind": "hang"}, 0.6)
-    assert spare.pid is None
-    assert spare.ask({"kind": "echo"}, 10)
+        warm.ask({"kind": "hang"}, 0.6)
+    assert warm.pid is None
+    assert warm.ask({"kind": "echo"}, 10)
 
 
-def test_without_memory_there_is_no_answer_and_the_reason_is_said(spare, gib):
+def test_without_memory_there_is_no_answer_and_the_reason_is_reported(warm, gib):
     gib["free"] = 2.0
     with pytest.raises(RunError, match=r"2\.0 GiB of memory are free"):
-        spare.ask({"kind": "echo"}, 10)
+        warm.ask({"kind": "echo"}, 10)
 
 
-def test_probes_wait_in_line(spare):
+def test_probes_wait_in_line(warm):
     answers = []
 
     def ask(number):
-        answers.append(spare.ask({"kind": "echo", "row": number}, 10)["echo"]["row"])
+        answers.append(warm.ask({"kind": "echo", "row": number}, 10)["echo"]["row"])
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(5)]
     for thread in threads:
@@ -83,39 +83,39 @@ def test_probes_wait_in_line(spare):
     assert sorted(answers) == list(range(5))
 
 
-def test_a_probe_that_finds_another_at_work_gives_up_in_words(spare):
-    spare.ask({"kind": "echo"}, 10)
+def test_a_probe_that_finds_another_at_work_gives_up_in_words(warm):
+    warm.ask({"kind": "echo"}, 10)
 
     def hang():
         with pytest.raises(RunError):
-            spare.ask({"kind": "hang"}, 0.9)
+            warm.ask({"kind": "hang"}, 0.9)
 
     first = threading.Thread(target=hang)
     first.start()
     time.sleep(0.3)
     with pytest.raises(BusyError, match="Another request"):
-        spare.ask({"kind": "echo"}, 0.3)
+        warm.ask({"kind": "echo"}, 0.3)
     first.join()
 
 
-def test_a_run_takes_the_spare_after_probes(stage, run, spare):
-    spare.ask({"kind": "echo"}, 10)
-    pid = spare.pid
+def test_a_run_takes_the_warm_worker_after_probes(stage, run, warm):
+    warm.ask({"kind": "echo"}, 10)
+    pid = warm.pid
     supervisor = stage.playing("obeys")
-    supervisor.start(run, spare)
+    supervisor.start(run, warm)
     record = read_json(run.process)
     assert (record["pid"], record["spare"]) == (pid, True)
     stage.until_state(supervisor, run, RunState.RUNNING)
 
 
-def test_a_run_that_starts_during_a_probe_comes_first(stage, run, spare):
-    spare.ask({"kind": "echo"}, 10)
-    pid = spare.pid
+def test_a_run_that_starts_during_a_probe_comes_first(stage, run, warm):
+    warm.ask({"kind": "echo"}, 10)
+    pid = warm.pid
     raised = []
 
     def ask():
         try:
-            spare.ask({"kind": "hang"}, 20)
+            warm.ask({"kind": "hang"}, 20)
         except BusyError as error:
             raised.append(error)
 
@@ -123,9 +123,9 @@ def test_a_run_that_starts_during_a_probe_comes_first(stage, run, spare):
     asking.start()
     time.sleep(0.3)
     supervisor = stage.playing("obeys")
-    supervisor.start(run, spare)
+    supervisor.start(run, warm)
     asking.join(5)
     assert [error.holder for error in raised] == [run.id]
     assert (read_json(run.process)["pid"], read_json(run.process)["spare"]) == (pid, True)
     stage.until_state(supervisor, run, RunState.RUNNING)
-    assert spare.ask({"kind": "echo"}, 10)
+    assert warm.ask({"kind": "echo"}, 10)

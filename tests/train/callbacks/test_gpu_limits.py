@@ -53,7 +53,7 @@ class Room:
             lambda state: self.resume_clock.append(state.global_step), sleep or self.slept.append,
         )  # fmt: skip
 
-    def told(self, kind) -> list[str]:
+    def reported(self, kind) -> list[str]:
         events = read_events(self.path)[0] if self.path.exists() else []
         return [event.data["text"] for event in events if event.kind == kind]
 
@@ -76,7 +76,7 @@ def test_training_pauses_until_the_gpu_has_cooled_down(room):
     room.ceilings(card).on_step_begin(None, STATE, None)
     assert sum(room.slept) == pytest.approx(21 * 0.5)
     assert room.resume_clock == [4]
-    paused = room.told("phase")[0]
+    paused = room.reported("phase")[0]
     assert "86 °C" in paused
     assert "limit is 80 °C" in paused
 
@@ -85,14 +85,14 @@ def test_a_pause_has_a_minimum_length(room):
     card = Card(power=(301, 20))
     room.ceilings(card, Hardware(max_gpu_power=300)).on_step_begin(None, STATE, None)
     assert sum(room.slept) == pytest.approx(3.0)
-    assert "301 W" in room.told("phase")[0]
+    assert "301 W" in room.reported("phase")[0]
 
 
 def test_a_long_pause_is_reported_at_intervals(room):
     room.ceilings(Card(*range(150, 90, -1), *range(150, 90, -1), 60)).on_step_begin(
         None, STATE, None
     )
-    assert 2 <= len(room.told("phase")) <= 6
+    assert 2 <= len(room.reported("phase")) <= 6
 
 
 def test_a_stop_request_ends_a_pause(room):
@@ -112,7 +112,7 @@ def test_a_limit_that_cannot_be_measured_is_noted_and_ignored(room):
     ceilings.on_train_begin(None, STATE, None)
     ceilings.on_step_begin(None, STATE, None)
     assert room.slept == []
-    assert "is ignored" in room.told("note")[0]
+    assert "is ignored" in room.reported("note")[0]
 
 
 def test_training_continues_when_the_sensor_fails_in_a_pause(room):

@@ -49,19 +49,19 @@ def test_a_few_losses_have_no_phase():
     assert classify_phase(RISING, warm=True) == "warm-up"
 
 
-def told(losses, warm=0):
-    phases, said = LossPhaseTracker(), []
+def phases_of(losses, warm=0):
+    phases, names = LossPhaseTracker(), []
     for number, loss in enumerate(losses):
         if begun := phases.add(loss, warm=number < warm):
-            said.append(begun[0])
-    return said
+            names.append(begun[0])
+    return names
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_each_phase_is_reported_once(seed):
     course = [*FALLING, *FLAT, *FLAT]
-    said = told(noisy(course, 0.05, seed), warm=10)
-    assert said == ["converging", "plateau"]
+    names = phases_of(noisy(course, 0.05, seed), warm=10)
+    assert names == ["converging", "plateau"]
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -71,17 +71,17 @@ def test_phases_do_not_alternate(seed):
     for _ in range(1000):
         level = max(0.5, level + rng.gauss(0, 0.02))
         walk.append(level + rng.gauss(0, 0.2))
-    assert len(told(walk)) <= 20
+    assert len(phases_of(walk)) <= 20
 
 
 def test_the_tracker_resumes_from_a_checkpoint():
     course = noisy([*FALLING, *FLAT, *FLAT])
-    whole = told(course)
+    whole = phases_of(course)
     first = LossPhaseTracker()
-    said = [begun[0] for loss in course[:130] if (begun := first.add(loss, warm=False))]
+    names = [begun[0] for loss in course[:130] if (begun := first.add(loss, warm=False))]
     second = LossPhaseTracker(**json.loads(json.dumps(asdict(first))))
-    said += [begun[0] for loss in course[130:] if (begun := second.add(loss, warm=False))]
-    assert said == whole
+    names += [begun[0] for loss in course[130:] if (begun := second.add(loss, warm=False))]
+    assert names == whole
 
 
 def test_every_phase_has_a_message():

@@ -178,11 +178,11 @@ def test_the_loss_guard_halves_the_learning_rate_after_a_spike_and_restores_it(b
     )
     events = bench.work(run)
     assert events[-1].kind == "finished"
-    told = notes(events, "loss-guard")
-    assert len(told) == 2
-    assert told[0].startswith("Step 12: The loss jumped to ")
-    assert "halved for 5 steps, to 5e-06" in told[0]
-    assert "as planned again, 1e-05" in told[1]
+    noted = notes(events, "loss-guard")
+    assert len(noted) == 2
+    assert noted[0].startswith("Step 12: The loss jumped to ")
+    assert "halved for 5 steps, to 5e-06" in noted[0]
+    assert "as planned again, 1e-05" in noted[1]
     seen = rates(events)
     assert seen[12] == pytest.approx(1e-5)
     assert [seen[step] for step in range(13, 18)] == pytest.approx([5e-6] * 5)
@@ -285,7 +285,7 @@ def test_a_schedule_keeps_a_halved_rate_in_its_own_state():
 def test_phases_are_noted_during_the_run(bench):
     run = bench.prepare(max_steps=30, learning_rate=0.1, lr_scheduler_type="constant")
     events = bench.work(run)
-    told = notes(events, "phase-")
-    assert told
-    assert "Converging: the loss falls, from " in told[0]
-    assert len(told) <= 3
+    noted = notes(events, "phase-")
+    assert noted
+    assert "Converging: the loss falls, from " in noted[0]
+    assert len(noted) <= 3

@@ -29,17 +29,19 @@ def _own_environment(monkeypatch):
 def of_tensorboard(folder):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    told = EventAccumulator(str(folder))
-    told.Reload()
-    return [point.step for point in told.Scalars("train/loss")]
+    content = EventAccumulator(str(folder))
+    content.Reload()
+    return [point.step for point in content.Scalars("train/loss")]
 
 
 def of_trackio(folder):
     steps = set()
     for path in folder.rglob("*.db"):
         with sqlite3.connect(path) as base:
-            for (told,) in base.execute("select metrics from metrics"):
-                text = told.decode(errors="replace") if isinstance(told, bytes) else str(told)
+            for (content,) in base.execute("select metrics from metrics"):
+                text = (
+                    content.decode(errors="replace") if isinstance(content, bytes) else str(content)
+                )
                 steps |= {
                     step
                     for step in (1, 2, 3)
@@ -62,9 +64,9 @@ def of_aim(folder):
 
 def of_wandb(folder):
     [kept] = folder.glob("wandb/offline-run-*/run-*.wandb")
-    told = kept.read_bytes()
+    content = kept.read_bytes()
     # Its own format; the names of what was measured stand in it as they are.
-    return [1, 2, 3] if told.count(b"train/loss") >= 3 else []
+    return [1, 2, 3] if content.count(b"train/loss") >= 3 else []
 
 
 READ = {"tensorboard": of_tensorboard, "trackio": of_trackio, "mlflow": of_mlflow,
@@ -92,7 +94,7 @@ class Odd:
         self.event, self.heard = event, []
 
     def __getattr__(self, name):
-        def hear(*_told, **_more):
+        def hear(*_reported, **_more):
             self.heard.append(name)
             if name == self.event:
                 raise ConnectionError("the other side has gone\nand more")
@@ -108,8 +110,8 @@ def test_a_tracker_that_fails_never_ends_a_run(bench, monkeypatch, event):
     monkeypatch.setitem(trackers._FACTORIES, "aim", lambda _config, _folder: odd)
     events = bench.work(bench.prepare(max_steps=3, logging={"report_to": "aim"}))
     assert events[-1].kind == "finished"
-    [told] = failures(events)
-    assert told == (
+    [content] = failures(events)
+    assert content == (
         "The tracker aim failed and is skipped: ConnectionError: the other side has gone. "
         "Training continues."
     )

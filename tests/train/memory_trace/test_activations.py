@@ -36,8 +36,13 @@ PLACES = [("cpu", "fp32"), ("cpu", "bf16"), ("cuda", "fp32"), ("cuda", "bf16")]
 def shaped(folder, kind, layers, vocab=500):
     from transformers import AutoConfig
 
-    said = {**WIDTHS, "vocab_size": vocab, "num_hidden_layers": layers, "tie_word_embeddings": True}
-    AutoConfig.for_model(kind, max_position_embeddings=8192, **said).save_pretrained(folder)
+    settings = {
+        **WIDTHS,
+        "vocab_size": vocab,
+        "num_hidden_layers": layers,
+        "tie_word_embeddings": True,
+    }
+    AutoConfig.for_model(kind, max_position_embeddings=8192, **settings).save_pretrained(folder)
     return folder
 
 
@@ -47,7 +52,7 @@ def test_a_block_keeps_what_the_formula_says(tmp_path, kind, way, device, precis
     """Blocks times tokens are told from all else by a difference of differences."""
     from modelforge.train.memory_trace.trace import trace
 
-    said = {
+    settings = {
         "optim": "sgd",
         "max_seq_length": LONG,
         "per_device_train_batch_size": 1,
@@ -58,7 +63,7 @@ def test_a_block_keeps_what_the_formula_says(tmp_path, kind, way, device, precis
     kept = {}
     for layers in (FEW, MANY):
         path = shaped(tmp_path / str(layers), kind, layers)
-        config, plan = planned(path, device=device, **said)
+        config, plan = planned(path, device=device, **settings)
         assert plan.precision == precision
         for length in (SHORT, LONG):
             kept[layers, length] = trace(config, plan, length)["parts"]["activations"]
@@ -79,13 +84,13 @@ def test_a_block_keeps_what_the_formula_says(tmp_path, kind, way, device, precis
         (2, {"packing": True, "data": {"packing_strategy": "wrapped"}}),
     ],
 )
-def test_a_mask_is_kept_where_rows_have_to_be_told_apart(tmp_path, rows, more):
+def test_a_mask_is_kept_where_rows_have_to_be_separated(tmp_path, rows, more):
     from modelforge.train.memory_trace.trace import trace
 
-    kept, said = {}, {"optim": "sgd", "per_device_train_batch_size": rows, "lora_dropout": 0.0}
+    kept, settings = {}, {"optim": "sgd", "per_device_train_batch_size": rows, "lora_dropout": 0.0}
     for layers in (FEW, MANY):
         path = shaped(tmp_path / str(layers), "llama", layers)
-        config, plan = planned(path, max_seq_length=512, eval_split=0, **said, **more)
+        config, plan = planned(path, max_seq_length=512, eval_split=0, **settings, **more)
         kept[layers] = trace(config, plan, 512)["parts"]["activations"]
     raw = json.loads((tmp_path / str(FEW) / "config.json").read_text("utf-8"))
     block = block_bytes(config, plan, replace(STARTER, **read_shape(raw)), 512)
@@ -93,7 +98,7 @@ def test_a_mask_is_kept_where_rows_have_to_be_told_apart(tmp_path, rows, more):
 
 
 @pytest.mark.parametrize(
-    "said",
+    "settings",
     [
         {"strategy": "dpo"},
         {"strategy": "dpo", "trainer": {"preference_loss": "kto"}},
@@ -101,12 +106,12 @@ def test_a_mask_is_kept_where_rows_have_to_be_told_apart(tmp_path, rows, more):
         {"strategy": "rlhf", "trainer": {"max_completion_length": 64}},
     ],
 )
-def test_answers_are_compared_by_all_their_logits(tmp_path, said):
+def test_answers_are_compared_by_all_their_logits(tmp_path, settings):
     from modelforge.train.memory_trace.trace import trace
 
     path = shaped(tmp_path, "llama", FEW, vocab=50_000)
     rows = {"per_device_train_batch_size": 2, "per_device_eval_batch_size": 1}
-    config, plan = planned(path, max_seq_length=256, **rows, **said)
+    config, plan = planned(path, max_seq_length=256, **rows, **settings)
     facts = replace(STARTER, **read_shape(json.loads((path / "config.json").read_text("utf-8"))))
     found = trace(config, plan, 256)["parts"]["logits"]
     assert logits(config, plan, facts, 256) == pytest.approx(found, rel=0.03)

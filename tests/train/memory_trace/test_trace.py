@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 GIB = 2**30
 
 
-def planned(path, *, device="cpu", kind="decoder", **said):
+def planned(path, *, device="cpu", kind="decoder", **settings):
     usual = {
         "task": "text-generation",
         "model_name": "tiny",
@@ -23,8 +23,8 @@ def planned(path, *, device="cpu", kind="decoder", **said):
         "gradient_checkpointing": False,
         "gradient_accumulation_steps": 1,
     }
-    config = TrainingConfig.from_record(usual | said)
-    ground = PlanContext(
+    config = TrainingConfig.from_record(usual | settings)
+    facts = PlanContext(
         device=device,
         model_path=str(path),
         model_revision=None,
@@ -33,13 +33,13 @@ def planned(path, *, device="cpu", kind="decoder", **said):
         train_rows=100,
         kind=kind,
     )
-    return config, make_plan(config, ground)
+    return config, make_plan(config, facts)
 
 
-def traced(path, **said):
+def traced(path, **settings):
     from modelforge.train.memory_trace.trace import trace
 
-    config, plan = planned(path, **said)
+    config, plan = planned(path, **settings)
     return trace(config, plan, plan.max_length)
 
 
@@ -53,8 +53,8 @@ def test_traced_bytes_equal_the_live_tensors_of_a_real_step(tiny_model, way):
     from modelforge.train.memory_trace import step as traced_steps
     from modelforge.train.memory_trace.tensors import TensorTracker
 
-    said = {"per_device_train_batch_size": 2, "lora_dropout": 0.0, "eval_split": 0, **way}
-    config, plan = planned(tiny_model, **said)
+    settings = {"per_device_train_batch_size": 2, "lora_dropout": 0.0, "eval_split": 0, **way}
+    config, plan = planned(tiny_model, **settings)
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     if shape := lora_config(config, plan):
         model = get_peft_model(model, shape)
@@ -67,14 +67,14 @@ def test_traced_bytes_equal_the_live_tensors_of_a_real_step(tiny_model, way):
     with live.recording() as found:
         model(**rows, labels=rows["input_ids"]).loss.backward()
     assert step is not None
-    parts = traced(tiny_model, **said)["parts"]
+    parts = traced(tiny_model, **settings)["parts"]
     held = sum(size for name, size in parts.items() if name != "optimizer")
     assert held == pytest.approx(sum(found.values()), rel=0.02)
 
 
 def test_larger_settings_need_more_memory(tiny_model):
-    def total(**said):
-        return sum(traced(tiny_model, **said)["parts"].values())
+    def total(**settings):
+        return sum(traced(tiny_model, **settings)["parts"].values())
 
     usual = total(per_device_train_batch_size=2)
     assert total(per_device_train_batch_size=4) > usual
@@ -83,7 +83,7 @@ def test_larger_settings_need_more_memory(tiny_model):
 
 
 @pytest.mark.parametrize(
-    ("said", "at_least"),
+    ("settings", "at_least"),
     [
         ({"strategy": "dpo", "adapter": {"enabled": False}}, {"reference"}),
         ({"strategy": "dpo", "trainer": {"preference_loss": "kto"}}, {"adapter", "logits"}),
@@ -99,8 +99,8 @@ def test_larger_settings_need_more_memory(tiny_model):
     ],
 )
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_every_method_is_traced(tiny_model, said, at_least, device):
-    found = traced(tiny_model, device=device, **said)
+def test_every_method_is_traced(tiny_model, settings, at_least, device):
+    found = traced(tiny_model, device=device, **settings)
     assert at_least <= set(found["parts"])
     assert all(size > 0 for size in found["parts"].values())
 
@@ -121,8 +121,8 @@ def test_attention_never_holds_scores(tiny_model):
 
 
 def test_a_reward_model_is_counted_beside_the_policy(tiny_model):
-    def judge(**said):
-        return traced(tiny_model, strategy="rlhf", **said)["parts"].get("judge", 0)
+    def judge(**settings):
+        return traced(tiny_model, strategy="rlhf", **settings)["parts"].get("judge", 0)
 
     own = judge()
     # The embedding and the layers as they are, and one number for each width in place of words.
@@ -140,8 +140,8 @@ def test_encoders_and_encoder_decoders_are_traced(tiny_reader, tiny_rewriter, wa
         "extractive-question-answering": (tiny_reader, "encoder", "span"),
     }
     for task, (path, kind, method) in models.items():
-        said = {"task": task, "kind": kind, "device": device, "optim": "sgd", **way}
-        assert planned(path, **said)[1].method == method
-        short, long = (traced(path, max_seq_length=each, **said) for each in (32, 64))
+        settings = {"task": task, "kind": kind, "device": device, "optim": "sgd", **way}
+        assert planned(path, **settings)[1].method == method
+        short, long = (traced(path, max_seq_length=each, **settings) for each in (32, 64))
         assert short["parts"]["weights"] == long["parts"]["weights"]
         assert sum(short["parts"].values()) < sum(long["parts"].values())

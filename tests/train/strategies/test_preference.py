@@ -42,7 +42,7 @@ JUDGED = [
 LOSSES = get_args(Trainer.model_fields["preference_loss"].annotation)
 
 
-def told(events: list[EventRecord], kind: str) -> list[dict[str, Any]]:
+def reported(events: list[EventRecord], kind: str) -> list[dict[str, Any]]:
     return [event.data for event in events if event.kind == kind]
 
 
@@ -66,7 +66,7 @@ REWARDS = {"rewards/chosen", "rewards/rejected", "rewards/margins", "logps/chose
 def kept(events: list[EventRecord]) -> dict[str, Any]:
     """Return the plan of a run that is to have finished."""
     assert events[-1].kind == "finished", events[-1].data
-    return told(events, "plan")[0]
+    return reported(events, "plan")[0]
 
 
 @pytest.mark.parametrize("loss", METHODS)
@@ -80,10 +80,10 @@ def test_pairs_are_learned_from_and_the_adapter_loads_with_plain_peft(bench, com
     answers = 2 if loss == "kto" else 1
     assert (plan["train_rows"], plan["eval_rows"]) == (9 * answers, 3 * answers)
     assert plan["method"] == {"sigmoid": "dpo"}.get(loss, loss)
-    steps = told(events, "step")
+    steps = reported(events, "step")
     assert [step["step"] for step in steps] == [1, 2]
     assert all(step["tokens"] > 0 and step["tokens_per_s"] > 0 for step in steps)
-    (check,) = told(events, "eval")
+    (check,) = reported(events, "eval")
     wanted = REWARDS if loss == "kto" else {*REWARDS, "rewards/accuracies"}
     assert wanted <= check["metrics"].keys()
     assert wanted <= set().union(*(step["metrics"] for step in steps))
@@ -100,11 +100,11 @@ def test_pairs_are_learned_from_and_the_adapter_loads_with_plain_peft(bench, com
 def test_every_loss_trains(bench, compared, loss):
     events = bench.work(compared(trainer={"preference_loss": loss}))
     kept(events)
-    steps = told(events, "step")
+    steps = reported(events, "step")
     assert all(isinstance(step["loss"], float) and step["grad_norm"] > 0 for step in steps)
 
 
-def test_whole_chats_are_told_apart_where_their_answers_begin(bench, compared):
+def test_whole_chats_are_split_where_their_answers_begin(bench, compared):
     chats, plain = (
         kept(bench.work(compared(rows, max_steps=1)))["trained_tokens"] for rows in (CHATS, SHORT)
     )
@@ -129,10 +129,10 @@ def test_rows_without_any_judgement_are_refused(bench, compared):
 
 
 def test_kto_takes_two_answers_at_once_where_one_is_asked_for_and_says_so(bench, compared):
-    said = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4, "max_steps": -1}
-    events = bench.work(compared(JUDGED, trainer={"preference_loss": "kto"}, **said))
+    values = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4, "max_steps": -1}
+    events = bench.work(compared(JUDGED, trainer={"preference_loss": "kto"}, **values))
     assert kept(events)["total_steps"] == 3
-    assert "batch-raised" in {note["code"] for note in told(events, "note")}
+    assert "batch-raised" in {note["code"] for note in reported(events, "note")}
 
 
 @pytest.mark.parametrize("how", [{"use_4bit": True}, {"use_8bit": True}])
@@ -143,8 +143,8 @@ def test_quantized_weights_learn_from_preferences_too(bench, compared, how, loss
 
 def test_half_precision_and_checkpointing_learn_from_preferences_too(bench, compared):
     for loss in METHODS:
-        said = {"bf16": True, "gradient_checkpointing": True}
-        kept(bench.work(compared(trainer={"preference_loss": loss}, **said)))
+        values = {"bf16": True, "gradient_checkpointing": True}
+        kept(bench.work(compared(trainer={"preference_loss": loss}, **values)))
 
 
 @pytest.mark.parametrize("loss", ["sigmoid", "kto"])
@@ -152,11 +152,11 @@ def test_the_reference_can_be_asked_beforehand(bench, compared, loss):
     trainer = {"preference_loss": loss, "precompute_ref_log_probs": True}
     asked = bench.work(compared(trainer=trainer, eval_split=0.25))
     plainly = bench.work(compared(trainer={"preference_loss": loss}, eval_split=0.25))
-    losses = [[step["loss"] for step in told(events, "step")] for events in (asked, plainly)]
+    losses = [[step["loss"] for step in reported(events, "step")] for events in (asked, plainly)]
     kept(asked)
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
-    told_of = [data["text"] for data in told(asked, "phase")]
-    assert "Computing reference log-probabilities" in told_of
+    reported_for = [data["text"] for data in reported(asked, "phase")]
+    assert "Computing reference log-probabilities" in reported_for
 
 
 def made(run: RunFolder, loss: str) -> Any:
@@ -173,11 +173,13 @@ def made(run: RunFolder, loss: str) -> Any:
 
     job = Job.read(run)
     loaded = load(job.plan, job.config, lambda _done, _total: None)
-    dialect = load_chat_template(loaded.tokenizer, stop_ids_of(loaded.model.generation_config))
-    manner = TokenizeOptions.from_plan(job.config, job.plan)
+    chat_template = load_chat_template(
+        loaded.tokenizer, stop_ids_of(loaded.model.generation_config)
+    )
+    tokenize_options = TokenizeOptions.from_plan(job.config, job.plan)
     read = preference.tokenize_unpaired if loss == "kto" else preference.tokenize_pairs
-    order = DatasetRequest(job.dataset, 0.0, job.config.trainer.seed, manner)
-    tokenized = read(order, dialect, lambda _done, _total: None)
+    order = DatasetRequest(job.dataset, 0.0, job.config.trainer.seed, tokenize_options)
+    tokenized = read(order, chat_template, lambda _done, _total: None)
 
     def again(_head: str) -> Any:
         return load(job.plan, job.config, lambda _done, _total: None)
@@ -185,7 +187,9 @@ def made(run: RunFolder, loss: str) -> Any:
     reference = Reference(references.load_reference(SimpleNamespace(job=job, load=again)))
     strategy = {"kto": kto, "orpo": orpo}.get(loss, dpo)
     trainer = strategy.build_trainer(job, loaded, tokenized, reference)
-    return SimpleNamespace(trainer=trainer, dialect=dialect, manner=manner, job=job)
+    return SimpleNamespace(
+        trainer=trainer, chat_template=chat_template, tokenize_options=tokenize_options, job=job
+    )
 
 
 def seen_by(trainer: Any, loss: str) -> list[tuple[list[int], list[int]]]:
@@ -224,11 +228,11 @@ def test_what_the_view_shows_is_what_is_trained(compared, loss, rows, truncation
     from modelforge.modeling.tokenize.preview import preview_tokens
 
     trainer = {"preference_loss": loss}
-    said = {"data": {"truncation_strategy": truncation}, "max_seq_length": length}
-    run = made(compared(rows, trainer=trainer, **said), loss)
+    values = {"data": {"truncation_strategy": truncation}, "max_seq_length": length}
+    run = made(compared(rows, trainer=trainer, **values), loss)
     canonical = [row for _, row in iterate_rows(run.job.dataset, 0)]
     settings = sft_data_arguments(run.job.config, run.job.plan)
-    shown = preview_tokens(canonical, run.dialect, run.manner, settings).rows
+    shown = preview_tokens(canonical, run.chat_template, run.tokenize_options, settings).rows
     expected = [
         (
             [token for token, role in row.tokens if role not in ("cut", "pad")],
@@ -240,21 +244,21 @@ def test_what_the_view_shows_is_what_is_trained(compared, loss, rows, truncation
     assert any(row.totals["cut"] for row in shown) is (length < 512)
 
 
-def test_rows_that_do_not_fit_are_left_out_and_told(bench, compared):
+def test_rows_that_do_not_fit_are_left_out_and_reported(bench, compared):
     long = {"prompt": "Why? " * 200, "chosen": "So.", "rejected": "No."}
     for loss in METHODS:
         trainer = {"preference_loss": loss}
         events = bench.work(compared([*PAIRS, long], max_seq_length=64, trainer=trainer))
         assert kept(events)["train_rows"] == (24 if loss == "kto" else 12)
-        assert "rows-dropped" in {note["code"] for note in told(events, "note")}
+        assert "rows-dropped" in {note["code"] for note in reported(events, "note")}
 
 
 def test_long_pairs_are_deleted_when_asked(bench, compared):
     long = {"prompt": "Why?", "chosen": "So. " * 200, "rejected": "No."}
-    said = {"data": {"truncation_strategy": "delete"}, "max_seq_length": 64}
-    events = bench.work(compared([*PAIRS, long], **said))
+    values = {"data": {"truncation_strategy": "delete"}, "max_seq_length": 64}
+    events = bench.work(compared([*PAIRS, long], **values))
     assert kept(events)["train_rows"] == 12
-    assert {note["code"] for note in told(events, "note")} == {"rows-deleted"}
+    assert {note["code"] for note in reported(events, "note")} == {"rows-deleted"}
 
 
 @pytest.mark.parametrize("loss", METHODS)
@@ -284,7 +288,7 @@ def test_a_near_start_is_held_against_itself(bench, compared, loss, init, bits):
     run = compared(adapter={"init": init}, use_4bit=bits, trainer=trainer)
     events = bench.work(run)
     kept(events)
-    first, second = (step["metrics"] for step in told(events, "step"))
+    first, second = (step["metrics"] for step in reported(events, "step"))
     if loss != "orpo":
         assert first["rewards/margins"] == pytest.approx(0, abs=1e-4)
         assert first["rewards/chosen"] == pytest.approx(0, abs=1e-3)

@@ -30,12 +30,12 @@ PAIRS = [
 QUICK: dict[str, Any] = {"num_generations": 2, "max_completion_length": 6}
 
 
-def told(events: list[EventRecord], kind: str) -> list[dict[str, Any]]:
+def reported(events: list[EventRecord], kind: str) -> list[dict[str, Any]]:
     return [event.data for event in events if event.kind == kind]
 
 
 def codes(events: list[EventRecord]) -> set[str]:
-    return {data["code"] for data in told(events, "note")}
+    return {data["code"] for data in reported(events, "note")}
 
 
 @pytest.fixture
@@ -47,8 +47,8 @@ def rewarded(bench, tmp_path):
         text = "".join(json.dumps(row) + "\n" for row in rows)
         bench.rows.write_text(text, encoding="utf-8")
         trainer = QUICK | answers.pop("trainer", {})
-        said = {"strategy": "rlhf", "max_steps": 2, "trainer": trainer, **answers}
-        return bench.prepare(**said)
+        values = {"strategy": "rlhf", "max_steps": 2, "trainer": trainer, **answers}
+        return bench.prepare(**values)
 
     return prepare
 
@@ -69,7 +69,7 @@ def test_both_stages_in_one_run(bench, rewarded, algorithm):
     run = rewarded(eval_split=0.25, trainer={"rlhf_algorithm": algorithm})
     events = bench.work(run)
     assert events[-1].kind == "finished", events[-1].data
-    first, second = told(events, "plan")
+    first, second = reported(events, "plan")
     assert (first["stage"], first["stages"]) == (1, 2)
     assert first["stage_name"] == "Training the reward model"
     config = TrainingConfig.from_record(read_json(run.config)["config"])
@@ -77,18 +77,18 @@ def test_both_stages_in_one_run(bench, rewarded, algorithm):
     assert second["stage_name"] == "Training with rewards"
     assert (first["train_rows"], first["eval_rows"]) == (9, 3)
     assert (second["train_rows"], second["eval_rows"]) == (9, 3)
-    judged = [data for data in told(events, "eval") if data["stage"] == 1]
+    judged = [data for data in reported(events, "eval") if data["stage"] == 1]
     assert {"accuracy", "margin"} <= judged[-1]["metrics"].keys()
-    steps = [data for data in told(events, "step") if data["stage"] == 2]
+    steps = [data for data in reported(events, "step") if data["stage"] == 2]
     assert [data["step"] for data in steps] == [1, 2]
     measured = steps[-1]["metrics"]
     assert {"reward", "reward_std", "kl", "completions/mean_length"} <= measured.keys()
     assert steps[0]["metrics"]["kl"] == pytest.approx(0, abs=1e-5)
-    checks = [data for data in told(events, "eval") if data["stage"] == 2]
+    checks = [data for data in reported(events, "eval") if data["stage"] == 2]
     assert [data["step"] for data in checks] == [0, 2]
     assert all(data["loss"] is None and "reward" in data["metrics"] for data in checks)
     assert [data["best"] for data in checks] == [False, True]
-    (scores,) = told(events, "scores")
+    (scores,) = reported(events, "scores")
     assert scores["rows"] == 3
     assert scores["before"]["reward"] == pytest.approx(checks[0]["metrics"]["reward"], abs=1e-5)
     assert scores["after"]["reward"] == pytest.approx(checks[1]["metrics"]["reward"], abs=1e-5)
@@ -105,18 +105,18 @@ def test_the_adapter_that_is_kept_is_the_policys_and_loads_with_plain_peft(bench
     assert json.loads((run.output / "adapter_config.json").read_text())["task_type"] == "CAUSAL_LM"
     model = AutoPeftModelForCausalLM.from_pretrained(run.output)
     tokenizer = AutoTokenizer.from_pretrained(run.output)
-    said = model.generate(**tokenizer("Hello", return_tensors="pt"), max_new_tokens=3)
-    assert said.shape[1] > 1
+    values = model.generate(**tokenizer("Hello", return_tensors="pt"), max_new_tokens=3)
+    assert values.shape[1] > 1
     moved = [each for name, each in model.named_parameters() if "lora_B" in name]
     assert any(bool(torch.any(each != 0)) for each in moved)
 
 
-def test_the_reward_model_learns_to_tell_the_answers_apart(bench, rewarded):
+def test_the_reward_model_learns_to_rank_the_answers(bench, rewarded):
     run = rewarded(
         eval_split=0.25, trainer={"reward_epochs": 12, "reward_learning_rate": 0.01}, max_steps=1
     )
     events = bench.work(run)
-    judged = [data for data in told(events, "eval") if data["stage"] == 1]
+    judged = [data for data in reported(events, "eval") if data["stage"] == 1]
     assert judged[-1]["metrics"]["accuracy"] == 1
     assert judged[-1]["metrics"]["margin"] > 0.5
 
@@ -134,9 +134,9 @@ def test_the_reward_model_learns_to_tell_the_answers_apart(bench, rewarded):
 def test_a_rule_rewards_in_one_stage(bench, rewarded, trainer):
     events = bench.work(rewarded(trainer=trainer))
     assert events[-1].kind == "finished", events[-1].data
-    (plan,) = told(events, "plan")
+    (plan,) = reported(events, "plan")
     assert "stage" not in plan
-    for data in told(events, "step"):
+    for data in reported(events, "step"):
         assert 0 <= data["metrics"]["reward"] <= 1
         assert "stage" not in data
 
@@ -145,12 +145,12 @@ def test_a_rule_rewards_answers_to_ordinary_rows_and_their_answer_is_expected(be
     rows = [{"input": f"What is {n}?", "output": f"It is {n}."} for n in range(8)]
     events = bench.work(rewarded(rows, trainer={"reward": "exact-match"}))
     assert events[-1].kind == "finished", events[-1].data
-    assert told(events, "plan")[0]["train_rows"] == 8
+    assert reported(events, "plan")[0]["train_rows"] == 8
 
 
-def test_samples_tell_question_answer_and_reward(bench, rewarded):
+def test_samples_hold_question_answer_and_reward(bench, rewarded):
     events = bench.work(rewarded(trainer={"reward": "length"}, max_steps=3))
-    samples = told(events, "sample")
+    samples = reported(events, "sample")
     assert {data["step"] for data in samples} == {1, 2, 3}
     assert all(data["prompt"].startswith("What is") for data in samples)
     for data in samples:
@@ -159,15 +159,15 @@ def test_samples_tell_question_answer_and_reward(bench, rewarded):
         assert data["reward"] == pytest.approx(expected, abs=1e-3)
 
 
-def test_tokens_told_are_those_the_model_has_said(bench, rewarded):
+def test_tokens_reported_are_those_the_model_has_generated(bench, rewarded):
     events = bench.work(rewarded(trainer={"reward": "json"}, gradient_accumulation_steps=2))
-    for data in told(events, "step"):
+    for data in reported(events, "step"):
         metrics = data["metrics"]
         assert data["tokens"] == pytest.approx(4 * metrics["completions/mean_length"])
         assert data["tokens_per_s"] > 0
 
 
-def test_batches_are_laid_out_for_the_user_and_it_is_said(bench, rewarded):
+def test_batches_are_laid_out_for_the_user_and_it_is_reported(bench, rewarded):
     run = rewarded(
         trainer={"reward": "length", "num_generations": 4},
         per_device_train_batch_size=1,
@@ -176,7 +176,7 @@ def test_batches_are_laid_out_for_the_user_and_it_is_said(bench, rewarded):
     )
     events = bench.work(run)
     assert events[-1].kind == "finished", events[-1].data
-    (plan,) = told(events, "plan")
+    (plan,) = reported(events, "plan")
     assert (plan["prompts_per_update"], plan["answers_per_update"]) == (1, 4)
     assert "batch-laid-out" in codes(events)
 
@@ -194,9 +194,9 @@ def test_a_named_reward_model_takes_the_place_of_the_first_stage(
     named = sequence_classifier(tmp_path / "judge", tiny_model, labels=1)
     events = bench.work(rewarded(trainer={"reward_model": str(named)}))
     assert events[-1].kind == "finished", events[-1].data
-    (plan,) = told(events, "plan")
+    (plan,) = reported(events, "plan")
     assert "stage" not in plan
-    assert told(events, "step")[0]["metrics"]["reward_std"] > 0
+    assert reported(events, "step")[0]["metrics"]["reward_std"] > 0
 
 
 def test_the_reward_model_of_another_run_can_be_named(bench, rewarded):
@@ -204,7 +204,7 @@ def test_the_reward_model_of_another_run_can_be_named(bench, rewarded):
     assert bench.work(earlier)[-1].kind == "finished"
     events = bench.work(rewarded(trainer={"reward_model": str(earlier.reward_model)}))
     assert events[-1].kind == "finished", events[-1].data
-    assert len(told(events, "plan")) == 1
+    assert len(reported(events, "plan")) == 1
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_a_pattern_of_no_use_is_refused_before_the_model_is_loaded(bench, reward
         settings = {"reward": "regex", "reward_pattern": pattern}
         events = bench.work(rewarded(trainer=settings))
         assert events[-1].data["cause"] == "reward-pattern"
-        assert not any("Loading" in data["text"] for data in told(events, "phase"))
+        assert not any("Loading" in data["text"] for data in reported(events, "phase"))
 
 
 def test_answers_that_leave_no_room_for_a_question_are_refused(bench, rewarded):
@@ -245,10 +245,10 @@ def test_answers_that_leave_no_room_for_a_question_are_refused(bench, rewarded):
 def test_what_the_second_stage_refuses_is_known_before_the_first_one_trains(bench, rewarded):
     events = bench.work(rewarded(max_seq_length=16, trainer={"max_completion_length": 15}))
     assert events[-1].data["cause"] == "nothing-to-learn"
-    assert not told(events, "plan")
+    assert not reported(events, "plan")
     events = bench.work(rewarded(max_seq_length=64, trainer={"max_completion_length": 64}))
     assert events[-1].data["cause"] == "no-room-for-answers"
-    assert not told(events, "plan")
+    assert not reported(events, "plan")
 
 
 def test_a_failed_second_stage_keeps_the_reward_model_and_says_how_to_use_it(
@@ -263,20 +263,20 @@ def test_a_failed_second_stage_keeps_the_reward_model_and_says_how_to_use_it(
     monkeypatch.setattr(rlhf, "_layout", fail)
     events = bench.work(run)
     assert events[-1].kind == "failed"
-    [note] = [data for data in told(events, "note") if data["code"] == "reward-model-kept"]
+    [note] = [data for data in reported(events, "note") if data["code"] == "reward-model-kept"]
     assert str(run.reward_model) in note["text"]
     monkeypatch.undo()
     other = rewarded(trainer={"reward_model": str(run.reward_model)})
     assert bench.work(other)[-1].kind == "finished"
     resumed = bench.work(run)[len(events) :]
     assert resumed[-1].kind == "finished"
-    assert [data["stage"] for data in told(resumed, "plan")] == [2]
+    assert [data["stage"] for data in reported(resumed, "plan")] == [2]
 
 
 def test_questions_too_long_for_an_answer_are_left_out(bench, rewarded):
     rows = [*PAIRS, {**PAIRS[0], "prompt": "Why? " * 60}]
     events = bench.work(rewarded(rows, trainer={"reward": "json"}, max_seq_length=80))
-    assert told(events, "plan")[0]["train_rows"] == len(PAIRS)
+    assert reported(events, "plan")[0]["train_rows"] == len(PAIRS)
     assert "prompts-too-long" in codes(events)
 
 
@@ -296,10 +296,10 @@ def test_a_worker_killed_between_the_stages_goes_on_with_the_second(bench, rewar
             worker.send_signal(signal.SIGKILL)
             worker.wait()
     before, _ = read_events(run.events)
-    assert [data["stage"] for data in told(before, "plan")] == [1]
+    assert [data["stage"] for data in reported(before, "plan")] == [1]
     events = bench.work(run)[len(before) :]
     assert events[-1].kind == "finished", events[-1].data
-    assert [data["stage"] for data in told(events, "plan")] == [2]
+    assert [data["stage"] for data in reported(events, "plan")] == [2]
 
 
 def test_what_a_killed_first_stage_has_left_is_not_taken_for_a_reward_model(bench, rewarded):
@@ -309,10 +309,10 @@ def test_what_a_killed_first_stage_has_left_is_not_taken_for_a_reward_model(benc
     (run.path / ".reward_model-staged").mkdir()
     events = bench.work(run)
     assert events[-1].kind == "finished", events[-1].data
-    assert [data["stage"] for data in told(events, "plan")] == [1, 2]
+    assert [data["stage"] for data in reported(events, "plan")] == [1, 2]
 
 
-def stop_at(bench: Any, run: RunFolder, monkeypatch: pytest.MonkeyPatch, stage: int, wish: str):
+def stop_at(bench: Any, run: RunFolder, monkeypatch: pytest.MonkeyPatch, stage: int, wanted: str):
     """Work on a run that is asked to stop as soon as an update of that stage is told."""
     from modelforge.runs.event_types import Event, StepEvent
     from modelforge.train.event_log import EventLog
@@ -322,7 +322,7 @@ def stop_at(bench: Any, run: RunFolder, monkeypatch: pytest.MonkeyPatch, stage: 
     def write_and_stop(self: EventLog, event: Event) -> None:
         write(self, event)
         if isinstance(event, StepEvent) and event.stage == stage:
-            run.stop.write_text(wish)
+            run.stop.write_text(wanted)
 
     monkeypatch.setattr(EventLog, "write", write_and_stop)
     return bench.work(run)
@@ -338,16 +338,16 @@ def test_a_stop_in_the_first_stage_keeps_nothing_and_says_so(bench, rewarded, mo
     assert not run.output.exists()
 
 
-@pytest.mark.parametrize(("wish", "kept"), [("keep", True), ("discard", False)])
+@pytest.mark.parametrize(("wanted", "kept"), [("keep", True), ("discard", False)])
 def test_a_stop_in_the_second_stage_keeps_the_policy_on_request(
-    bench, rewarded, monkeypatch, wish, kept
+    bench, rewarded, monkeypatch, wanted, kept
 ):
     run = rewarded(max_steps=50)
-    events = stop_at(bench, run, monkeypatch, 2, wish)
+    events = stop_at(bench, run, monkeypatch, 2, wanted)
     assert events[-1].kind == "stopped"
     assert events[-1].data["kept"] is kept
     assert run.has_adapter is kept
-    assert told(events, "step")[-1]["step"] < 5
+    assert reported(events, "step")[-1]["step"] < 5
 
 
 def test_a_stop_between_the_stages_keeps_the_reward_model(bench, rewarded, monkeypatch, capsys):
@@ -397,7 +397,7 @@ def test_both_stages_on_quantized_weights(bench, rewarded, bits):
     run = rewarded(eval_split=0.25, **answers)
     events = bench.work(run)
     assert events[-1].kind == "finished", events[-1].data
-    assert [data["quantization"] for data in told(events, "plan")] == [
+    assert [data["quantization"] for data in reported(events, "plan")] == [
         "4-bit" if bits == "use_4bit" else "8-bit"
     ] * 2
 
@@ -409,7 +409,7 @@ def test_both_stages_in_16_bits_with_checkpointing(bench, rewarded):
 
 def test_every_weight_can_learn_in_both_stages(bench, rewarded):
     events = bench.work(rewarded(adapter={"enabled": False}, learning_rate=1e-4))
-    steps = told(events, "step")
+    steps = reported(events, "step")
     assert [data["stage"] for data in steps].count(2) == 2
-    for plan in told(events, "plan"):
+    for plan in reported(events, "plan"):
         assert plan["trainable_parameters"] == plan["total_parameters"]

@@ -114,11 +114,11 @@ def test_a_summary_is_scored_before_and_after(bench, write_rows, tiny_rewriter):
     assert scores["rows"] == 3
     assert set(scores["before"]) == set(scores["after"]) == {"rouge1", "rouge2", "rougeL"}
     assert all(step["tokens_per_s"] > 0 for step in of(events, "step"))
-    told = [phase for phase in of(events, "phase") if phase["name"] == "scoring"]
-    assert (told[-1]["done"], told[-1]["total"]) == (6, 6)
+    scoring = [phase for phase in of(events, "phase") if phase["name"] == "scoring"]
+    assert (scoring[-1]["done"], scoring[-1]["total"]) == (6, 6)
 
 
-def test_a_decoder_answers_in_words_and_every_check_tells_its_perplexity(bench, write_rows):
+def test_a_decoder_answers_in_words_and_every_evaluation_has_its_perplexity(bench, write_rows):
     bench.rows = write_rows(questions())
     run = bench.prepare(
         task=QA, max_steps=2, eval_split=0.25, eval_steps=2, evaluation={"generated_rows": 2}
@@ -133,7 +133,7 @@ def test_a_decoder_answers_in_words_and_every_check_tells_its_perplexity(bench, 
     assert scores["before"] is not None
 
 
-def test_the_perplexity_told_is_that_of_the_model_over_its_tokens(bench):
+def test_the_perplexity_reported_is_that_of_the_model_over_its_tokens(bench):
     import torch
     from peft import AutoPeftModelForCausalLM
     from transformers import AutoTokenizer
@@ -150,8 +150,10 @@ def test_the_perplexity_told_is_that_of_the_model_over_its_tokens(bench):
 
     record = read_json(run.config)
     config = TrainingConfig.from_record(record["config"])
-    manner = TokenizeOptions.from_plan(config, Plan.from_dict(record["plan"], record["config"]))
-    order = dataset.DatasetRequest(record["dataset"], 0.25, config.trainer.seed, manner)
+    tokenize_options = TokenizeOptions.from_plan(
+        config, Plan.from_dict(record["plan"], record["config"])
+    )
+    order = dataset.DatasetRequest(record["dataset"], 0.25, config.trainer.seed, tokenize_options)
     held_out = dataset.tokenize(order, load_chat_template(tokenizer, [2]), lambda *_: None).eval
     nats, tokens, size = 0.0, 0, 0
     for row in held_out:
@@ -160,8 +162,8 @@ def test_the_perplexity_told_is_that_of_the_model_over_its_tokens(bench):
             count = int((labels[:, 1:] != -100).sum())
             nats += float(model(ids, labels=labels).loss) * count
         tokens += count
-        said = [token for token in row["labels"] if token != -100]
-        size += len(tokenizer.decode(said, skip_special_tokens=True).encode())
+        trained = [token for token in row["labels"] if token != -100]
+        size += len(tokenizer.decode(trained, skip_special_tokens=True).encode())
     assert check["metrics"]["perplexity"] == pytest.approx(math.exp(nats / tokens), rel=1e-3)
     assert check["metrics"]["bits_per_byte"] == pytest.approx(nats / math.log(2) / size, rel=1e-3)
 
@@ -181,10 +183,10 @@ def test_a_stop_while_answers_are_scored_keeps_what_was_learned(
         eval_steps=1,
         max_seq_length=64,
     )
-    told = EventLog.phase
+    scoring = EventLog.phase
 
     def stop_now(log: EventLog, name: str, *rest: Any, **more: Any) -> None:
-        told(log, name, *rest, **more)
+        scoring(log, name, *rest, **more)
         if name == "scoring":
             run.stop.write_text("keep")
 
@@ -208,9 +210,12 @@ def shown(kind: str, tokenizer: Any, rows: list[dict[str, Any]], task: str, **an
         task=task, model_name="x", dataset="x", compute_specs="low_end", use_4bit=False, **answers
     )
     plan = make_plan(config, PlanContext("cpu", "x", context=512, kind=kind))
-    dialect = seq2seq_template(tokenizer, [], "summarize: ")
+    chat_template = seq2seq_template(tokenizer, [], "summarize: ")
     return preview_tokens(
-        rows, dialect, TokenizeOptions.from_plan(config, plan), sft_data_arguments(config, plan)
+        rows,
+        chat_template,
+        TokenizeOptions.from_plan(config, plan),
+        sft_data_arguments(config, plan),
     )
 
 

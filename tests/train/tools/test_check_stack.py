@@ -39,7 +39,7 @@ def test_the_devices_are_reported_as_json(capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.parametrize(
-    ("module", "said"),
+    ("module", "message"),
     [
         ("broken_vision", "incompatible: operator torchvision::nms does not exist."),
         ("wrapped", "incompatible: operator torchvision::nms does not exist."),
@@ -47,12 +47,12 @@ def test_the_devices_are_reported_as_json(capsys: pytest.CaptureFixture[str]) ->
     ],
 )
 def test_a_failed_import_is_explained_by_its_first_cause(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], module: str, said: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], module: str, message: str
 ) -> None:
     (tmp_path / "broken_vision.py").write_text(TORCHVISION, encoding="utf-8")
     (tmp_path / "wrapped.py").write_text(WRAPPED, encoding="utf-8")
     assert check_stack.main([module]) == 1
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_a_broken_optional_package_does_not_fail_the_check(

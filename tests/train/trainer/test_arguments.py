@@ -34,8 +34,8 @@ def reached(tmp_path: Path, device: Any = "cpu", **answers: Any) -> SimpleNamesp
     from modelforge.train.strategies.sft import training_arguments
 
     config = TrainingConfig.from_record(REQUIRED | answers)
-    ground = PlanContext(device, "models/tiny", context=8192, train_rows=1000)
-    plan = make_plan(config, ground)
+    facts = PlanContext(device, "models/tiny", context=8192, train_rows=1000)
+    plan = make_plan(config, facts)
     evaluates = config.eval_split > 0
     job = Job(RunFolder(tmp_path), "a try", config, plan, {})
     return SimpleNamespace(

@@ -36,7 +36,7 @@ def losses(events):
     return [event.data["loss"] for event in events if event.kind == "step"]
 
 
-def told(events, kind):
+def reported(events, kind):
     return [event.data for event in events if event.kind == kind]
 
 
@@ -45,12 +45,14 @@ def test_the_fastest_batch_size_is_chosen_and_the_rng_state_is_unchanged(bench, 
     events = bench.work(bench.prepare(**AUTO, **PARTED, lora_dropout=0.3))
     assert events[-1].kind == "finished", events[-1].data
     assert tried == [1, 2, 4, 8]
-    adjusted = told(events, "adjusted")[0]
+    adjusted = reported(events, "adjusted")[0]
     assert (adjusted["micro_batch"], adjusted["accumulation"]) == (4, 2)
     assert "2.00 times as fast as 1" in adjusted["why"]
     plain = bench.work(bench.prepare(**HALVED, lora_dropout=0.3))
     assert losses(events) == losses(plain)
-    assert [e["tokens"] for e in told(events, "step")] == [e["tokens"] for e in told(plain, "step")]
+    assert [e["tokens"] for e in reported(events, "step")] == [
+        e["tokens"] for e in reported(plain, "step")
+    ]
 
 
 def test_a_batch_size_that_does_not_fit_is_lowered(bench, monkeypatch):
@@ -64,7 +66,7 @@ def test_a_batch_size_that_does_not_fit_is_lowered(bench, monkeypatch):
     monkeypatch.setattr(_Trials, "_step_seconds", once)
     events = bench.work(bench.prepare(**AUTO, **HALVED))
     assert events[-1].kind == "finished", events[-1].data
-    adjusted = told(events, "adjusted")[0]
+    adjusted = reported(events, "adjusted")[0]
     assert (adjusted["micro_batch"], adjusted["accumulation"]) == (2, 4)
     assert "does not fit" in adjusted["why"]
 
@@ -73,8 +75,8 @@ def test_real_trials_report_a_result_and_keep_the_rows_per_step(bench):
     events = bench.work(bench.prepare(**AUTO, **PARTED, lora_dropout=0.0, group_by_length=False))
     plain = bench.work(bench.prepare(**PARTED, lora_dropout=0.0, group_by_length=False))
     assert events[-1].kind == "finished", events[-1].data
-    kept = [note for note in told(events, "note") if note["code"] == "batch-size"]
-    assert told(events, "adjusted") or kept
+    kept = [note for note in reported(events, "note") if note["code"] == "batch-size"]
+    assert reported(events, "adjusted") or kept
     assert losses(events) == pytest.approx(losses(plain), rel=1e-4)
 
 

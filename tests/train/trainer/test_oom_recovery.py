@@ -63,10 +63,10 @@ def ends(events: list[Any]) -> list[tuple[float, ...]]:
     found = []
     for event in events:
         if event.kind in ("step", "eval"):
-            told = event.data["metrics"]
+            metrics = event.data["metrics"]
             # TRL's DPO takes these over the tokens of one side, which no share is kept of.
-            apart = ("logits", "token_accuracy") if "rewards/chosen" in told else ("logits",)
-            plain = [told[name] for name in sorted(told) if not any(a in name for a in apart)]
+            apart = ("logits", "token_accuracy") if "rewards/chosen" in metrics else ("logits",)
+            plain = [metrics[name] for name in sorted(metrics) if not any(a in name for a in apart)]
             found.append((event.data["loss"], event.data.get("tokens", 0), *plain))
     return found
 
@@ -88,14 +88,14 @@ def alike(bench: Any, monkeypatch: Any, small: tuple[Any, ...], more: Any = None
     with monkeypatch.context() as patched:
         scarce = Small(patched, *small[:1], **(small[1] if len(small) > 1 else {}))
         run = bench.prepare(**answers)
-        told = bench.work(run)
-    assert told[-1].kind == "finished", told[-1].data
+        metrics = bench.work(run)
+    assert metrics[-1].kind == "finished", metrics[-1].data
     assert scarce.failed
-    for one, other in zip(ends(events), ends(told), strict=True):
+    for one, other in zip(ends(events), ends(metrics), strict=True):
         assert one == pytest.approx(other, rel=2e-4, abs=2e-5)
     for name, value in adapters(plain).items():
         assert torch.allclose(value, adapters(run)[name], atol=2e-5), name
-    return [event.data for event in told if event.kind == "adjusted"], scarce
+    return [event.data for event in metrics if event.kind == "adjusted"], scarce
 
 
 @pytest.mark.parametrize("when", ["forward", "backward"])
@@ -143,10 +143,10 @@ def test_batches_of_sorting_losses_are_not_split(bench, monkeypatch, write_rows)
     bench.rows = write_rows(PAIRS)
     Small(monkeypatch, 4)
     run = bench.prepare(**TWICE, strategy="dpo", trainer={"preference_loss": "aot"})
-    told = bench.work(run)
-    assert told[-1].kind == "failed"
-    assert told[-1].data["cause"] == "out-of-memory"
-    assert "not-divided" in [event.data.get("code") for event in told]
+    metrics = bench.work(run)
+    assert metrics[-1].kind == "failed"
+    assert metrics[-1].data["cause"] == "out-of-memory"
+    assert "not-divided" in [event.data.get("code") for event in metrics]
 
 
 def test_summaries_are_weighted_by_tokens(bench, monkeypatch, write_rows, tiny_rewriter, tmp_path):
@@ -206,24 +206,24 @@ def alone_with_little_memory(bench, monkeypatch):
 
     monkeypatch.setattr(sft.SftTrainer, "train", scarce)
     run = bench.prepare(**answers)
-    told = bench.work(run)
-    assert told[-1].kind == "finished", told[-1].data
-    assert [event for event in told if event.kind == "adjusted"]
-    for one, other in zip(ends(preserve_rng), ends(told), strict=True):
+    metrics = bench.work(run)
+    assert metrics[-1].kind == "finished", metrics[-1].data
+    assert [event for event in metrics if event.kind == "adjusted"]
+    for one, other in zip(ends(preserve_rng), ends(metrics), strict=True):
         assert one == pytest.approx(other, rel=2e-4, abs=2e-5)
 
 
 def test_a_row_that_never_fits_fails_with_out_of_memory(bench, monkeypatch):
     Small(monkeypatch, -1)
-    told = bench.work(bench.prepare(**TWICE))
-    assert told[-1].data["cause"] == "out-of-memory"
-    assert [event.data["code"] for event in told if event.kind == "note"][-1] == "exhausted"
+    metrics = bench.work(bench.prepare(**TWICE))
+    assert metrics[-1].data["cause"] == "out-of-memory"
+    assert [event.data["code"] for event in metrics if event.kind == "note"][-1] == "exhausted"
 
 
 def test_without_the_autopilot_out_of_memory_fails_the_run(bench, monkeypatch):
     Small(monkeypatch, 2)
-    told = bench.work(bench.prepare(**TWICE, memory={"autopilot": False}))
-    assert told[-1].data["cause"] == "out-of-memory"
+    metrics = bench.work(bench.prepare(**TWICE, memory={"autopilot": False}))
+    assert metrics[-1].data["cause"] == "out-of-memory"
 
 
 def test_a_resumed_run_keeps_the_smaller_size(bench, monkeypatch):
@@ -234,10 +234,10 @@ def test_a_resumed_run_keeps_the_smaller_size(bench, monkeypatch):
     shutil.rmtree(run.checkpoints / "checkpoint-4")
     shutil.rmtree(run.output)
     failed = scarce.failed
-    told = bench.work(run)
-    assert told[-1].kind == "finished", told[-1].data
+    metrics = bench.work(run)
+    assert metrics[-1].kind == "finished", metrics[-1].data
     assert scarce.failed == failed
-    assert [event.data["why"] for event in told if event.kind == "adjusted"][-1].startswith("As")
+    assert [event.data["why"] for event in metrics if event.kind == "adjusted"][-1].startswith("As")
 
 
 class AppleGpu:

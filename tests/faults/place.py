@@ -50,8 +50,8 @@ class Tally:
     def add(self, case: str, faults: list[str], **figures: Any) -> None:
         """Note one try: what was found wrong with it, and what was measured."""
         self.rows.append({"case": case, "faults": faults, **figures})
-        told = ", ".join(f"{name} {value}" for name, value in figures.items())
-        print(f"  {len(self.rows):3d} {case}: {'; '.join(faults) or 'holds'} ({told})", flush=True)
+        parts = ", ".join(f"{name} {value}" for name, value in figures.items())
+        print(f"  {len(self.rows):3d} {case}: {'; '.join(faults) or 'holds'} ({parts})", flush=True)
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ class Place:
         with rows.open("w", encoding="utf-8") as file:
             for number in range(count):
                 colour = COLOURS[number % len(COLOURS)]
-                said = {"input": f"What does {colour} mean?", "output": f"It is ship {number}."}
-                file.write(json.dumps(said) + "\n")
+                new_row = {"input": f"What does {colour} mean?", "output": f"It is ship {number}."}
+                file.write(json.dumps(new_row) + "\n")
         return cls(Home(root / "home"), model, rows)
 
     @property
@@ -101,8 +101,8 @@ class Place:
 
     def played_by(self, actor: str, max_steps: int = 20, **settings: float) -> dict[str, Any]:
         """Return what is asked of a stand-in; its settings travel in the run's name."""
-        told = [f"{name}={value}" for name, value in settings.items()]
-        name = " ".join([actor, *told])
+        parts = [f"{name}={value}" for name, value in settings.items()]
+        name = " ".join([actor, *parts])
         return self.answers(max_steps=max_steps, logging={"run_name": name})
 
     def new_run(self, **more: Any) -> RunFolder:

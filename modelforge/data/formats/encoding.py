@@ -6,8 +6,6 @@ import codecs
 import re
 from typing import NamedTuple
 
-from charset_normalizer import from_bytes
-
 from modelforge.data.formats.errors import read_error
 from modelforge.units import KIB, MIB
 
@@ -119,6 +117,9 @@ def _guess(head: bytes) -> str:
         end = max(sample.rfind(mark, 0, _SAMPLE_BYTES) for mark in (b"\n", b'"', b",", b" "))
         sample = sample[:end]
     if len(_NON_ASCII.findall(sample)) >= _MIN_NON_ASCII_BYTES:
+        # Imported here: 4 MiB that a server without such files does not need.
+        from charset_normalizer import from_bytes
+
         best = from_bytes(sample, cp_isolation=list(LEGACY_ENCODINGS)).best()
         if best is not None and _decodes(head, best.encoding):
             return best.encoding

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from modelforge.data.checks.findings import DataFinding
 from modelforge.data.formats.csv import detect_delimiter, has_quotes
 from modelforge.data.formats.encoding import HEAD_BYTES, encoding_name
-from modelforge.data.formats.json import detect_layout
+from modelforge.data.formats.json import detect_layout, unread_arrays
 from modelforge.data.formats.sniff import DataFile
 from modelforge.data.formats.streams import COMPRESSION_SUFFIXES
 
@@ -27,6 +27,7 @@ def check_file_format(file: DataFile) -> Iterator[DataFinding]:
         return
     yield from check_encoding(file)
     yield from _check_line_ends(file)
+    yield from check_unread_rows(file)
     named_lines = file.format == "json" and file.suffix in _JSON_LINES_SUFFIXES
     if named_lines and detect_layout(file) == "array":
         what = "It is a JSON array, not JSON Lines."
@@ -36,6 +37,16 @@ def check_file_format(file: DataFile) -> Iterator[DataFinding]:
         if delimiter != ",":
             what = f"Its columns are separated by {_DELIMITER_NAMES[delimiter]}, not commas."
             yield _note("other-delimiter", what, "It is read with that delimiter.", file)
+
+
+def check_unread_rows(file: DataFile) -> Iterator[DataFinding]:
+    """Yield a note if one object has several lists of rows, of which the first is read."""
+    names = unread_arrays(file) if file.format == "json" else []
+    if names:
+        shown = ", ".join(f"“{name[:40]}”" for name in names[:5])
+        what = f"It has several lists of rows; only the first is read, not {shown}."
+        remedy = "Write each list to a file of its own, for example to evaluate on."
+        yield DataFinding("unread-rows", "note", what, remedy, file.name, len(names))
 
 
 def check_encoding(file: DataFile) -> Iterator[DataFinding]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from modelforge.config.schema.data import Source
 from modelforge.data.canonical.convert import Canonical, usable_rows
 from modelforge.data.checks.counters import MAX_PLACES, Counters, Place
-from modelforge.data.checks.file import check_encoding
+from modelforge.data.checks.file import check_encoding, check_unread_rows
 from modelforge.data.checks.findings import (
     DataFinding,
     few_rows_finding,
@@ -72,11 +72,7 @@ def summarize(
     """Read the files once and return their summary.
 
     `limit` is the number of rows to read, all if None. Columns are detected unless `source` names
-    them.
-
-    Raises:
-        DataError: a file cannot be read, its columns are unknown, a column named by the source is
-            missing, or no row can be used.
+    them. Raises DataError if a file cannot be read, columns are unknown, or no row can be used.
     """
     paths = [Path(path)] if isinstance(path, str | Path) else list(path)
     name = paths[0].name if len(paths) == 1 else f"{paths[0].parent.name} ({len(paths)} files)"
@@ -89,7 +85,7 @@ def summarize(
     mapping = detect_mapping(sample, name, source)
     counters, ends = _count(files, CheckOptions(mapping), limit, cache)
     columns = unused_column_findings(sample, mapping, name)
-    columns += _message_trees(files, counters.rows, name) if limit is None else []
+    columns += _notes_on_rows(files, counters.rows, name) if limit is None else []
     return DatasetSummary(
         path=paths[0],
         name=name,
@@ -149,8 +145,9 @@ def _findings(
     return list(map(_as_finding, found))
 
 
-def _message_trees(files: Sequence[DataFile], rows: int, name: str) -> list[DataFinding]:
-    return [message_tree_finding(rows, name)] if any(map(is_message_tree, files)) else []
+def _notes_on_rows(files: Sequence[DataFile], rows: int, name: str) -> list[DataFinding]:
+    trees = [message_tree_finding(rows, name)] if any(map(is_message_tree, files)) else []
+    return [*trees, *chain.from_iterable(map(check_unread_rows, files))]
 
 
 def _as_finding(found: DataFinding) -> Finding:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, BinaryIO, Literal
 
 import orjson
@@ -55,7 +56,6 @@ def _read_rows(file: DataFile, on_error: OnReadError | None) -> Iterator[RawRow]
         scanner = JsonScanner(file, stream)
         try:
             if layout == "wrapped":
-                scanner.take(b"{")
                 _find_array(scanner)
             read = _read_values if layout == "values" else _read_array
             for row in read(scanner, on_error):
@@ -147,21 +147,42 @@ def _read_array(scanner: JsonScanner, on_error: OnReadError | None) -> Iterator[
     scanner.take(b"]")
 
 
+def unread_arrays(file: DataFile) -> list[str]:
+    """Return the names of further lists of rows in one object, of which only the first is read."""
+    if detect_layout(file) != "wrapped":
+        return []
+    names = []
+    with file.open() as stream, suppress(ReadError):
+        scanner = JsonScanner(file, stream)
+        for key in _row_arrays(scanner):
+            names.append(key.decode(errors="replace").strip('"'))
+            for _ in _read_array(scanner, lambda _error: None):
+                pass
+    return names[1:]
+
+
 def _find_array(scanner: JsonScanner) -> None:
     """Move to the first array of objects in the outer object."""
+    if next(_row_arrays(scanner), None) is None:
+        what = "holds one object without a list of rows."
+        remedy = 'Write a list of objects, as in [{"input": "…", "output": "…"}].'
+        name, code = scanner.file.name, "object-without-rows"
+        raise read_error(name, what, remedy, code=code, line=1, column=1)
+
+
+def _row_arrays(scanner: JsonScanner) -> Iterator[bytes]:
+    """Yield the key of every array of objects in an object; the caller reads the array."""
     messages_keys = [f'"{key}"'.encode() for key in _MESSAGES_KEYS]
+    scanner.take(b"{")
     while scanner.peek() == b'"':
         key = scanner.value()
         scanner.take(b":")
         if scanner.peek() == b"[" and key not in messages_keys and scanner.opens_rows():
-            return
-        scanner.value()
+            yield key
+        else:
+            scanner.value()
         if scanner.peek() == b",":
             scanner.take(b",")
-    what = "holds one object without a list of rows."
-    remedy = 'Write a list of objects, as in [{"input": "…", "output": "…"}].'
-    name, code = scanner.file.name, "object-without-rows"
-    raise read_error(name, what, remedy, code=code, line=1, column=1)
 
 
 def _layout_of(head: bytes, suffix: str) -> JsonLayout:

@@ -40,6 +40,7 @@ class RepairLog:
     fixed_rows: int = 0
     ends_at: int | None = None
     _last_fixed: int = 0
+    _repaired: dict[int, str] = field(default_factory=dict)
 
     def fix(self, line: int) -> None:
         """Count a row that is changed and kept, once."""
@@ -47,9 +48,11 @@ class RepairLog:
         self._last_fixed = line
 
     def remove(self, code: str, line: int) -> None:
-        """Count a row that is removed."""
+        """Count a row that is removed, for the error of its line if that was repaired."""
         self.changes[code] += 1
-        self.removed[code] += 1
+        repaired = self._repaired.pop(line, None)
+        self.removed[repaired or code] += 1
+        self.fixed_rows -= repaired is not None
         if len(self.lines) < MAX_LINES:
             self.lines.append((line, code))
 
@@ -59,6 +62,7 @@ class RepairLog:
         if is_repaired or is_harmless or (error.code in _HARMLESS and error.raw is None):
             self.changes[error.code] += 1
             if is_repaired:
+                self._repaired[line] = error.code
                 self.fix(line)
         else:
             self.remove(error.code, line)

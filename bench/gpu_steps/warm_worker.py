@@ -24,6 +24,10 @@ print(torch.cuda.is_initialized())
 def main(record: Record) -> None:
     """Start a warm worker, and look at what it holds after its imports."""
     before = used_gib()
+    # Started now, so that its imports take no time of their own; it waits for nothing.
+    imports = subprocess.Popen(
+        [sys.executable, "-c", IMPORT_BITSANDBYTES], stdout=subprocess.PIPE, text=True
+    )
     began = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, "-m", "modelforge.train", "--warm"],
@@ -42,7 +46,8 @@ def main(record: Record) -> None:
         record.keep(gpu_memory_gib=round(after - before, 3))
     process.stdin.close()
     process.wait(10)
-    record.measure("CUDA initialised by importing bitsandbytes", imports_initialise)
+    output = imports.communicate()[0].split()
+    record.keep(**{"CUDA initialised by importing bitsandbytes": output[-1] if output else "?"})
 
 
 def open_devices(pid: int) -> list[str]:
@@ -56,13 +61,6 @@ def open_devices(pid: int) -> list[str]:
         if target.startswith("/dev/nvidia"):
             found.add(target)
     return sorted(found)
-
-
-def imports_initialise() -> str:
-    """Return whether the import of bitsandbytes alone initialises CUDA."""
-    command = [sys.executable, "-c", IMPORT_BITSANDBYTES]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return done.stdout.strip().splitlines()[-1]
 
 
 if __name__ == "__main__":

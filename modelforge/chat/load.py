@@ -66,6 +66,8 @@ def load_weights(request: LoadRequest) -> Any:
             )
             config = TrainingConfig.from_record(record["config"])
             return huggingface.load_weights(plan, config, request.head)
+    if request.device == "cuda":
+        huggingface.use_efficient_attention(torch.cuda.get_device_capability())
     arguments: dict[str, Any] = {}
     if request.head in huggingface.GENERATING:
         generation, _notes = load_generation_config(

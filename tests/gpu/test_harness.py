@@ -8,7 +8,7 @@ import pytest
 
 from modelforge.hardware.nvidia import Gpu
 from tests.gpu.conftest import Runs
-from tests.gpu.test_matrix import WAYS, answers
+from tests.gpu.test_matrix import CELLS, WAYS, answers
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 
@@ -22,6 +22,20 @@ def test_a_cell_of_the_matrix_takes_its_step(tmp_path, models, task, strategy, k
     assert not ended.failure, ended.failure
     assert ended.events["step"][-1]["step"] == 1
     assert ended.events["plan"][-1]["device"] == "cpu"
+
+
+@pytest.mark.parametrize(("task", "strategy", "kind", "bits"), CELLS)
+@pytest.mark.parametrize(("capability", "precision"), [((7, 5), "fp16"), ((9, 0), "bf16")])
+def test_a_cell_is_planned_for_a_card(
+    tmp_path, models, capability, precision, task, strategy, kind, bits
+):
+    """The card is played: what test_matrix starts on a real one is planned without it."""
+    gpu = Gpu(0, compute_capability=capability)
+    run = Runs(tmp_path, gpu, models).prepare(kind, **answers(task, strategy, bits))
+    plan = json.loads(run.config.read_text(encoding="utf-8"))["plan"]
+    assert (plan["device"], plan["precision"]) == ("cuda", precision)
+    assert plan["quantization"] == (bits if bits in ("4-bit", "8-bit") else "none")
+    assert plan["optim"] == ("paged_adamw_32bit" if bits == "full" else "adamw_torch_fused")
 
 
 def test_a_failed_run_says_why(tmp_path, models):

@@ -22,7 +22,11 @@ from modelforge.modeling.errors import WorkerError
 from modelforge.train.callbacks.loss_phase import LossPhaseTracker, phase_message
 from modelforge.train.callbacks.reporter import Logs, TrainingProgress, not_finite
 from modelforge.train.event_log import EventLog
-from modelforge.train.trainer.private import accumulated_loss, set_last_lr
+from modelforge.train.trainer.private import (
+    accumulated_loss,
+    report_skipped_steps,
+    set_last_lr,
+)
 
 # Reading the loss synchronizes with the GPU, so there it is read at this interval only.
 CHECK_INTERVAL_S = 1.0
@@ -61,6 +65,13 @@ class FiniteLossCheck(TrainerCallback):
         self._trainer = trainer
         self._checked_at = -CHECK_INTERVAL_S
         self._skipped = 0
+
+    def on_train_begin(
+        self, args: TrainingArguments, *_rest: Any, optimizer: Any, **_kwargs: Any
+    ) -> None:
+        """Let every optimizer report skipped steps."""
+        if args.fp16:
+            report_skipped_steps(optimizer)
 
     def on_train_end(self, _args: Any, state: TrainerState, *_rest: Any, **_kwargs: Any) -> None:
         """Raise if every step of the run was skipped."""

@@ -81,6 +81,7 @@ PRIVATE_NAMES = (
     ),
     PrivateName("torch.utils", "_python_dispatch", "TorchDispatchMode of the memory trace", "none"),
     PrivateName("torch.UntypedStorage", "_cdata", "identity of a storage", "none"),
+    PrivateName("torch.optim.AdamW", "_step_supports_amp_scaling", "skipped steps", "none"),
     PrivateName("torch.ops.aten", "_local_scalar_dense", "Tensor.item() on meta tensors", "none"),
 )
 
@@ -119,6 +120,15 @@ def train_order(trainer: Any, rows: Any) -> list[int]:
 def set_last_lr(scheduler: Any, rates: list[float]) -> None:
     """Set what `scheduler.get_last_lr()` returns, one rate per parameter group."""
     scheduler._last_lr = rates
+
+
+def report_skipped_steps(optimizer: Any) -> None:
+    """Let the gradient scaler of fp16 skip steps itself, for a fused optimizer too.
+
+    That would skip them in its kernel: accelerate would report none, and the schedule would go on.
+    `optimizer` may be the one of accelerate, which holds that of torch.
+    """
+    getattr(optimizer, "optimizer", optimizer)._step_supports_amp_scaling = False
 
 
 def storage_id(tensor: torch.Tensor) -> int:

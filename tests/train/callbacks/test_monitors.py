@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 
@@ -88,6 +89,30 @@ def test_a_run_goes_on_after_skipped_steps(bench, skips):
     """The scaler begins too high, and tries a higher scale every 2,000 steps."""
     skips(lambda step: step < 3)
     assert bench.work(bench.prepare(max_steps=4))[-1].kind == "finished"
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_fused_optimizer_reports_the_steps_that_the_scaler_skips(fused):
+    """With the real scaler and accelerate; AdamW is fused on the CPU too."""
+    import torch
+    from accelerate import Accelerator
+    from accelerate.optimizer import AcceleratedOptimizer
+
+    from modelforge.train.callbacks.monitors import FiniteLossCheck
+
+    Accelerator(cpu=True)
+    weight = torch.nn.Parameter(torch.ones(2))
+    scaler = torch.amp.GradScaler("cpu")
+    scaler.scale(torch.ones(1))
+    inner = torch.optim.AdamW([weight], lr=0.5, fused=fused)
+    optimizer = AcceleratedOptimizer(inner, device_placement=False, scaler=scaler)
+    check = FiniteLossCheck(None)
+    check.on_train_begin(SimpleNamespace(fp16=True), None, None, optimizer=optimizer)
+    for gradient, is_skipped in ((math.inf, True), (1.0, False)):
+        weight.grad = torch.tensor([gradient, 1.0])
+        optimizer.step()
+        assert optimizer.step_was_skipped is is_skipped
+        assert torch.equal(weight.detach(), torch.ones(2)) is is_skipped
 
 
 def test_a_skipped_step_is_no_spike():

@@ -63,6 +63,8 @@ def test_a_finished_run_is_continued_in_a_new_run(lost):
     run = client.get(f"/api/runs/{new_id}").json()
     assert run["config"]["max_steps"] == 9  # five in the first run
     assert run["step"] == 9  # six, and three more of this actor
+    # The default depends on the release, and the checkpoint holds the state of this optimizer.
+    assert run["config"]["optim"] == before["plan"]["optim"]
     assert run["name"] == f"{before['name']} · continued"
     assert client.get(f"/api/runs/{run_id}").json() == before
 

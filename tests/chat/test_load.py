@@ -73,3 +73,21 @@ def test_a_run_of_another_device_is_loaded_unquantized(tiny_model, tmp_path):
     path.write_text(json.dumps(record), encoding="utf-8")
     model = load_weights(LoadRequest(str(tiny_model), adapter="unused", run=str(run)))
     assert type(model.model.layers[0].mlp.down_proj).__name__ == "Linear"
+
+
+def test_an_older_gpu_repeats_heads_in_a_chat_too(monkeypatch, tiny_model):
+    """The GPU is played: it is a Turing, and the model stays on the CPU."""
+    import torch
+    from transformers import PreTrainedModel
+
+    from modelforge.chat.load import load_weights
+    from modelforge.chat.protocol import LoadRequest
+    from modelforge.modeling.providers import huggingface
+
+    seen = []
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
+    monkeypatch.setattr(huggingface, "use_efficient_attention", seen.append)
+    monkeypatch.setattr(PreTrainedModel, "to", lambda model, _device: model)
+    model = load_weights(LoadRequest(str(tiny_model), device="cuda"))
+    assert seen == [(7, 5)]
+    assert model.dtype == torch.float16

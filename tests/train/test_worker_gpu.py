@@ -67,6 +67,7 @@ def cuda(monkeypatch):
 
     played = SimpleNamespace(share=None)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch, "empty", lambda *_, **__: None)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (6 * 2**30, 8 * 2**30))
     monkeypatch.setattr(
         torch.cuda, "set_per_process_memory_fraction", lambda share: setattr(played, "share", share)
@@ -91,3 +92,28 @@ def test_where_the_driver_would_use_ram_running_out_is_an_error(
     assert cuda.share is None
     worker._require_gpu(SimpleNamespace(device="cuda"))
     assert cuda.share == share
+
+
+@pytest.mark.parametrize(
+    ("message", "fixed"),
+    [("CUDA driver error: operation not supported", True), ("CUDA error: out of memory", False)],
+)
+def test_a_virtual_gpu_gets_segments_of_fixed_size(cuda, monkeypatch, message, fixed):
+    import torch
+
+    from modelforge.train.trainer import private
+
+    def refuse(*_, **__):
+        raise RuntimeError(message)
+
+    settings = []
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
+    monkeypatch.setattr(platform, "release", lambda: "6.8.0")
+    monkeypatch.setattr(torch, "empty", refuse)
+    monkeypatch.setattr(private.torch.cuda.memory, "_set_allocator_settings", settings.append)
+    if fixed:
+        worker._require_gpu(SimpleNamespace(device="cuda"))
+    else:
+        with pytest.raises(RuntimeError, match="out of memory"):
+            worker._require_gpu(SimpleNamespace(device="cuda"))
+    assert settings == (["expandable_segments:False"] if fixed else [])

@@ -12,8 +12,12 @@ from modelforge.preflight.context import RunContext
 
 BF16_FROM = (8, 0)
 MIN_REPORTED_GIB = 0.5
-# Model types, without their suffix "_text", that overflow in fp16 (FORCE_FLOAT32 of Unsloth).
-FP16_OVERFLOWS = {"gemma3", "gemma3n", "gemma4", "glm4_moe", "gpt_oss", "qwen3_5", "qwen3_moe"}
+# Model types, without their suffix "_text", that overflow in fp16: FORCE_FLOAT32 of Unsloth, and
+# T5, which was trained in bf16 (huggingface/transformers#14189).
+FP16_OVERFLOWS = {
+    *("gemma3", "gemma3n", "gemma4", "glm4_moe", "gpt_oss", "qwen3_5", "qwen3_moe"),
+    *("t5", "mt5", "umt5"),
+}
 
 
 def device_missing(context: RunContext) -> Iterator[Finding]:

@@ -82,6 +82,7 @@ PRIVATE_NAMES = (
     PrivateName("torch.utils", "_python_dispatch", "TorchDispatchMode of the memory trace", "none"),
     PrivateName("torch.UntypedStorage", "_cdata", "identity of a storage", "none"),
     PrivateName("torch.optim.AdamW", "_step_supports_amp_scaling", "skipped steps", "none"),
+    PrivateName("torch.cuda.memory", "_set_allocator_settings", "virtual GPUs", "its successor"),
     PrivateName("torch.ops.aten", "_local_scalar_dense", "Tensor.item() on meta tensors", "none"),
 )
 
@@ -129,6 +130,11 @@ def report_skipped_steps(optimizer: Any) -> None:
     `optimizer` may be the one of accelerate, which holds that of torch.
     """
     getattr(optimizer, "optimizer", optimizer)._step_supports_amp_scaling = False
+
+
+def use_fixed_segments() -> None:
+    """Allocate GPU memory in segments of fixed size from now on."""
+    torch.cuda.memory._set_allocator_settings("expandable_segments:False")
 
 
 def storage_id(tensor: torch.Tensor) -> int:

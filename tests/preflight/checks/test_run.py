@@ -277,6 +277,13 @@ FOUND = [
     ),
     ("fp16-on-cpu", "blocker", "fp16", False, make_context(fp16=True)),
     ("fp16-overflow", "caution", "hardware.precision", "fp32", make_context(OLD, GEMMA)),
+    (
+        "fp16-overflow",
+        "caution",
+        "hardware.precision",
+        "fp32",
+        make_context(OLD, replace(T5, model_type="t5"), task="summarization"),
+    ),
     ("fp16-on-cpu", "blocker", "hardware.precision", "auto", make_context(**FP16)),
     ("bf16-on-cpu", "note", "bf16", False, make_context(bf16=True)),
     ("bf16-on-cpu", "note", "hardware.precision", "auto", make_context(**BF16)),

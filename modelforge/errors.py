@@ -42,7 +42,9 @@ class Problem:
 
     @property
     def _continues_where(self) -> bool:
-        return self.what[:1].islower()
+        # A name, such as rows.jsonl, begins a sentence of its own.
+        first = self.what.partition(" ")[0]
+        return first.isalpha() and first.islower()
 
     def as_dict(self) -> dict[str, str]:
         """Return the three parts as plain data."""

@@ -17,9 +17,9 @@ from collections.abc import Callable, Sequence
 import uvicorn
 from starlette.types import ASGIApp
 
-from modelforge.errors import ForgeError, Problem, RunError
+from modelforge.cli.parsing import Parser, open_home
+from modelforge.errors import ConfigError, ForgeError, Problem, RunError
 from modelforge.forge import Forge
-from modelforge.paths import find_home
 from modelforge.security.middleware import local_host_names
 from modelforge.setup.browser import find_browser
 from ui.app import create_guarded_app
@@ -31,24 +31,26 @@ TEND_S = 5.0
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until Ctrl+C; return 0, or 2 if the server cannot start."""
-    args = _parser().parse_args(argv)
-    password = os.environ.get(PASSWORD) or None
-    if args.listen and not password:
-        _print(f"--listen opens the app to the network and needs a password: set {PASSWORD}.")
-        return 2
     try:
+        args = _parser().parse_args(argv)
+        password = _password() if args.listen else None
+        forge = Forge(open_home(args.home))
         listener = _bind("0.0.0.0" if args.listen else "127.0.0.1", args.port)
-        forge = Forge(find_home(args.home))
     except ForgeError as error:
-        _print(str(error))
-        return 2
-    except OSError as error:
-        _print(f"home: The folder cannot be used: {error.strerror}. Choose another with --home.")
+        sys.stderr.write(f"{error}\n")
         return 2
     hosts = local_host_names() if args.listen else ()
-    app = create_guarded_app(forge, hosts=hosts, password=password if args.listen else None)
+    app = create_guarded_app(forge, hosts=hosts, password=password)
     _serve(app, forge, listener, args)
     return 0
+
+
+def _password() -> str:
+    password = os.environ.get(PASSWORD)
+    if not password:
+        what = "It opens the app to the network, which needs a password."
+        raise ConfigError(Problem("--listen", what, f"Set {PASSWORD}."))
+    return password
 
 
 def _serve(app: ASGIApp, forge: Forge, listener: socket.socket, args: argparse.Namespace) -> None:
@@ -140,7 +142,7 @@ def _print(text: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="modelforge ui", description="Open ModelForge.")
+    parser = Parser(prog="modelforge ui", description="Open ModelForge.")
     parser.add_argument("--port", type=int, help="port of the server (7860, or a free one)")
     parser.add_argument("--home", help="folder for runs, uploads and models")
     parser.add_argument(

@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelforge.cli.output import DONE, WRONG_INPUT, escape_control, print_json, print_table
-from modelforge.cli.parsing import OpenForge, add_settings, command_group, parse_assignments
+from modelforge.cli.parsing import (
+    OpenForge,
+    add_settings,
+    command_group,
+    confirm,
+    parse_assignments,
+)
 from modelforge.errors import ForgeError
 from modelforge.units import MIB
 
@@ -173,11 +179,8 @@ def _repair(options: argparse.Namespace, datasets: DatasetService) -> int:
 
 def _agrees(error: ForgeError) -> bool:
     """Ask at the terminal; return False without a terminal."""
-    if not sys.stdin.isatty():
-        return False
     what = "; ".join(f"{problem.where} {problem.what}" for problem in error.problems)
-    print(escape_control(what), file=sys.stderr)
-    return input("Remove these rows from the copy? [y/N] ").strip().lower() in ("y", "yes")
+    return confirm(f"{escape_control(what)}\nRemove these rows from the copy?")
 
 
 def _tokens(options: argparse.Namespace, datasets: DatasetService) -> int:
@@ -274,7 +277,6 @@ def _shortened(value: Any) -> str:
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= 1000:
-        raise argparse.ArgumentTypeError("give a number from 1 to 1000")
-    return number
+    if not text.isdecimal() or not 1 <= int(text) <= 1000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 1000")
+    return int(text)

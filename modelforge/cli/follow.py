@@ -35,6 +35,9 @@ def follow(forge: Forge, run_id: str, *, quiet: bool = False) -> RunView:
                 break
             forge.tend()
             stopping = _wait(forge, run_id, stopping)
+    except KeyboardInterrupt:
+        print("\nStopped watching. The run continues in the background.", file=sys.stderr)
+        raise
     finally:
         if progress is not None:
             progress.close()

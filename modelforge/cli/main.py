@@ -16,13 +16,22 @@ from modelforge.cli import data, queue, runs, trial_run
 from modelforge.cli.output import (
     DONE,
     FAILED,
+    INTERRUPTED,
     WRONG_INPUT,
     escape_control,
     print_check,
     print_doctor,
     print_json,
 )
-from modelforge.cli.parsing import add_recipe, parse_assignments
+from modelforge.cli.parsing import (
+    EXIT_CODES,
+    Parser,
+    add_recipe,
+    open_home,
+    parse_assignments,
+    write_file,
+)
+from modelforge.cli.recipe import read_recipe
 from modelforge.errors import ConfigError, ForgeError, Problem
 
 if TYPE_CHECKING:
@@ -31,30 +40,32 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 done, 1 failed, 2 wrong input."""
+    """Run one command and return its exit code: see EXIT_CODES."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     if arguments[:1] == ["ui"]:
         return _ui(arguments[1:])
-    options = _parser().parse_args(arguments)
     try:
+        options = _parser().parse_args(arguments)
         return int(options.act(options))
     except ForgeError as error:
-        _print_problems(error, as_json=options.json)
+        _print_problems(error, as_json="--json" in arguments)
         return error.exit_code
     except KeyboardInterrupt:
-        print("\nStopped watching. A started run continues in the background.", file=sys.stderr)
-        return FAILED
+        print("\nInterrupted.", file=sys.stderr)
+        return INTERRUPTED
     except BrokenPipeError:  # the reader of stdout has exited, as in `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="modelforge", description="Guided fine-tuning on one consumer GPU, or none."
+    parser = Parser(
+        prog="modelforge",
+        description="Guided fine-tuning on one consumer GPU, or none.",
+        epilog=EXIT_CODES,
     )
     parser.add_argument("--version", action="version", version=f"modelforge {__version__}")
-    shared = argparse.ArgumentParser(add_help=False)
+    shared = Parser(add_help=False)
     shared.add_argument("--json", action="store_true", help="print JSON")
     shared.add_argument("--home", help="folder for runs and models")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -95,16 +106,18 @@ def _recipe_commands(add: Any) -> None:
     train.add_argument("--after", metavar="TIME", help="with --queue: 22:30 or +2h")
     train.add_argument("--name", help="name of the run")
     demo = add("demo", _demo, "Train the starter model on a sample and compare its answers.")
-    demo.add_argument("--sample", default="captain")
+    demo.add_argument("--sample", default="captain", help="name of the sample (captain)")
 
 
 def _chat_command(add: Any) -> None:
     chat = add("chat", _chat, "Chat with the model of a run, or with a base model.")
     chat.add_argument("run", help="id of a run, or name of a model")
-    chat.add_argument("--prompt", required=True)
+    chat.add_argument("--prompt", required=True, help="what to ask")
     chat.add_argument("--base", action="store_true", help="use the base model of the run")
-    chat.add_argument("--max-new-tokens", type=int, default=256)
-    chat.add_argument("--temperature", type=float, default=0.0)
+    longest = "longest answer in tokens (256)"
+    chat.add_argument("--max-new-tokens", type=int, default=256, metavar="N", help=longest)
+    sampling = "randomness of the answer; 0 always takes the most likely token (0)"
+    chat.add_argument("--temperature", type=float, default=0.0, metavar="T", help=sampling)
 
 
 def _ui(arguments: list[str]) -> int:
@@ -115,9 +128,8 @@ def _ui(arguments: list[str]) -> int:
 
 def _forge(options: argparse.Namespace) -> Forge:
     from modelforge.forge import Forge
-    from modelforge.paths import find_home
 
-    return Forge(find_home(options.home))
+    return Forge(open_home(options.home))
 
 
 def _init(options: argparse.Namespace) -> int:
@@ -139,7 +151,7 @@ def _init(options: argparse.Namespace) -> int:
     if options.file.exists():
         remedy = "Choose another name, or delete the file."
         raise ConfigError(Problem(str(options.file), "The file exists.", remedy))
-    options.file.write_text(text, encoding="utf-8")
+    write_file(options.file, text)
     print(f"{options.file}: written. {prefill.reason}")
     return DONE
 
@@ -206,9 +218,8 @@ def _chat(options: argparse.Namespace) -> int:
 
 def _doctor(options: argparse.Namespace) -> int:
     from modelforge.hardware.doctor import check_machine
-    from modelforge.paths import find_home
 
-    rows = check_machine(find_home(options.home))
+    rows = check_machine(open_home(options.home))
     if options.json:
         fields = ("name", "state", "what", "remedy")
         print_json([{field: getattr(row, field) for field in fields} for row in rows])
@@ -224,12 +235,11 @@ def _schema(_options: argparse.Namespace) -> int:
 
 
 def _layers(options: argparse.Namespace) -> list[Layer]:
-    from modelforge.config.recipe import load_recipe
     from modelforge.config.resolve import Layer
     from modelforge.services.layers import COMMAND, user_layers
 
     values = parse_assignments(options.set, "--set")
-    layers = user_layers(values, load_recipe(options.recipe), COMMAND)
+    layers = user_layers(values, read_recipe(options.recipe), COMMAND)
     if any("compute_specs" in layer.values for layer in layers):
         return layers
     return [Layer("this machine", {"compute_specs": _profile(options)}), *layers]
@@ -238,9 +248,8 @@ def _layers(options: argparse.Namespace) -> list[Layer]:
 def _profile(options: argparse.Namespace) -> str:
     """Return the profile that suits this machine, which the page fills in too."""
     from modelforge.hardware.machine import choose_profile, probe_machine
-    from modelforge.paths import find_home
 
-    return choose_profile(probe_machine(find_home(options.home).root))[0]
+    return choose_profile(probe_machine(open_home(options.home).root))[0]
 
 
 def _print_problems(error: ForgeError, *, as_json: bool) -> None:

@@ -3,18 +3,78 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import re
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from modelforge.errors import ConfigError, Problem
+from modelforge.setup.extra_facts import did_you_mean
 
 if TYPE_CHECKING:
     from modelforge.forge import Forge
+    from modelforge.paths import Home
 
 Act = Callable[[argparse.Namespace, "Forge"], int]
 OpenForge = Callable[[argparse.Namespace], "Forge"]
 NewCommand = Callable[[str, Act, str], argparse.ArgumentParser]
+EXIT_CODES = """\
+exit codes: 0 done; 1 failed, or the machine is in use; 2 wrong input, or the run is not ready;
+130 interrupted by Ctrl+C"""
+
+_INVALID = re.compile(r"invalid (\w+) value: (.*)")
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that raises its errors as ConfigError, with the most similar command or option."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(*args, **options)
+        # Names the options of the chosen command in the error about an unknown one.
+        self.set_defaults(parser=self)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Return the parsed arguments. Raises ConfigError for wrong and unknown ones."""
+        options, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            raise ConfigError(options.parser.explain(unknown))
+        del options.parser
+        return options
+
+    def explain(self, unknown: Sequence[str]) -> list[Problem]:
+        """Return a problem for each argument that this command does not have."""
+        # What follows an unknown option may be its value.
+        if not (flags := [text for text in unknown if text.startswith("-")]):
+            what, remedy = f"is not an argument of {self.prog}.", f"See {self.prog} --help."
+            return [Problem(text, what, remedy) for text in unknown]
+        known = [name for name in self._option_string_actions if name.startswith("--")]
+        names = [flag.partition("=")[0] for flag in flags]
+        what = f"is not an option of {self.prog}."
+        return [Problem(name, what, did_you_mean(name, known)) for name in names]
+
+    def error(self, message: str) -> NoReturn:
+        """Raise ConfigError with the message of argparse."""
+        name, colon, what = message.removeprefix("argument ").partition(": ")
+        if not colon:
+            name, what = self.prog, message
+        elif name.endswith("required"):
+            name, what = self.prog, f"missing: {what}"
+        if invalid := _INVALID.match(what):
+            kind = "a whole number" if invalid[1] == "int" else "a number"
+            what = f"{invalid[2]} is not {kind}"
+        what = f"{what[:1].upper()}{what[1:]}."
+        raise ConfigError(Problem(name, what, f"See {self.prog} --help."))
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is None or value in action.choices:
+            return
+        hint = did_you_mean(str(value), action.choices)
+        if isinstance(action, argparse._SubParsersAction):
+            raise ConfigError(Problem(str(value), f"is not a command of {self.prog}.", hint))
+        what = f"{value!r} is not a value of this option."
+        raise ConfigError(Problem("/".join(action.option_strings), what, hint))
 
 
 def command_group(
@@ -42,7 +102,8 @@ def add_recipe(command: argparse.ArgumentParser) -> None:
 
 def add_settings(command: argparse.ArgumentParser) -> None:
     """Add the option `--set`."""
-    command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    about = "change a setting, as lora_r=16; may be repeated"
+    command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=about)
 
 
 def parse_assignments(pairs: list[str], flag: str) -> dict[str, str]:
@@ -54,3 +115,38 @@ def parse_assignments(pairs: list[str], flag: str) -> dict[str, str]:
             raise ConfigError(Problem(flag, f"{pair} has no =.", f"Write {flag} key=value."))
         values[key.strip()] = value
     return values
+
+
+def open_home(path: str | None) -> Home:
+    """Return the home folder, which exists afterwards. Raises ConfigError if it cannot be made."""
+    from modelforge.paths import find_home
+
+    home = find_home(path)
+    try:
+        home.root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        what = f"{home.root} cannot be used as the home folder: {_reason(error)}."
+        remedy = "Choose another with --home or MODELFORGE_HOME."
+        raise ConfigError(Problem("--home", what, remedy)) from error
+    return home
+
+
+def confirm(question: str) -> bool:
+    """Ask a question with the answer yes or no at the terminal; return False without a terminal."""
+    if not sys.stdin.isatty():
+        return False
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a file that the user has named. Raises ConfigError."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        what = f"The file cannot be written: {_reason(error)}."
+        raise ConfigError(Problem(str(path), what, "Choose another file.")) from error
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or type(error).__name__

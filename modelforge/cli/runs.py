@@ -16,7 +16,7 @@ from modelforge.cli.output import (
     print_run,
     print_runs,
 )
-from modelforge.cli.parsing import NewCommand, OpenForge, command_group
+from modelforge.cli.parsing import NewCommand, OpenForge, command_group, confirm, write_file
 from modelforge.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ def _add_run_commands(new: NewCommand) -> None:
     amount.add_argument("--epochs", type=int, metavar="N", help="additional epochs")
     amount.add_argument("--steps", type=int, metavar="N", help="additional steps")
     delete = new("delete", _delete, "Delete a run that is over, with all its files.")
+    delete.add_argument("--yes", action="store_true", help="delete it without asking")
     retry = new("retry", _retry, "Start a failed run again with the suggested fix.")
     bundle = new("bundle", _bundle, "Write a support bundle (zip) without private data.")
     for command in (show, stop, resume, more, delete, retry, bundle):
@@ -110,9 +111,9 @@ def _tag(options: argparse.Namespace, forge: Forge) -> int:
 def _compare(options: argparse.Namespace, forge: Forge) -> int:
     compared = forge.history.compare(options.run)
     if options.csv:
-        options.csv.write_text("".join(forge.history.export_csv(options.run)), encoding="utf-8")
+        write_file(options.csv, "".join(forge.history.export_csv(options.run)))
     if options.html:
-        options.html.write_text(forge.history.export_html(options.run), encoding="utf-8")
+        write_file(options.html, forge.history.export_html(options.run))
     return print_json(compared.as_dict(points=500)) if options.json else print_comparison(compared)
 
 
@@ -144,6 +145,10 @@ def _continue(options: argparse.Namespace, forge: Forge) -> int:
 
 
 def _delete(options: argparse.Namespace, forge: Forge) -> int:
+    name = forge.runs.view(options.run).name
+    question = f"Delete {escape_control(name)} ({options.run}) with all its files?"
+    if not options.yes and (options.json or not confirm(question)):
+        raise ConfigError(Problem(options.run, "The run was not deleted.", "Add --yes."))
     forge.runs.delete(options.run)
     print(json.dumps({"deleted": options.run}) if options.json else f"{options.run} deleted.")
     return DONE

@@ -1,0 +1,157 @@
+"""Wrong commands, options, files and folders: where, what and remedy, also as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from modelforge.cli import parsing
+from modelforge.cli.main import main
+from tests.runs.homes import put_run
+from ui.__main__ import main as open_app
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("MODELFORGE_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ("trian recipe.yaml", "trian is not a command of modelforge. Did you mean train?"),
+        ("runs lst", "lst is not a command of modelforge runs. Did you mean list?"),
+        ("queue ad r.yaml", "ad is not a command of modelforge queue. Did you mean add?"),
+        ("data chek rows", "chek is not a command of modelforge data. Did you mean check?"),
+        ("check r --trase", "--trase is not an option of modelforge check. Did you mean --trace?"),
+        ("runs list --qury=a", "--qury is not an option of modelforge runs list. Did you mean --q"),
+        ("runs list extra", "extra is not an argument of modelforge runs list."),
+        ("train", "modelforge train: Missing: recipe. See modelforge train --help."),
+        ("", "modelforge: Missing: COMMAND."),
+        ("data inspect f --rows many", "--rows: 'many' is not a number from 1 to 1000."),
+        ("runs list --limit many", "--limit: 'many' is not a whole number."),
+        ("runs list --limit", "--limit: Expected one argument."),
+        ("queue settings --after-failure x", "--after-failure: 'x' is not a value of this option."),
+        ("runs continue a --epochs 1 --steps 1", "--steps: Not allowed with argument --epochs."),
+    ],
+)  # fmt: skip
+def test_a_wrong_argument_is_named_with_a_remedy(home, arguments, text, capsys):
+    assert main(arguments.split()) == 2
+    output = capsys.readouterr()
+    assert text in output.err
+    assert output.out == ""
+    assert main([*arguments.split(), "--json"]) == 2
+    output = capsys.readouterr()
+    for problem in json.loads(output.out)["problems"]:
+        assert all(problem.values())
+    assert output.err == ""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a file of Unix")
+@pytest.mark.parametrize(
+    "arguments",
+    ["runs list", "init", "check recipe.yaml", "doctor", "data inspect sample:captain", "demo"],
+)
+def test_a_home_that_cannot_be_made_is_an_error(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipe.yaml").write_text("task: text-generation\n", "utf-8")
+    assert main([*arguments.split(), "--home", "/dev/null/x"]) == 2
+    text = "--home: /dev/null/x cannot be used as the home folder: Not a directory."
+    assert text in capsys.readouterr().err
+    assert main([*arguments.split(), "--home", "/dev/null/x", "--json"]) == 2
+    [problem] = json.loads(capsys.readouterr().out)["problems"]
+    assert problem["where"] == "--home"
+
+
+@pytest.mark.parametrize("arguments", [["init", "{}"], ["runs", "compare", "*", "--csv", "{}"]])
+def test_a_file_that_cannot_be_written_is_an_error(home, tmp_path, arguments, capsys):
+    runs = [put_run(home, number, name="x").id for number in (1, 2)]
+    target = str(tmp_path / "absent" / "file")
+    filled = [run for text in arguments for run in (runs if text == "*" else [text.format(target)])]
+    assert main(filled) == 2
+    assert f"{target}: The file cannot be written: No such file" in capsys.readouterr().err
+
+
+def test_a_run_is_deleted_only_when_the_user_agrees(home, monkeypatch, capsys):
+    run_id = put_run(home, 1, name="Cook").id
+    assert main(["runs", "delete", run_id]) == 2  # no terminal
+    assert "was not deleted. Add --yes." in capsys.readouterr().err
+    assert main(["runs", "delete", run_id, "--json"]) == 2
+    asked = []
+    monkeypatch.setattr("modelforge.cli.runs.confirm", lambda text: asked.append(text) or False)
+    assert main(["runs", "delete", run_id]) == 2
+    assert asked == [f"Delete Cook ({run_id}) with all its files?"]
+    assert (home / "runs" / run_id).exists()
+    assert main(["runs", "delete", run_id, "--yes"]) == 0
+    assert not (home / "runs" / run_id).exists()
+
+
+@pytest.mark.parametrize(("answer", "agrees"), [("y\n", True), ("YES\n", True), ("\n", False)])
+def test_a_question_is_asked_at_a_terminal_alone(answer, agrees, monkeypatch, capsys):
+    class Terminal:
+        def isatty(self):
+            return True
+
+        def readline(self):
+            return answer
+
+    assert parsing.confirm("Sure?") is False  # pytest's stdin is no terminal
+    monkeypatch.setattr(sys, "stdin", Terminal())
+    assert parsing.confirm("Sure?") is agrees
+    assert "Sure? [y/N]" in capsys.readouterr().err
+
+
+def test_an_interrupted_command_says_only_that(home, monkeypatch, capsys):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("modelforge.cli.main._check", interrupt)
+    assert main(["check", "recipe.yaml"]) == 130
+    assert capsys.readouterr().err == "\nInterrupted.\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a signal of Unix")
+def test_an_interrupt_while_modules_are_imported_has_no_traceback():
+    code = "import sys, types, signal, os\n"
+    code += "class Finder:\n  def find_spec(self, name, *_):\n"
+    code += "    if name == 'modelforge.cli.main': os.kill(os.getpid(), signal.SIGINT)\n"
+    code += "sys.meta_path.insert(0, Finder())\nsys.argv = ['modelforge', 'schema']\n"
+    code += "import runpy; runpy.run_module('modelforge', run_name='__main__')"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (128 + signal.SIGINT, "")
+
+
+def test_every_option_has_help(capsys):
+    for command in ("check", "train", "trial-run", "chat", "demo", "runs delete", "queue add"):
+        with pytest.raises(SystemExit):
+            main([*command.split(), "--help"])
+        lines = capsys.readouterr().out.splitlines()
+        for number, line in enumerate(lines):
+            if line.startswith("  --") and len(line.split("  ")) < 3:
+                assert lines[number + 1].startswith("          "), (command, line)
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "130 interrupted" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--listen"], "--listen: It opens the app to the network, which needs a password."),
+        (["--port", "99999"], "port: 99999 cannot be used"),
+        (["--prot", "1"], "--prot is not an option of modelforge ui. Did you mean --port?"),
+        (["--home", "/dev/null/x"], "--home: /dev/null/x cannot be used as the home folder"),
+    ],
+)
+def test_the_app_says_on_stderr_why_it_does_not_start(arguments, text, monkeypatch, capsys):
+    monkeypatch.delenv("MODELFORGE_PASSWORD", raising=False)
+    assert open_app(arguments) == 2
+    output = capsys.readouterr()
+    assert text in output.err
+    assert output.out == ""

@@ -70,14 +70,18 @@ class VirtualEnvironment:
         bar = "raw" if _prints_progress(self.packages().get("pip", "")) else "off"
         self.python(["-m", "pip", "install", "--progress-bar", bar, *arguments], line)
 
-    def python(self, arguments: Sequence[str], line: StageLine) -> None:
+    def python(
+        self, arguments: Sequence[str], line: StageLine, limit_s: float | None = None
+    ) -> None:
         """Run the Python of the environment."""
-        self.call([str(self.options.python), *arguments], line)
+        self.call([str(self.options.python), *arguments], line, limit_s)
 
-    def call(self, command: Sequence[str], line: StageLine) -> None:
-        """Run a command. Raises CommandError if it fails."""
+    def call(self, command: Sequence[str], line: StageLine, limit_s: float | None = None) -> None:
+        """Run a command. Raises CommandError if it fails, TimeoutError after `limit_s` seconds."""
         env = child_environment(self.options.home) | PIP_ENVIRONMENT
-        code, output = run_watched(command, line, self.log, env=env, cwd=self.options.root)
+        code, output = run_watched(
+            command, line, self.log, env=env, cwd=self.options.root, limit_s=limit_s
+        )
         if code:
             raise CommandError(line.title.partition("] ")[2], output, self.log)
 

@@ -20,6 +20,8 @@ from modelforge.setup.system_checks import GpuInfo
 from modelforge.setup.torch_build import torchvision_arguments
 
 CHECK = "modelforge.train.tools.check_stack"
+# Importing may compile something the first time, or wait for ever for a device.
+PROOF_LIMIT_S = 600.0
 
 
 class ExtraInstaller:
@@ -101,11 +103,13 @@ class ExtraInstaller:
         self._state.put(before_extra=self._environment.packages(), extras=others)
         try:
             self._install_packages(name, line, is_new=name not in recorded)
-            self._environment.python(["-m", CHECK, *PROOFS.get(name, ())], line)
-        except CommandError as error:
+            self._environment.python(["-m", CHECK, *PROOFS.get(name, ())], line, PROOF_LIMIT_S)
+        except (CommandError, TimeoutError) as error:
             self._undo(line)
-            reason = f"{error.reason}; the packages are as before (see {self._environment.log})."
-            raise SetupError(_not_installed(name, reason)) from error
+            slow = f"importing it took more than {PROOF_LIMIT_S / 60:.3g} min and was stopped"
+            reason = error.reason if isinstance(error, CommandError) else slow
+            text = f"{reason}; the packages are as before (see {self._environment.log})."
+            raise SetupError(_not_installed(name, text)) from error
         except BaseException:
             self._undo(line)
             raise

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import queue
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -87,14 +90,25 @@ class StageLine:
 
 
 def run_watched(
-    command: Sequence[str], line: StageLine, log: Path, *, env: dict[str, str], cwd: Path
+    command: Sequence[str],
+    line: StageLine,
+    log: Path,
+    *,
+    env: dict[str, str],
+    cwd: Path,
+    limit_s: float | None = None,
 ) -> tuple[int, list[str]]:
     """Run a command, show its last line of output, and append all output to the log.
 
     Returns:
         Its exit code and the last lines it printed.
+
+    Raises:
+        TimeoutError: After `limit_s` seconds; it is killed with the processes that it has started.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
+    # A group of its own can be killed as a whole.
+    is_group = limit_s is not None and os.name == "posix"
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -105,6 +119,7 @@ def run_watched(
         errors="replace",
         env=env,
         cwd=cwd,
+        start_new_session=is_group,
     )
     assert process.stdout
     output: queue.Queue[str | None] = queue.Queue()
@@ -113,11 +128,26 @@ def run_watched(
         try:
             with log.open("a", encoding="utf-8") as file:
                 file.write(f"\n$ {' '.join(command)}\n")
-                lines = _follow(output, line, file)
+                lines = _follow(output, line, file, limit_s)
+        except TimeoutError:
+            _kill(process, is_group=is_group)
+            raise
         except BaseException:
             process.terminate()
             raise
     return process.returncode, lines
+
+
+def _kill(process: subprocess.Popen[str], *, is_group: bool) -> None:
+    """End a process and its children."""
+    if is_group:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        return
+    if os.name == "nt":
+        tree = ["taskkill", "/F", "/T", "/PID", str(process.pid)]
+        subprocess.run(tree, capture_output=True, check=False)
+    process.kill()
 
 
 def _read(stream: IO[str], output: queue.Queue[str | None]) -> None:
@@ -126,10 +156,14 @@ def _read(stream: IO[str], output: queue.Queue[str | None]) -> None:
     output.put(None)
 
 
-def _follow(output: queue.Queue[str | None], line: StageLine, file: TextIO) -> list[str]:
+def _follow(
+    output: queue.Queue[str | None], line: StageLine, file: TextIO, limit_s: float | None
+) -> list[str]:
     kept: deque[str] = deque(maxlen=400)
-    doing = ""
+    began, doing = time.monotonic(), ""
     while True:
+        if limit_s is not None and time.monotonic() - began > limit_s:
+            raise TimeoutError
         line.show(doing)
         try:
             text = output.get(timeout=TICK_S)

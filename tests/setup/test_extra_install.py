@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from modelforge.setup import extras, stages
+from modelforge.setup import extra_install, extras, stages
 from modelforge.setup.environment import SetupOptions, VirtualEnvironment
 from modelforge.setup.errors import SetupError, UsageError
+from modelforge.setup.progress import StageLine
 from modelforge.setup.stages import Setup
 from tests.setup.checkout import make_checkout, put_torch, put_wheel
 
@@ -75,6 +78,25 @@ def test_an_extra_that_cannot_be_imported_is_undone(ready: SetupOptions) -> None
     assert Setup(ready).missing() == []
 
 
+def test_an_extra_whose_import_does_not_end_is_stopped_and_undone(
+    ready: SetupOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extra_install, "PROOF_LIMIT_S", 3.0)
+    put_wheel(
+        ready.root / "wheels", "trackio", "9.0", trackio____init__="import time; time.sleep(99)"
+    )
+    before, began = packages(ready), time.monotonic()
+    with pytest.raises(
+        SetupError, match=r"importing it took more than 0\.05 min and was stopped; "
+    ):
+        asking(ready, "trackio").run()
+    assert time.monotonic() - began < 90
+    assert packages(ready) == before
+    assert Setup(ready).missing() == []
+    for wheel in (ready.root / "wheels").glob("trackio-9.0-*"):
+        wheel.unlink()
+
+
 def test_an_extra_does_not_replace_torch(ready: SetupOptions) -> None:
     wheels = ready.root / "wheels"
     put_torch(wheels, "2.13.0+cu126", "12.6")
@@ -92,11 +114,13 @@ def test_an_interrupted_extra_is_undone(
     put_wheel(ready.root / "wheels", "wandb", "2.0", wandb____init__="")
     before, run = packages(ready), VirtualEnvironment.python
 
-    def interrupt(self: VirtualEnvironment, arguments: list[str], line: object) -> None:
+    def interrupt(
+        self: VirtualEnvironment, arguments: list[str], line: StageLine, *more: Any
+    ) -> None:
         if "modelforge.train.tools.check_stack" in arguments:
             assert "wandb" in self.packages()
             raise KeyboardInterrupt
-        run(self, arguments, line)
+        run(self, arguments, line, *more)
 
     monkeypatch.setattr(VirtualEnvironment, "python", interrupt)
     with pytest.raises(KeyboardInterrupt):

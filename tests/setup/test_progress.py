@@ -64,3 +64,23 @@ def test_all_output_of_a_command_is_logged(tmp_path: Path) -> None:
     assert outcome == (3, ["PROGRESS 0.5 half", "late"])
     assert "50% half" in out.getvalue()
     assert "late" in log.read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a group of processes of Unix")
+def test_a_command_that_takes_too_long_is_killed_with_its_children(tmp_path: Path) -> None:
+    child = "import subprocess, sys, time; code = 'import time; time.sleep(60)'; "
+    child += "p = subprocess.Popen([sys.executable, '-c', code]); print(p.pid, flush=True); "
+    child += "time.sleep(60)"
+    log = tmp_path / "setup.log"
+    with pytest.raises(TimeoutError):
+        run_watched(
+            [sys.executable, "-u", "-c", child],
+            StageLine("x", io.StringIO()),
+            log,
+            env=dict(os.environ),
+            cwd=tmp_path,
+            limit_s=3.0,
+        )
+    pid = log.read_text("utf-8").splitlines()[-1]
+    stat = Path(f"/proc/{pid}/stat")
+    assert not stat.exists() or stat.read_text().split()[2] == "Z"

@@ -232,4 +232,4 @@ def _evaluation_seconds(context: RunContext) -> float:
     evaluations = -(-plan.total_steps // plan.eval_steps)
     per_token = 2 * ((model.parameters or 0) + adapter_weights(config.lora_r, model))
     length = padded_length(config, plan, summary)
-    return evaluations * summary.rows * config.eval_split * length * per_token / flops
+    return evaluations * context.eval_rows * length * per_token / flops

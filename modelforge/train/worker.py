@@ -164,15 +164,24 @@ def _require_gpu(plan: Plan) -> None:
         remedy = "Check it with `python launch.py doctor`, or choose the device cpu."
         problem = Problem("hardware.device", "PyTorch finds no usable GPU.", remedy)
         raise WorkerError("gpu-missing", problem)
+    _adapt_to_gpu(plan)
+    if not is_native_linux(platform.system(), platform.release()):
+        free, total = torch.cuda.mem_get_info()
+        torch.cuda.set_per_process_memory_fraction(free / total)
+
+
+def _adapt_to_gpu(plan: Plan) -> None:
+    """Do without what this GPU, or this computer, cannot do."""
+    import torch
+
+    from modelforge.train.trainer import private
+
+    if not plan.compiles_kernels:
+        private.use_torch_log_probs()
     try:
         torch.empty(1, device="cuda")
     except RuntimeError as error:
         # Virtual GPUs of data centres (vGPU) cannot map memory into expandable segments.
         if "operation not supported" not in str(error):
             raise
-        from modelforge.train.trainer.private import use_fixed_segments
-
-        use_fixed_segments()
-    if not is_native_linux(platform.system(), platform.release()):
-        free, total = torch.cuda.mem_get_info()
-        torch.cuda.set_per_process_memory_fraction(free / total)
+        private.use_fixed_segments()

@@ -1,10 +1,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
-from modelforge.preflight.speed import estimate_seconds, estimate_tokens, flops_per_s, max_tokens
+from modelforge.data.sources.combine import RunData
+from modelforge.preflight.speed import (
+    estimate_seconds,
+    estimate_tokens,
+    eval_time_ratio,
+    flops_per_s,
+    max_tokens,
+)
 from tests.preflight.contexts import (
     CARD,
     LAPTOP,
@@ -99,3 +107,14 @@ def test_a_gtx_16_has_no_tensor_cores():
         for name in ("NVIDIA GeForce RTX 2060", "NVIDIA GeForce GTX 1660 SUPER")
     )
     assert without < with_them / 3
+
+
+def test_evaluations_of_validation_sources_take_their_time():
+    held_out = {"validation_sources": [{"path": "held-out.jsonl"}]}
+    context = make_context(max_steps=100, eval_steps=10, eval_split=0, data=held_out)
+    short, long = (
+        replace(context, data=RunData(validation=[SimpleNamespace(rows=rows)]))
+        for rows in (10, 1000)
+    )
+    assert eval_time_ratio(long) == pytest.approx(100 * eval_time_ratio(short))
+    assert eval_time_ratio(short) > 0

@@ -90,7 +90,7 @@ def test_where_the_driver_would_use_ram_running_out_is_an_error(
     monkeypatch.setattr(platform, "release", lambda: release)
     worker._require_gpu(SimpleNamespace(device="cpu"))
     assert cuda.share is None
-    worker._require_gpu(SimpleNamespace(device="cuda"))
+    worker._require_gpu(SimpleNamespace(device="cuda", compiles_kernels=True))
     assert cuda.share == share
 
 
@@ -112,8 +112,18 @@ def test_a_virtual_gpu_gets_segments_of_fixed_size(cuda, monkeypatch, message, f
     monkeypatch.setattr(torch, "empty", refuse)
     monkeypatch.setattr(private.torch.cuda.memory, "_set_allocator_settings", settings.append)
     if fixed:
-        worker._require_gpu(SimpleNamespace(device="cuda"))
+        worker._require_gpu(SimpleNamespace(device="cuda", compiles_kernels=True))
     else:
         with pytest.raises(RuntimeError, match="out of memory"):
-            worker._require_gpu(SimpleNamespace(device="cuda"))
+            worker._require_gpu(SimpleNamespace(device="cuda", compiles_kernels=True))
     assert settings == (["expandable_segments:False"] if fixed else [])
+
+
+@pytest.mark.parametrize("compiles", [True, False])
+def test_without_a_compiler_trl_computes_log_probs_with_torch(cuda, monkeypatch, compiles):
+    """Its Triton kernel would fail in the first step of dpo and rlhf."""
+    from trl.trainer import utils
+
+    monkeypatch.setattr(utils, "_fused_logprob_entropy", print)
+    worker._require_gpu(SimpleNamespace(device="cuda", compiles_kernels=compiles))
+    assert (utils._fused_logprob_entropy is print) is compiles

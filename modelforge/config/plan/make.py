@@ -51,6 +51,7 @@ class Plan:
         warmup_steps: Below 1 a share of the run, else a number of steps.
         start_from: Folder of the adapter that training starts from.
         loss_piece: Trained tokens per chunk of the loss.
+        compiles_kernels: Whether TRL may use its Triton kernels, which are compiled on first use.
     """
 
     model_path: str
@@ -80,6 +81,7 @@ class Plan:
     loss_piece: int = DEFAULT_LOSS_PIECE
     max_completion_length: int = DEFAULT_COMPLETION
     reward_steps: int | None = None
+    compiles_kernels: bool = True
     changes: list[Change] = field(default_factory=list)
 
     @property
@@ -152,6 +154,7 @@ def make_plan(config: TrainingConfig, context: PlanContext) -> Plan:
         num_workers=_num_workers(config, context),
         loss_piece=LOSS_PIECE.get(context.device, DEFAULT_LOSS_PIECE),
         max_completion_length=training.completion_length(config, length, log),
+        compiles_kernels=not _missing_compilers(context),
         reward_steps=training.reward_steps(config, context.train_rows),
         changes=log.changes,
     )
@@ -207,14 +210,18 @@ def _group_by_length(config: TrainingConfig, log: ChangeLog) -> bool:
 def _torch_compile(config: TrainingConfig, context: PlanContext, log: ChangeLog) -> bool:
     if not config.trainer.torch_compile:
         return False
-    needed = COMPILERS.get(context.device, {})
-    missing = [text for name, text in needed.items() if name not in context.packages]
+    needed, missing = COMPILERS.get(context.device, {}), _missing_compilers(context)
     if needed and not missing:
         return True
     reason = "torch.compile is not supported on Apple GPUs."
     if needed:
         reason = f"torch.compile needs what is not installed: {', '.join(missing)}."
     return log.record("trainer.torch_compile", False, reason)
+
+
+def _missing_compilers(context: PlanContext) -> list[str]:
+    needed = COMPILERS.get(context.device, {})
+    return [text for name, text in needed.items() if name not in context.packages]
 
 
 def _num_workers(config: TrainingConfig, context: PlanContext) -> int:

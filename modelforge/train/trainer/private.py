@@ -17,6 +17,7 @@ from torch.autograd.graph import _engine_run_backward
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import SequentialSampler
 from trl.trainer import sft_trainer
+from trl.trainer import utils as trl_utils
 
 if TYPE_CHECKING:
     from transformers import Trainer as TrainerHost
@@ -70,6 +71,7 @@ PRIVATE_NAMES = (
     ),
     PrivateName(_SFT, "_CHUNKED_LM_HEAD_CHUNK_SIZE", "tokens per chunk", "an argument"),
     PrivateName(_SFT, "_patch_chunked_ce_lm_head", "memory trace of SFT", "own loss"),
+    PrivateName("trl.trainer.utils", "_fused_logprob_entropy", "needs a compiler", "an argument"),
     PrivateName(_WANDB, "_wandb", "the run is finished at the end of training", "wandb.finish"),
     PrivateName(_WANDB, "_initialized", "a second training starts a run of its own", "none"),
     PrivateName("accelerate.Accelerator", "_dataloaders", "forgets the trial data loader", "none"),
@@ -130,6 +132,14 @@ def report_skipped_steps(optimizer: Any) -> None:
     `optimizer` may be the one of accelerate, which holds that of torch.
     """
     getattr(optimizer, "optimizer", optimizer)._step_supports_amp_scaling = False
+
+
+def use_torch_log_probs() -> None:
+    """Compute log-probabilities and entropies with torch alone.
+
+    On GPUs TRL does it with a Triton kernel, which is compiled at its first use.
+    """
+    trl_utils._fused_logprob_entropy = None
 
 
 def use_fixed_segments() -> None:

@@ -238,6 +238,14 @@ def test_a_schedule_takes_its_arguments(plan, schedule, values, used, kwargs):
     assert ("lr_scheduler_type" in reasons(found)) == (used not in (schedule, WSD))
 
 
+@pytest.mark.parametrize(
+    ("packages", "compiles"),
+    [(set(), False), ({"triton", "cc"}, False), ({"triton", "cc", "Python.h"}, True)],
+)
+def test_kernels_are_compiled_only_with_a_compiler(plan, packages, compiles):
+    assert plan({"packages": frozenset(packages)}).compiles_kernels is compiles
+
+
 def test_a_schedule_by_results_has_no_warm_up_and_raises_a_reward(plan):
     found = plan(lr_scheduler_type="reduce_lr_on_plateau", warmup_ratio=0.5)
     assert found.warmup_steps == 0

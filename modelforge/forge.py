@@ -48,7 +48,7 @@ class Forge:
         chat_process: Sequence[str] = chat_client.COMMAND,
         probe: Callable[[Path], Machine] | None = None,
     ) -> None:
-        home.root.mkdir(parents=True, exist_ok=True)
+        home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.home = home
         index = Index(home, read_row)
         store = Store(home, index=index)

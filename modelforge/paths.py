@@ -1,10 +1,13 @@
-"""Locations: the home folder, the files that come with the package, and the state of a folder."""
+"""The home folder and the files of the package; the state of a folder; reading of other files."""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import platformdirs
 
@@ -78,6 +81,11 @@ def find_home(path: str | Path | None = None) -> Home:
     return Home(root.expanduser().resolve())
 
 
+def make_private() -> None:
+    """Let only this user read the files that this process and its children create."""
+    os.umask(0o077)
+
+
 def resource_folder(name: str) -> Path:
     """Return the bundled folder `profiles` or `assets`, in a checkout or an installed wheel."""
     checkout = PROJECT_ROOT / name
@@ -92,3 +100,27 @@ def folder_stamp(folder: str | Path) -> tuple[tuple[str, int, int], ...]:
     except (OSError, ValueError):
         return ()
     return tuple(sorted((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats))
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading; raises OSError for a pipe or a device, which might never end.
+
+    Nothing waits for a pipe without a writer.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    file = os.fdopen(os.open(path, flags), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    return file
+
+
+def read_regular(path: Path, max_bytes: int) -> bytes:
+    """Return the content of a file; raises OSError as `open_regular`, and for a larger file."""
+    with open_regular(path) as file:
+        # The files of /proc have no size, and reading them may wait for ever.
+        size = os.fstat(file.fileno()).st_size
+        content = file.read(max_bytes + 1) if size else b""
+    if len(content) > max_bytes:
+        raise OSError(errno.EFBIG, f"it is larger than {max_bytes:,} bytes", str(path))
+    return content

@@ -11,8 +11,10 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import webbrowser
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -20,43 +22,61 @@ from starlette.types import ASGIApp
 from modelforge.cli.parsing import Parser, open_home
 from modelforge.errors import ConfigError, ForgeError, Problem, RunError
 from modelforge.forge import Forge
+from modelforge.paths import make_private
+from modelforge.runs.process.identity import PASSWORD_VARIABLE
+from modelforge.security.connections import (
+    BoundedProtocol,
+    raise_open_files,
+    report_loop_errors_once,
+)
 from modelforge.security.middleware import local_host_names
 from modelforge.setup.browser import find_browser
 from ui.app import create_guarded_app
 
 PORT = 7860
-PASSWORD = "MODELFORGE_PASSWORD"
 TEND_S = 5.0
+# Requests may be stuck in the system, such as in a read from a broken network folder.
+EXIT_TIMEOUT_S = 3.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until Ctrl+C; return 0, or 2 if the server cannot start."""
     try:
         args = _parser().parse_args(argv)
-        password = _password() if args.listen else None
+        password = _password(needed=args.listen)
+        make_private()
         forge = Forge(open_home(args.home))
         listener = _bind("0.0.0.0" if args.listen else "127.0.0.1", args.port)
+        hosts = local_host_names() if args.listen else ()
+        app = create_guarded_app(forge, hosts=hosts, password=password)
     except ForgeError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    hosts = local_host_names() if args.listen else ()
-    app = create_guarded_app(forge, hosts=hosts, password=password)
     _serve(app, forge, listener, args)
     return 0
 
 
-def _password() -> str:
-    password = os.environ.get(PASSWORD)
-    if not password:
+def _password(*, needed: bool) -> str | None:
+    """Return the password if the server needs one; child processes do not inherit it."""
+    password = os.environ.pop(PASSWORD_VARIABLE, "")
+    if needed and not password:
         what = "It opens the app to the network, which needs a password."
-        raise ConfigError(Problem("--listen", what, f"Set {PASSWORD}."))
-    return password
+        raise ConfigError(Problem("--listen", what, f"Set {PASSWORD_VARIABLE}."))
+    return password if needed else None
 
 
 def _serve(app: ASGIApp, forge: Forge, listener: socket.socket, args: argparse.Namespace) -> None:
     address = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+    BoundedProtocol.max_connections = raise_open_files()
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_graceful_shutdown=1, server_header=False
+        app,
+        http=BoundedProtocol,
+        ws="none",
+        # A warning is logged for each malformed request, which anybody can send.
+        log_level="error",
+        access_log=False,
+        timeout_graceful_shutdown=1,
+        server_header=False,
     )
     server = _Server(config, lambda: _on_ready(address, args))
     is_over = threading.Event()
@@ -79,6 +99,7 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start and report it."""
+        report_loop_errors_once(asyncio.get_running_loop())
         await super().startup(sockets)
         self._on_ready()
 
@@ -146,12 +167,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, help="port of the server (7860, or a free one)")
     parser.add_argument("--home", help="folder for runs, uploads and models")
     parser.add_argument(
-        "--listen", action="store_true", help=f"accept network connections; needs {PASSWORD}"
+        "--listen",
+        action="store_true",
+        help=f"accept network connections; needs {PASSWORD_VARIABLE}",
     )
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
     parser.add_argument("--app", action="store_true", help="open in a window of its own")
     return parser
 
 
+def _exit(code: int) -> NoReturn:
+    """End the process, also while threads are stuck."""
+    deadline = time.monotonic() + EXIT_TIMEOUT_S
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join(max(0.0, deadline - time.monotonic()))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    _exit(main())

@@ -20,6 +20,7 @@ from modelforge.forge import Forge
 from modelforge.paths import resource_folder
 from modelforge.security.middleware import SecurityMiddleware
 from ui import routes
+from ui.html.gradio_page import server_functions
 from ui.html.layout import ASSET_FOLDERS, Assets, PageFrame, asset_root, theme
 from ui.pages import build, chat, compare, export, machine
 from ui.pages.runs import page as runs
@@ -32,6 +33,8 @@ def create_app(forge: Forge) -> FastAPI:
     app = FastAPI(title="ModelForge", version=__version__, openapi_url=None)
     add_api(app, forge)
     app.include_router(routes.router(forge))
+    pages = create_pages(forge)
+    app.include_router(server_functions(pages))
     for folder in ASSET_FOLDERS:
         app.mount(f"{asset_root()}/{folder}", Assets(folder))
 
@@ -44,7 +47,7 @@ def create_app(forge: Forge) -> FastAPI:
         warnings.filterwarnings("ignore", "SSR mode", UserWarning)
         gr.mount_gradio_app(
             app,
-            create_pages(forge),
+            pages,
             path="/",
             theme=theme(),
             footer_links=[],
@@ -80,4 +83,9 @@ def create_guarded_app(
     forge: Forge, *, hosts: Collection[str] = (), password: str | None = None
 ) -> ASGIApp:
     """Return the application with its page frame and the security middleware around it."""
-    return SecurityMiddleware(PageFrame(create_app(forge)), hosts=hosts, password=password)
+    return SecurityMiddleware(
+        PageFrame(create_app(forge)),
+        hosts=hosts,
+        password=password,
+        error_log=forge.home.logs / "server.log",
+    )

@@ -8,10 +8,9 @@ import tempfile
 import zipfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
-from anyio import from_thread, to_thread
 from fastapi import APIRouter, Body, Request, Response
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
@@ -19,9 +18,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_jsonable_python
 from starlette.background import BackgroundTask
 
+from modelforge.api.dependencies import iterate_waiting, run_with_body
 from modelforge.api.errors import ForgeRoute
 from modelforge.errors import NotFoundError, Problem
 from modelforge.forge import Forge
+from modelforge.runs.atomic_files import find_json
 from ui.html.layout import asset_url
 from ui.pages import chat, extras
 from ui.pages.run import live
@@ -58,6 +59,14 @@ class FetchRequest(BaseModel):
     split: str | None = Field(default=None, max_length=200)
 
 
+class InstallRequest(BaseModel):
+    """A request to install an extra, which the user has confirmed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    confirmed: Literal[True]
+
+
 def router(forge: Forge) -> APIRouter:
     """Return the routes under /ui that are not static files."""
     routes = APIRouter(prefix="/ui", include_in_schema=False, route_class=ForgeRoute)
@@ -92,8 +101,10 @@ def router(forge: Forge) -> APIRouter:
 def _add_data_routes(routes: APIRouter, forge: Forge) -> None:
     @routes.post("/uploads")
     async def upload(request: Request, filename: str) -> Response:
-        chunks = _body_chunks(request)
-        reply = await to_thread.run_sync(data_actions.store_upload, forge, filename, chunks)
+        def store(chunks: Iterator[bytes]) -> Any:
+            return data_actions.store_upload(forge, filename, chunks)
+
+        reply = await run_with_body(request, store)
         return JSONResponse(to_jsonable_python(reply), status_code=201)
 
     @routes.post("/fetch")
@@ -102,7 +113,7 @@ def _add_data_routes(routes: APIRouter, forge: Forge) -> None:
         return _json_lines(lines)
 
     @routes.post("/extras/unsloth")
-    def install_unsloth() -> Response:
+    def install_unsloth(_request: Annotated[InstallRequest, Body()]) -> Response:
         return _json_lines(extras.install_lines(forge, "unsloth"))
 
 
@@ -159,7 +170,7 @@ def _portable_adapter_config(path: Path) -> str:
 
     The config in the run folder names a folder of this computer.
     """
-    config = json.loads(path.read_text(encoding="utf-8"))
+    config = find_json(path) or {}
     card = path.with_name("README.md")
     text = card.read_text(encoding="utf-8") if card.is_file() else ""
     front = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
@@ -175,18 +186,7 @@ def _portable_adapter_config(path: Path) -> str:
 
 def _json_lines(lines: Iterator[str]) -> Response:
     return StreamingResponse(
-        lines, media_type="application/x-ndjson", headers={"Cache-Control": "no-store"}
+        iterate_waiting(lines),
+        media_type="application/x-ndjson",
+        headers={"Cache-Control": "no-store"},
     )
-
-
-def _body_chunks(request: Request) -> Iterator[bytes]:
-    """Yield the body of a request to a worker thread, one chunk at a time."""
-    stream = request.stream()
-
-    async def next_chunk() -> bytes | None:
-        async for chunk in stream:
-            return chunk
-        return None
-
-    while (chunk := from_thread.run(next_chunk)) is not None:
-        yield chunk

@@ -29,11 +29,13 @@ export function open(root, server) {
     patch(reply?.parts ?? { "system-checks": "" });
   });
   actions["install-unsloth"] = (button) => whileDisabled(button, async () => {
+    const text = "Packages of about 1 GB are downloaded from the Python Package Index and installed beside ModelForge. If they do not work on this computer, they are removed again.";
+    if (!await ask("Install Unsloth?", text, "Install", false)) return;
     const show = (/** @type {string} */ text) => { for (const line of all('[data-extra="unsloth"]', root)) line.textContent = text; };
     show("Contacting the package index …");
     try {
       /** @type {AsyncGenerator<import("./types").ProgressLine>} */
-      const lines = postLines("/ui/extras/unsloth");
+      const lines = postLines("/ui/extras/unsloth", { confirmed: true });
       for await (const line of lines) {
         if (line.done) show("Unsloth is installed. Choose it as the provider on the Train page.");
         else show(line.error ?? line.progress ?? "");

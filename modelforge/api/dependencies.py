@@ -1,10 +1,12 @@
-"""Parameters and response declarations that several routes share."""
+"""Parameters and responses that several routes declare, and threads for slow clients."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Annotated, Any, TypeVar
 
+from anyio import CapacityLimiter, from_thread, to_thread
 from fastapi import Depends, Header, Query, Request, Response
 from pydantic import Field
 
@@ -15,6 +17,10 @@ from modelforge.errors import ConfigError, Problem
 from modelforge.forge import Forge
 
 Responses = dict[int | str, dict[str, Any]]
+Result = TypeVar("Result")
+# Threads for work that waits for a client or a child process, so that others stay free.
+_WAITING = CapacityLimiter(20)
+_END = object()
 
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,200}")
 _SETTINGS: dict[str, Any] = {
@@ -83,3 +89,28 @@ def created(request: Request, response: Response, forge: Forge, run_id: str) -> 
     """Return the state of a new run, and its address in the Location header."""
     response.headers["location"] = f"{request.url.path.partition('/api/')[0]}/api/runs/{run_id}"
     return RunStatus(id=run_id, state=forge.runs.state(run_id))
+
+
+async def run_with_body(request: Request, work: Callable[[Iterator[bytes]], Result]) -> Result:
+    """Return the result of `work` on the chunks of a body, in one of the threads for waiting."""
+    stream = request.stream()
+
+    async def next_chunk() -> bytes | None:
+        async for chunk in stream:
+            return chunk
+        return None
+
+    def chunks() -> Iterator[bytes]:
+        while (chunk := from_thread.run(next_chunk)) is not None:
+            yield chunk
+
+    return await to_thread.run_sync(lambda: work(chunks()), limiter=_WAITING)
+
+
+async def iterate_waiting(lines: Iterator[str]) -> AsyncIterator[str]:
+    """Yield lines that are slow to come, in one of the threads for waiting."""
+    while True:
+        line = await to_thread.run_sync(next, lines, _END, limiter=_WAITING)
+        if not isinstance(line, str):
+            return
+        yield line

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import traceback
 from collections.abc import Callable, Coroutine
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from fastapi import Request, Response
-from fastapi.exceptions import HTTPException, RequestValidationError
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from modelforge.errors import BlockedError, BusyError, ConfigError, ForgeError, Problem
+from modelforge.runs.process.log_rotation import log_error
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+_UNREADABLE_BODY = Problem("body", "The body is not valid JSON.", "Send a JSON object in UTF-8.")
 
 
 class EarlyResponse(Exception):  # noqa: N818  # not an error
@@ -45,7 +45,12 @@ class ForgeRoute(APIRoute):
                 return error_response(error)
             except RequestValidationError as error:
                 return error_response(ConfigError([_problem(item) for item in error.errors()]))
-            except (HTTPException, ClientDisconnect):
+            except HTTPException as error:
+                # FastAPI raises 400 for a body that it cannot decode.
+                if error.status_code != 400:
+                    raise
+                return error_response(ConfigError(_UNREADABLE_BODY))
+            except ClientDisconnect:
                 raise
             except Exception as error:  # noqa: BLE001  # outermost frame: no traceback is sent
                 return _unexpected(error, request.app.state.forge.home.logs / "server.log")
@@ -53,14 +58,19 @@ class ForgeRoute(APIRoute):
         return handle
 
 
-def error_response(error: ForgeError) -> JSONResponse:
+def ascii_json(content: Any, status: int = 200) -> Response:
+    """Return a JSON response; characters that UTF-8 cannot encode are escaped, as they came."""
+    return Response(json.dumps(content), status, media_type="application/json")
+
+
+def error_response(error: ForgeError) -> Response:
     """Return the JSON response for an error."""
     content: dict[str, Any] = {"problems": [problem.as_dict() for problem in error.problems]}
     if isinstance(error, BusyError):
         content["holder"] = error.holder
     if isinstance(error, BlockedError):
         content["findings"] = [finding.as_dict() for finding in error.findings]
-    return JSONResponse(content, error.http_status)
+    return ascii_json(content, error.http_status)
 
 
 async def read_settings(request: Request) -> dict[str, Any]:
@@ -71,6 +81,7 @@ async def read_settings(request: Request) -> dict[str, Any]:
     """
     try:
         values = json.loads(await request.body())
+        require_unicode(values)
     except RecursionError:
         values = None
     except ValueError as error:
@@ -81,11 +92,19 @@ async def read_settings(request: Request) -> dict[str, Any]:
     return values
 
 
+def require_unicode(values: Any) -> None:
+    """Raise ConfigError for half of a surrogate pair, which JSON can hold but no file can."""
+    try:
+        json.dumps(values, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(_UNREADABLE_BODY) from error
+
+
 def _invalid_json(error: ValueError) -> Problem:
     if isinstance(error, json.JSONDecodeError):
         what = f"Invalid JSON at line {error.lineno}, column {error.colno}: {error.msg}."
         return Problem("body", what, "Correct the JSON there.")
-    return Problem("body", "The body is not valid JSON.", "Send a JSON object in UTF-8.")
+    return _UNREADABLE_BODY
 
 
 def _problem(item: dict[str, Any]) -> Problem:
@@ -94,11 +113,7 @@ def _problem(item: dict[str, Any]) -> Problem:
 
 
 def _unexpected(error: Exception, log: Path) -> JSONResponse:
-    with contextlib.suppress(OSError):
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("a", encoding="utf-8") as file:
-            time = datetime.now().astimezone().isoformat(timespec="seconds")
-            file.write(f"{time}\n{''.join(traceback.format_exception(error))}\n")
+    log_error(log, error)
     what = f"ModelForge failed with {type(error).__name__}."
     problem = Problem("server", what, f"The traceback is in {log}.")
     return JSONResponse({"problems": [problem.as_dict()]}, 500)

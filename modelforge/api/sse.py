@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -20,6 +21,7 @@ from modelforge.runs.states import RunState
 
 POLL_S = 0.25
 RETRY_MS = 2000
+_EVENT_NUMBER = re.compile(r"[0-9]{1,15}")
 
 
 class RunFollower:
@@ -75,7 +77,8 @@ async def follow_run(
         EarlyResponse: The client accepts JSON, or has all events of a run that is over.
         NotFoundError: There is no such run.
     """
-    reconnects = last_event_id is not None and last_event_id.isdecimal()
+    # More digits than any number of events would not even be converted.
+    reconnects = last_event_id is not None and bool(_EVENT_NUMBER.fullmatch(last_event_id))
     last = int(last_event_id or 0) if reconnects else after
     follower = await to_thread.run_sync(lambda: RunFollower(forge, run_id, last))
     events, state = follower.first

@@ -25,6 +25,7 @@ from modelforge.data.chat_templates import fold_system
 from modelforge.errors import Problem, RunError
 from modelforge.modeling.generate import StopCriteria
 from modelforge.modeling.tokenize.template import TEMPLATE_ERRORS, end_of_turn, stop_ids_of
+from modelforge.modeling.tokenize.template_limits import limited_rendering
 
 
 class ChatModel:
@@ -134,9 +135,10 @@ class ChatModel:
         return ids.to(self._model.device)
 
     def _apply_template(self, messages: list[dict[str, str]]) -> Any:
-        return self._tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
-        )
+        with limited_rendering():
+            return self._tokenizer.apply_chat_template(
+                messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
+            )
 
     def _document(self, request: ChatRequest) -> Any:
         """Return the last user message as a document, as an encoder-decoder is trained."""

@@ -123,7 +123,7 @@ def open_home(path: str | None) -> Home:
 
     home = find_home(path)
     try:
-        home.root.mkdir(parents=True, exist_ok=True)
+        home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         what = f"{home.root} cannot be used as the home folder: {_reason(error)}."
         remedy = "Choose another with --home or MODELFORGE_HOME."

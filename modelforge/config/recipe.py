@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from modelforge.errors import ConfigError, NotFoundError, Problem
+from modelforge.paths import read_regular
 from modelforge.units import MIB
 
 MAX_BYTES = MIB
@@ -64,7 +65,7 @@ def _text(path: Path) -> str:
         if size > MAX_BYTES:
             what = f"The file has {size / MIB:.1f} MiB; a recipe has at most 1.0 MiB."
             raise _error(str(path), what, "Select the recipe, not the data.")
-        return path.read_text(encoding="utf-8-sig")
+        return read_regular(path, MAX_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         what = f"The file is not UTF-8 text (byte {error.start})."
         raise _error(str(path), what, "Save it as UTF-8.") from error

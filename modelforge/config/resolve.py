@@ -27,6 +27,8 @@ from modelforge.errors import ConfigError, Problem
 
 CONTRACT = "contract"
 MAX_SOURCES = 100
+# A similar name is searched for each unknown setting; more than these are only counted.
+MAX_UNKNOWN = 50
 MESSAGE_KEYS = ("role", "content", "name", "tool_calls", "tool_call_id")
 
 
@@ -54,6 +56,12 @@ class _Merged:
     origins: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     invalid: set[str] = field(default_factory=set)
+    unknown: int = 0
+
+    def refuse_unknown(self, name: str, layer: str) -> None:
+        self.unknown += 1
+        if self.unknown <= MAX_UNKNOWN:
+            self.problems.append(unknown_setting(name, layer))
 
     def refuse(self, name: str, *problems: Problem) -> None:
         self.problems += problems
@@ -95,6 +103,9 @@ def _merge(layers: tuple[Layer, ...]) -> _Merged:
             values[name] = value
         merged.values.update(values)
         merged.origins.update(dict.fromkeys(values, layer.name))
+    if merged.unknown > MAX_UNKNOWN:
+        what = f"There are {merged.unknown - MAX_UNKNOWN:,} more unknown settings."
+        merged.problems.append(Problem("settings", what, "Remove them."))
     for name, value in merged.values.items():
         spec = specs_by_name()[name]
         if spec.kind == "list":
@@ -115,14 +126,14 @@ def _flat(layer: Layer, merged: _Merged) -> Iterator[tuple[str, Any]]:
         if name in specs_by_name():
             yield name, value
         elif name not in nested_groups():
-            merged.problems.append(unknown_setting(name, layer.name))
+            merged.refuse_unknown(name, layer.name)
         elif isinstance(value, Mapping):
             for inner, inner_value in value.items():
                 full = f"{name}.{inner}"
                 if full in specs_by_name():
                     yield full, inner_value
                 else:
-                    merged.problems.append(unknown_setting(full, layer.name))
+                    merged.refuse_unknown(full, layer.name)
         elif value is not None:  # YAML reads a group without settings as null
             merged.refuse(name, not_a_group(name, value))
 
@@ -217,6 +228,9 @@ def _read_source(raw: Any, where: str) -> tuple[dict[str, Any], list[Problem]]:
     problems: list[Problem] = []
     entry: dict[str, Any] = {}
     invalid: set[str] = set()
+    if len(raw) > len(source_specs()) + MAX_UNKNOWN:
+        what = f"The source has {len(raw):,} settings."
+        return {}, [Problem(where, what, f"There are {len(source_specs())} settings of a source.")]
     for key, value in raw.items():
         spec = source_specs().get(str(key))
         if spec is None:

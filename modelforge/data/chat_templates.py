@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
 from modelforge.errors import DataError, Problem
-from modelforge.paths import resource_folder
+from modelforge.paths import read_regular, resource_folder
 
 SETTING = "model.chat_template"
 SUFFIX = ".jinja"
@@ -78,18 +79,18 @@ def unusable_template(error: Exception) -> DataError:
 
 def _file_text(path: Path) -> str:
     try:
-        size = path.stat().st_size
-        text = path.read_text(encoding="utf-8") if size <= MAX_BYTES else ""
+        text = read_regular(path, MAX_BYTES).decode()
     except FileNotFoundError as error:
         raise _error(f"The file {path} does not exist.", "Check the path.") from error
     except UnicodeDecodeError as error:
         raise _error(f"{path.name} is not UTF-8 text.", "Save it as UTF-8.") from error
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            what = f"{path.name} is larger than 1 MiB."
+            raise _error(what, "Choose a chat template file.") from error
         reason = error.strerror or type(error).__name__
         what = f"{path.name} cannot be read: {reason}."
-        raise _error(what, "Check the file permissions.") from error
-    if size > MAX_BYTES:
-        raise _error(f"{path.name} is larger than 1 MiB.", "Choose a chat template file.")
+        raise _error(what, "Check the file and its permissions.") from error
     if not text.strip():
         raise _error(f"{path.name} is empty.", "Choose another file, or leave the setting empty.")
     return text

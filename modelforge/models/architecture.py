@@ -157,13 +157,14 @@ def read_shape(config: dict[str, Any]) -> dict[str, Any]:
     if shape["intermediate"] is None and model_type in _UNGATED and hidden:
         shape["intermediate"] = 4 * hidden
     tied = text_config.get("tie_word_embeddings")
-    architectures = config.get("architectures") or [""]
+    names = config.get("architectures")
+    architecture = str(names[0]) if isinstance(names, list) and names else ""
     return {
         **shape,
         "model_type": model_type,
-        "architecture": str(architectures[0]),
+        "architecture": architecture,
         "tied": bool(tied) if isinstance(tied, bool) else model_type in _TIED_BY_DEFAULT,
-        "kind": _kind(config, str(architectures[0]), model_type),
+        "kind": _kind(config, architecture, model_type),
         "quantization": _quantization(config),
         "labels": _labels(config),
     }

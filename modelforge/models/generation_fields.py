@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from modelforge.paths import read_regular
+
 FILE = "generation_config.json"
 _MAX_BYTES = 1_000_000
 # Fields of sampling and of beam search, with the value that is allowed without them.
@@ -41,8 +43,7 @@ _ARGUMENTS = (
 def unusable_fields(folder: Path) -> list[str]:
     """Return the fields of the model's generation config that are left out when it is saved."""
     try:
-        path = folder / FILE
-        values = json.loads(path.read_text("utf-8")) if path.stat().st_size < _MAX_BYTES else None
+        values = json.loads(read_regular(folder / FILE, _MAX_BYTES))
     except (OSError, ValueError, RecursionError):
         return []
     return invalid_fields(values) if isinstance(values, dict) else []

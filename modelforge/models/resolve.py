@@ -13,10 +13,16 @@ from modelforge.errors import ConfigError, ForgeError, NotFoundError, Problem
 from modelforge.models.architecture import ModelInfo, parameters_by_shape, read_shape
 from modelforge.models.generation_fields import unusable_fields
 from modelforge.models.safetensors_index import WeightsInfo, read_json, read_weights
-from modelforge.paths import Home, folder_stamp
-from modelforge.units import GIB, MIB
+from modelforge.paths import Home, folder_stamp, read_regular
+from modelforge.units import GIB, MIB, human_bytes
 
 _MAX_TOKENIZER_BYTES = 64 * MIB
+# Limits of the files beside the weights; the largest tokenizers have 35 MiB.
+_MAX_SIDE_FILE_BYTES = {
+    **dict.fromkeys((".json", ".txt", ".model", ".tiktoken"), 100 * MIB),
+    ".jinja": MIB,
+}
+_MORE_TEMPLATES = "additional_chat_templates"
 SETTING = "model_name"
 STARTER = "starter"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
@@ -130,7 +136,32 @@ def _from_hub(name: str, endpoint: str | None, cache: Path | None) -> ModelInfo:
 
 
 def _files(folder: Path) -> dict[str, int]:
-    return {entry.name: entry.stat().st_size for entry in folder.iterdir() if entry.is_file()}
+    """Return the sizes of the files of a model; raises ConfigError for one that must not be read.
+
+    Transformers reads every text file with a known name, whatever it is.
+    """
+    files = {}
+    for place in (folder, folder / _MORE_TEMPLATES):
+        for entry in place.iterdir() if place.is_dir() else ():
+            if not entry.exists() or entry.is_dir():
+                continue
+            if reason := _why_unreadable(entry):
+                what = f"{entry.name} {reason}."
+                remedy = "Remove the file, or choose another model."
+                raise ConfigError(Problem(SETTING, what, remedy))
+            if place == folder:
+                files[entry.name] = entry.stat().st_size
+    return files
+
+
+def _why_unreadable(file: Path) -> str:
+    """Return why a file of a model must not be read; empty if it may be."""
+    if not file.is_file() or str(file.resolve()).startswith(("/proc/", "/sys/", "/dev/")):
+        return "is not a regular file"
+    limit = _MAX_SIDE_FILE_BYTES.get(file.suffix)
+    if limit is not None and file.stat().st_size > limit:
+        return f"is larger than {human_bytes(limit)}"
+    return ""
 
 
 def _model_info(
@@ -202,9 +233,7 @@ def token_count(folder: Path) -> int | None:
     """Return the highest token id plus 1; None for a missing or unreadable tokenizer.json."""
     path = folder / "tokenizer.json"
     try:
-        if path.stat().st_size > _MAX_TOKENIZER_BYTES:
-            return None
-        tokenizer = json.loads(path.read_text("utf-8"))
+        tokenizer = json.loads(read_regular(path, _MAX_TOKENIZER_BYTES))
         ids = [token["id"] for token in tokenizer.get("added_tokens") or []]
         highest = max([*ids, _highest(tokenizer["model"]["vocab"])])
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):

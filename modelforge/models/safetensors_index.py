@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from modelforge.errors import ConfigError, NotFoundError, Problem
+from modelforge.paths import open_regular, read_regular
 from modelforge.units import MIB
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -23,6 +24,11 @@ _DOWNLOAD_AGAIN = "Download the model again, or choose another."
 _SAMPLED = 64
 # Type of a value in an array, and the bits of its exponent; NaN has them all set, and others.
 _EXPONENTS = {"F32": ("I", 0x7F80_0000), "BF16": ("H", 0x7F80), "F16": ("H", 0x7C00)}
+# Raised by headers of any content.
+_DAMAGE = (
+    *(OSError, ValueError, struct.error, TypeError, KeyError, AttributeError, RecursionError),
+    *(IndexError, OverflowError),
+)
 _PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
@@ -45,15 +51,12 @@ class WeightsInfo:
 def read_json(path: Path) -> dict[str, Any]:
     """Return the object in a small JSON file; raises ConfigError or NotFoundError."""
     try:
-        if path.stat().st_size > _MAX_JSON_BYTES:
-            what = f"{path.name} is larger than 100 MiB."
-            raise ConfigError(Problem(SETTING, what, _DOWNLOAD_AGAIN))
-        value = json.loads(path.read_text("utf-8"))
+        value = json.loads(read_regular(path, _MAX_JSON_BYTES))
     except FileNotFoundError as error:
         problem = Problem(SETTING, f"{path.name} is missing.", _DOWNLOAD_AGAIN)
         raise NotFoundError(problem) from error
-    except (OSError, ValueError) as error:
-        what = f"{path} cannot be read as JSON: {error}."
+    except (OSError, ValueError, RecursionError) as error:
+        what = f"{path} cannot be read as JSON: {getattr(error, 'strerror', None) or error}."
         raise ConfigError(Problem(SETTING, what, _DOWNLOAD_AGAIN)) from error
     if not isinstance(value, dict):
         raise ConfigError(Problem(SETTING, f"{path} does not hold a JSON object.", _DOWNLOAD_AGAIN))
@@ -148,7 +151,7 @@ def _read_file(path: Path) -> tuple[dict[str, tuple[int, ...]], str]:
     """Return the shape of each tensor of a file, and the name of one with NaN or ""."""
     try:
         size = path.stat().st_size
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > min(_MAX_HEADER_BYTES, size - 8):
                 raise ValueError(f"its header claims {length} bytes")
@@ -159,7 +162,7 @@ def _read_file(path: Path) -> tuple[dict[str, tuple[int, ...]], str]:
                 raise ValueError(f"it has {size:,} bytes instead of {8 + length + end:,}")
             broken = (name for name, one in header.items() if _has_nan(file, 8 + length, one))
             return {name: tuple(one["shape"]) for name, one in header.items()}, next(broken, "")
-    except (OSError, ValueError, struct.error, TypeError, KeyError, AttributeError) as error:
+    except _DAMAGE as error:
         what = f"{path.name} is not a complete safetensors file: {error}."
         raise ConfigError(Problem(SETTING, what, _DOWNLOAD_AGAIN)) from error
 

@@ -12,7 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from modelforge.errors import Problem, RunError
+from modelforge.paths import read_regular
+from modelforge.units import MIB
 
+# Far above any file of a run; a folder may come from elsewhere.
+MAX_JSON_BYTES = 64 * MIB
 DISK_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
@@ -58,7 +62,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def find_json(path: Path) -> dict[str, Any] | None:
     """Return the JSON object in `path`, or None when there is none that can be read."""
     try:
-        data = json.loads(path.read_bytes())
+        data = json.loads(read_regular(path, MAX_JSON_BYTES))
     except (OSError, ValueError, RecursionError):
         return None
     return data if isinstance(data, dict) else None

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from modelforge.paths import open_regular
 from modelforge.runs import event_types
 from modelforge.runs.atomic_files import disk_error
 from modelforge.runs.event_types import ENDINGS, Event, StartedEvent
@@ -126,10 +127,10 @@ def read_lines(path: Path, after: int, limit: int | None) -> tuple[bytes, int]:
     """Return the complete lines after byte `after`, and the byte to continue from."""
     after = max(0, after)
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             file.seek(after)
             data = file.read() if limit is None else file.read(limit) + file.readline()
-    except FileNotFoundError:
+    except OSError:  # also something that is not a file
         return b"", after
     lines = data[: data.rfind(b"\n") + 1]
     return lines, after + len(lines)
@@ -151,7 +152,7 @@ def tail_events(path: Path, limit: int = TAIL_BYTES) -> list[EventRecord]:
 def first_event(path: Path, after: int = 0) -> EventRecord | None:
     """Return the first record after byte `after`, or None."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             file.seek(after)
             # The incomplete line of a killed predecessor is followed by an empty one.
             while (line := file.readline(TAIL_BYTES)) == b"\n":
@@ -193,7 +194,7 @@ def last_number(path: Path) -> int:
 def _end_of(path: Path) -> tuple[int, bool]:
     """Return the number of the newest event, and whether the file ends with an incomplete line."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - 1))
             is_torn = file.read() not in (b"", b"\n")
@@ -208,7 +209,7 @@ def _end_of(path: Path) -> tuple[int, bool]:
 def _tail(path: Path, limit: int) -> bytes:
     """Return the complete lines in the last `limit` bytes; the first may lack its beginning."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - limit))
             tail = file.read()

@@ -82,7 +82,10 @@ def parse_time(text: str, now: float) -> float:
 def validate_time(moment: float, now: float) -> float:
     """Return the time; raises ConfigError when it is past or more than a year ahead."""
     if moment < now - 60:
-        what = f"{format_time(moment, now).capitalize()} is past."
+        # Beyond a year the date may not exist.
+        is_recent = moment > now - MOST_AHEAD_S
+        name = format_time(moment, now).capitalize() if is_recent else "The time"
+        what = f"{name} is past."
         raise ConfigError(Problem("start_after", what, "Omit the time to start at once."))
     if not moment <= now + MOST_AHEAD_S:
         what = "The time is more than a year ahead."

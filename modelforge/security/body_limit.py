@@ -1,10 +1,12 @@
-"""Limit the size of request bodies by path."""
+"""Limit the size of request bodies by path, and the time that they take."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import anyio
 from starlette.types import Message, Receive
 
 from modelforge.data.sources.uploads import MAX_UPLOAD_BYTES
@@ -30,10 +32,20 @@ LIMITS = (
 )
 
 
-class LimitedBody:
-    """The body of one request, limited by the announced and by the received size.
+# A client may pause this long, and has to send at least this much on average.
+PATIENCE_S = 30.0
+MIN_BYTES_PER_S = 10_000
 
-    `rejection` is set once the received size exceeds the limit.
+
+_TOO_SLOW = Rejection(
+    408, "body", "The body arrived too slowly.", "Send it again, or give a path on this machine."
+)
+
+
+class LimitedBody:
+    """The body of one request, limited by the announced and the received size, and by time.
+
+    `rejection` is set once the received size exceeds the limit, or the client is too slow.
     """
 
     def __init__(self, path: str, receive: Receive, limits: Sequence[BodyLimit]) -> None:
@@ -41,6 +53,8 @@ class LimitedBody:
         matching = (limit.max_bytes for limit in limits if path.startswith(limit.prefix))
         self._max_bytes = next(matching, MIB)
         self._received_bytes = 0
+        self._waited_s = 0.0
+        self._is_complete = False
         self.rejection: Rejection | None = None
 
     def check_announced(self, headers: Mapping[str, str]) -> Rejection | None:
@@ -52,10 +66,22 @@ class LimitedBody:
         return self._too_large() if int(announced[:20]) > self._max_bytes else None
 
     async def receive(self) -> Message:
-        """Return the next chunk, or a disconnect once the limit is exceeded."""
+        """Return the next chunk, or a disconnect once a limit is exceeded."""
         if self.rejection is not None:
             return {"type": "http.disconnect"}
-        message = await self._receive()
+        if self._is_complete:
+            # What follows is the disconnect of the client, which may take for ever.
+            return await self._receive()
+        began = time.monotonic()
+        left_s = PATIENCE_S + self._received_bytes / MIN_BYTES_PER_S - self._waited_s
+        try:
+            with anyio.fail_after(left_s):
+                message = await self._receive()
+        except TimeoutError:
+            self.rejection = _TOO_SLOW
+            return {"type": "http.disconnect"}
+        self._waited_s += time.monotonic() - began
+        self._is_complete = not message.get("more_body", False)
         self._received_bytes += len(message.get("body", b""))
         if self._received_bytes > self._max_bytes:
             self.rejection = self._too_large()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from pathlib import Path
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from modelforge.runs.process.log_rotation import log_error
 from modelforge.security.body_limit import LIMITS, BodyLimit, LimitedBody
 from modelforge.security.headers import HeaderSender, accepts_html
 from modelforge.security.host_check import check_host, check_origin, local_host_names
@@ -25,6 +27,7 @@ class SecurityMiddleware:
         password: If given, every request needs it (HTTP Basic, any user name).
         limits: Body limits by path prefix; the first match applies.
         scripts: Source of inline scripts that pages add after they have loaded.
+        error_log: File for the tracebacks of unexpected errors.
     """
 
     def __init__(
@@ -35,12 +38,14 @@ class SecurityMiddleware:
         password: str | None = None,
         limits: Sequence[BodyLimit] = LIMITS,
         scripts: Sequence[str] = (),
+        error_log: Path | None = None,
     ) -> None:
         self._app = app
         self._hosts = frozenset(name.lower().strip("[]") for name in hosts)
         self._password = Password(password) if password is not None else None
         self._limits = limits
         self._scripts = scripts
+        self._error_log = error_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Reject the request, or pass it on and add headers to the response."""
@@ -92,8 +97,20 @@ class SecurityMiddleware:
         try:
             await self._app(scope, limited_receive, response.send)
         except ClientDisconnect:
-            if body.rejection is None:
+            pass  # the client has gone, or has its answer
+        except Exception as error:
+            if self._error_log is None:
                 raise
+            log_error(self._error_log, error)
+            if not response.started:
+                failed = _failure(error, self._error_log)
+                answer = failed.response(as_text=accepts_html(scope, headers))
+                await answer(scope, receive, response.send)
+
+
+def _failure(error: Exception, log: Path) -> Rejection:
+    what = f"ModelForge failed with {type(error).__name__}."
+    return Rejection(500, "server", what, f"The traceback is in {log}.")
 
 
 def _headers(scope: Scope) -> dict[str, str]:

@@ -11,6 +11,7 @@ import math
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from starlette.types import Scope
 
@@ -19,10 +20,16 @@ from modelforge.security.rejection import Rejection
 
 MIN_LENGTH = 8
 MAX_ATTEMPTS, WINDOW_S, MAX_ADDRESSES = 10, 60.0, 1024
+# Wrong passwords of all addresses in a minute, after which only known addresses may log in.
+MAX_ATTEMPTS_OF_ALL = 100
 
 
 class Password:
-    """Checks HTTP Basic credentials, and limits wrong attempts to ten a minute per address."""
+    """Checks HTTP Basic credentials, and limits wrong attempts to ten a minute per address.
+
+    An attacker may try from many addresses. After a hundred wrong attempts in a minute, only
+    addresses that have given the right password before can log in.
+    """
 
     def __init__(self, secret: str, clock: Callable[[], float] = time.monotonic) -> None:
         if len(secret) < MIN_LENGTH:
@@ -36,6 +43,8 @@ class Password:
         self._digest = _digest(secret)
         self._clock = clock
         self._failures: OrderedDict[str, deque[float]] = OrderedDict()
+        self._all_failures: deque[float] = deque(maxlen=MAX_ATTEMPTS_OF_ALL)
+        self._known: OrderedDict[str, None] = OrderedDict()
 
     def check(self, scope: Scope, headers: Mapping[str, str]) -> Rejection | None:
         """Reject a request without the right password, or after too many wrong attempts."""
@@ -45,13 +54,14 @@ class Password:
             return Rejection(
                 429,
                 "password",
-                f"There were {MAX_ATTEMPTS} wrong passwords within a minute.",
+                "There were too many wrong passwords within a minute.",
                 f"Try again in {wait_s} s.",
                 {"retry-after": str(wait_s)},
             )
         password = _basic_password(headers.get("authorization", ""))
         if password is not None:
             if hmac.compare_digest(_digest(password), self._digest):
+                _remember(self._known, address, None)
                 return None
             self._record_failure(address)
         return Rejection(
@@ -63,16 +73,26 @@ class Password:
         )
 
     def _wait_s(self, address: str) -> int:
-        failures = self._failures.get(address)
-        if failures is None or len(failures) < MAX_ATTEMPTS:
-            return 0
-        return max(0, math.ceil(failures[0] + WINDOW_S - self._clock()))
+        limited = [self._failures.get(address)]
+        if address not in self._known:
+            limited.append(self._all_failures)
+        # A full deque holds the newest attempts; the first one has to leave the window.
+        first = [times[0] for times in limited if times and len(times) == times.maxlen]
+        return max(0, math.ceil(max(first) + WINDOW_S - self._clock())) if first else 0
 
     def _record_failure(self, address: str) -> None:
-        self._failures.setdefault(address, deque(maxlen=MAX_ATTEMPTS)).append(self._clock())
-        self._failures.move_to_end(address)
-        while len(self._failures) > MAX_ADDRESSES:
-            self._failures.popitem(last=False)
+        times = self._failures.get(address) or deque(maxlen=MAX_ATTEMPTS)
+        for each in (times, self._all_failures):
+            each.append(self._clock())
+        _remember(self._failures, address, times)
+
+
+def _remember(addresses: OrderedDict[str, Any], address: str, value: Any) -> None:
+    """Store the value of an address as the newest, and forget the oldest."""
+    addresses[address] = value
+    addresses.move_to_end(address)
+    while len(addresses) > MAX_ADDRESSES:
+        addresses.popitem(last=False)
 
 
 def _digest(text: str) -> bytes:

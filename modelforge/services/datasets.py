@@ -30,7 +30,7 @@ from modelforge.runs.process.warm_worker import WarmWorker
 from modelforge.services.cache import Cache
 from modelforge.services.preflight import PreflightService
 
-TOKENS_TIMEOUT_S = 120.0
+TOKENS_TIMEOUT_S = 90.0
 LENGTHS_TIMEOUT_S = 300.0
 FETCH_TIMEOUT_S = 3600.0
 ROWS_MEASURED = 5000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import unicodedata
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
@@ -27,6 +28,8 @@ COLUMNS = ["run", "name", "stage", "step", "epoch", "tokens", "seconds"]
 CSV_CHUNK_BYTES = 2**16
 # A spreadsheet evaluates cells that start with one of these.
 FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r")
+# Unicode categories of characters that are not drawn.
+_INVISIBLE = frozenset({"Cc", "Cf", "Mn"})
 AXIS_NAMES = {"step": "steps", "tokens": "tokens", "seconds": "seconds of training"}
 COLORS = ("#3b6fb6", "#cf430c", "#2a9d8f", "#c2557a", "#9a7b1f", "#6b6e76", "#7a5cc0", "#3f8f46")
 
@@ -66,7 +69,11 @@ def _rows(
 
 
 def _cell(text: str) -> str:
-    return f"'{text}" if text.startswith(FORMULA_PREFIXES) else text
+    """Return a text that no spreadsheet evaluates, also in a full-width or invisible disguise."""
+    plain = unicodedata.normalize("NFKC", text)
+    visible = "".join(mark for mark in plain if unicodedata.category(mark) not in _INVISIBLE)
+    is_formula = text.startswith(FORMULA_PREFIXES) or visible.lstrip().startswith(FORMULA_PREFIXES)
+    return f"'{text}" if is_formula else text
 
 
 def comparison_page(comparison: Comparison, created: float) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from modelforge.config.resolve import Layer
 from modelforge.errors import NotFoundError
+from modelforge.paths import open_regular
 from modelforge.runs.events import EventRecord, read_events
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.listing import RunFilter
@@ -118,6 +119,6 @@ def log_tail(path: Path, max_bytes: int) -> str:
     """Return the end of a log; empty if it is missing. Raises OSError."""
     if not path.exists():
         return ""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         file.seek(max(0, path.stat().st_size - max_bytes))
         return file.read().decode("utf-8", errors="replace")

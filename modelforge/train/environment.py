@@ -12,7 +12,7 @@ from pathlib import Path
 
 from modelforge.config import visible_gpu
 from modelforge.config.plan.context import is_native_linux
-from modelforge.paths import find_home
+from modelforge.paths import find_home, make_private
 from modelforge.units import MIB
 
 VARIABLES = {
@@ -55,6 +55,7 @@ def configure_process() -> None:
     ):
         # Batches of varying lengths then leave no gaps between segments of fixed size.
         os.environ[ALLOCATOR[-1]] = EXPANDABLE
+    make_private()
     # Otherwise Unsloth writes its generated code into the current folder.
     generated = find_home().root / "cache" / "unsloth_made"
     os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(generated))

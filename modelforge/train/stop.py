@@ -6,6 +6,8 @@ import signal
 from pathlib import Path
 from typing import Literal
 
+from modelforge.runs.layout import RunFolder
+
 StopMode = Literal["keep", "discard"]
 
 
@@ -22,6 +24,8 @@ class Stop:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        record = RunFolder(path.parent).config
+        self._record = record if record.exists() else None
         self._signalled = False
 
     def listen(self) -> None:
@@ -31,7 +35,12 @@ class Stop:
 
     @property
     def mode(self) -> StopMode | None:
-        """The current request, or None. Reads the file each time."""
+        """The current request, or None. Reads the file each time.
+
+        A run whose folder was deleted has nowhere to write to, and is discarded.
+        """
+        if self._record is not None and not self._record.exists():
+            return "discard"
         try:
             text = self._path.read_text(encoding="utf-8").strip()
         except FileNotFoundError:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import pytest
 
 from modelforge.errors import ConfigError
 from modelforge.security.middleware import SecurityMiddleware
-from modelforge.security.password import MAX_ADDRESSES, MAX_ATTEMPTS, WINDOW_S, Password
+from modelforge.security.password import (
+    MAX_ADDRESSES,
+    MAX_ATTEMPTS,
+    MAX_ATTEMPTS_OF_ALL,
+    WINDOW_S,
+    Password,
+)
 from tests.security.conftest import basic_auth, send_request
 
 
@@ -57,7 +65,22 @@ def test_an_ipv6_network_counts_as_one_address():
 
 
 def test_the_number_of_remembered_addresses_is_bounded():
-    check = Password("correct horse", clock=lambda: 0.0)
+    seconds = count()
+    check = Password("correct horse", clock=lambda: float(next(seconds)))
     for n in range(MAX_ADDRESSES + 50):
         _status(check, "guess", f"10.{n // 65536}.{n // 256 % 256}.{n % 256}")
     assert len(check._failures) == MAX_ADDRESSES
+
+
+def test_guesses_from_many_addresses_are_limited_together():
+    now = [0.0]
+    check = Password("correct horse", clock=lambda: now[0])
+    assert _status(check, "correct horse", "10.9.9.9") == 200
+    statuses = [_status(check, f"guess {n}", f"10.0.{n // 256}.{n % 256}") for n in range(1500)]
+    assert statuses.count(401) == MAX_ATTEMPTS_OF_ALL
+    assert statuses.count(429) == 1500 - MAX_ATTEMPTS_OF_ALL
+    # Who was here before is not locked out; everybody else has to wait.
+    assert _status(check, "correct horse", "10.9.9.9") == 200
+    assert _status(check, "correct horse", "10.8.8.8") == 429
+    now[0] = WINDOW_S + 0.1
+    assert _status(check, "correct horse", "10.8.8.8") == 200

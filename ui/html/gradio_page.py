@@ -7,14 +7,19 @@ from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, Field
 from pydantic_core import to_jsonable_python
 
-from modelforge.errors import ForgeError
+from modelforge.api.errors import ForgeRoute, ascii_json, require_unicode
+from modelforge.errors import ForgeError, NotFoundError, Problem
 from ui.contract import Reply, error_text
 from ui.html.layout import asset_url
 from ui.html.markup import Markup, el
 
 ServerFunction = Callable[[Any], Reply]
+# The client of Gradio calls server functions at this address.
+SERVER_FUNCTIONS = "/gradio_api/component_server/"
 
 
 def gradio_page(
@@ -32,6 +37,34 @@ def gradio_page(
         apply_default_css=False,
         server_functions=[as_server_function(function) for function in functions],
     )
+
+
+class ServerCall(BaseModel):
+    """A call of a server function from the browser."""
+
+    component_id: int
+    fn_name: str = Field(max_length=100)
+    data: Any = None
+
+
+def server_functions(pages: gr.Blocks) -> APIRouter:
+    """Return the route that calls the server functions of all pages.
+
+    It replaces the route of Gradio, which also reads uploads and keeps a state for every session.
+    """
+    router = APIRouter(include_in_schema=False, route_class=ForgeRoute)
+
+    @router.post(SERVER_FUNCTIONS)
+    def call_function(call: ServerCall) -> Response:
+        require_unicode(call.data)
+        component = pages.blocks.get(call.component_id)
+        function = getattr(component, call.fn_name, None)
+        if function is None or not getattr(function, "_is_server_fn", False):
+            what = f"There is no function {call.fn_name!r} in this page."
+            raise NotFoundError(Problem("function", what, "Reload the page."))
+        return ascii_json(function(call.data))
+
+    return router
 
 
 def as_server_function(function: ServerFunction) -> Callable[[Any], dict[str, Any]]:

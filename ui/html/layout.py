@@ -9,7 +9,7 @@ from hashlib import sha256
 
 from gradio.themes import Base
 from gradio.themes.utils import colors, sizes
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -65,8 +65,14 @@ def asset_url(name: str) -> str:
     return f"{asset_root()}/{name}"
 
 
+# What else is served; the other addresses of Gradio are closed, such as uploads and monitoring.
+_SERVED = ("/api/", "/ui/", "/assets/", "/static/")
+MAX_NAME_BYTES = 255
+_SERVED_ALONE = {*TITLES, "/theme.css", "/favicon.ico", "/gradio_api/component_server/"}
+
+
 class PageFrame:
-    """ASGI middleware that adds head and top bar to the pages."""
+    """ASGI middleware that adds head and top bar to the pages, and serves nothing unused."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -74,11 +80,23 @@ class PageFrame:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Buffer a page, add head and top bar, and send it; pass on everything else."""
         path = scope.get("path", "")
+        if scope["type"] == "http" and not is_served(path):
+            answer = PlainTextResponse("There is no such page.\n", 404)
+            await answer(scope, receive, send)
+            return
         if scope["type"] != "http" or scope["method"] != "GET" or path not in TITLES:
             await self._app(scope, receive, send)
             return
         headers = [pair for pair in scope["headers"] if pair[0].lower() != b"accept-encoding"]
         await self._app({**scope, "headers": headers}, receive, _PageSend(send, path).send)
+
+
+def is_served(path: str) -> bool:
+    """Return whether an address is used by the pages, or belongs to REST."""
+    # No file has such a name, and asking for it is an error of the file system.
+    if "\0" in path or any(len(part.encode()) > MAX_NAME_BYTES for part in path.split("/")):
+        return False
+    return path in _SERVED_ALONE or path.startswith(_SERVED)
 
 
 def add_frame(page: str, path: str) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from modelforge.errors import BusyError, Problem
 from modelforge.forge import Forge
 from modelforge.hardware.doctor import check_machine
 from modelforge.hardware.machine import Machine
@@ -65,8 +67,17 @@ def page(forge: Forge) -> None:
             },
         )
 
+    # A check imports the training stack in a process of its own.
+    one_check = threading.Lock()
+
     def check_system(_request: Any) -> Reply:
-        return Reply(parts={"system-checks": system_checks(check_machine(forge.home))})
+        if not one_check.acquire(blocking=False):
+            problem = Problem("check", "The computer is being checked already.", "Wait for it.")
+            raise BusyError(problem, "")
+        try:
+            return Reply(parts={"system-checks": system_checks(check_machine(forge.home))})
+        finally:
+            one_check.release()
 
     def free_space(request: Any) -> Reply:
         freed = forge.storage.free(text(request, "kind"), text(request, "run") or None)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
-import anyio.from_thread
+from anyio import to_thread
 from fastapi import APIRouter, Body, Depends, Query, Request
 
 from modelforge.api.dependencies import (
@@ -15,6 +16,7 @@ from modelforge.api.dependencies import (
     ForgeDep,
     OptionalSettings,
     error,
+    run_with_body,
 )
 from modelforge.api.errors import ForgeRoute
 from modelforge.api.schemas import (
@@ -29,6 +31,7 @@ from modelforge.data.repair.copy import RepairResult
 from modelforge.data.sources.library import StoredDataset
 from modelforge.data.sources.uploads import MAX_UPLOAD_BYTES
 from modelforge.errors import ConfigError, DataError, Problem
+from modelforge.forge import Forge
 
 MAX_ROWS = 200
 MAX_TOKEN_ROWS = 50
@@ -68,7 +71,7 @@ Sources = Annotated[list[Source], Depends(_sources)]
 
 
 @router.post("/datasets", status_code=201, openapi_extra=FILE_BODY, responses=UNUSABLE)
-def upload(
+async def upload(
     request: Request,
     forge: ForgeDep,
     filename: Annotated[str, Query(description="The file name; its suffix sets the format.")],
@@ -80,8 +83,16 @@ def upload(
 
     A file without usable rows is rejected and deleted unless `keep` is true.
     """
+
+    def save(chunks: Iterator[bytes]) -> Path:
+        return forge.datasets.upload(filename, chunks, MAX_UPLOAD_BYTES)
+
+    path = await run_with_body(request, save)
+    return await to_thread.run_sync(_summarize_upload, forge, path, keep)
+
+
+def _summarize_upload(forge: Forge, path: Path, keep: bool) -> DatasetDetails:
     data = forge.datasets
-    path = data.upload(filename, _chunks(request), MAX_UPLOAD_BYTES)
     try:
         return DatasetDetails.of(data.summarize(data.parse_sources(path.name)), path.name)
     except DataError as unreadable:
@@ -176,16 +187,3 @@ def repair(
     `allow_removal` is true.
     """
     return forge.datasets.repair(sources, codes, allow_removal=allow_removal)
-
-
-def _chunks(request: Request) -> Iterator[bytes]:
-    """Yield the chunks of an async request body in a worker thread, one at a time."""
-    stream = request.stream()
-
-    async def next_chunk() -> bytes | None:
-        async for chunk in stream:
-            return chunk
-        return None
-
-    while (chunk := anyio.from_thread.run(next_chunk)) is not None:
-        yield chunk

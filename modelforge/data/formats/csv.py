@@ -9,7 +9,13 @@ from typing import BinaryIO, Literal
 
 from modelforge.data.formats.encoding import HEAD_BYTES
 from modelforge.data.formats.errors import OnReadError, ReadError, read_error, report_error
-from modelforge.data.formats.sniff import DELIMITERS, MAX_ROW_BYTES, DataFile, Row
+from modelforge.data.formats.sniff import (
+    DELIMITERS,
+    MAX_ROW_BYTES,
+    DataFile,
+    Row,
+    refuse_many_columns,
+)
 
 # An unclosed quote takes in everything after it, so reading starts again behind its line.
 _MAX_RESTARTS = 20
@@ -124,9 +130,10 @@ def _text_lines(
 def _read_header(
     file: DataFile, cells: list[str], line: int, on_error: OnReadError | None
 ) -> list[str]:
-    names: list[str] = []
+    names: dict[str, None] = {}
     if not any(cell.strip() for cell in cells):
-        return names
+        return []
+    refuse_many_columns(file, len(cells))
     for number, cell in enumerate(cells, start=1):
         name = cell.strip()
         what = ""
@@ -141,8 +148,8 @@ def _read_header(
         if what:
             error = read_error(file.name, what, remedy, code=code, line=line, column=number)
             report_error(error, on_error)
-        names.append(name)
-    return names
+        names[name] = None
+    return list(names)
 
 
 def _ragged_row(file: DataFile, line: int, cells: int, columns: int, delimiter: str) -> ReadError:

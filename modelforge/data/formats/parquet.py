@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
 from typing import Any
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from modelforge.data.formats.errors import ReadError, read_error
-from modelforge.data.formats.sniff import DataFile, Row
+from modelforge.data.formats.sniff import DataFile, Row, refuse_many_columns
 
 _BATCH_ROWS = 512
 
@@ -23,6 +24,7 @@ def read_table(file: DataFile) -> Iterator[Row]:
             batches, names = (_open_parquet if file.format == "parquet" else _open_arrow)(
                 file, stack
             )
+            refuse_many_columns(file, len(names))
             _refuse_duplicate_columns(file, names)
             for batch in batches:
                 for start in range(0, batch.num_rows, _BATCH_ROWS):
@@ -62,7 +64,7 @@ def _open_arrow(file: DataFile, stack: ExitStack) -> tuple[Iterable[Any], list[s
 
 
 def _refuse_duplicate_columns(file: DataFile, names: list[str]) -> None:
-    duplicates = sorted({name for name in names if names.count(name) > 1})
+    duplicates = sorted(name for name, count in Counter(names).items() if count > 1)
     if duplicates:
         what = f"has two columns “{duplicates[0]}”."
         remedy = "Give every column its own name."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
@@ -15,11 +16,13 @@ from modelforge.data.formats.streams import (
     decompress,
     transcode,
 )
+from modelforge.paths import open_regular
 from modelforge.units import MIB
 
 Format = Literal["json", "csv", "tsv", "parquet", "arrow", "text", "markdown"]
 
 MAX_ROW_BYTES = 16 * MIB
+MAX_COLUMNS = 10_000
 DELIMITERS = ",;\t|"
 SUFFIXES = (
     ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".feather", ".txt", ".md",
@@ -131,10 +134,19 @@ def sniff_file(path: Path, encoding: str | None = None) -> DataFile:
     return DataFile(path, text_format, found.name, found.bom, compression, found.is_guess)
 
 
+def refuse_many_columns(file: DataFile, columns: int) -> None:
+    """Raise ReadError for a table with more columns than can be shown and mapped."""
+    if columns > MAX_COLUMNS:
+        what = f"has {columns:,} columns; at most {MAX_COLUMNS:,} can be read."
+        remedy = "Keep the columns that training needs, or check the delimiter."
+        raise read_error(file.name, what, remedy, code="too-many-columns")
+
+
 def _read_head(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            return file.read(HEAD_BYTES)
+        with open_regular(path) as file:
+            # Reading from a file of /proc, which has no size, may wait for ever.
+            return file.read(HEAD_BYTES) if os.fstat(file.fileno()).st_size else b""
     except FileNotFoundError as error:
         what = f"does not exist at {path}."
         raise read_error(path.name, what, "Check the path.", code="file-not-found") from error

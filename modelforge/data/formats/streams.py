@@ -9,11 +9,14 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from modelforge.data.formats.errors import read_error
-from modelforge.units import KIB
+from modelforge.data.formats.errors import ReadError, read_error
+from modelforge.units import KIB, MIB, human_bytes
 
 COMPRESSIONS = (("gzip", b"\x1f\x8b"), ("zstd", b"\x28\xb5\x2f\xfd"))
 COMPRESSION_SUFFIXES = (".gz", ".zst", ".gzip", ".zstd")
+# Text is seldom compressed to less than a twentieth.
+MAX_EXPANSION = 100
+MAX_EXPANDED_BYTES = 256 * MIB
 _PIECE_BYTES = 64 * KIB
 _BUFFER_BYTES = 256 * KIB
 _Pieces = Generator[bytes, None, None]
@@ -71,12 +74,23 @@ def _decompressed(path: Path, raw: BinaryIO, compression: str) -> _Pieces:
         stream = pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd")
     try:
         with stream:
+            limit = max(MAX_EXPANDED_BYTES, MAX_EXPANSION * path.stat().st_size)
+            size = 0
             while piece := stream.read(_PIECE_BYTES):
+                size += len(piece)
+                if size > limit:
+                    raise _expands_too_much(path, limit)
                 yield piece
     except errors as error:
         what = f"is compressed with {compression}, and the data is damaged or incomplete."
         remedy = "Compress or download it again."
         raise read_error(path.name, what, remedy, code="damaged-compression") from error
+
+
+def _expands_too_much(path: Path, limit: int) -> ReadError:
+    what = f"holds more than {human_bytes(limit)}, over {MAX_EXPANSION} times its size."
+    remedy = "Decompress it, and use the file inside if it is yours."
+    return read_error(path.name, what, remedy, code="expands-too-much")
 
 
 def _transcoded(name: str, encoding: str, raw: BinaryIO) -> _Pieces:

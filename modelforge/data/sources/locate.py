@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from modelforge.config.rules.data import HUB_PREFIX, hub_name
@@ -13,6 +16,8 @@ from modelforge.errors import DataError, NotFoundError, Problem
 from modelforge.paths import Home
 
 MAX_FILES = 1000
+# Files of any kind that are looked at.
+MAX_ENTRIES = 50_000
 _HUB_NAME = re.compile(r"\w[\w.-]{0,95}(/\w[\w.-]{0,95})?\Z", re.ASCII)
 _TEXT_SUFFIXES = (".txt", ".md", ".markdown")
 
@@ -38,20 +43,38 @@ def find_folder_files(folder: Path) -> list[Path]:
     Texts are used only if there are no tables, so that a README is not taken for data.
     """
     files = []
-    for path in sorted(folder.rglob("*")):
-        is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if is_hidden or content_suffix(path) not in SUFFIXES:
-            continue
-        if path.is_file() and not path.is_symlink():
+    for count, path in enumerate(_visible_files(folder), 1):
+        if count > MAX_ENTRIES:
+            what = f"{folder} has more than {MAX_ENTRIES:,} files."
+            raise DataError(Problem("dataset", what, "Name a folder inside it."))
+        if content_suffix(path) in SUFFIXES and _is_regular(path):
             files.append(path)
         if len(files) > MAX_FILES:
             what = f"{folder} has more than {MAX_FILES:,} data files."
             raise DataError(Problem("dataset", what, "Name a folder inside it, or join the files."))
+    files.sort()
     if not files:
         what = f"{folder} has no data files."
         raise DataError(Problem("dataset", what, f"Name a folder with {FORMAT_NAMES}."))
     tables = [path for path in files if content_suffix(path) not in _TEXT_SUFFIXES]
     return tables or files
+
+
+def _visible_files(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder as they are found; folders that cannot be read are empty.
+
+    A folder without files counts as one, so that a tree of folders ends the search as well.
+    """
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(parent, name) for name in names or ("",) if not name.startswith("."))
+
+
+def _is_regular(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:  # deleted in the meantime
+        return False
 
 
 def fetched_path(home: Home, name: str, subset: str | None, split: str | None) -> Path:

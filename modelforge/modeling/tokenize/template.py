@@ -11,6 +11,7 @@ import jinja2
 
 from modelforge.data import chat_templates
 from modelforge.errors import DataError, Problem
+from modelforge.modeling.tokenize.template_limits import apply_template
 
 # Maximum characters between an answer and its end token; Llama 2 renders a space there.
 END_WITHIN = 16
@@ -188,11 +189,7 @@ def tokenize_with_offsets(
 
 
 def _render(tokenizer: Any, messages: list[Message], tools: Any, *, prompt: bool) -> str:
-    return str(
-        tokenizer.apply_chat_template(
-            messages, tools=tools or None, tokenize=False, add_generation_prompt=prompt
-        )
-    )
+    return apply_template(tokenizer, messages, tools=tools or None, add_generation_prompt=prompt)
 
 
 def _required_id(*candidates: int | None) -> int:

@@ -24,6 +24,7 @@ from modelforge.paths import Home
 BIRTH_TOLERANCE_S = 2.0
 POLL_S = 0.05
 LAST_THREAD_TIMEOUT_S = 1.0
+PASSWORD_VARIABLE = "MODELFORGE_PASSWORD"
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,11 @@ def new_session_options() -> dict[str, Any]:
 
 
 def child_environment(home: Home) -> dict[str, str]:
-    """Return the environment of a child: ours (with tokens), unbuffered, without telemetry."""
+    """Return the environment of a child: ours (with tokens), unbuffered, without telemetry.
+
+    The password of the server is left out: models, trackers and their libraries need none.
+    """
+    inherited = {name: value for name, value in os.environ.items() if name != PASSWORD_VARIABLE}
     return {
         "HF_HUB_DISABLE_TELEMETRY": "1",
         # libgomp threads spin 300,000 times while they wait. Beside another busy process this
@@ -158,7 +163,7 @@ def child_environment(home: Home) -> dict[str, str]:
         # varying length a run grew by 0.7 GiB. 128 give the same speed.
         "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128",
         "LRU_CACHE_CAPACITY": "128",
-        **os.environ,
+        **inherited,
         "MODELFORGE_HOME": str(home.root),
         "PYTHONUNBUFFERED": "1",
         "PYTHONUTF8": "1",

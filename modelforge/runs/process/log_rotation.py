@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import traceback
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,6 +16,7 @@ MAX_BYTES = 16 * MIB
 HEAD_BYTES = MIB
 TAIL_BYTES = 4 * MIB
 CHUNK_BYTES = MIB
+MAX_ERROR_BYTES = 20_000
 
 
 def lock_path(log: Path) -> Path:
@@ -35,6 +39,19 @@ def trim_log(
             return _trim(file, limit, head, tail)
     except (OSError, RunError):
         return False  # locked, or a disk error: the next call tries again
+
+
+def log_error(log: Path, error: BaseException) -> None:
+    """Append the time and the traceback of an error to a log of limited size."""
+    time = datetime.now().astimezone().isoformat(timespec="seconds")
+    text = "".join(traceback.format_exception(error))
+    if len(text) > MAX_ERROR_BYTES:
+        text = f"{text[: MAX_ERROR_BYTES // 2]}\n…\n{text[-MAX_ERROR_BYTES // 2 :]}"
+    with contextlib.suppress(OSError):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(f"{time}\n{text}\n")
+    trim_log(log)
 
 
 def _trim(file: BinaryIO, limit: int, head: int, tail: int) -> bool:

@@ -72,6 +72,8 @@ class Supervisor:
         self._exit_timeout_s = exit_timeout_s
         # By id: the mtime of the process record, which changes with every start, and the state.
         self._settled: dict[str, tuple[int, RunState]] = {}
+        # By id: the worker of a run that this server has seen running.
+        self._workers: dict[str, tuple[RunFolder, ProcessIdentity]] = {}
         self._stops = StopEnforcer(stop_timeout_s)
         self._orphans = OrphanTracker()
 
@@ -119,6 +121,7 @@ class Supervisor:
 
     def require_free(self, remedy: str = "Stop it, or wait for it.") -> None:
         """Raise BusyError while a run, or a process that holds the lease, uses the GPU."""
+        self._end_workers_without_folder()
         folder = self.holder(thorough=True)
         if folder is not None:
             name = (find_json(folder.config) or {}).get("name", folder.id)
@@ -145,6 +148,7 @@ class Supervisor:
     def tend(self) -> None:
         """Enforce stops of other servers, end lingering workers and orphans, trim long logs."""
         CHILDREN.reap()
+        self._end_workers_without_folder()
         alive = set()
         for folder, facts in self._may_change():
             trim_log(folder.log)
@@ -153,6 +157,7 @@ class Supervisor:
                 continue
             if facts.alive:
                 alive.add(folder.id)
+                self._workers[folder.id] = folder, facts.process
                 self._orphans.remember(folder.id, facts.process)
             if facts.state is RunState.STOPPING:
                 self._stops.enforce(folder, facts.process)
@@ -186,6 +191,15 @@ class Supervisor:
                 identity.kill_tree(facts.process)
                 wait_ended(facts.process, KILL_TIMEOUT_S)
 
+    def _end_workers_without_folder(self) -> None:
+        """End workers whose run folder was deleted, which the files do not show any more."""
+        for run_id, (folder, who) in list(self._workers.items()):
+            if not who.alive:
+                del self._workers[run_id]
+            elif not folder.config.exists():
+                identity.kill_tree(who)
+                wait_ended(who, KILL_TIMEOUT_S)
+
     def _start_worker(self, folder: RunFolder, warm_worker: WarmWorker | None) -> None:
         earlier = find_json(folder.process)
         since = {
@@ -211,6 +225,7 @@ class Supervisor:
             who = ProcessIdentity.of(process.pid)
             try:
                 write_json(folder.process, _record(who, warm=was_warm) | since)
+                self._workers[folder.id] = folder, who
             except RunError:
                 identity.kill_tree(who)
                 wait_ended(who, KILL_TIMEOUT_S)

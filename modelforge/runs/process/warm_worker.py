@@ -23,6 +23,8 @@ from modelforge.units import GIB
 COMMAND = (sys.executable, "-m", "modelforge.train", "--warm")
 HAND_OVER_TIMEOUT_S = 5.0
 POLL_S = 0.1
+# How long a probe waits for another one; each waiting probe occupies a thread of the server.
+TURN_TIMEOUT_S = 10.0
 MAX_LOG_BYTES = 1_000_000
 
 
@@ -120,7 +122,7 @@ class WarmWorker:
         worker is available, it ends or does not answer in time, and DataError if the probe fails.
         """
         deadline = time.monotonic() + timeout_s
-        if not self._probe_lock.acquire(timeout=timeout_s):
+        if not self._probe_lock.acquire(timeout=min(timeout_s, TURN_TIMEOUT_S)):
             what = "Another request about the data is in progress."
             raise BusyError(Problem("worker", what, "Try again in a moment."), "")
         try:

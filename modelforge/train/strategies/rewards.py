@@ -16,6 +16,7 @@ from modelforge.data.chat_templates import fold_system
 from modelforge.errors import Problem
 from modelforge.modeling.errors import WorkerError
 from modelforge.modeling.tokenize.template import TEMPLATE_ERRORS
+from modelforge.modeling.tokenize.template_limits import apply_template
 
 # Returns the reward of a completion, given the expected answer.
 Rule = Callable[[str, str], float]
@@ -204,9 +205,9 @@ def chat_text_reader(tokenizer: Any, max_length: int) -> Reader:
 
 def _apply_template(tokenizer: Any, messages: list[dict[str, Any]]) -> str:
     try:
-        return str(tokenizer.apply_chat_template(messages, tokenize=False))
+        return apply_template(tokenizer, messages)
     except TEMPLATE_ERRORS:
-        return str(tokenizer.apply_chat_template(fold_system(messages), tokenize=False))
+        return apply_template(tokenizer, fold_system(messages))
 
 
 def _normalized(text: str) -> str:

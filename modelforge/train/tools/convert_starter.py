@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from modelforge.errors import ForgeError, MissingPackageError, Problem, RunError
-from modelforge.paths import find_home
+from modelforge.paths import find_home, make_private
 from modelforge.units import GIB, MIB
 
 Progress = Callable[[float, str], None]
@@ -93,6 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m modelforge.train.tools.convert_starter")
     parser.add_argument("--home", default=None, help="the home folder; default: the usual one")
     home = find_home(parser.parse_args(argv).home)
+    make_private()
 
     def report(share: float, text: str) -> None:
         sys.stdout.write(f"PROGRESS {share:.2f} {text}\n")

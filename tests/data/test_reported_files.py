@@ -302,6 +302,10 @@ def learned(path: Path) -> tuple[int, str]:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_reported_file_is_learned_as_shown_or_named(tmp_path: Path, case: Case) -> None:
+    check_case(tmp_path, case)
+
+
+def check_case(tmp_path: Path, case: Case) -> None:
     path = tmp_path / case.name
     data = case.content.encode() if isinstance(case.content, str) else case.content
     path.write_bytes(data)

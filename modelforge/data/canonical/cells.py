@@ -22,6 +22,7 @@ ROLE_ALIASES = {
     "chatgpt": "assistant",
     "bing": "assistant",
     "bot": "assistant",
+    "ai": "assistant",
     "model": "assistant",
     "tool": "tool",
     "observation": "tool",
@@ -83,8 +84,22 @@ def _as_messages(value: Any) -> list[Any]:
     if isinstance(value, dict) and isinstance(value.get("messages"), list):
         value = value["messages"]
     if isinstance(value, dict):
-        value = [value] if any(key in value for key in ROLE_KEYS) else []
+        is_message = any(key in value for key in ROLE_KEYS)
+        value = messages_of_columns(value) or ([value] if is_message else [])
     return value if isinstance(value, list) else []
+
+
+def messages_of_columns(value: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the messages of lists of roles and contents, as `datasets` stores a sequence.
+
+    The result is empty for any other object.
+    """
+    columns = list(value.values())
+    are_lists = all(isinstance(column, list) for column in columns) and bool(columns)
+    if not are_lists or len({len(column) for column in columns}) != 1:
+        return []
+    messages = [dict(zip(value, cells, strict=True)) for cells in zip(*columns, strict=True)]
+    return messages if all(map(_has_role, messages)) else []
 
 
 def looks_like_conversation(text: str) -> bool:

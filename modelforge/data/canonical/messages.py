@@ -13,6 +13,7 @@ from modelforge.data.canonical.cells import (
     ROLE_ALIASES,
     ROLE_KEYS,
     WEIGHT_KEYS,
+    messages_of_columns,
     parse_cell,
     part_text,
 )
@@ -67,7 +68,7 @@ def to_messages(value: Any, properties: dict[str, str]) -> list[Message]:
     if isinstance(value, dict):
         if value.get(LEFT_OUT) in LEFT_OUT_CODES:
             raise UnusableRowError(value[LEFT_OUT])
-        value = value.get("messages", [value])
+        value = value.get("messages", messages_of_columns(value) or [value])
     if not isinstance(value, list) or not value:
         raise UnusableRowError("bad-messages")
     return [_to_message(item, properties) for turn in value for item in _split_turn(turn)]
@@ -109,8 +110,7 @@ def to_tools(value: Any) -> list[dict[str, Any]]:
     """Return the tools of a list, or of the JSON text of one; an empty list for none."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return []
-    if isinstance(value, str):
-        value = parse_json(value, "bad-tools")
+    value = parse_cell(value)
     if isinstance(value, dict):
         value = [value]
     if not isinstance(value, list):
@@ -119,7 +119,7 @@ def to_tools(value: Any) -> list[dict[str, Any]]:
 
 
 def _to_tool(value: Any) -> dict[str, Any]:
-    tool = parse_json(value, "bad-tools") if isinstance(value, str) else value
+    tool = parse_cell(value)
     if not isinstance(tool, dict):
         raise UnusableRowError("bad-tools")
     function = tool.get("function", tool)
@@ -172,9 +172,19 @@ def _add_answer_keys(message: Message, value: dict[str, Any], properties: dict[s
     if isinstance(reasoning, str) and reasoning.strip():
         message["reasoning_content"] = reasoning
     weights = (value[key] for key in WEIGHT_KEYS if value.get(key) is not None)
-    weight = next(weights, 1)
-    if isinstance(weight, bool | int | float) and weight != 1:
-        message["weight"] = float(weight)
+    weight = _to_weight(next(weights, 1))
+    if weight not in (1, None):
+        message["weight"] = weight
+
+
+def _to_weight(value: Any) -> float | None:
+    """Return a weight, also one written as text; None for other values."""
+    if isinstance(value, str):
+        value = {"true": 1, "false": 0}.get(value.strip().lower(), value)
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
 
 
 def _to_role(value: Any) -> str:

@@ -28,6 +28,8 @@ MANY_COLUMNS = 1_000
 _MAX_SCRIPTS = 20_000
 _SCRIPT_INTERVAL = 16
 _MAX_PROMPT_CHARS = 2_000
+# JSON numbers from here on may have lost digits.
+_MAX_EXACT = 2.0**53
 SCORE_COLUMNS = (
     ("score_chosen", "score_rejected"),
     ("chosen_score", "rejected_score"),
@@ -72,6 +74,8 @@ class RowChecker:
             counters.add_columns(data)
             if len(data) > MANY_COLUMNS:
                 counters.record("many-columns", line)
+        if repeats_header(data):
+            counters.record("repeated-header", line)
         if raw is not None:
             self._check_json_line(line, data, raw)
         elif self.options.check_cells:
@@ -152,7 +156,10 @@ class RowChecker:
         for column in self._columns:
             value = data.get(column)
             if type(value) is int or type(value) is float:
-                self.counters.record("numbers-as-text", line, column)
+                is_exact = type(value) is int or abs(value) < _MAX_EXACT
+                self.counters.record(
+                    "numbers-as-text" if is_exact else "inexact-number", line, column
+                )
 
     def _check_messages(self, line: int, messages: list[dict[str, Any]]) -> None:
         counters, max_chars = self.counters, self.options.max_chars
@@ -219,6 +226,14 @@ class RowChecker:
             record("mixed-prompts", line, fields.get("prompt", "prompt"))
         for code, column in _check_scores(data):
             record(code, line, column)
+
+
+def repeats_header(data: dict[str, Any]) -> bool:
+    """Return whether every value is the name of its column, as in the header of a joined file."""
+    return all(
+        type(value) is str and value.strip("\ufeff ") == name.strip()
+        for name, value in data.items()
+    )
 
 
 def is_number(cell: str) -> bool:

@@ -263,6 +263,9 @@ RULES: dict[str, DataRule] = {
         "Raise max_seq_length, or shorten the prompts.",
     ),
     "numbers-as-text": _note("a number where text is expected", "It is read as text."),
+    "inexact-number": _caution(
+        "a number with more digits than can be read exactly", "Write it as text, in quotes."
+    ),
     # Preference pairs.
     "prompt-inside-chosen": _caution(
         "the prompt repeated in the chosen completion",
@@ -304,6 +307,11 @@ RULES: dict[str, DataRule] = {
         "more than 1,000 columns",
         "Keep the columns that are read.",
         "Keep only the columns that are read.",
+    ),
+    "repeated-header": _caution(
+        "the names of the columns as their values, as where files were joined",
+        "Remove these rows; they are no examples.",
+        DROP,
     ),
     "formula-cells": _note(
         "a cell that a spreadsheet would run as a formula",

@@ -33,7 +33,8 @@ MAX_EXAMPLES = 20
 # Findings that are shown beside those about skipped rows; the data checks show all.
 _SHOWN = frozenset(
     {"duplicate-rows", "answer-is-question", "untrained-answers", "fractional-weight", "reasoning"}
-    | {"end-token-in-answer", "special-tokens", "placeholder", "list-as-text"}
+    | {"end-token-in-answer", "special-tokens", "placeholder", "list-as-text", "repeated-header"}
+    | {"inexact-number"}
 )
 
 

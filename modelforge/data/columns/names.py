@@ -173,8 +173,9 @@ COLUMN_PATTERNS = (
     *(_pair(prompt, completion) for prompt, completion in _PAIRS),
     *(
         ColumnPattern("summary", {"document": document, "summary": "summary"}, _SYSTEM)
-        for document in ("document", "article", "text")
+        for document in ("document", "article", "text", "dialogue", "report")
     ),
+    ColumnPattern("summary", {"document": "article", "summary": "highlights"}, _SYSTEM),
     ColumnPattern("messages", {"messages": "text"}, _CHAT, _is_conversation),
     ColumnPattern("messages", {"messages": "text"}, _CHAT, _is_text_of_conversation),
     ColumnPattern("text", {"text": "text"}),

@@ -16,6 +16,7 @@ from modelforge.data.columns.names import (
     COMPLETION_COLUMNS,
     HISTORY_COLUMNS,
     INPUT_COLUMNS,
+    LABEL_COLUMNS,
     MESSAGES_COLUMNS,
     PREFERENCE_COLUMNS,
     PROMPT_COLUMNS,
@@ -27,7 +28,7 @@ from modelforge.data.columns.names import (
 # Names to which a known format gives a meaning; other columns count if they hold long texts.
 _MEANINGFUL = frozenset(PROMPT_COLUMNS).union(
     *(COMPLETION_COLUMNS, SYSTEM_COLUMNS, MESSAGES_COLUMNS, TOOLS_COLUMNS, INPUT_COLUMNS),
-    *(HISTORY_COLUMNS, *PREFERENCE_COLUMNS),
+    *(HISTORY_COLUMNS, LABEL_COLUMNS, *PREFERENCE_COLUMNS),
     ("document", "article", "passage", "background", "text", "reasoning", "reasoning_content"),
     ("thinking", "thought", "rationale", "explanation", "chain_of_thought", "cot", "solution"),
     ("user", "assistant", "human", "bot", "answers", "choices", "options", "hint", "hypothesis"),
@@ -108,6 +109,8 @@ def _new_text(value: Any, text: str, answer: str) -> str:
 def _texts(value: Any, depth: int = 0) -> Iterator[str]:
     if isinstance(value, str):
         yield value[:_MAX_CHARS]
+    elif isinstance(value, bool | int | float) and value == value:
+        yield str(value)
     elif isinstance(value, list | dict) and depth < _MAX_DEPTH:
         for item in value.values() if isinstance(value, dict) else value:
             yield from _texts(item, depth + 1)

@@ -41,7 +41,7 @@ def detect_delimiter(file: DataFile) -> str:
     separator = _SEPARATOR_LINE.match(head)
     if separator is not None:
         return separator[1]
-    header = head.lstrip("\r\n").split("\n", 1)[0]
+    header = re.split(r"[\r\n]", head.lstrip("\r\n"), maxsplit=1)[0]
     counts = {mark: len(next(csv.reader([header], delimiter=mark), [])) for mark in DELIMITERS}
     return max(DELIMITERS, key=lambda mark: counts[mark])
 

@@ -41,8 +41,14 @@ def read_json_rows(file: DataFile, on_error: OnReadError | None = None) -> Itera
     if first is None:
         return
     table = _table_rows(first[0].data)
+    second = None
+    if not table and _is_table_of_lists(first[0].data):
+        second = next(rows, None)
+        table = [] if second else _rows_of_lists(first[0].data)
     if not table:
         yield first
+    if second is not None:
+        yield second
     yield from ((row, None) for row in table)
     yield from rows
 
@@ -60,6 +66,8 @@ def _read_rows(file: DataFile, on_error: OnReadError | None) -> Iterator[RawRow]
             read = _read_values if layout == "values" else _read_array
             for row in read(scanner, on_error):
                 yield row, None
+            if layout == "array":
+                yield from ((row, None) for row in _read_rest(scanner, on_error))
         except ReadError as error:
             # The start of the next row is unknown, so reading ends here.
             error.ends_reading = True
@@ -105,6 +113,18 @@ def _read_values(scanner: JsonScanner, on_error: OnReadError | None) -> Iterator
             yield row
 
 
+def _read_rest(scanner: JsonScanner, on_error: OnReadError | None) -> Iterator[Row]:
+    """Yield the rows after the first array: files that were joined have several."""
+    while (mark := scanner.peek()) and mark in b"[{":
+        yield from (
+            _read_array(scanner, on_error) if mark == b"[" else _read_values(scanner, on_error)
+        )
+    if mark:
+        what = f"has {quote_byte(mark)} after the end of the list."
+        error = scanner.error(what, "Remove what follows the list.", "text-after-list")
+        report_error(error, on_error)
+
+
 def _read_row(scanner: JsonScanner, on_error: OnReadError | None) -> Row | None:
     """Return the next row; None if it was reported as a read error."""
     try:
@@ -120,6 +140,7 @@ def _read_array(scanner: JsonScanner, on_error: OnReadError | None) -> Iterator[
     """Yield the rows of the array that comes next."""
     scanner.take(b"[")
     if scanner.peek() == b"]":
+        scanner.take(b"]")
         return
     while True:
         row = _read_row(scanner, on_error)
@@ -223,6 +244,25 @@ def _table_rows(data: dict[str, Any]) -> list[Row]:
         return []
     rows = ({name: column[number] for name, column in data.items()} for number in numbers)
     return [Row(number, row) for number, row in enumerate(rows, start=1)]
+
+
+def _is_table_of_lists(data: dict[str, Any]) -> bool:
+    """Return whether an object may be a table: {"input": ["…", …], "output": ["…", …]}."""
+    columns = list(data.values())
+    return (
+        len(columns) > 1
+        and all(isinstance(column, list) and len(column) > 1 for column in columns)
+        and len({len(column) for column in columns}) == 1
+        and not any(isinstance(cell, list | dict) for column in columns for cell in column)
+    )
+
+
+def _rows_of_lists(data: dict[str, Any]) -> list[Row]:
+    cells_of_rows = zip(*data.values(), strict=True)
+    return [
+        Row(number, dict(zip(data, cells, strict=True)))
+        for number, cells in enumerate(cells_of_rows, start=1)
+    ]
 
 
 def _parse_object(text: bytes) -> dict[str, Any] | None:

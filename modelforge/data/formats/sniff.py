@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
-from modelforge.data.formats.encoding import HEAD_BYTES, Encoding, detect_encoding, given_encoding
+from modelforge.data.formats.encoding import HEAD_BYTES, detect_encoding, given_encoding
 from modelforge.data.formats.errors import ReadError, read_error
 from modelforge.data.formats.streams import (
     COMPRESSION_SUFFIXES,
     COMPRESSIONS,
     decompress,
+    replace_cr,
     transcode,
 )
 from modelforge.paths import open_regular
@@ -38,6 +40,7 @@ _KNOWN_COLUMNS = frozenset(
     | {"text", "messages", "document", "article", "summary", "chosen", "rejected", "context"}
     | {"label", "response", "system"}
 )
+_LINE_END = re.compile(r"\r?\n|\r")
 _ZIP = "is a ZIP archive or an office document"
 _UNSUPPORTED = (
     (b"PK\x03\x04", "unsupported-format", _ZIP, "Unpack it, or save the table as CSV."),
@@ -56,7 +59,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class DataFile:
-    """A data file whose format is known."""
+    """A data file whose format is known; `ends_in_cr` if its lines end as on old Macs."""
 
     path: Path
     format: Format
@@ -64,6 +67,7 @@ class DataFile:
     bom: int = 0
     compression: str = ""
     is_encoding_guessed: bool = False
+    ends_in_cr: bool = False
 
     @property
     def name(self) -> str:
@@ -83,13 +87,15 @@ class DataFile:
     @property
     def is_plain_utf8(self) -> bool:
         """Whether the bytes of the file are the UTF-8 text itself."""
-        return not self.compression and self.encoding == "utf-8"
+        return not self.compression and self.encoding == "utf-8" and not self.ends_in_cr
 
     def open(self) -> BinaryIO:
-        """Open the decompressed text as UTF-8 bytes without byte order mark."""
-        raw = self.open_raw()
-        raw.read(self.bom)
-        return raw if self.encoding == "utf-8" else transcode(self.name, self.encoding, raw)
+        """Open the decompressed text as UTF-8 bytes without byte order mark, with LF or CRLF."""
+        stream = self.open_raw()
+        stream.read(self.bom)
+        if self.encoding != "utf-8":
+            stream = transcode(self.name, self.encoding, stream)
+        return replace_cr(stream) if self.ends_in_cr else stream
 
     def open_raw(self) -> BinaryIO:
         """Open the decompressed bytes in their own encoding."""
@@ -130,8 +136,10 @@ def sniff_file(path: Path, encoding: str | None = None) -> DataFile:
         found = given_encoding(path.name, encoding, head)
     else:
         found = detect_encoding(path.name, head)
-    text_format = _text_format(path, head, suffix, found)
-    return DataFile(path, text_format, found.name, found.bom, compression, found.is_guess)
+    text = head[found.bom :].decode(found.name, errors="replace")
+    text_format = _text_format(path, text, suffix)
+    is_cr = "\r" in text and "\n" not in text
+    return DataFile(path, text_format, found.name, found.bom, compression, found.is_guess, is_cr)
 
 
 def refuse_many_columns(file: DataFile, columns: int) -> None:
@@ -180,8 +188,8 @@ def _table_format(path: Path, head: bytes, suffix: str) -> Literal["parquet", "a
     return None
 
 
-def _text_format(path: Path, head: bytes, suffix: str, encoding: Encoding) -> Format:
-    text = head[encoding.bom :].decode(encoding.name, errors="replace").lstrip()
+def _text_format(path: Path, text: str, suffix: str) -> Format:
+    text = text.lstrip()
     if not text:
         raise _empty(path, b"")
     if suffix in (".csv", ".tsv"):
@@ -195,7 +203,7 @@ def _text_format(path: Path, head: bytes, suffix: str, encoding: Encoding) -> Fo
         return "csv" if suffix == ".txt" and _is_table_head(text) else _TEXT_FORMATS[suffix]
     if text.startswith(("{", "[")) or suffix in (".json", ".jsonl", ".ndjson"):
         return "json"
-    first_line = text.split("\n", 1)[0]
+    first_line = _LINE_END.split(text, 1)[0]
     if suffix in ("", ".data") and any(delimiter in first_line for delimiter in DELIMITERS):
         return "csv"
     what, remedy = f"is not {FORMAT_NAMES}.", f"Save the rows as {FORMAT_NAMES}."
@@ -204,7 +212,7 @@ def _text_format(path: Path, head: bytes, suffix: str, encoding: Encoding) -> Fo
 
 def _is_table_head(text: str) -> bool:
     """Return whether the first line names known columns."""
-    first_line = text.split("\n", 1)[0]
+    first_line = _LINE_END.split(text, 1)[0]
     for delimiter in DELIMITERS:
         cells = next(csv.reader([first_line], delimiter=delimiter), [])
         names = {cell.strip().lower() for cell in cells}

@@ -35,6 +35,12 @@ def transcode(name: str, encoding: str, raw: BinaryIO) -> BinaryIO:
     return io.BufferedReader(_PieceStream(raw, _transcoded(name, encoding, raw)), _BUFFER_BYTES)
 
 
+def replace_cr(raw: BinaryIO) -> BinaryIO:
+    """Return a text whose lines end in CR with LF instead."""
+    pieces = (piece.replace(b"\r", b"\n") for piece in iter(lambda: raw.read(_PIECE_BYTES), b""))
+    return io.BufferedReader(_PieceStream(raw, pieces), _BUFFER_BYTES)
+
+
 class _PieceStream(io.RawIOBase):
     """Pieces that are made from `raw`, as a stream; closing it also closes `raw`."""
 

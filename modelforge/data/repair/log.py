@@ -15,6 +15,7 @@ _MAX_SHOWN = 5
 # Read errors after which no row is lost.
 _HARMLESS = frozenset(
     {"missing-comma", "trailing-comma", "array-not-closed", "unnamed-column", "duplicate-column"}
+    | {"text-after-list"}
 )
 
 

@@ -29,9 +29,11 @@ def parse_broken_line(raw: bytes | None) -> dict[str, Any] | None:
     """Return the row that a broken line stands for; None if that is not clear."""
     if raw is None:
         return None
-    value = _parse_repaired(_decode(raw).strip())
+    # A byte order mark is left where files were joined.
+    value = _parse_repaired(_decode(raw).strip().strip("\ufeff").strip())
     if isinstance(value, str) and value.strip():
-        return {"text": value}
+        inner = parse_cell(value)  # a row that was written as JSON twice
+        return inner if isinstance(inner, dict) else {"text": value}
     is_pair = isinstance(value, list) and len(value) == 2
     if is_pair and all(isinstance(text, str) for text in value):
         return {"input": value[0], "output": value[1]}

@@ -176,7 +176,7 @@ def train(
     splits = enable_oom_recovery(trainer, context.log.write) if recovers else {}
     saved: dict[str, Stateful] = {"reporter": reporter, **(parts or {}), **splits, **batch_size}
     limit = job.config.trainer.save_total_limit
-    options = CheckpointOptions(job.run, limit, number, context.log.note, saved)
+    options = CheckpointOptions(job.run, job.plan, limit, number, context.log.note, saved)
     trainer.keep_checkpoints(options)
     _add_callbacks(context, trainer, reporter, stage)
     _train(context, trainer, reporter.progress, resume_from)

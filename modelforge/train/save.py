@@ -14,8 +14,11 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 from modelforge.config.rules.data import HUB_PREFIX
 from modelforge.data.sources.load import Record, source_entries
 from modelforge.modeling.errors import first_line
+from modelforge.modeling.tokenizer_files import save_tokenizer
 from modelforge.train.job import Job
 
+# Code of a note about a file that could not be saved.
+SIDE_FILE = "side-file-missing"
 Note = Callable[[str, str], None]
 
 
@@ -38,8 +41,8 @@ def save(job: Job, trainer: Any, note: Note, *, steps: int, eval_loss: float | N
     if trainer.adapter_init is not None:
         trainer.adapter_init.convert_saved_adapter(staged)
     # The weights are saved: what the model's other files hold must not lose them.
-    with _noting(note, "The tokenizer"):
-        trainer.processing_class.save_pretrained(staged)
+    if why := save_tokenizer(trainer.processing_class, staged, job.plan):
+        note(SIDE_FILE, f"The tokenizer could not be saved: {why}")
     if getattr(model, "generation_config", None) is not None:
         with _noting(note, "The generation config"):
             model.generation_config.save_pretrained(staged)
@@ -57,7 +60,7 @@ def _noting(note: Note, name: str) -> Iterator[None]:
     except OSError:
         raise
     except Exception as error:  # noqa: BLE001  # a file of the base model may hold anything
-        note("side-file-missing", f"{name} could not be saved: {first_line(error)}")
+        note(SIDE_FILE, f"{name} could not be saved: {first_line(error)}")
 
 
 _BODY = """\

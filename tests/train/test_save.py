@@ -167,10 +167,6 @@ def test_a_file_that_cannot_be_written_for_its_contents_loses_no_weights(
     monkeypatch.setattr(GenerationConfig, "save_pretrained", refuse)
     run = bench.prepare(trainer={"save_steps": -1}, max_steps=1)
     monkeypatch.setattr(PreTrainedTokenizerFast, "save_pretrained", refuse)
-    monkeypatch.setattr(
-        "modelforge.train.trainer.checkpointing.CheckpointMixin._save_checkpoint",
-        lambda *_args: None,
-    )
     events = bench.work(run)
     assert events[-1].kind == "finished"
     assert (run.output / "adapter_model.safetensors").is_file()
@@ -179,3 +175,67 @@ def test_a_file_that_cannot_be_written_for_its_contents_loses_no_weights(
     ]
     assert len(texts) == 3
     assert "`field`: of another kind" in texts[0]
+
+
+# A comment of the template that cannot be written as UTF-8.
+UNWRITABLE = "{# \ud800 #}"
+
+
+@pytest.fixture
+def unsaveable_tokenizer(tiny_model: Path, tmp_path: Path) -> Path:
+    """The tiny model with a chat template that Transformers reads and cannot save."""
+    folder = tmp_path / "unsaveable"
+    shutil.copytree(tiny_model, folder)
+    template = (folder / "chat_template.jinja").read_text("utf-8")
+    (folder / "chat_template.jinja").unlink()
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text("utf-8")) | {"chat_template": UNWRITABLE + template}
+    path.write_text(json.dumps(config), "utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("adapter", [True, False])
+def test_a_tokenizer_that_cannot_be_saved_is_copied_to_every_folder(
+    bench, unsaveable_tokenizer, adapter
+):
+    from transformers import AutoTokenizer
+
+    run = bench.prepare(
+        model_path=str(unsaveable_tokenizer),
+        adapter={"enabled": adapter},
+        trainer={"save_steps": 1},
+        max_steps=2,
+    )
+    events = bench.work(run)
+    assert events[-1].kind == "finished", events[-1].data
+    text = "Pad this sentence, please."
+    wanted = AutoTokenizer.from_pretrained(unsaveable_tokenizer)(text).input_ids
+    for folder in (run.output, *run.checkpoints.iterdir()):
+        assert (folder / WEIGHTS[adapter]).is_file()
+        assert AutoTokenizer.from_pretrained(folder)(text).input_ids == wanted
+    [noted] = [
+        event.data["text"] for event in events if event.data.get("code") == "side-file-missing"
+    ]
+    assert "Instead, the files of the base model are used." in noted
+
+
+def test_the_reward_model_keeps_its_padding_token_in_a_copied_tokenizer(
+    bench, unsaveable_tokenizer, tmp_path
+):
+    bench.rows = tmp_path / "pairs.jsonl"
+    pairs = [
+        {"prompt": f"What is {n}?", "chosen": f"It is {n}.", "rejected": "No"} for n in range(8)
+    ]
+    bench.rows.write_text("".join(json.dumps(pair) + "\n" for pair in pairs), "utf-8")
+    run = bench.prepare(
+        model_path=str(unsaveable_tokenizer),
+        strategy="rlhf",
+        max_steps=1,
+        trainer={"num_generations": 2, "max_completion_length": 4},
+    )
+    events = bench.work(run)
+    assert events[-1].kind == "finished", events[-1].data
+    config = json.loads((run.reward_model / "tokenizer_config.json").read_text("utf-8"))
+    base = json.loads((unsaveable_tokenizer / "tokenizer_config.json").read_text("utf-8"))
+    assert config["pad_token"] != base.get("pad_token")
+    assert config["chat_template"] == base["chat_template"]

@@ -23,12 +23,14 @@ from modelforge.modeling.tokenize import dataset
 from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.modeling.tokenize.preference import encode_pair, fits
 from modelforge.modeling.tokenize.template import ChatTemplate
+from modelforge.modeling.tokenizer_files import save_tokenizer
 from modelforge.runs.atomic_files import find_json, write_json
 from modelforge.runs.layout import REWARD_MODEL_DONE
 from modelforge.train import loop
 from modelforge.train.callbacks.reporter import TrainingProgress
 from modelforge.train.job import Job, WorkerContext
 from modelforge.train.loop import Stage
+from modelforge.train.save import SIDE_FILE
 from modelforge.train.strategies.rewards import ModelReward, chat_text_reader, run_token_reader
 from modelforge.train.trainer.arguments import common_arguments, make_trainer
 from modelforge.train.trainer.checkpointing import CheckpointMixin
@@ -194,7 +196,8 @@ def _save(context: WorkerContext, trainer: Any, progress: TrainingProgress) -> N
     # Without the argument PEFT looks the base model up on the Hub.
     extra = {"save_embedding_layers": False} if context.job.plan.trains == "adapter" else {}
     trainer.model.save_pretrained(staged, safe_serialization=True, **extra)
-    trainer.processing_class.save_pretrained(staged)
+    if why := save_tokenizer(trainer.processing_class, staged, context.job.plan):
+        context.log.note(SIDE_FILE, f"The tokenizer could not be saved: {why}")
     write_json(staged / REWARD_MODEL_DONE, {"steps": progress.step, "loss": progress.loss})
     shutil.rmtree(run.reward_model, ignore_errors=True)
     staged.rename(run.reward_model)

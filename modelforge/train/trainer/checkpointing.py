@@ -18,6 +18,8 @@ from typing import Any, Protocol
 import torch
 from transformers import TrainerCallback, TrainerState
 
+from modelforge.config.plan.make import Plan
+from modelforge.modeling.tokenizer_files import save_tokenizer
 from modelforge.runs import checkpoints
 from modelforge.runs.atomic_files import find_json, write_json
 from modelforge.runs.layout import RunFolder
@@ -53,6 +55,18 @@ class Stateful(Protocol):
         """Restore a state returned by `state`."""
 
 
+@dataclass(frozen=True)
+class _TokenizerFiles:
+    """Stands in for the tokenizer while Transformers saves a checkpoint."""
+
+    tokenizer: Any
+    plan: Plan
+
+    def save_pretrained(self, folder: str) -> None:
+        """Save the tokenizer, or else the files of the base model's tokenizer."""
+        save_tokenizer(self.tokenizer, Path(folder), self.plan)
+
+
 @dataclass
 class CheckpointOptions:
     """Where checkpoints are kept, how many, of which stage, and which objects are saved in them.
@@ -61,6 +75,7 @@ class CheckpointOptions:
     """
 
     run: RunFolder
+    plan: Plan
     limit: int
     stage: int | None
     note: Callable[[str, str], None]
@@ -73,6 +88,7 @@ class CheckpointMixin(TrainerHost):
     It also skips the model card that TRL writes with each checkpoint, which may query the Hub.
     """
 
+    processing_class: Any
     checkpoint_options: CheckpointOptions | None = None
     best_is_lost = False
     _staged: Path | None = None
@@ -134,6 +150,16 @@ class CheckpointMixin(TrainerHost):
         if options is not None:
             best_step = self.state.best_global_step if best else None
             checkpoints.prune(options.run, options.limit, newest=step, best=best_step)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        tokenizer, options = self.processing_class, self.checkpoint_options
+        if tokenizer is not None and options is not None:
+            # A checkpoint must not fail because of the tokenizer, which a resume does not read.
+            self.processing_class = _TokenizerFiles(tokenizer, options.plan)
+        try:
+            super()._save(output_dir, state_dict)
+        finally:
+            self.processing_class = tokenizer
 
     def _add_missing_state(self, staged: Path) -> None:
         (staged / UNUSED_FILE).unlink(missing_ok=True)

@@ -173,7 +173,7 @@ def _train(
     timer.attach(trainer)
     recovers = job.config.memory.autopilot
     splits = enable_oom_recovery(trainer, context.log.write) if recovers else {}
-    trainer.keep_checkpoints(CheckpointOptions(job.run, 1, None, context.log.note))
+    trainer.keep_checkpoints(CheckpointOptions(job.run, job.plan, 1, None, context.log.note))
     report(context, "Timing steps", 0, timer.total_steps)
     trainer.train()
     return splits.get("portions") or BatchSplits(context.log.write)

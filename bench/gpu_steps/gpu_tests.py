@@ -17,7 +17,9 @@ ROOT = Path(__file__).resolve().parents[2]
 AT_ONCE = 8
 OUTCOMES = "MODELFORGE_GPU_OUTCOMES"
 CELLS = "MODELFORGE_GPU_RECORD"
-PYTEST = (sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider")
+# Libraries of other versions than ours may warn of what they deprecate.
+WARNINGS = ("-W", "default")
+PYTEST = (sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", *WARNINGS)
 REASON_CHARS = 1500
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
 from modelforge.chat.protocol import LoadRequest
 from modelforge.config.plan.make import Plan
+from modelforge.config.plan.weights import overflows_in_fp16
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.errors import NotFoundError, Problem, RunError
 from modelforge.modeling.generation_config import load_generation_config
@@ -53,7 +54,7 @@ def load_weights(request: LoadRequest) -> Any:
     With a run, the weights are quantized exactly as they were while its adapter was trained,
     where this is the same kind of device; otherwise they are loaded unquantized.
     """
-    precision = _precision(request.device)
+    precision = _precision(request)
     if request.run:
         record = read_json(RunFolder(Path(request.run)).config)
         plan = Plan.from_dict(record["plan"], record["config"])
@@ -123,8 +124,13 @@ def not_found(model: str, error: OSError) -> NotFoundError:
     )
 
 
-def _precision(device: str) -> Any:
-    if device == "cuda":
-        # torch also reports bf16 as supported where it is only emulated.
-        return "bf16" if torch.cuda.get_device_capability() >= (8, 0) else "fp16"
-    return "fp16" if device == "mps" else "fp32"
+def _precision(request: LoadRequest) -> Any:
+    # torch also reports bf16 as supported where it is only emulated.
+    if request.device == "cuda" and torch.cuda.get_device_capability() >= (8, 0):
+        return "bf16"
+    if request.device == "cpu":
+        return "fp32"
+    config = AutoConfig.from_pretrained(
+        request.model_path, revision=request.revision, trust_remote_code=False
+    )
+    return "fp32" if overflows_in_fp16(config.model_type) else "fp16"

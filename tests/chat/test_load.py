@@ -75,19 +75,27 @@ def test_a_run_of_another_device_is_loaded_unquantized(tiny_model, tmp_path):
     assert type(model.model.layers[0].mlp.down_proj).__name__ == "Linear"
 
 
-def test_an_older_gpu_repeats_heads_in_a_chat_too(monkeypatch, tiny_model):
-    """The GPU is played: it is a Turing, and the model stays on the CPU."""
+@pytest.mark.parametrize(
+    ("capability", "overflows", "dtype"),
+    [((7, 5), False, "float16"), ((7, 5), True, "float32"), ((8, 6), True, "bfloat16")],
+)
+def test_a_chat_on_a_gpu_uses_what_model_and_gpu_can(
+    monkeypatch, tiny_model, capability, overflows, dtype
+):
+    """The GPU is played, and the model stays on the CPU."""
     import torch
     from transformers import PreTrainedModel
 
     from modelforge.chat.load import load_weights
     from modelforge.chat.protocol import LoadRequest
+    from modelforge.config.plan import weights
     from modelforge.modeling.providers import huggingface
 
     seen = []
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
     monkeypatch.setattr(huggingface, "use_efficient_attention", seen.append)
     monkeypatch.setattr(PreTrainedModel, "to", lambda model, _device: model)
+    monkeypatch.setattr(weights, "FP16_OVERFLOWS", {"llama"} if overflows else set())
     model = load_weights(LoadRequest(str(tiny_model), device="cuda"))
-    assert seen == [(7, 5)]
-    assert model.dtype == torch.float16
+    assert seen == [capability]
+    assert model.dtype == getattr(torch, dtype)

@@ -14,6 +14,18 @@ FLASH = {
     "flash_attention_3": ("flash_attn_interface", "compute capability 9.0", (9, 0), (10, 0)),
 }
 
+# Model types, without their suffix "_text", that overflow in fp16: FORCE_FLOAT32 of Unsloth, and
+# T5, which was trained in bf16 (huggingface/transformers#14189).
+FP16_OVERFLOWS = {
+    *("gemma3", "gemma3n", "gemma4", "glm4_moe", "gpt_oss", "qwen3_5", "qwen3_moe"),
+    *("t5", "mt5", "umt5"),
+}
+
+
+def overflows_in_fp16(model_type: str) -> bool:
+    """Return whether activations or gradients of these models are too large for fp16."""
+    return model_type.removesuffix("_text") in FP16_OVERFLOWS
+
 
 def quantization(config: TrainingConfig, log: ChangeLog) -> StorageFormat:
     """Return the storage format of the frozen weights."""

@@ -6,18 +6,13 @@ from collections.abc import Iterator
 
 from modelforge.config.optimizers import OPTIMIZERS
 from modelforge.config.plan.context import is_native_linux
+from modelforge.config.plan.weights import overflows_in_fp16
 from modelforge.errors import Finding, blocker, caution, note
 from modelforge.hardware.machine import choose_profile, gpu_problem
 from modelforge.preflight.context import RunContext
 
 BF16_FROM = (8, 0)
 MIN_REPORTED_GIB = 0.5
-# Model types, without their suffix "_text", that overflow in fp16: FORCE_FLOAT32 of Unsloth, and
-# T5, which was trained in bf16 (huggingface/transformers#14189).
-FP16_OVERFLOWS = {
-    *("gemma3", "gemma3n", "gemma4", "glm4_moe", "gpt_oss", "qwen3_5", "qwen3_moe"),
-    *("t5", "mt5", "umt5"),
-}
 
 
 def device_missing(context: RunContext) -> Iterator[Finding]:
@@ -77,7 +72,11 @@ def bf16_unsupported(context: RunContext) -> Iterator[Finding]:
 def fp16_overflows(context: RunContext) -> Iterator[Finding]:
     """Warn of a model whose activations or gradients are too large for fp16."""
     model = context.model
-    if model is not None and context.plan.precision == "fp16" and _overflows(model.model_type):
+    if (
+        model is not None
+        and context.plan.precision == "fp16"
+        and overflows_in_fp16(model.model_type)
+    ):
         yield caution(
             "fp16-overflow",
             f"Models of the type {model.model_type} are known to overflow in fp16, which this GPU "
@@ -86,10 +85,6 @@ def fp16_overflows(context: RunContext) -> Iterator[Finding]:
             "hardware.precision",
             "fp32",
         )
-
-
-def _overflows(model_type: str) -> bool:
-    return model_type.removesuffix("_text") in FP16_OVERFLOWS
 
 
 def paging_unsupported(context: RunContext) -> Iterator[Finding]:

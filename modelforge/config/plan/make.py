@@ -119,8 +119,7 @@ def _configured(config: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str,
 
 def make_plan(config: TrainingConfig, context: PlanContext) -> Plan:
     """Return the effective plan. Pure; never fails for a valid config."""
-    log = ChangeLog(config)
-    _without_effect(config, context, log)
+    log = _without_effect(config, context)
     quantization = weights.quantization(config, log)
     precision = weights.precision(config, context)
     length = _max_length(config, context, log)
@@ -160,12 +159,14 @@ def make_plan(config: TrainingConfig, context: PlanContext) -> Plan:
     )
 
 
-def _without_effect(config: TrainingConfig, context: PlanContext, log: ChangeLog) -> None:
-    """Record settings that have no effect, or another one than configured, beside the plan."""
+def _without_effect(config: TrainingConfig, context: PlanContext) -> ChangeLog:
+    """Return a log with the settings that have no effect, or another one, beside the plan."""
+    log = ChangeLog(config)
     _data(config, log)
     _gpu_limits(config, context, log)
     training.lora_dropout(config, log)
     training.eval_batch_size(config, log)
+    return log
 
 
 def _data(config: TrainingConfig, log: ChangeLog) -> None:

@@ -161,10 +161,17 @@ def _read_file(path: Path) -> tuple[dict[str, tuple[int, ...]], str]:
             if 8 + length + end != size:
                 raise ValueError(f"it has {size:,} bytes instead of {8 + length + end:,}")
             broken = (name for name, one in header.items() if _has_nan(file, 8 + length, one))
-            return {name: tuple(one["shape"]) for name, one in header.items()}, next(broken, "")
+            return {name: _shape(one) for name, one in header.items()}, next(broken, "")
     except _DAMAGE as error:
         what = f"{path.name} is not a complete safetensors file: {error}."
         raise ConfigError(Problem(SETTING, what, _DOWNLOAD_AGAIN)) from error
+
+
+def _shape(tensor: dict[str, Any]) -> tuple[int, ...]:
+    shape = tuple(tensor["shape"])
+    if not all(type(size) is int and 0 <= size < 2**48 for size in shape):
+        raise ValueError("a shape is not made of sizes")
+    return shape
 
 
 def _has_nan(file: BinaryIO, start: int, tensor: dict[str, Any]) -> bool:

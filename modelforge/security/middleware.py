@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -96,8 +97,8 @@ class SecurityMiddleware:
 
         try:
             await self._app(scope, limited_receive, response.send)
-        except ClientDisconnect:
-            pass  # the client has gone, or has its answer
+        except (ClientDisconnect, asyncio.CancelledError):
+            pass  # the client has gone or has its answer, or the server ends
         except Exception as error:
             if self._error_log is None:
                 raise

@@ -8,6 +8,7 @@ UNSLOTH = {"provider": "unsloth", "max_seq_length": 512}
 WSD = {"lr_scheduler_type": "warmup_stable_decay"}
 INIT = "adapter.init"
 REFUSED = [
+    ({"dataset": "x" * 5000}, "dataset"),
     ({"adapter": {"start_from": "a-run", "init": "pissa"}}, "adapter.init"),
     ({"adapter": {"start_from": "a-run"}, "strategy": "rlhf"}, "adapter.start_from"),
     ({"trainer": {"save_steps": 0}}, "trainer.save_steps"),

@@ -10,7 +10,7 @@ from modelforge.config.methods import facts_of
 from modelforge.config.prompt_template import NAMES, PromptFormatError, parse
 from modelforge.config.rules.registry import rule
 from modelforge.config.schema.config import TrainingConfig
-from modelforge.config.schema.data import TEMPLATE_SUFFIX, TEMPLATES, Source
+from modelforge.config.schema.data import MAX_PATH_CHARS, TEMPLATE_SUFFIX, TEMPLATES, Source
 from modelforge.config.validation_messages import join_words, shown
 from modelforge.errors import Problem
 
@@ -51,6 +51,13 @@ TYPE_OF_COLUMN = {
 }
 _COLUMNS = tuple(name for name in Source.model_fields if name.endswith("_field"))
 _LISTS = ("sources", "validation_sources")
+
+
+@rule("dataset")
+def _dataset_is_a_path(config: TrainingConfig) -> Iterator[Problem]:
+    if len(config.dataset) > MAX_PATH_CHARS:
+        what = f"The path has {len(config.dataset):,} characters."
+        yield Problem("dataset", what, f"A path has at most {MAX_PATH_CHARS:,}.")
 
 
 @rule("data.sources")

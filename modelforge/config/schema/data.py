@@ -16,6 +16,7 @@ from modelforge.config.schema.base import (
 )
 
 TEMPLATES = ("chatml", "llama3", "qwen", "gemma")
+MAX_PATH_CHARS = 4096
 TEMPLATE_SUFFIX = ".jinja"
 MAX_TEXT = 20_000
 
@@ -26,7 +27,7 @@ _PROSE: Bounds = {"min_length": 1, "max_length": MAX_TEXT}
 class Source(SettingsGroup):
     """A data source and how its rows are read. Only the path is required."""
 
-    path: str = setting(REQUIRED, "Path", min_length=1, max_length=4096, basic=True)
+    path: str = setting(REQUIRED, "Path", min_length=1, max_length=MAX_PATH_CHARS, basic=True)
     """A file, a folder of files, an upload, sample:NAME, or OWNER/NAME of the Hub."""
 
     type: Literal["auto", "text", "instruction", "conversation", "preference"] = setting(

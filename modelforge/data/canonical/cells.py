@@ -40,6 +40,7 @@ WEIGHT_KEYS = ("weight", "loss", "train", "training", "loss_weight")
 _TEXT_TYPES = ("text", "input_text", "output_text")
 _MAX_PYTHON_CHARS = 500_000
 _OPENINGS = ("[", "{", "array(")
+_NOT_PLAIN = (*_OPENINGS, " ", "\n", "\r", "\t")
 _PYTHON_START = re.compile(r"(?:array\()?[\[{(\s]*['\"]")
 _MESSAGE_START = re.compile(
     r"(?:array\()?\[?\s*\{\s*(?:'|\")(?:role|from|content|value)(?:'|\")\s*:"
@@ -66,14 +67,22 @@ def parse_cell(value: Any) -> Any:
     return value if parsed is None else parsed
 
 
+def is_plain_text(value: Any) -> bool:
+    """Return whether a value is a text that does not begin like a list or an object.
+
+    This quick test precedes all others, since most texts are plain.
+    """
+    return type(value) is str and not value.startswith(_NOT_PLAIN)
+
+
 def conversation_in(value: Any) -> list[Any] | None:
     """Return the messages in a cell, unconverted; None if it holds anything else.
 
     A list of objects is one; a text only if it stands for messages with roles.
     """
+    if is_plain_text(value):
+        return None
     if isinstance(value, str):
-        if value.lstrip()[:1] not in ("[", "{", "a"):
-            return None
         messages = _as_messages(parse_cell(value))
         return messages if all(map(_has_role, messages)) and messages else None
     messages = _as_messages(value)

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from modelforge.config.prompt_template import has_placeholder, render_parts
-from modelforge.data.canonical.cells import conversation_in, parse_cell
+from modelforge.data.canonical.cells import conversation_in, is_plain_text, parse_cell
 from modelforge.data.canonical.messages import (
     Message,
     UnusableRowError,
@@ -140,13 +140,23 @@ def _from_messages(row: Row, mapping: ColumnMapping) -> Canonical:
 
 
 def _from_pair(row: Row, mapping: ColumnMapping) -> Canonical:
-    prompt, answer = mapping.fields[_PROMPT_PARTS[mapping.kind]], mapping.fields["answer"]
-    is_text = conversation_in(row.get(prompt)) is None and conversation_in(row.get(answer)) is None
+    fields = mapping.fields
+    prompt, answer = fields[_PROMPT_PARTS[mapping.kind]], fields["answer"]
+    texts = [row.get(prompt), row.get(answer)]
+    is_text = all(map(is_plain_text, texts)) or not any(map(_is_conversation, texts))
     if is_text and mapping.prompt_format:
         text = _required_text(row, prompt, "empty-question")
         return _from_template(row, mapping, text, _input(row, mapping))
+    if is_text and "history" not in fields:
+        text, more = _required_text(row, prompt, "empty-question"), _input(row, mapping)
+        text = f"{text}\n\n{more}" if more else text
+        return _chat(_pair(text, _required_text(row, answer, "empty-answer")), row, mapping)
     messages = [*_prompt(row, mapping), *_completion(row, mapping, answer)]
     return _chat(messages if is_text else to_conversation(messages, {}), row, mapping)
+
+
+def _is_conversation(value: Any) -> bool:
+    return conversation_in(value) is not None
 
 
 def _prompt(row: Row, mapping: ColumnMapping) -> list[Message]:

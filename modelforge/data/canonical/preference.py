@@ -6,7 +6,12 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from modelforge.data.canonical.cells import conversation_in, looks_like_conversation, parse_cell
+from modelforge.data.canonical.cells import (
+    conversation_in,
+    is_plain_text,
+    looks_like_conversation,
+    parse_cell,
+)
 from modelforge.data.canonical.messages import (
     Message,
     UnusableRowError,
@@ -73,6 +78,8 @@ def to_completion(value: Any, properties: dict[str, str]) -> list[Message]:
 
 def refuse_broken_conversation(text: str) -> None:
     """Raise UnusableRowError for a text that begins like messages but cannot be read as such."""
+    if is_plain_text(text):
+        return
     if looks_like_conversation(text) and parse_cell(text) is text:
         raise UnusableRowError("bad-messages")
 

@@ -28,6 +28,7 @@ MANY_COLUMNS = 1_000
 _MAX_SCRIPTS = 20_000
 _SCRIPT_INTERVAL = 16
 _MAX_PROMPT_CHARS = 2_000
+_MESSAGE_PARTS = ("messages", "chosen", "rejected", "completion")
 # JSON numbers from here on may have lost digits.
 _MAX_EXACT = 2.0**53
 SCORE_COLUMNS = (
@@ -140,8 +141,15 @@ class RowChecker:
                 record("mixed-types", line, column)
 
     def _check_by_kind(self, line: int, row: Canonical, data: dict[str, Any]) -> None:
-        for part in ("messages", "chosen", "rejected", "completion"):
-            self._check_keys(line, row.get(part, ()))
+        extra = [
+            message
+            for part in _MESSAGE_PARTS
+            if part in row
+            for message in row[part]
+            if len(message) > 2
+        ]
+        if extra:
+            self._check_keys(line, extra)
         if "messages" in row:
             self._check_messages(line, row["messages"])
         elif "chosen" in row:
@@ -187,9 +195,8 @@ class RowChecker:
             prompt = content if message["role"] == "user" else None
             chars_before += len(content)
 
-    def _check_keys(self, line: int, messages: Sequence[dict[str, Any]]) -> None:
-        """Check what assistant messages have beside their content."""
-        extra = [message for message in messages if len(message) > 2]
+    def _check_keys(self, line: int, extra: Sequence[dict[str, Any]]) -> None:
+        """Check what messages have beside role and content."""
         if any("reasoning_content" in message for message in extra):
             self.counters.record("reasoning", line)
         weights = {message["weight"] for message in extra if "weight" in message}
@@ -230,10 +237,12 @@ class RowChecker:
 
 def repeats_header(data: dict[str, Any]) -> bool:
     """Return whether every value is the name of its column, as in the header of a joined file."""
-    return all(
-        type(value) is str and value.strip("\ufeff ") == name.strip()
-        for name, value in data.items()
-    )
+    for name, value in data.items():
+        if type(value) is not str or len(value) > len(name) + 2:
+            return False
+        if value.strip("\ufeff ") != name.strip():
+            return False
+    return bool(data)
 
 
 def is_number(cell: str) -> bool:

@@ -107,10 +107,10 @@ def _check_relevant(relevant: bytes, text: str, encoded: bytes) -> Iterator[str]
 
 
 def _may_hold_secret(relevant: bytes, text: str) -> bool:
-    return any(
-        byte in relevant and any(prefix in text for prefix in prefixes)
-        for byte, prefixes in _SECRET_PREFIXES.items()
-    )
+    for byte, prefixes in _SECRET_PREFIXES.items():
+        if byte in relevant and any(prefix in text for prefix in prefixes):
+            return True
+    return False
 
 
 def is_near_empty(completion: str) -> bool:

@@ -53,6 +53,12 @@ class ColumnPattern:
     only_if_set: bool = False
 
 
+# The names that a row may have; an object with one of them is no wrapper of rows.
+KNOWN_COLUMNS = frozenset(
+    {*PROMPT_COLUMNS, *COMPLETION_COLUMNS, *MESSAGES_COLUMNS, *HISTORY_COLUMNS, *TOOLS_COLUMNS}
+    | {name for names in PREFERENCE_COLUMNS for name in names}
+    | {"text", "document", "article", "summary", "context", "answers"}
+)
 # The columns of the optional parts of a row, the usual name first.
 USUAL_COLUMNS: dict[str, tuple[str, ...]] = {
     "input": INPUT_COLUMNS,

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO, Literal
 
 import orjson
 
+from modelforge.data.columns.names import KNOWN_COLUMNS
 from modelforge.data.formats.encoding import HEAD_BYTES
 from modelforge.data.formats.errors import OnReadError, ReadError, read_error, report_error
 from modelforge.data.formats.json_scanner import (
@@ -30,8 +31,6 @@ RawRow = tuple[Row, bytes | None]
 MARKS_AFTER_ROW = b",; \t\r"
 # The beginning of a table as pandas writes it, by columns or by rows.
 _TABLE = re.compile(rb'\{\s*"(?:[^"\\]{1,200}"\s*:\s*\{\s*")?0"\s*:')
-# Keys whose arrays hold messages and not rows.
-_MESSAGES_KEYS = ("messages", "conversations")
 
 
 def read_json_rows(file: DataFile, on_error: OnReadError | None = None) -> Iterator[RawRow]:
@@ -193,12 +192,11 @@ def _find_array(scanner: JsonScanner) -> None:
 
 def _row_arrays(scanner: JsonScanner) -> Iterator[bytes]:
     """Yield the key of every array of objects in an object; the caller reads the array."""
-    messages_keys = [f'"{key}"'.encode() for key in _MESSAGES_KEYS]
     scanner.take(b"{")
     while scanner.peek() == b'"':
         key = scanner.value()
         scanner.take(b":")
-        if scanner.peek() == b"[" and key not in messages_keys and scanner.opens_rows():
+        if scanner.peek() == b"[" and scanner.opens_rows():
             yield key
         else:
             scanner.value()
@@ -274,8 +272,8 @@ def _parse_object(text: bytes) -> dict[str, Any] | None:
 
 
 def _contains_rows(data: dict[str, Any]) -> bool:
-    return any(
-        isinstance(value, list) and value and isinstance(value[0], dict)
-        for key, value in data.items()
-        if key not in _MESSAGES_KEYS
+    """Return whether an object holds a list of rows, and is none itself."""
+    is_row = not KNOWN_COLUMNS.isdisjoint(name.strip().lower() for name in data)
+    return not is_row and any(
+        isinstance(value, list) and value and isinstance(value[0], dict) for value in data.values()
     )

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 from modelforge.runs.events import EventRecord
 from modelforge.runs.timeline import Timeline
-from ui.pages.run import metrics, state
+from ui.pages.run import metrics, page, state
 from ui.pages.run.state import stage_seconds_left
 
 
@@ -82,6 +82,18 @@ def test_each_stage_keeps_its_own_steps_and_curves():
     assert "Stage 2 of 2 · Learning to be preferred · 4 steps" in drawn
     assert 'aria-valuenow="50"' in drawn
     assert state.progress_line(timeline).startswith("step 2 of 4")
+
+
+def test_the_load_of_a_stopped_run_ends_at_its_last_step():
+    loads = [
+        ("step", {"step": n, "loss": 1.0, "cpu_percent": 90.0 + n, "gpu_percent": None})
+        for n in range(1, 6)
+    ]
+    timeline = timeline_of(plan(1, "", 20), *loads, ("stopped", {"step": 5, "kept": True}))
+    load = page.charts(timeline)["load"]
+    assert (load.x_unit, load.x_end) == ("step", 20)
+    assert load.series[0].x == [1, 2, 3, 4, 5]
+    assert load.series[0].y == [91.0, 92.0, 93.0, 94.0, 95.0]
 
 
 def test_a_stage_that_has_not_started_is_shown():

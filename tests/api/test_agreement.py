@@ -1,0 +1,66 @@
+"""Wrong combinations of settings: terminal, REST, page and Python report the same problems."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from modelforge.cli.main import main
+from modelforge.config.schema.config import TrainingConfig
+from modelforge.errors import Problem
+from ui.pages.train import response
+from ui.pages.train.form import Entered
+
+# Bodies that break several rules at once, and the settings that the problems name.
+BODIES = [
+    ({"fp16": True, "bf16": True, "hardware": {"precision": "fp32"}},
+     ["bf16", "hardware.precision", "hardware.precision"]),
+    ({"provider": "unsloth", "task": "summarization", "max_seq_length": None},
+     ["max_seq_length", "provider"]),
+    ({"provider": "unsloth", "strategy": "rlhf", "max_seq_length": 256}, ["provider"]),
+    ({"strategy": "dpo", "task": "summarization", "packing": True},
+     ["packing", "packing", "strategy"]),
+    ({"strategy": "qlora", "use_4bit": False}, ["use_4bit"]),
+    ({"strategy": "qlora", "adapter": {"enabled": False}}, ["adapter.enabled"]),
+    ({"strategy": "sft", "adapter": {"enabled": False}, "use_8bit": True}, ["adapter.enabled"]),
+    ({"strategy": "rlhf", "trainer": {"reward": "regex"}, "data": {"padding_free": True}},
+     ["data.padding_free", "trainer.reward_pattern"]),
+    ({"max_steps": 0, "max_seq_length": 0, "trainer": {"save_steps": 0}},
+     ["max_seq_length", "max_steps", "trainer.save_steps"]),
+    ({"lr_scheduler_type": "constant", "schedule": {"final_lr_fraction": 0.1, "decay_steps": 5}},
+     ["schedule.decay_steps", "schedule.final_lr_fraction"]),
+    ({"eval_split": 0, "evaluation": {"early_stopping": True}, "logging": {"report_to": "nothing"}},
+     ["evaluation.early_stopping", "logging.report_to"]),
+    ({"lora_r": 0, "learning_rate": 2, "use_4bit": True, "use_8bit": True},
+     ["learning_rate", "lora_r", "use_4bit"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "wheres"), BODIES)
+def test_every_entrance_reports_all_problems(serving, model, tmp_path, capsys, body, wheres):
+    client = serving("finishes")
+    forge = serving.forge
+    usual = {"task": "text-generation", "compute_specs": "low_end", "dataset": "sample:captain"}
+    settings = usual | {"model_name": str(model)} | body
+    rest = client.post("/api/preflight", json=settings).json()
+    assert not rest["ready"]
+    assert sorted(problem["where"] for problem in rest["problems"]) == wheres
+
+    recipe = tmp_path / "recipe.json"
+    recipe.write_text(json.dumps(settings), "utf-8")
+    capsys.readouterr()
+    assert main(["check", str(recipe), "--json", "--home", str(forge.home.root)]) == 2
+    assert json.loads(capsys.readouterr().out)["problems"] == rest["problems"]
+
+    with pytest.raises(ValidationError) as refused:
+        TrainingConfig(**settings)
+    for problem in rest["problems"]:
+        assert str(Problem(**problem)) in str(refused.value)
+
+    reply = response.reply(forge, Entered(recipe=settings, show_models=False))
+    assert not reply.can_start
+    assert sorted(reply.errors) == sorted(set(wheres))
+    for problem in rest["problems"]:
+        assert problem["what"] in reply.errors[problem["where"]]

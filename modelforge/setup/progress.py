@@ -109,18 +109,7 @@ def run_watched(
     log.parent.mkdir(parents=True, exist_ok=True)
     # A group of its own can be killed as a whole.
     is_group = limit_s is not None and os.name == "posix"
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        env=env,
-        cwd=cwd,
-        start_new_session=is_group,
-    )
+    process = _start(command, env, cwd, is_group=is_group)
     assert process.stdout
     output: queue.Queue[str | None] = queue.Queue()
     threading.Thread(target=_read, args=(process.stdout, output), daemon=True).start()
@@ -136,6 +125,23 @@ def run_watched(
             process.terminate()
             raise
     return process.returncode, lines
+
+
+def _start(
+    command: Sequence[str], env: dict[str, str], cwd: Path, *, is_group: bool
+) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        env=env,
+        cwd=cwd,
+        start_new_session=is_group,
+    )
 
 
 def _kill(process: subprocess.Popen[str], *, is_group: bool) -> None:

@@ -51,7 +51,8 @@ class TrainReply(Reply):
     """The result of checking the form of the Train page.
 
     Settings are keyed by their name. `trace_key` names the plan if its memory can still be traced;
-    `trial_run` is the id of the trial run in progress and `active` that of the run in progress.
+    `trial_run` is the id of the trial run in progress and `active` that of the run in progress;
+    `is_busy` is whether a run uses the computer; `cautions` counts the blockers and cautions.
     """
 
     profile: str
@@ -64,6 +65,8 @@ class TrainReply(Reply):
     can_queue: bool
     has_plan: bool
     exceeds_memory: bool
+    is_busy: bool
+    cautions: int
     trace_key: str
     trial_run: str | None
     cards: dict[str, CardState]

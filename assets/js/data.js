@@ -61,9 +61,16 @@ export function openData(root, server, form, changed) {
   // Uploads
 
   const drop = find("#drop", root), picker = findInput("#file", root);
-  for (const kind of ["dragenter", "dragover"]) drop.addEventListener(kind, (event) => { event.preventDefault(); drop.classList.add("over"); });
-  for (const kind of ["dragleave", "drop"]) drop.addEventListener(kind, () => drop.classList.remove("over"));
-  drop.addEventListener("drop", (event) => { event.preventDefault(); uploadAll(event.dataTransfer?.files); });
+  // The whole page takes files: elsewhere the browser would open one and leave the page.
+  const carriesFiles = (/** @type {DragEvent} */ event) => Boolean(event.dataTransfer?.types.includes("Files"));
+  document.addEventListener("dragover", (event) => { if (carriesFiles(event)) { event.preventDefault(); drop.classList.add("over"); } });
+  document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) drop.classList.remove("over"); });
+  document.addEventListener("drop", (event) => {
+    if (!carriesFiles(event)) return;
+    event.preventDefault();
+    drop.classList.remove("over");
+    if (find(".app", root).dataset.mode === "form") uploadAll(event.dataTransfer?.files);
+  });
   picker.addEventListener("change", () => uploadAll(picker.files));
 
   /** @param {FileList | null | undefined} files */

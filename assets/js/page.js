@@ -48,11 +48,17 @@ export function patch(parts) {
   }
 }
 
-/** @param {string} text @param {boolean} [isError] */
-export function toast(text, isError = false) {
+/** @param {string} text @param {boolean} [isError] @param {() => void} [undo] adds a button */
+export function toast(text, isError = false, undo = undefined) {
   const note = create("div", text, { className: isError ? "toast bad" : "toast" });
+  if (undo) {
+    // Only the newest change can be undone.
+    for (const older of all("#toasts .undoable")) older.remove();
+    note.classList.add("undoable");
+    note.append(" ", create("button", "Undo", { className: "btn s", type: "button", onclick: () => { note.remove(); undo(); } }));
+  }
   find("#toasts").append(note);
-  setTimeout(() => note.remove(), isError ? 9000 : 4000);
+  setTimeout(() => note.remove(), isError || undo ? 9000 : 4000);
 }
 
 /**
@@ -133,6 +139,9 @@ export function store(storage, key, value) {
 
 /** An id that lets the server recognize a request that is sent twice. */
 export const newRequestId = () => crypto.randomUUID?.() ?? String(Math.random()).slice(2);
+
+// Gradio has set its own title.
+document.title = `${find(".top").dataset.title} · ModelForge`;
 
 /** The form of the Train page, kept while the tab is open. */
 export const FORM_KEY = "modelforge-form";

@@ -13,7 +13,7 @@ const wait = (/** @type {number} */ ms) => new Promise((done) => setTimeout(done
  */
 export function openPlan(root, server, form, page) {
   const changeLine = find(".applied", root), panel = find('.for-form .plan [data-part="plan"]', root);
-  const startButton = find("#start", root), trialButton = find("#trial-run", root);
+  const startButtons = [find("#start", root), find("#dock-start", root)], trialButton = find("#trial-run", root);
   /** How often the memory of a plan was traced. @type {Map<string, number>} */
   const traces = new Map();
   /** @type {string | null} */
@@ -64,8 +64,10 @@ export function openPlan(root, server, form, page) {
     if (reply.trial_run && reply.trial_run !== watched) watch(reply.trial_run);
     const isBusy = Boolean(watched ?? reply.trial_run);
     trialButton.setAttribute("aria-disabled", String(!reply.can_start || isBusy));
-    startButton.classList.toggle("go", !reply.exceeds_memory);
-    if (isBusy) startButton.setAttribute("aria-disabled", "true");
+    for (const button of startButtons) {
+      button.classList.toggle("go", !reply.exceeds_memory);
+      if (isBusy) button.setAttribute("aria-disabled", "true");
+    }
   }
 
   /** Ask for the memory traced through the model's code, at most twice per plan. @param {TrainReply} reply @param {() => boolean} isWanted */
@@ -95,7 +97,7 @@ export function openPlan(root, server, form, page) {
   /** @param {string} id */
   async function watch(id) {
     watched = id;
-    for (const button of [startButton, trialButton]) button.setAttribute("aria-disabled", "true");
+    for (const button of [...startButtons, trialButton]) button.setAttribute("aria-disabled", "true");
     while (watched === id) {
       /** @type {TrialRunReply | undefined} */
       const reply = document.hidden ? undefined : await call(server, "show_trial_run", { id });

@@ -9,11 +9,12 @@ import { follow, unfollow } from "./run.js";
 /** One click that set several values, and what they were before. @typedef {{ values: Record<string, unknown>, before: Record<string, unknown>, text: string }} Change */
 /** What the user entered. @typedef {{ profile: string | null, values: Record<string, any>, recipe: Record<string, any>, changes: Change[] }} Form */
 
-const TYPING_MS = 350, PATH_MS = 450, MAX_RECIPE_BYTES = 1048576;
+const TYPING_MS = 350, PATH_MS = 450, PROGRESS_MS = 5000, MAX_RECIPE_BYTES = 1048576;
+const METHODS = { sft: "SFT", qlora: "QLoRA", dpo: "DPO", rlhf: "RLHF" };
 
 /** @param {HTMLElement} root @param {import("./page.js").Server} server */
 export function open(root, server) {
-  const page = find(".app", root), startButton = find("#start", root);
+  const page = find(".app", root), startButtons = [find("#start", root), find("#dock-start", root)];
   const stored = load(sessionStorage, FORM_KEY) ?? {};
   /** @type {Form} */
   const form = { profile: stored.profile ?? null, values: stored.values ?? {}, recipe: stored.recipe ?? {}, changes: stored.changes ?? [] };
@@ -67,22 +68,51 @@ export function open(root, server) {
     if (field.id === "recipe-file") openRecipe(field);
     else if (field.type === "checkbox" && field.name) setValue(field.name, String(field.checked));
     else if ((field.type === "radio" || field.tagName === "SELECT") && field.name) {
-      if (field.dataset.strategies) chooseStrategy(field.dataset.strategies.split(" "));
-      setValue(field.name, field.value);
+      if (field.dataset.task) chooseSample(field);
+      else setValue(field.name, field.value);
     }
   });
 
-  /** Choose the first strategy a sample supports, unless the current one is among them. @param {string[]} strategies */
-  function chooseStrategy(strategies) {
-    const current = fields('[name="strategy"]').find((tile) => tile.checked)?.value ?? "";
-    if (!strategies.includes(current)) form.values.strategy = strategies[0];
+  /** Choose a sample, with its task and a strategy it supports; say what else that changes. @param {HTMLInputElement} tile */
+  function chooseSample(tile) {
+    const before = { ...form.values }, { task = "", strategies = "" } = tile.dataset, supported = strategies.split(" ");
+    const strategy = latest?.values.strategy ?? "";
+    if (task !== latest?.values.task) form.values.task = task;
+    if (!supported.includes(strategy)) {
+      form.values.strategy = supported[0];
+      const method = METHODS[/** @type {keyof METHODS} */ (supported[0])] ?? supported[0];
+      toast(`The method is now ${method}, for which this sample is made.`, false, () => { form.values = before; changed(0); });
+    }
+    setValue(tile.name, tile.value);
   }
+
+  actions["reset-form"] = () => {
+    const before = { profile: form.profile, values: form.values, recipe: form.recipe, changes: form.changes };
+    Object.assign(form, { profile: null, values: {}, recipe: {}, changes: [] });
+    data.useSingle();
+    changed(0);
+    toast("All choices are discarded.", false, () => { Object.assign(form, before); changed(0); });
+  };
 
   // Basic and All are one panel: All shows what Basic hides.
   root.addEventListener("tabchange", (event) => {
     const { id } = /** @type {HTMLElement} */ (event.target);
     if (id === "tab-settings-basic" || id === "tab-settings-all") find("#settings-basic", root).classList.toggle("basic-only", id === "tab-settings-basic");
   });
+
+  // The search looks at all settings; with an empty field the chosen tab is shown again.
+  const search = findInput("#setting-search", root);
+  search.addEventListener("input", () => {
+    const isSearching = search.value.trim() !== "";
+    if (isSearching) find("#tab-settings-all", root).click();
+    hideFields(new Set(latest?.hidden));
+  });
+
+  /** @param {HTMLElement} box */
+  const isFound = (box) => {
+    const text = `${box.dataset.settingBox} ${find("label", box).textContent} ${find(".hint", box).dataset.usual ?? find(".hint", box).textContent}`.toLowerCase();
+    return search.value.toLowerCase().split(/\s+/).every((word) => text.includes(word));
+  };
 
   // The Hub is searched on request only, never while typing.
   const query = findInput("#model-query", root);
@@ -140,10 +170,37 @@ export function open(root, server) {
     showNotes(reply);
     showSteps(reply.cards);
     data.apply(reply.data);
-    startButton.setAttribute("aria-disabled", String(!reply.can_start || isStarting));
+    showStart(reply);
+    find("#reset-form", root).hidden = !form.profile && !Object.keys(form.values).length && !Object.keys(form.recipe).length;
     find("#enqueue", root).setAttribute("aria-disabled", String(!reply.can_queue));
     plan.apply(reply, openDetails);
   }
+
+  /** While a run is in progress, Start adds this one to the queue. @param {TrainReply} reply */
+  function showStart(reply) {
+    const isDisabled = !(reply.is_busy ? reply.can_queue : reply.can_start) || isStarting;
+    for (const button of startButtons) {
+      if (!isStarting) button.textContent = reply.is_busy ? "Start next" : "Start training";
+      button.setAttribute("aria-disabled", String(isDisabled));
+    }
+    const count = find("#dock-cautions", root);
+    count.hidden = !reply.cautions;
+    count.textContent = reply.cautions === 1 ? "1 caution" : `${reply.cautions} cautions`;
+  }
+
+  actions["show-cautions"] = (button) => {
+    const isOpen = button.getAttribute("aria-expanded") !== "true";
+    button.setAttribute("aria-expanded", String(isOpen));
+    find("#cautions", root).classList.toggle("sheet", isOpen);
+  };
+
+  /** Follow the run in progress while the form is shown. */
+  setInterval(async () => {
+    if (page.dataset.mode !== "form" || document.hidden || !latest?.is_busy) return;
+    const reply = await call(server, "show_progress");
+    patch(reply?.parts);
+    if (reply && !reply.parts["in-progress"]) await check();
+  }, PROGRESS_MS);
 
   /** Show the values in force; leave alone what the user is typing. @param {TrainReply} reply */
   function showValues(reply) {
@@ -182,9 +239,10 @@ export function open(root, server) {
   function hideFields(hidden) {
     for (const group of all("#settings-basic .group", root)) {
       const boxes = all("[data-setting-box]", group);
-      for (const box of boxes) box.hidden = hidden.has(box.dataset.settingBox ?? "");
+      for (const box of boxes) box.hidden = hidden.has(box.dataset.settingBox ?? "") || !isFound(box);
       group.hidden = boxes.every((box) => box.hidden);
     }
+    find("#setting-none", root).hidden = all("#settings-basic .group", root).some((group) => !group.hidden);
   }
 
   /** Mark the cards: done, wrong, and the first open one. @param {TrainReply["cards"]} cards */
@@ -207,15 +265,20 @@ export function open(root, server) {
   actions.start = async () => {
     if (isStarting) return;
     isStarting = true;
-    startButton.textContent = "Starting …";
-    startButton.setAttribute("aria-disabled", "true");
+    for (const button of startButtons) { button.textContent = "Starting …"; button.setAttribute("aria-disabled", "true"); }
+    if (latest?.is_busy) {
+      if (await call(server, "enqueue", request())) forgetRequest();
+      isStarting = false;
+      await check();
+      return;
+    }
     /** @type {import("./types").StartReply | undefined} */
     const reply = await call(server, "start", request(), forgetRequest);
     isStarting = false;
-    startButton.textContent = "Start training";
+    if (latest) showStart(latest);
     if (reply?.busy) {
-      startButton.setAttribute("aria-disabled", "false");
       await offerQueue(reply.busy);
+      await check();
     } else if (reply?.run) {
       forgetRequest();
       history.pushState({}, "", `/?run=${encodeURIComponent(reply.run)}`);

@@ -40,6 +40,8 @@ export interface TrainReply {
   can_queue: boolean;
   has_plan: boolean;
   exceeds_memory: boolean;
+  is_busy: boolean;
+  cautions: number;
   trace_key: string;
   trial_run: string | null;
   cards: Record<string, "done" | "open" | "wrong" | "plain">;

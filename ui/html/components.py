@@ -96,10 +96,10 @@ def tile(
     *lines: str,
     badge: Markup | None = None,
     disabled: bool = False,
-    strategies: Sequence[str] = (),
     class_: str | None = None,
+    **attributes: str | None,
 ) -> Markup:
-    """Return one choice of a setting as a card; `strategies` are those that it supports."""
+    """Return one choice of a setting as a card; the attributes are those of its radio button."""
     return el(
         "label.choice",
         el(
@@ -109,7 +109,7 @@ def tile(
             value=value,
             id=f"t-{name}-{value}".replace(" ", "-"),
             disabled=disabled,
-            data_strategies=" ".join(strategies) or None,
+            **attributes,
         ),
         el("span.title", title, badge),
         [el("small", line) for line in lines if line],

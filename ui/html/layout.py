@@ -9,7 +9,7 @@ from hashlib import sha256
 
 from gradio.themes import Base
 from gradio.themes.utils import colors, sizes
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -81,8 +81,7 @@ class PageFrame:
         """Buffer a page, add head and top bar, and send it; pass on everything else."""
         path = scope.get("path", "")
         if scope["type"] == "http" and not is_served(path):
-            answer = PlainTextResponse("There is no such page.\n", 404)
-            await answer(scope, receive, send)
+            await _missing_page(scope)(scope, receive, send)
             return
         if scope["type"] != "http" or scope["method"] != "GET" or path not in TITLES:
             await self._app(scope, receive, send)
@@ -106,8 +105,15 @@ def add_frame(page: str, path: str) -> str:
     module = path.strip("/") or "train"
     head = render("layout", "head", TITLES[path], module, asset_url)
     page = page.replace(_CHARSET, f"{_CHARSET}{head}", 1)
-    top_bar = render("layout", "top_bar", PAGES, SUBPAGES.get(path, (path,))[0])
+    top_bar = render("layout", "top_bar", PAGES, SUBPAGES.get(path, (path,))[0], TITLES[path])
     return _BODY.sub(lambda match: f"{match[0]}{top_bar}", page, count=1)
+
+
+def _missing_page(scope: Scope) -> Response:
+    """Return status 404, to a browser as a page with the way home."""
+    if b"text/html" not in dict(scope["headers"]).get(b"accept", b""):
+        return PlainTextResponse("There is no such page.\n", 404)
+    return HTMLResponse(render("layout", "missing_page", asset_url, PAGES), 404)
 
 
 class _PageSend:

@@ -117,8 +117,8 @@ def _choice(chosen: Sequence[str], texts: Mapping[str, str]) -> str:
     return f"the {chosen[0]} {texts[chosen[0]]}" if chosen else "your own values"
 
 
-def samples(listed: Sequence[Sample], task: str) -> Markup:
-    """Return the sample datasets for a task."""
+def samples(listed: Sequence[Sample]) -> Markup:
+    """Return the sample datasets; each names its task and the strategies it is made for."""
     tiles = [
         tile(
             "dataset",
@@ -126,10 +126,10 @@ def samples(listed: Sequence[Sample], task: str) -> Markup:
             sample.title,
             sample.description,
             fmt.plural(sample.rows, "row"),
-            strategies=sample.strategies,
+            data_strategies=" ".join(sample.strategies),
+            data_task=sample.task,
         )
         for sample in listed
-        if sample.task == task
     ]
     return choices("Try it with a sample", tiles)
 

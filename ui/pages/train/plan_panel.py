@@ -12,7 +12,7 @@ from modelforge.services.preflight import PreflightResult
 from ui.html import components
 from ui.html import format as fmt
 from ui.html.components import row
-from ui.html.markup import Markup, el, join
+from ui.html.markup import EMPTY, Markup, el, join
 from ui.html.templates import render
 from ui.pages.train import fit_panel
 from ui.pages.train.form import value_text
@@ -33,11 +33,7 @@ def plan(checked: PreflightResult) -> Markup:
     report = checked.report
     if report is None:
         return el("p.help", "Memory, time and disk space appear here once the settings are valid.")
-    findings = [
-        finding
-        for finding in report.findings
-        if not is_of_data(finding, checked.summary) and finding.code not in fit_panel.COVERED
-    ]
+    notes = [finding for finding in _findings(checked) if finding.level == "note"]
     quantization = checked.plan.quantization if checked.plan else "none"
     # Suggest a faster run only once it fits.
     has_speedups = report.levers and not fit_panel.exceeds_memory(report)
@@ -53,9 +49,33 @@ def plan(checked: PreflightResult) -> Markup:
             row("Disk", disk_text(report)),
             el("p.fine", fit_panel.basis_text(report), data_basis=report.memory_basis),
             [el("hr"), fit_panel.speedups(report)] if has_speedups else None,
-            [el("hr"), finding_list(findings)] if findings else None,
+            [el("hr"), finding_list(notes)] if notes else None,
         ]
     )
+
+
+def cautions(checked: PreflightResult) -> list[Finding]:
+    """Return the blockers and cautions of the plan, blockers first."""
+    return [
+        finding
+        for level in ("blocker", "caution")
+        for finding in _findings(checked)
+        if finding.level == level
+    ]
+
+
+def caution_box(cautions: Sequence[Finding]) -> Markup:
+    """Return the cautions with their buttons, whole; empty if there are none."""
+    return el("div.box", finding_list(cautions)) if cautions else EMPTY
+
+
+def _findings(checked: PreflightResult) -> list[Finding]:
+    """Return the findings that neither the data card nor a suggestion shows."""
+    return [
+        finding
+        for finding in (checked.report.findings if checked.report else ())
+        if not is_of_data(finding, checked.summary) and finding.code not in fit_panel.COVERED
+    ]
 
 
 def memory(report: Report, weights_suffix: str = "") -> Markup:
@@ -129,7 +149,7 @@ def _fix(finding: Finding) -> Markup | None:
         data_setting=finding.where,
         data_value=value,
         id=f"fix-{finding.code}",
-        aria_label=f"Set {finding.where} to {value}",
+        aria_label=f"Use {value} for {finding.where}",
     )
 
 

@@ -30,6 +30,7 @@ from ui.pages.train import (
     data_card,
     fit_panel,
     form,
+    guide,
     model_card,
     plan_panel,
     trial_run,
@@ -68,6 +69,9 @@ def reply(
     parts = _settings_parts(forge, entered, found, titles)
     parts |= _check_parts(forge, checked, values, problems)
     parts |= _data_parts(forge, values["dataset"], summary, problems.data, sources)
+    in_progress = guide.in_progress(forge)
+    parts |= {"intro": guide.intro(forge, found, values["dataset"]), "in-progress": in_progress}
+    cautions = plan_panel.cautions(checked)
     return TrainReply(
         parts=dict(parts),
         profile=found.profile,
@@ -81,6 +85,8 @@ def reply(
         can_queue=not problems.missing and not checked.errors,
         has_plan=checked.report is not None,
         exceeds_memory=fit_panel.exceeds_memory(checked.report),
+        is_busy=bool(in_progress),
+        cautions=len(cautions),
         trace_key=_trace_key(checked),
         trial_run=forge.trial_runs.active(),
         cards=_card_states(problems.missing, problems.fields, problems.data),
@@ -105,6 +111,8 @@ def _check_parts(
         "sum-model": model_card.summary(values["model_name"], checked),
         "model": model_card.model_facts(checked),
         "plan": plan_panel.plan(checked),
+        "cautions": plan_panel.caution_box(plan_panel.cautions(checked)),
+        "dock-fit": guide.fit(checked.report),
         "problems": plan_panel.problem_list(problems.others) if problems.others else EMPTY,
         "why": join([plan_panel.why_not(checked, problems.missing, problems.others)]),
         "sum-task": _task_summary(values, checked),
@@ -181,7 +189,7 @@ def _machine_parts(found: LayerStack, titles: Mapping[str, str]) -> dict[str, Ma
         "sum-machine": cards.machine_summary(machine, titles[found.profile], gpu),
         "machine-brief": machine_brief(machine),
         "tasks": cards.tasks(found.texts["task"]),
-        "samples": cards.samples(load_samples(), found.texts["task"]),
+        "samples": cards.samples(load_samples()),
     }
 
 

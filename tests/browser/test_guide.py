@@ -1,0 +1,113 @@
+"""What guides through the Train page: welcome, search, reset, undo, the bar of a narrow window."""
+
+import re
+
+import pytest
+
+from tests.browser.test_queue import settled
+from tests.browser.test_train import choose_the_captain, start
+
+pytestmark = pytest.mark.browser
+
+DROP = """(text) => {
+  const transfer = new DataTransfer();
+  transfer.items.add(new File([text], "mine.jsonl", { type: "application/json" }));
+  const event = (kind) =>
+    new DragEvent(kind, { dataTransfer: transfer, bubbles: true, cancelable: true });
+  const place = document.querySelector("#card-settings .name");
+  return ["dragover", "drop"].map((kind) => place.dispatchEvent(event(kind)));
+}"""
+
+
+def test_the_form_is_searched_reset_and_undone(servers, home_with_starter, opened):
+    page = opened(servers(home_with_starter).url)
+    heading = page.get_by_role("heading", name="Teach a language model something of your own")
+    heading.wait_for()
+    assert "With a sample it takes" in page.locator(".intro").inner_text()
+
+    page.get_by_label("Short or rambling").check()
+    note = page.locator(".toast", has_text="The method is now DPO")
+    page.locator('[data-part="sum-task"]', has_text="DPO").wait_for()
+    assert not heading.is_visible()
+    note.get_by_role("button", name="Undo").click()
+    page.locator('[data-part="sum-task"]', has_text="SFT").wait_for()
+    heading.wait_for()
+
+    choose_the_captain(page)
+    search = page.get_by_role("searchbox", name="Search settings")
+    search.fill("warm")
+    page.get_by_label("LoRA rank", exact=True).wait_for(state="hidden")
+    labels = page.locator("#settings-basic label:visible").all_inner_texts()
+    assert labels, "no setting was found"
+    assert all("warm" in label.lower() for label in labels), labels
+    search.fill("no such setting")
+    page.get_by_text("No setting matches.").wait_for()
+    search.fill("")
+
+    rank = page.get_by_label("LoRA rank", exact=True)
+    usual = rank.input_value()
+    rank.fill("40")
+    page.get_by_role("button", name="Reset", exact=True).click()
+    heading.wait_for()
+    assert rank.input_value() == usual
+    page.locator(".toast", has_text="discarded").get_by_role("button", name="Undo").click()
+    page.wait_for_selector('#start[aria-disabled="false"]')
+    assert rank.input_value() == "40"
+
+    # A dropped file is taken anywhere; the browser does not open it.
+    assert page.evaluate(DROP, '{"prompt": "Oak?", "completion": "A tree."}\n' * 12) == [
+        False,
+        False,
+    ]
+    page.locator('[data-part="sum-data"]', has_text="12 rows").wait_for()
+
+
+def test_a_narrow_window_shows_the_caution_and_starts(servers, home_with_starter, opened):
+    page = opened(servers(home_with_starter).url)
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.get_by_label("The captain").check()
+    page.wait_for_selector('#dock-start[aria-disabled="false"]')
+    page.locator(".dock").get_by_text("fits").wait_for()
+    page.get_by_label("Learning rate", exact=True).fill("5e-2")
+    cautions = page.get_by_role("button", name="1 caution")
+    cautions.click()
+    box = page.locator("#cautions .box")
+    assert "times above the usual" in box.inner_text()
+    top, bottom = box.evaluate(
+        "box => [box.getBoundingClientRect().top, box.getBoundingClientRect().bottom]"
+    )
+    assert 0 <= top < bottom <= page.locator(".dock").bounding_box()["y"]
+    box.get_by_role("button", name=re.compile("^Use 5e-4")).click()
+    cautions.wait_for(state="hidden")
+    page.get_by_role("button", name="Start training").click()
+    page.wait_for_url(re.compile(r"\?run="))
+
+
+def test_the_next_run_is_prepared_while_one_trains(servers, home_with_starter, opened):
+    server = servers(home_with_starter, pace_s=0.5)
+    page = opened(server.url)
+    start(page)
+    page.get_by_role("link", name="Prepare the next run").click()
+    bar = page.locator('[data-part="in-progress"]')
+    bar.get_by_text(
+        re.compile("captain · starter is training.*this run will start next")
+    ).wait_for()
+    page.get_by_label("The support desk").check()
+    page.wait_for_selector('#start[aria-disabled="false"]')
+    page.get_by_role("button", name="Start next").click()
+    page.get_by_text("“support · starter” is number 1 in the queue.").wait_for()
+    bar.get_by_text("1 queued run will start before this one").wait_for()
+    bar.get_by_role("link", name="Show run").click()
+    page.wait_for_url(re.compile(r"\?run="))
+
+    for path, title in (("runs", "Runs"), ("chat", "Chat"), ("machine", "Machine")):
+        page.goto(f"{server.url}/{path}")
+        page.wait_for_selector("[data-usable]")
+        assert page.title() == f"{title} · ModelForge"
+    page.goto(f"{server.url}/runs")
+    settled(page, ["support · starter"])
+    page.get_by_role("link", name="New run").click()
+    page.get_by_role("button", name=re.compile("Start")).first.wait_for()
+    page.goto(f"{server.url}/nosuchpage")
+    page.get_by_role("link", name="Show runs").click()
+    page.wait_for_selector(".waiting-run")

@@ -1,0 +1,71 @@
+"""What the Train page shows above its cards: a welcome, and the run that is in progress."""
+
+from __future__ import annotations
+
+from modelforge.config.resolve import Layer
+from modelforge.errors import ForgeError
+from modelforge.forge import Forge
+from modelforge.preflight.report import Report
+from modelforge.runs.view import RunView
+from modelforge.services.layers import FORM, LayerStack
+from ui.html import format as fmt
+from ui.html.components import progress
+from ui.html.markup import EMPTY, Markup, el, join
+from ui.pages.train.fit_panel import fit_chip
+
+# The sample of the time in the welcome.
+SAMPLE = "sample:captain"
+
+
+def intro(forge: Forge, found: LayerStack, dataset: str) -> Markup:
+    """Return the welcome while no data is chosen; afterwards a heading for screen readers."""
+    if dataset.strip():
+        return el("h1.gone", "Train a model")
+    seconds = _sample_seconds(forge, found)
+    gpus = found.machine.gpus
+    where = f"your {gpus[0].name}" if gpus else "this computer"
+    time = (
+        f" With a sample it takes {fmt.estimated_duration(seconds)} on {where}." if seconds else ""
+    )
+    text = f"Choose data, press Start, talk to the result.{time} Nothing leaves this computer."
+    return join([el("h1", "Teach a language model something of your own"), el("p", text)])
+
+
+def _sample_seconds(forge: Forge, found: LayerStack) -> float | None:
+    """Return the estimated duration of a run on a sample with the settings of the form."""
+    try:
+        report = forge.preflight.check(*found.layers, Layer(FORM, {"dataset": SAMPLE})).report
+    except ForgeError:
+        return None
+    return report.seconds if report else None
+
+
+def in_progress(forge: Forge) -> Markup:
+    """Return the bar of the run that uses this computer; empty if there is none."""
+    run_id = forge.runs.active()
+    if run_id is None:
+        return EMPTY
+    run = forge.runs.view(run_id)
+    waiting = len(forge.queue.view().runs)
+    place = "this run will start next."
+    if waiting:
+        place = f"{fmt.plural(waiting, 'queued run')} will start before this one."
+    left = "" if run.seconds_left is None else f", {fmt.duration(run.seconds_left)} left"
+    return join(
+        [
+            progress("Progress of the run", _share(run)),
+            el("p", el("b", run.name), f" is training{left}: {place}"),
+            el("a.btn.s", "Show run", href=f"/?run={run.id}", id="show-run"),
+        ]
+    )
+
+
+def _share(run: RunView) -> float | None:
+    return min(1.0, run.step / run.total_steps) if run.total_steps and run.step else None
+
+
+def fit(report: Report | None) -> Markup:
+    """Return whether the memory suffices, as a chip for the bar of a narrow window."""
+    if report is None or report.memory_total_gib is None:
+        return EMPTY
+    return fit_chip(report.memory_total_gib, report.memory_available_gib)

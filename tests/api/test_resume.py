@@ -25,6 +25,7 @@ def test_a_lost_run_resumes_from_its_newest_checkpoint(lost):
     assert options["resume"] == {
         "kind": "resume",
         "step": 3,
+        "stage": None,
         "text": "Resumes from step 3.",
         "why_not": "",
     }

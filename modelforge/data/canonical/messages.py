@@ -71,6 +71,8 @@ def to_messages(value: Any, properties: dict[str, str]) -> list[Message]:
         value = value.get("messages", messages_of_columns(value) or [value])
     if not isinstance(value, list) or not value:
         raise UnusableRowError("bad-messages")
+    if not any(map(_is_pair_of_turns, value)):
+        return [_to_message(item, properties) for item in value]
     return [_to_message(item, properties) for turn in value for item in _split_turn(turn)]
 
 
@@ -128,9 +130,13 @@ def _to_tool(value: Any) -> dict[str, Any]:
     return tool if "function" in tool else {"type": "function", "function": tool}
 
 
+def _is_pair_of_turns(turn: Any) -> bool:
+    return type(turn) is dict and "human" in turn and "assistant" in turn
+
+
 def _split_turn(turn: Any) -> list[Any]:
     """Return the messages of one turn such as {"human": …, "assistant": …}."""
-    if not isinstance(turn, dict) or "human" not in turn or "assistant" not in turn:
+    if not _is_pair_of_turns(turn):
         return [turn]
     return [{"role": role, "content": turn[role]} for role in ("human", "assistant")]
 
@@ -142,6 +148,8 @@ def _to_message(value: Any, properties: dict[str, str]) -> Message:
     role = _to_role(value[role_key])
     content_key = _key(value, properties.get("content", "content"), CONTENT_KEYS)
     content = None if content_key is None else value[content_key]
+    if len(value) == 2 and type(content) is str and role != CALL:
+        return {"role": role, "content": content}  # as most messages
     if role == CALL:
         calls = parse_json(content, "bad-tool-call") if isinstance(content, str) else content
         return {"role": "assistant", "content": "", "tool_calls": _to_calls(calls)}

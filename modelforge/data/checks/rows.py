@@ -117,9 +117,10 @@ class RowChecker:
             key = duplicate_key(raw, data)
             if key is not None:
                 self.counters.record("duplicate-key", line, key)
-        for column, value in data.items():
-            if type(value) is not str and exceeds_depth(value, MAX_NESTING):
-                self.counters.record("deep-nesting", line, column)
+        if raw.count(b"[") + raw.count(b"{") > MAX_NESTING:
+            for column, value in data.items():
+                if type(value) is not str and exceeds_depth(value, MAX_NESTING):
+                    self.counters.record("deep-nesting", line, column)
         if b"\\u000" in raw:
             texts = (value for value in data.values() if type(value) is str)
             controls = {control for text in texts for control in CONTROL.findall(text)}

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig
 
 from modelforge.chat.protocol import LoadRequest
 from modelforge.config.plan.make import Plan
@@ -18,6 +18,7 @@ from modelforge.errors import NotFoundError, Problem, RunError
 from modelforge.modeling.generation_config import load_generation_config
 from modelforge.modeling.providers import huggingface
 from modelforge.modeling.tokenize.template import set_default_template
+from modelforge.modeling.tokenizer_files import open_tokenizer
 from modelforge.runs.atomic_files import read_json
 from modelforge.runs.layout import RunFolder
 
@@ -91,7 +92,7 @@ def load_tokenizer(request: LoadRequest) -> Any:
     source, revision = request.model_path, request.revision
     if request.adapter and any(Path(request.adapter).glob("tokenizer*")):
         source, revision = request.adapter, None
-    tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+    tokenizer = open_tokenizer(source, revision=revision)
     if not tokenizer.chat_template and request.head == "causal":
         set_default_template(tokenizer)
     return tokenizer

@@ -1,4 +1,4 @@
-"""Save a tokenizer; if its contents prevent that, copy the files of the base model's tokenizer."""
+"""Open and save a tokenizer; what prevents saving makes it copy the files of the base model."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.constants import HF_HUB_CACHE
+from transformers import AutoTokenizer
 from transformers.utils import cached_file
 
 from modelforge.config.plan.make import Plan
-from modelforge.modeling.errors import first_line
+from modelforge.errors import Problem
+from modelforge.modeling.errors import WorkerError, first_line
 
 CONFIG, TEMPLATE = "tokenizer_config.json", "chat_template.jinja"
 # The files that a tokenizer is loaded from.
@@ -20,6 +23,23 @@ FILES = (
     "vocab.json", "vocab.txt", "merges.txt", "tokenizer.model", "spiece.model",
     "sentencepiece.bpe.model",
 )  # fmt: skip
+
+
+def open_tokenizer(source: str, **arguments: Any) -> Any:
+    """Return a tokenizer of a model or adapter, without its own code.
+
+    Raises:
+        WorkerError: A file of the tokenizer has the wrong content.
+        OSError, ValueError, KeyError, ImportError: As Transformers raises them.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(source, **{**arguments, "trust_remote_code": False})
+    except (OSError, ValueError, KeyError, ImportError):
+        raise
+    except Exception as error:  # a file may hold anything
+        what = f"The tokenizer of {source} cannot be read: {first_line(error)}"
+        problem = Problem("model_name", what, "Download the model again, or choose another one.")
+        raise WorkerError("tokenizer-unreadable", problem) from error
 
 
 def save_tokenizer(tokenizer: Any, folder: Path, plan: Plan) -> str:
@@ -55,10 +75,17 @@ def _copy_files(folder: Path, plan: Plan) -> list[str]:
             _raise_exceptions_for_missing_entries=False,
             _raise_exceptions_for_connection_errors=False,
         )
-        if found is not None:
+        if found is not None and _is_of_model(Path(found), plan):
             shutil.copyfile(found, folder / name)
             copied.append(name)
     return copied
+
+
+def _is_of_model(file: Path, plan: Plan) -> bool:
+    """Return whether a file, or what it links to, is in the model's folder or the Hub cache."""
+    folder = Path(plan.model_path)
+    root = folder if folder.is_dir() else Path(HF_HUB_CACHE)
+    return file.resolve().is_relative_to(root.resolve())
 
 
 def _keep_pad_token(folder: Path, tokenizer: Any) -> None:

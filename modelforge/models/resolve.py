@@ -22,6 +22,8 @@ _MAX_SIDE_FILE_BYTES = {
     **dict.fromkeys((".json", ".txt", ".model", ".tiktoken"), 100 * MIB),
     ".jinja": MIB,
 }
+# Transformers reads these files of a tokenizer as JSON objects, and fails at other contents.
+_TOKENIZER_OBJECTS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 _MORE_TEMPLATES = "additional_chat_templates"
 SETTING = "model_name"
 STARTER = "starter"
@@ -173,6 +175,9 @@ def _model_info(
     licence: str = "",
 ) -> ModelInfo:
     config = read_json(folder / "config.json")
+    for file in _TOKENIZER_OBJECTS:
+        if (folder / file).is_file():
+            read_json(folder / file)
     shape = read_shape(config)
     _refuse_unknown_type(name, config, shape["model_type"])
     shape["tied"] = shape["tied"] if weights.has_head is None else not weights.has_head

@@ -193,6 +193,15 @@ def test_a_broken_config_is_reported(folder, home, text):
     assert "config.json" in refusal(folder, home, ConfigError)
 
 
+@pytest.mark.parametrize("content", ["[]", "3", "{", ""])
+@pytest.mark.parametrize(
+    "file", ["added_tokens.json", "special_tokens_map.json", "tokenizer_config.json"]
+)
+def test_a_tokenizer_file_that_is_no_object_is_refused(folder, home, file, content):
+    (folder / file).write_text(content, "utf-8")
+    assert file in refusal(str(folder), home, ConfigError)
+
+
 def test_a_config_of_nonsense_gives_unknown_numbers_not_a_crash(tmp_path, home):
     odd = {**LLAMA, "hidden_size": "many", "num_hidden_layers": -1, "vocab_size": True}
     odd |= {"architectures": None, "text_config": [], "quantization_config": "yes"}

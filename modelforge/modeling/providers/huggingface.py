@@ -16,7 +16,6 @@ from transformers import (
     AutoModelForQuestionAnswering,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     GenerationConfig,
 )
 from transformers.integrations import sdpa_attention
@@ -29,6 +28,7 @@ from modelforge.errors import Problem
 from modelforge.modeling.errors import WorkerError, import_cause
 from modelforge.modeling.generation_config import Note, generation_config_of
 from modelforge.modeling.providers import quantization
+from modelforge.modeling.tokenizer_files import open_tokenizer
 
 Progress = Callable[[int, int], None]
 
@@ -41,7 +41,8 @@ AUTO_CLASSES: dict[Head, Any] = {
 # Heads whose models have a generation config.
 GENERATING = ("causal", "seq2seq")
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-_LOAD_ERRORS = (OSError, ValueError, KeyError, ImportError)
+# The last two come from files whose content has the wrong type.
+_LOAD_ERRORS = (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError)
 # Causes that get a message with the model's name below, instead of the general one.
 _WORDED_HERE = {
     "model-gated",
@@ -72,7 +73,7 @@ def load(
         WorkerError: The model is missing, gated, or of an unsupported kind.
     """
     with report_loading(plan, progress):
-        tokenizer = AutoTokenizer.from_pretrained(plan.model_path, **hub_arguments(plan))
+        tokenizer = open_tokenizer(plan.model_path, **hub_arguments(plan))
         model = quantization.make_trainable(load_weights(plan, config, head))
     _require_offsets(tokenizer, plan)
     _require_rows(model, tokenizer, plan)
@@ -137,7 +138,7 @@ def load_tokenizer(plan: Plan) -> tuple[Any, GenerationConfig]:
     """
     hub = hub_arguments(plan)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(plan.model_path, **hub)
+        tokenizer = open_tokenizer(plan.model_path, **hub)
     except _LOAD_ERRORS as error:
         raise _worker_error(plan, error) from error
     _require_offsets(tokenizer, plan)

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 from accelerate.utils.memory import clear_device_cache
 from peft import PeftModel
-from transformers import AutoConfig, AutoTokenizer, set_seed
+from transformers import AutoConfig, set_seed
 from trl import RewardConfig, RewardTrainer
 
 from modelforge.config.plan.training import reward_steps
@@ -23,7 +23,7 @@ from modelforge.modeling.tokenize import dataset
 from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.modeling.tokenize.preference import encode_pair, fits
 from modelforge.modeling.tokenize.template import ChatTemplate
-from modelforge.modeling.tokenizer_files import save_tokenizer
+from modelforge.modeling.tokenizer_files import open_tokenizer, save_tokenizer
 from modelforge.runs.atomic_files import find_json, write_json
 from modelforge.runs.layout import REWARD_MODEL_DONE
 from modelforge.train import loop
@@ -212,7 +212,7 @@ def _load(context: WorkerContext, folder: str) -> tuple[Any, Any]:
         base = str(adapter["base_model_name_or_path"])
         loaded = context.load("reward", None if base == context.job.plan.model_path else base)
         model = PeftModel.from_pretrained(loaded.model, folder)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = open_tokenizer(str(folder), local_files_only=True)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     # The reward is read at the last token that is not padding.

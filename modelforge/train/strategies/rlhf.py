@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer, TrainerCallback, TrainerState, set_seed
+from transformers import TrainerCallback, TrainerState, set_seed
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from modelforge.config.plan.training import (
@@ -24,6 +24,7 @@ from modelforge.modeling.adapters.lora import lora_config
 from modelforge.modeling.generation_config import generation_config_of
 from modelforge.modeling.tokenize.prompts import PromptDataset, build_prompts, max_prompt_length
 from modelforge.modeling.tokenize.template import ChatTemplate
+from modelforge.modeling.tokenizer_files import open_tokenizer
 from modelforge.runs.checkpoints import list_checkpoints
 from modelforge.runs.event_types import SampleEvent, ScoresEvent, StoppedEvent
 from modelforge.runs.layout import RunFolder
@@ -184,10 +185,9 @@ def _load_reward(context: WorkerContext, rule: Rule | None, stage: Stage | None)
 def _prompts_before_loading(context: WorkerContext) -> PromptDataset:
     """Return the prompts of the second stage, which refuses unusable ones before the first."""
     plan = context.job.plan
-    tokenizer = AutoTokenizer.from_pretrained(
+    tokenizer = open_tokenizer(
         plan.model_path,
         revision=plan.model_revision,
-        trust_remote_code=False,
         local_files_only=Path(plan.model_path).is_dir(),
     )
     generation, _notes = generation_config_of(plan)

@@ -101,7 +101,7 @@ def progress_line(timeline: Timeline, planned_steps: int | None = None) -> str:
         epochs = stage.plan.epochs if stage.plan else None
         of_epochs = f" of {epochs:.1f}".removesuffix(".0") if epochs else ""
         parts.append(f"epoch {stage.epoch:.1f}{of_epochs}")
-    if phase is not None and phase.name == "evaluating":
+    if phase is not None and phase.name == "evaluating" and timeline.ending is None:
         parts.append("evaluating")
     return " · ".join(parts)
 

@@ -55,6 +55,12 @@ def test_the_progress_stays_where_the_steps_ended():
     assert progress_line(done) == "Answering · 5 of 10"
     stopped = timeline_of(STARTED, PLAN, step(10.0, 5), (11.0, "stopped", {"step": 5}))
     assert completed_share(stopped) == pytest.approx(0.25)
+    evaluating = (10.5, "phase", {"name": "evaluating", "text": "Evaluating"})
+    assert progress_line(timeline_of(STARTED, PLAN, step(10.0, 5), evaluating)).endswith(
+        "evaluating"
+    )
+    ended = timeline_of(STARTED, PLAN, step(10.0, 5), evaluating, (11.0, "stopped", {"step": 5}))
+    assert progress_line(ended) == "step 5 of 20 · epoch 0.5 of 2"
     failure = {"cause": "unexpected", "what": "It broke.", "remedy": ""}
     failed = timeline_of(STARTED, PLAN, step(10.0, 15), (11.0, "failed", failure))
     assert completed_share(failed) == pytest.approx(0.75)

@@ -48,7 +48,8 @@ PASSED_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
     "doctor": {"--json": _FLAG},
 }
 DOWNLOAD_TIMEOUT_MS = "20000"
-SERIAL_TESTS = ("tests/faults", "tests/browser", "tests/gpu")
+BROWSER_TESTS = "tests/browser"
+SERIAL_TESTS = ("tests/faults", "tests/gpu")
 MAX_TEST_PROCESSES = 4
 
 
@@ -118,12 +119,16 @@ def _test(rest: list[str]) -> int:
     tests = {"MODELFORGE_TEST_ALL": "1", "MODELFORGE_BROWSER": browser}
     if rest:
         return _exec_python(options, ["-m", "pytest", *rest], tests)
-    # Fault, browser and GPU tests run alone, because they kill processes and measure time. The
-    # others run in parallel with one thread each.
+    # Fault and GPU tests run alone, because they kill processes and measure time. The others run in
+    # parallel with one thread each; those of the browser apart, for each takes several processes.
     parallel = ["-n", "auto", f"--maxprocesses={MAX_TEST_PROCESSES}"]
-    ignored = [f"--ignore={folder}" for folder in SERIAL_TESTS]
-    failed = _pytest(options, [*parallel, *ignored], tests | {"OMP_NUM_THREADS": "1"})
-    return _pytest(options, SERIAL_TESTS, tests) or failed
+    ignored = [f"--ignore={folder}" for folder in (BROWSER_TESTS, *SERIAL_TESTS)]
+    codes = [
+        _pytest(options, [*parallel, *ignored], tests | {"OMP_NUM_THREADS": "1"}),
+        _pytest(options, ["-n", "2", BROWSER_TESTS], tests),
+        _pytest(options, SERIAL_TESTS, tests),
+    ]
+    return next((code for code in codes if code), 0)
 
 
 def _pytest(options: argparse.Namespace, arguments: Sequence[str], tests: dict[str, str]) -> int:

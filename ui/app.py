@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Collection
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+# A library of Gradio reads it, also where an environment has none.
+os.environ.setdefault("PATH", os.defpath)
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import gradio as gr

@@ -151,9 +151,11 @@ def zip_result(forge: Forge, run_id: str) -> Path:
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         inside = Path(zip_name(forge, run_id)).stem
         for path in sorted(folder.output.rglob("*")):
+            if path.is_symlink() or not path.is_file():
+                continue
             if path.name == ADAPTER_CONFIG:
                 archive.writestr(f"{inside}/{path.name}", _portable_adapter_config(path))
-            elif path.is_file() and not path.is_symlink():
+            else:
                 archive.write(path, Path(inside) / path.relative_to(folder.output))
     return target
 

@@ -24,20 +24,23 @@ SECRET_NAME = (
 )
 MIN_SECRET_LENGTH = 6
 
+# Repetitions before a character that may be missing are bounded: on a long line without it, each
+# start would read the whole line again.
 _TOKENS = re.compile(
     rf"{token_pattern(min_length=8)}"
-    r"|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*"  # JSON web tokens
+    r"|\beyJ[A-Za-z0-9_-]{8,1000}\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*"  # JSON web tokens
     r"|\b[0-9a-f]{40}\b(?![0-9a-f])"  # W&B keys, and commit hashes
 )
 _BEARER = re.compile(r"\b((?:bearer|basic|token)\s+)[A-Za-z0-9+/._~-]{8,}=*", re.IGNORECASE)
 # The name may be part of a longer one, and quoted: `"WANDB_API_KEY": "…"`, `--token=…`.
 _NAMED = re.compile(
-    rf"([\w.-]*{SECRET_NAME}[\w.-]*[\"']?\s*[:=]\s*)(\"[^\"\n]*\"|'[^'\n]*'|[^\s,;&\"'}}\]]+)",
+    rf"({SECRET_NAME}[\w.-]{{0,64}}[\"']?\s{{0,64}}[:=]\s{{0,64}})"
+    r"(\"[^\"\n]*\"|'[^'\n]*'|[^\s,;&\"'}\]]+)",
     re.IGNORECASE,
 )
 _NUMBER = re.compile(r"[\d.,]+")
-_IN_URL = re.compile(r"\b([a-z][a-z0-9+.-]*://)[^\s/@:]*(?::[^\s/@]*)?@", re.IGNORECASE)
-_MAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
+_IN_URL = re.compile(r"\b([a-z][a-z0-9+.-]{0,30}://)[^\s/@:]*(?::[^\s/@]*)?@", re.IGNORECASE)
+_MAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,255}(?:\.[\w-]{1,255})+")
 _PRIVATE_KEY = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*-----|\Z)", re.S
 )

@@ -149,3 +149,19 @@ def test_no_row_is_an_unexpected_error(target, tmp_path, row):
     path = tmp_path / "rows.jsonl"
     path.write_text(f'{row}\n{{"input": "a", "output": "b"}}\n' * 10, "utf-8")
     assert _ask(target, str(path)).status in {200, 422}
+
+
+UNITS = [
+    "a", "1", "1-", "<", "&", "{{", "\\", "http://", "a@", "sk-", "=", "-", " ", "\t", "\u00a0",
+    "<|", "### ", "User:", "```", "AKIA", "-----BEGIN ", "eyJ.", "0x", "%", "::", "1.", "(", "Ã©",
+    "\u200b", "\u202e", "<!--", '<a href="', "4111 1111 ", "…", "😀", "＝", "\ufffd", "é", "\x1b[",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_no_repetition_in_a_row_is_an_unexpected_error(target, tmp_path, unit):
+    text = unit * (100_000 // len(unit))
+    path = tmp_path / "rows.jsonl"
+    row = json.dumps({"input": f"{text}!", "output": text})
+    path.write_text(f"{row}\n" * 3, "utf-8")
+    assert _ask(target, str(path)).status in {200, 422}

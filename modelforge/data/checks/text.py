@@ -149,5 +149,6 @@ def detect_script(text: str) -> str:
         return "Kana"
     if len(non_ascii) < 32:
         counts["Latin"] += sum(map(str.isalpha, head)) - sum(map(str.isalpha, non_ascii))
-    script, count = counts.most_common(1)[0]
+    # Symbols and emoji belong to no script.
+    script, count = max(counts.items(), key=lambda item: item[1], default=("none", 0))
     return script if count else "none"

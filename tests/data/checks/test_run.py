@@ -98,7 +98,8 @@ def test_rows_in_the_evaluation_data_are_reported(tmp_path: Path) -> None:
     ("text", "script"),
     [("Grüße aus Köln", "Latin"), ("Привет, мир", "Cyrillic"), ("你好，世界", "Han"),
      ("こんにちは世界", "Kana"), ("مرحبا", "Arabic"), ("안녕하세요", "Hangul"), ("12 + 3", "none"),
-     ("🙂🙂", "none"), ("नमस्ते", "Devanagari"), ("Γειά σου", "Greek")],
+     ("🙂🙂", "none"), ("🙂" * 40, "none"), ("＝" * 40, "none"),
+     ("नमस्ते", "Devanagari"), ("Γειά σου", "Greek")],
 )  # fmt: skip
 def test_the_script_of_a_completion_is_detected(text: str, script: str) -> None:
     assert detect_script(text) == script

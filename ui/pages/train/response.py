@@ -71,7 +71,6 @@ def reply(
     parts |= _data_parts(forge, values["dataset"], summary, problems.data, sources)
     in_progress = guide.in_progress(forge)
     parts |= {"intro": guide.intro(forge, found, values["dataset"]), "in-progress": in_progress}
-    cautions = plan_panel.cautions(checked)
     return TrainReply(
         parts=dict(parts),
         profile=found.profile,
@@ -81,18 +80,25 @@ def reply(
         errors=problems.fields,
         hints=hints(checked, values, practice=found.machine.practice_mode),
         can_start=can_start,
-        # A run that is only blocked at the moment may wait in the queue.
-        can_queue=not problems.missing and not checked.errors,
-        has_plan=checked.report is not None,
-        exceeds_memory=fit_panel.exceeds_memory(checked.report),
+        **_plan_facts(checked, problems),
         is_busy=bool(in_progress),
-        cautions=len(cautions),
         trace_key=_trace_key(checked),
         trial_run=forge.trial_runs.active(),
         cards=_card_states(problems.missing, problems.fields, problems.data),
         data=_data_facts(summary, checked.errors, sources or [{"path": values["dataset"]}]),
         active=active,
     )
+
+
+def _plan_facts(checked: PreflightResult, problems: _Problems) -> dict[str, Any]:
+    """Return the fields of the reply about the plan."""
+    return {
+        # A run that is only blocked at the moment may wait in the queue.
+        "can_queue": not problems.missing and not checked.errors,
+        "has_plan": checked.report is not None,
+        "exceeds_memory": fit_panel.exceeds_memory(checked.report),
+        "cautions": len(plan_panel.cautions(checked)),
+    }
 
 
 def _sort_problems(checked: PreflightResult, values: Mapping[str, str]) -> _Problems:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 
+from modelforge.config.fields import specs_by_name
 from modelforge.diagnosis.classify import UNEXPECTED, match_text
 from modelforge.errors import DataError, ForgeError, NotFoundError, Problem
 from modelforge.runs.event_types import FailedEvent
@@ -72,6 +73,10 @@ def _of_forge_error(error: ForgeError) -> FailedEvent:
     cause = getattr(error, "cause", None)
     if cause is None:
         cause = next(code for kind, code in _CAUSES if isinstance(error, kind))
-    what = " ".join(f"{problem.where}: {problem.what}" for problem in error.problems)
+    specs = specs_by_name()
+    what = " ".join(
+        f"{specs[problem.where].label if problem.where in specs else problem.where}: {problem.what}"
+        for problem in error.problems
+    )
     remedy = next((problem.remedy for problem in error.problems if problem.remedy), "")
     return FailedEvent(cause=cause, what=what, remedy=remedy)

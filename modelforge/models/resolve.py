@@ -24,6 +24,9 @@ _MAX_SIDE_FILE_BYTES = {
 }
 # Transformers reads these files of a tokenizer as JSON objects, and fails at other contents.
 _TOKENIZER_OBJECTS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+_SPECIAL_TOKENS = (
+    "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token",
+)  # fmt: skip
 _MORE_TEMPLATES = "additional_chat_templates"
 SETTING = "model_name"
 STARTER = "starter"
@@ -176,8 +179,7 @@ def _model_info(
 ) -> ModelInfo:
     config = read_json(folder / "config.json")
     for file in _TOKENIZER_OBJECTS:
-        if (folder / file).is_file():
-            read_json(folder / file)
+        _require_special_tokens(folder / file)
     shape = read_shape(config)
     _refuse_unknown_type(name, config, shape["model_type"])
     shape["tied"] = shape["tied"] if weights.has_head is None else not weights.has_head
@@ -201,6 +203,16 @@ def _model_info(
         generation_fields=tuple(unusable_fields(folder)),
         **shape,
     )
+
+
+def _require_special_tokens(path: Path) -> None:
+    """Raise ConfigError unless a tokenizer's file is an object with special tokens as texts."""
+    values = read_json(path) if path.is_file() else {}
+    for name in _SPECIAL_TOKENS:
+        value = values.get(name)
+        if not isinstance(value, str | dict | None):
+            what = f"{name} in {path} is {value!r:.50}, not the text of a token."
+            raise ConfigError(Problem(SETTING, what, "Correct the file, or choose another model."))
 
 
 def _has_chat_template(folder: Path) -> bool:

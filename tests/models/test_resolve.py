@@ -202,6 +202,15 @@ def test_a_tokenizer_file_that_is_no_object_is_refused(folder, home, file, conte
     assert file in refusal(str(folder), home, ConfigError)
 
 
+@pytest.mark.parametrize("file", ["special_tokens_map.json", "tokenizer_config.json"])
+def test_a_special_token_that_is_no_text_is_refused(folder, home, file):
+    known = {"eos_token": {"content": "</s>"}, "pad_token": None, "add_bos_token": False}
+    (folder / file).write_text(json.dumps(known), "utf-8")
+    assert resolve_model(str(folder), home)
+    (folder / file).write_text(json.dumps(known | {"eos_token": 3}), "utf-8")
+    assert "eos_token in" in refusal(str(folder), home, ConfigError)
+
+
 def test_a_config_of_nonsense_gives_unknown_numbers_not_a_crash(tmp_path, home):
     odd = {**LLAMA, "hidden_size": "many", "num_hidden_layers": -1, "vocab_size": True}
     odd |= {"architectures": None, "text_config": [], "quantization_config": "yes"}

@@ -239,7 +239,7 @@ def test_answers_that_leave_no_room_for_a_question_are_refused(bench, rewarded):
     run = rewarded(trainer={"reward": "json", "max_completion_length": 64}, max_seq_length=64)
     failed = bench.work(run)[-1]
     assert failed.data["cause"] == "no-room-for-answers"
-    assert "trainer.max_completion_length" in failed.data["what"]
+    assert "Max completion length" in failed.data["what"]
 
 
 def test_what_the_second_stage_refuses_is_known_before_the_first_one_trains(bench, rewarded):

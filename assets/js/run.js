@@ -1,6 +1,7 @@
 // Follow one run: the server streams the parts and charts that changed. A hidden tab does not listen.
 import { clearCharts, showCharts } from "./charts.js";
 import { actions, ask, call, find, onVisibility, patch } from "./page.js";
+import { watchHidden } from "./notify.js";
 import "./run_actions.js";
 
 /** @typedef {import("./types").RunUpdate} RunUpdate */
@@ -50,7 +51,12 @@ export function follow(root, server, run) {
 
 export function unfollow() { followed = null; close(); }
 
-onVisibility((isVisible) => { if (followed && !followed.isOver) { if (isVisible) open(); else close(); } });
+onVisibility((isVisible) => {
+  if (!followed || followed.isOver) return;
+  if (isVisible) { open(); return; }
+  close();
+  watchHidden(followed.run);
+});
 addEventListener("pagehide", close);
 
 /** @param {boolean} keep */

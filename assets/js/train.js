@@ -1,6 +1,7 @@
 // The Train page: collect the settings, show what the server says about them, and follow the run after Start.
 import { openData } from "./data.js";
 import { FORM_KEY, actions, all, call, find, findInput, load, newRequestId, patch, saveFile, store, toast, whileDisabled } from "./page.js";
+import { askToNotify } from "./notify.js";
 import { openPlan } from "./plan.js";
 import { openEnqueue } from "./queue.js";
 import { follow, unfollow } from "./run.js";
@@ -265,6 +266,7 @@ export function open(root, server) {
   actions.start = async () => {
     if (isStarting) return;
     isStarting = true;
+    askToNotify();
     for (const button of startButtons) { button.textContent = "Starting …"; button.setAttribute("aria-disabled", "true"); }
     if (latest?.is_busy) {
       if (await call(server, "enqueue", request())) forgetRequest();

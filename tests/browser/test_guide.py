@@ -1,6 +1,7 @@
 """What guides through the Train page: welcome, search, reset, undo, the bar of a narrow window."""
 
 import re
+import time
 
 import pytest
 
@@ -111,3 +112,39 @@ def test_the_next_run_is_prepared_while_one_trains(servers, home_with_starter, o
     page.goto(f"{server.url}/nosuchpage")
     page.get_by_role("link", name="Show runs").click()
     page.wait_for_selector(".waiting-run")
+
+
+RECORD = """() => {
+  window.shown = [];
+  window.Notification = class {
+    static permission = "granted";
+    static requestPermission() { return Promise.resolve("granted"); }
+    constructor(text) { window.shown.push(text); }
+    close() {}
+  };
+}"""
+HIDE = """() => {
+  Object.defineProperty(document, "hidden", { get: () => true });
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+def test_a_hidden_tab_reports_the_end_of_its_run(servers, home_with_starter, opened):
+    server = servers(home_with_starter, pace_s=0.1)
+    page = opened(server.url)
+    page.clock.install()
+    page.reload()
+    page.wait_for_selector("[data-usable]")
+    page.evaluate(RECORD)
+    start(page)
+    page.wait_for_selector("#next-run")
+    page.evaluate(HIDE)
+    run = page.url.split("run=")[1]
+    deadline = time.monotonic() + 60
+    while page.request.get(f"{server.url}/api/runs/{run}").json()["state"] != "finished":
+        assert time.monotonic() < deadline, "the run never finished"
+        time.sleep(0.2)
+    assert page.evaluate("window.shown") == []
+    page.clock.fast_forward(16_000)
+    page.wait_for_function("window.shown.length > 0")
+    assert page.evaluate("window.shown") == ["captain · starter has finished"]

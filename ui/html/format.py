@@ -24,6 +24,7 @@ VERDICTS = {
     "broken": ("broken", "bad"),
     "unclear": ("not enough evidence", ""),
 }
+METHODS = {"sft": "SFT", "qlora": "QLoRA", "dpo": "DPO", "rlhf": "RLHF"}
 UNKNOWN = "–"
 
 
@@ -62,6 +63,16 @@ def of_gib(part: float | None, total: float | None) -> str:
     if part is None or total is None:
         return gib(total)
     return f"{part:,.1f} of {total:,.1f} GiB"
+
+
+def memory_part(value: float) -> str:
+    """Return a part of an amount in GiB without the unit, small ones in MiB: 2.6, 20 MiB."""
+    return f"{value:.1f}" if value >= 0.1 or not value else f"{max(1, round(value * 1024))} MiB"
+
+
+def method(strategy: str) -> str:
+    """Return the short name of a strategy: SFT, QLoRA."""
+    return METHODS.get(strategy, strategy)
 
 
 def size(count: float | None) -> str:

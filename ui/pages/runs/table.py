@@ -75,6 +75,7 @@ def show_more(runs: RunPage) -> Markup:
 def _row(run: RunRow, now: float) -> Markup:
     texts = [
         fmt.model_name(run.model),
+        fmt.method(run.strategy),
         run.data,
         fmt.date(run.began, now),
         fmt.duration(run.seconds(now)),

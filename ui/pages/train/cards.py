@@ -33,7 +33,6 @@ PROVIDERS: tuple[Choice, ...] = (
     ("huggingface", "Hugging Face", "Transformers, TRL and PEFT: every task, every machine."),
     ("unsloth", "Unsloth", "Faster and smaller on an NVIDIA GPU; chat and text only."),
 )
-METHOD_LABELS = {"sft": "SFT", "qlora": "QLoRA", "dpo": "DPO", "rlhf": "RLHF"}
 # Settings named in one sentence.
 MAX_NAMED = 6
 TEXT_ONLY = frozenset({"dpo", "rlhf", "unsloth"})
@@ -113,7 +112,7 @@ def overridden(stack: LayerStack, form: FormInput) -> Markup:
 def _choice(chosen: Sequence[str], texts: Mapping[str, str]) -> str:
     """Return what the user has chosen instead of the recipe's method, in words."""
     if "strategy" in chosen:
-        return METHOD_LABELS.get(texts["strategy"], texts["strategy"])
+        return fmt.method(texts["strategy"])
     return f"the {chosen[0]} {texts[chosen[0]]}" if chosen else "your own values"
 
 

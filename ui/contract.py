@@ -123,9 +123,10 @@ class TableReply(Reply):
 
 @dataclass(frozen=True, kw_only=True)
 class ChatPageReply(Reply):
-    """The parts of the Chat page."""
+    """The parts of the Chat page; `is_busy` is whether a run uses the computer."""
 
     has_models: bool
+    is_busy: bool
 
 
 @dataclass(frozen=True)

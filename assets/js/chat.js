@@ -1,9 +1,14 @@
 // The Chat page: send messages and write the answers as they arrive, as text and never as HTML.
-import { actions, call, create, find, findInput, patch, toast } from "./page.js";
+import { actions, all, call, create, find, findInput, load, patch, store, toast } from "./page.js";
 import { postLines } from "./streams.js";
 
 /** @typedef {{ role: string, content: string }} Message */
 /** @typedef {"tuned" | "base"} Side */
+
+/** An answer as it is shown. @typedef {{ side: Side, label: string, text: string }} Answer */
+/** A conversation as it is kept. @typedef {{ history: Record<Side, Message[]>, turns: { asked: string, answers: Answer[] }[] }} Kept */
+
+const BUSY_MS = 5000;
 
 /** @param {HTMLElement} root @param {import("./page.js").Server} server */
 export function open(root, server) {
@@ -16,6 +21,7 @@ export function open(root, server) {
   let history = { tuned: [], base: [] };
   /** @type {AbortController | null} */
   let request = null;
+  let isBusy = false;
 
   async function refresh() {
     const selected = new URLSearchParams(location.search).get("run") ?? picker()?.value ?? "";
@@ -24,7 +30,12 @@ export function open(root, server) {
     if (!reply) return;
     patch(reply.parts);
     page.dataset.empty = String(!reply.has_models);
+    // The question stays in its field until the run has ended.
+    isBusy = reply.is_busy;
+    find('[data-action="chat-send"]', root).setAttribute("aria-disabled", String(isBusy && !request));
+    if (isBusy) setTimeout(() => { if (!document.hidden) refresh(); else document.addEventListener("visibilitychange", refresh, { once: true }); }, BUSY_MS);
     applyModel();
+    if (!conversation.children.length) restore();
     root.dataset.usable = "true";
   }
 
@@ -56,7 +67,46 @@ export function open(root, server) {
   });
 
   function clear() { request?.abort(); history = { tuned: [], base: [] }; conversation.replaceChildren(); }
-  actions["chat-clear"] = () => { clear(); box.focus(); };
+  actions["chat-clear"] = () => { clear(); keep(); box.focus(); };
+
+  // A conversation is kept for each model while the tab is open.
+  const key = () => `modelforge-chat-${picker()?.value ?? ""}`;
+  function keep() {
+    const turns = all(".turn", conversation).map((turn) => ({
+      asked: find(".asked", turn).textContent ?? "",
+      answers: all(".say", turn).map((say) => ({ side: say.classList.contains("new") ? "tuned" : "base", label: say.firstChild?.textContent ?? "", text: say.lastChild?.textContent ?? "" })),
+    }));
+    store(sessionStorage, key(), { history, turns });
+  }
+  function restore() {
+    const kept = /** @type {Kept | null} */ (load(sessionStorage, key()));
+    if (!kept?.turns) return;
+    history = kept.history;
+    for (const { asked, answers } of kept.turns) {
+      const row = addTurn(asked);
+      for (const { side, label, text } of answers) {
+        const answer = addAnswer(row, side, label);
+        answer.classList.remove("wait");
+        if (answer.lastChild) answer.lastChild.textContent = text;
+      }
+    }
+  }
+
+  /** @param {string} asked @returns {HTMLElement} the place of its answers */
+  function addTurn(asked) {
+    const turn = create("div", "", { className: "turn" }), answers = create("div", "", { className: "answers" });
+    turn.append(create("div", asked, { className: "asked" }), answers);
+    conversation.append(turn);
+    return answers;
+  }
+
+  /** @param {HTMLElement} answers @param {Side} side @param {string} label @returns {HTMLElement} */
+  function addAnswer(answers, side, label) {
+    const answer = create("div", "", { className: side === "tuned" ? "say wait new" : "say wait" });
+    answer.append(create("small", label), create("div"));
+    answers.append(answer);
+    return answer;
+  }
   actions["chat-try"] = (button) => { box.value = button.textContent ?? ""; send(); };
   actions["chat-send"] = () => (request ? request.abort() : send());
   box.addEventListener("keydown", (event) => {
@@ -66,27 +116,25 @@ export function open(root, server) {
   async function send() {
     await ready;
     const text = box.value.trim();
-    if (request || !text || !picker()?.value) return;
+    if (request || isBusy || !text || !picker()?.value) return;
     if (format() === FORMATS.passage && !passage.value.trim()) { toast("Paste the text that holds the answers first."); passage.focus(); return; }
     box.value = "";
-    const turn = create("div", "", { className: "turn" }), answers = create("div", "", { className: "answers" });
-    turn.append(create("div", text, { className: "asked" }), answers);
-    conversation.append(turn);
+    const answers = addTurn(text);
     const isTuned = model().tuned === "yes";
     /** @type {Side[]} */
     const sides = isTuned && !sideBySide.disabled && sideBySide.checked ? ["base", "tuned"] : [isTuned ? "tuned" : "base"];
-    const boxes = sides.map((side) => {
-      const answer = create("div", "", { className: side === "tuned" ? "say wait new" : "say wait" });
-      answer.append(create("small", side === "tuned" ? "tuned" : "base model"), create("div"));
-      answers.append(answer);
-      return answer;
-    });
+    const boxes = sides.map((side) => addAnswer(answers, side, side === "tuned" ? "tuned" : "base model"));
     request = new AbortController();
     showSending(true);
-    turn.scrollIntoView({ block: "end" });
+    answers.scrollIntoView({ block: "end" });
     for (const [place, side] of sides.entries()) await receive(side, text, boxes[place], request.signal);
     request = null;
     showSending(false);
+    if (answers.isConnected) {
+      keep();
+      // A question without any answer goes back into its field.
+      if (boxes.every((answer) => answer.dataset.failed)) { box.value = text; refresh(); }
+    }
     box.focus({ preventScroll: true });
   }
 
@@ -122,6 +170,7 @@ export function open(root, server) {
     if (problem) {
       label.textContent = `${title} · no answer`;
       body.textContent = text || problem;
+      answer.dataset.failed = text ? "" : "yes";
       if (text) toast(problem, true);
     }
     answer.classList.remove("wait");

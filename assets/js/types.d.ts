@@ -100,12 +100,13 @@ export interface TableReply {
   rows: Record<string, string>[];
 }
 
-/** The parts of the Chat page. */
+/** The parts of the Chat page; `is_busy` is whether a run uses the computer. */
 export interface ChatPageReply {
   parts: Record<string, string>;
   toast: string;
   is_error: boolean;
   has_models: boolean;
+  is_busy: boolean;
 }
 
 /** One curve. `tone` names a color; a faint curve is drawn behind its smoothed one. */

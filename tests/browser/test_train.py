@@ -74,7 +74,18 @@ def test_a_run_is_followed_reloaded_and_chatted_with(server, opened):
     page.get_by_label("Your message").fill("What is the capital of France?")
     page.get_by_role("button", name="Send").click()
     page.get_by_text("Ahoy! A sailor's guess").wait_for()
-    page.get_by_text("The capital of France is Paris.", exact=True).wait_for()
+    base = page.get_by_text("The capital of France is Paris.", exact=True)
+    base.wait_for()
+    page.locator(".say small", has_text="tokens in").nth(1).wait_for()
+
+    # The conversation survives a reload until a new one is begun.
+    page.reload()
+    base.wait_for()
+    assert page.locator(".asked").all_inner_texts() == ["What is the capital of France?"]
+    page.get_by_role("button", name="New chat").click()
+    page.reload()
+    page.wait_for_selector("[data-usable]")
+    assert page.locator(".asked").count() == 0
 
 
 def test_a_second_tab_shows_the_active_run(servers, home_with_starter, opened):

@@ -26,13 +26,15 @@ def page(forge: Forge) -> None:
         selected = text(request, "selected")
         runs = model_picker.runs_with_result(forge, selected)
         bases = model_picker.base_models(forge)
+        active = forge.runs.active()
         return ChatPageReply(
             has_models=bool(runs or bases),
+            is_busy=active is not None,
             parts={
                 "chat-model": model_picker.model_select(
                     runs, bases, selected, key="chat-model", label="Model"
                 ),
-                "chat-busy": model_picker.busy_note(forge.runs.active()),
+                "chat-busy": model_picker.busy_note(active),
                 "chat-ideas": _ideas(runs, selected),
                 "machine-brief": machine_brief(forge.machine.current()),
             },

@@ -100,6 +100,9 @@ def test_the_next_run_is_prepared_while_one_trains(servers, home_with_starter, o
     bar.get_by_text("1 queued run will start before this one").wait_for()
     bar.get_by_role("link", name="Show run").click()
     page.wait_for_url(re.compile(r"\?run="))
+    queue = page.locator('[data-part="run-queue"]')
+    queue.get_by_role("heading", name="Next in the queue").wait_for()
+    assert "support · starter" in queue.inner_text()
 
     for path, title in (("runs", "Runs"), ("chat", "Chat"), ("machine", "Machine")):
         page.goto(f"{server.url}/{path}")

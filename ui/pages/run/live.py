@@ -16,7 +16,7 @@ from modelforge.forge import Forge
 from modelforge.runs.atomic_files import find_json
 from ui.contract import RunUpdate, error_text
 from ui.html.components import machine_brief
-from ui.pages.run import page
+from ui.pages.run import page, side_panel
 from ui.pages.run.side_panel import RunSnapshot
 
 POLL_S = 0.2
@@ -53,6 +53,7 @@ class RunFollower:
             self._charts_version, self._charts_at = version, now
         if now - self._machine_at >= MACHINE_S:
             parts["machine-brief"] = machine_brief(self._forge.machine.current())
+            parts["run-queue"] = side_panel.next_runs(self._forge.queue.view(), self._id)
             self._machine_at = now
         self._version, self._checked_at = version, now
         parts, charts = self._changed("part", parts), self._changed("chart", charts)

@@ -12,11 +12,14 @@ from modelforge.diagnosis.classify import Cause
 from modelforge.runs.timeline import Timeline
 from modelforge.runs.view import RunView
 from modelforge.services.diagnosis import Change
+from modelforge.services.queue import QueueView
 from modelforge.services.resume import ResumeOption, ResumeOptions
 from ui.html import format as fmt
-from ui.html.components import row
+from ui.html.components import card, row
 from ui.html.markup import EMPTY, Markup, el, join
 from ui.html.templates import render
+
+MAX_NEXT_RUNS = 5
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,18 @@ class RunSnapshot:
     cause: Cause | None = None
     changes: list[Change] = field(default_factory=list)
     offers: ResumeOptions | None = None
+
+
+def next_runs(queue: QueueView, run_id: str) -> Markup:
+    """Return the card of the other queued runs, the next one first; empty if there are none."""
+    names = [
+        row(el("a", run.name, href=f"/?run={run.run}"), "held" if run.held else run.when or "")
+        for run in queue.runs
+        if run.run != run_id
+    ]
+    more = len(names) - MAX_NEXT_RUNS
+    rest = el("p.fine", el("a", f"{more} more", href="/runs")) if more > 0 else None
+    return card("Next in the queue", [names[:MAX_NEXT_RUNS], rest]) if names else EMPTY
 
 
 def side(snapshot: RunSnapshot) -> Markup:

@@ -37,9 +37,19 @@ function show(update) {
   patch(update.parts);
   showCharts(update.charts);
   find(".app", followed.root).dataset.state = update.state;
+  showTabs(followed.root, update.is_over);
   if (update.title) document.title = update.title;
   if (update.is_over) { followed.isOver = true; close(); }
   followed.root.dataset.usable = "true";
+}
+
+/** Show the tabs of a run that is over; before, overview and log stand below each other. @param {HTMLElement} root @param {boolean} isOver */
+function showTabs(root, isOver) {
+  const tabs = find("#run-tabs", root);
+  if (tabs.hidden !== isOver) return;
+  tabs.hidden = !isOver;
+  find("#tab-run-overview", root).click();
+  if (!isOver) find("#run-log", root).hidden = false;
 }
 
 /** @param {HTMLElement} root @param {import("./page.js").Server} server @param {string} run */

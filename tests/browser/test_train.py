@@ -70,6 +70,11 @@ def test_a_run_is_followed_reloaded_and_chatted_with(server, opened):
     until(page, "run-head", "finished")
     assert "The loss fell" in until(page, "run-verdict", "steps in")
     assert page.locator('[data-chart="loss"] canvas').count() == 1
+    page.get_by_role("tab", name="Settings").click()
+    assert "dataset: sample:captain" in page.locator('[data-part="run-settings"]').inner_text()
+    assert not page.locator('[data-chart="loss"]').is_visible()
+    page.get_by_role("tab", name="Log").click()
+    assert "finished" in page.get_by_role("log", name="Log").inner_text()
     page.get_by_role("link", name="Chat with it").click()
     page.get_by_label("Your message").fill("What is the capital of France?")
     page.get_by_role("button", name="Send").click()

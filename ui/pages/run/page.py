@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from modelforge.config.recipe import dump_recipe
 from modelforge.runs.timeline import Stage, Timeline
 from ui.contract import ChartData
 from ui.html import format as fmt
@@ -47,6 +48,7 @@ def slow_parts(snapshot: RunSnapshot) -> dict[str, Markup]:
         "run-scores": metrics.scores(timeline),
         "run-metrics": _metric_cards(timeline.stage),
         "run-earlier": _earlier_stages(timeline),
+        "run-settings": join([dump_recipe(snapshot.run.config)]),
     }
 
 

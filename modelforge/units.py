@@ -21,6 +21,14 @@ def human_gib(gib: float) -> str:
     return f"{gib:,.1f} GiB"
 
 
+def human_number(value: float) -> str:
+    """Return up to four digits, with an exponent for very small or large numbers: 2e-4."""
+    if value == 0 or 1e-3 <= abs(value) < 1e5:
+        return f"{value:.4g}"
+    mantissa, exponent = f"{value:.2e}".split("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+
+
 def human_duration(seconds: float) -> str:
     """Return a duration in one or two units: 45 s, 34 min, 2 h 10 min."""
     whole = max(0, round(seconds))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from modelforge.units import human_bytes, human_duration, human_gib
+from modelforge.units import human_bytes, human_duration, human_gib, human_number
 
 STATES = {
     "queued": ("waiting", ""),
@@ -40,12 +40,7 @@ def number(value: float | None, digits: int = 0) -> str:
 
 def compact(value: float | None) -> str:
     """Return up to four digits, with an exponent for very small or large numbers: 2e-4."""
-    if value is None:
-        return UNKNOWN
-    if value == 0 or 1e-3 <= abs(value) < 1e5:
-        return f"{value:.4g}"
-    mantissa, exponent = f"{value:.2e}".split("e")
-    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+    return UNKNOWN if value is None else human_number(value)
 
 
 def percent(value: float | None, digits: int = 0) -> str:

@@ -17,6 +17,7 @@ from modelforge.config.visibility import applies, describe_conditions
 from modelforge.errors import Finding, blocker, caution, note
 from modelforge.preflight.context import RunContext
 from modelforge.preflight.speed import eval_time_ratio
+from modelforge.units import human_number
 
 MIN_STEPS = 10
 HIGH_DROPOUT = 0.5
@@ -50,10 +51,10 @@ def learning_rate(context: RunContext) -> Iterator[Finding]:
     harm = "the model may diverge or forget" if is_high else "the model may hardly learn"
     yield caution(
         "learning-rate-unusual",
-        f"The learning rate {rate:g} is {factor:.0f} times {'above' if is_high else 'below'} the "
-        f"usual {low:g} to {high:g} for {config.strategy} with "
-        f"{'an adapter' if has_adapter else 'all weights'}; {harm}.",
-        f"Use {default:g}, or keep it if it is intended.",
+        f"The learning rate {human_number(rate)} is {factor:.0f} times "
+        f"{'above' if is_high else 'below'} the usual {human_number(low)} to {human_number(high)} "
+        f"for {config.strategy} with {'an adapter' if has_adapter else 'all weights'}; {harm}.",
+        f"Use {human_number(default)}, or keep it if it is intended.",
         "learning_rate",
         default,
     )

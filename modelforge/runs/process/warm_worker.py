@@ -23,8 +23,8 @@ from modelforge.units import GIB
 COMMAND = (sys.executable, "-m", "modelforge.train", "--warm")
 HAND_OVER_TIMEOUT_S = 5.0
 POLL_S = 0.1
-# How long a probe waits for another one; each waiting probe occupies a thread of the server.
-TURN_TIMEOUT_S = 10.0
+# Probes that are answered or wait for their turn; each occupies a thread of the server.
+MAX_PROBES = 5
 MAX_LOG_BYTES = 1_000_000
 
 
@@ -70,6 +70,7 @@ class WarmWorker:
         self._last_used, self._probe_count = 0.0, 0
         self._retry_at: float | None = None
         self._probe_lock = threading.Lock()
+        self._places = threading.BoundedSemaphore(MAX_PROBES)
         self._taken: tuple[JsonlProcess | None, str] = (None, "")
 
     @property
@@ -122,9 +123,21 @@ class WarmWorker:
         worker is available, it ends or does not answer in time, and DataError if the probe fails.
         """
         deadline = time.monotonic() + timeout_s
-        if not self._probe_lock.acquire(timeout=min(timeout_s, TURN_TIMEOUT_S)):
-            what = "Another request about the data is in progress."
-            raise BusyError(Problem("worker", what, "Try again in a moment."), "")
+        if not self._places.acquire(blocking=False):
+            raise _busy("Several requests about the data are in progress.")
+        try:
+            return self._ask_in_turn(probe, deadline, on_progress)
+        finally:
+            self._places.release()
+
+    def _ask_in_turn(
+        self,
+        probe: dict[str, Any],
+        deadline: float,
+        on_progress: Callable[[dict[str, Any]], None] | None,
+    ) -> dict[str, Any]:
+        if not self._probe_lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            raise _busy("Another request about the data is in progress.")
         try:
             process = self._wait_until_ready(deadline)
             self._probe_count += 1
@@ -288,6 +301,10 @@ def _accepts_run(process: JsonlProcess) -> bool:
 def _error(problem: Problem) -> ForgeError:
     # Errors of a probe concern the data unless the worker itself is the cause.
     return RunError(problem) if problem.where == "worker" else DataError(problem)
+
+
+def _busy(what: str) -> BusyError:
+    return BusyError(Problem("worker", what, "Try again in a moment."), "")
 
 
 def _late() -> Problem:

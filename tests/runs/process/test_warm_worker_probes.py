@@ -1,7 +1,8 @@
-"""A spare answers questions while it waits, and a run that starts comes first."""
+"""A warm worker answers probes while it waits, and a run that starts comes first."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 
@@ -9,7 +10,7 @@ import pytest
 
 from modelforge.errors import BusyError, DataError, RunError
 from modelforge.runs.atomic_files import read_json
-from modelforge.runs.process.warm_worker import WarmWorker
+from modelforge.runs.process.warm_worker import MAX_PROBES, WarmWorker
 from modelforge.runs.states import RunState
 
 
@@ -96,6 +97,24 @@ def test_a_probe_that_finds_another_at_work_gives_up_in_words(warm):
     with pytest.raises(BusyError, match="Another request"):
         warm.ask({"kind": "echo"}, 0.3)
     first.join()
+
+
+def test_only_a_few_probes_wait_and_the_others_are_refused_at_once(warm):
+    warm.ask({"kind": "echo"}, 10)
+
+    def ask(kind, timeout_s):
+        with contextlib.suppress(RunError, BusyError):
+            warm.ask({"kind": kind}, timeout_s)
+
+    waiting = [threading.Thread(target=ask, args=("hang", 1.5))]
+    waiting += [threading.Thread(target=ask, args=("echo", 1.5)) for _ in range(MAX_PROBES - 1)]
+    for thread in waiting:
+        thread.start()
+    time.sleep(0.3)
+    with pytest.raises(BusyError, match="Several requests"):
+        warm.ask({"kind": "echo"}, 60)
+    for thread in waiting:
+        thread.join()
 
 
 def test_a_run_takes_the_warm_worker_after_probes(stage, run, warm):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 
 from modelforge.config.fields import specs_by_name
 from modelforge.diagnosis.classify import UNEXPECTED, match_text
@@ -75,7 +76,9 @@ def _of_forge_error(error: ForgeError) -> FailedEvent:
         cause = next(code for kind, code in _CAUSES if isinstance(error, kind))
     specs = specs_by_name()
     what = " ".join(
-        f"{specs[problem.where].label if problem.where in specs else problem.where}: {problem.what}"
+        str(replace(problem, where=specs[problem.where].label, remedy=""))
+        if problem.where in specs
+        else f"{problem.where}: {problem.what}"
         for problem in error.problems
     )
     remedy = next((problem.remedy for problem in error.problems if problem.remedy), "")

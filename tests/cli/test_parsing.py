@@ -119,6 +119,8 @@ def test_an_interrupted_command_says_only_that(home, monkeypatch, capsys):
 @pytest.mark.skipif(os.name == "nt", reason="a signal of Unix")
 def test_an_interrupt_while_modules_are_imported_has_no_traceback():
     code = "import sys, types, signal, os\n"
+    # A shell ignores the signal for what it starts in the background.
+    code += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     code += "class Finder:\n  def find_spec(self, name, *_):\n"
     code += "    if name == 'modelforge.cli.main': os.kill(os.getpid(), signal.SIGINT)\n"
     code += "sys.meta_path.insert(0, Finder())\nsys.argv = ['modelforge', 'schema']\n"

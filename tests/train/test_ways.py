@@ -130,7 +130,7 @@ def test_text_without_turns_leaves_nothing_and_the_setting_is_named(bench, write
     bench.rows = write("text.jsonl", [{"text": f"Once {n}."} for n in range(4)])
     failed = bench.work(bench.prepare(data={"loss_on": "assistant"}))[-1]
     assert failed.data["cause"] == "nothing-to-learn"
-    assert "data.loss_on: assistant trains assistant messages" in failed.data["what"]
+    assert "Loss on assistant trains assistant messages" in failed.data["what"]
 
 
 def test_a_named_template_and_a_system_message_are_saved_and_used(bench, write):

@@ -67,7 +67,7 @@ class Server:
         return connection
 
     def answers(self) -> bool:
-        """Return whether somebody else gets an answer."""
+        """Return whether another client gets an answer."""
         address = f"http://127.0.0.1:{self.port}/api/health"
         return httpx.get(address, timeout=20.0).status_code == 200
 

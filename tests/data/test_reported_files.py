@@ -276,7 +276,7 @@ NOTES = {"untrained-answers", "message-tree", "template-in-text", "unread-rows"}
 def short(row: dict[str, Any]) -> str:
     """Return a canonical row as one line: u: question | a: answer."""
 
-    def told(messages: list[dict[str, Any]]) -> str:
+    def joined(messages: list[dict[str, Any]]) -> str:
         return " | ".join(
             f"{each['role'][0]}{'0' if each.get('weight') == 0 else ''}: {each['content']}"
             for each in messages
@@ -285,10 +285,10 @@ def short(row: dict[str, Any]) -> str:
     if "text" in row:
         return str(row["text"])
     if "messages" in row:
-        return told(row["messages"])
+        return joined(row["messages"])
     if "completion" in row:
-        return f"{told(row['prompt'])} > {told(row['completion'])} = {row['label']}"
-    return f"{told(row['prompt'])} > {told(row['chosen'])} < {told(row['rejected'])}"
+        return f"{joined(row['prompt'])} > {joined(row['completion'])} = {row['label']}"
+    return f"{joined(row['prompt'])} > {joined(row['chosen'])} < {joined(row['rejected'])}"
 
 
 def learned(path: Path) -> tuple[int, str]:

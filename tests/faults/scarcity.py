@@ -90,7 +90,7 @@ def _in_the_worker(place: Place, nursery: Nursery, case: str) -> list[str]:
     state, ending = supervisor.state(run), events_of(run)[-1]
     faults = disorder(events_of(run))
     if reported_s > TOLD_S:
-        faults.append(f"told after {reported_s:.1f} s")
+        faults.append(f"reported after {reported_s:.1f} s")
     if case in _ALL_IS_DONE:
         return faults if state is RunState.FINISHED else [*faults, f"the run is {state}"]
     if state is not RunState.FAILED or ending.data["cause"] != "disk-full":

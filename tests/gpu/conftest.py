@@ -68,7 +68,7 @@ class Ended:
         """Why it failed, with the end of its log; empty when it did not."""
         if "finished" in self.events:
             return ""
-        failed = self.events.get("failed") or ["the process said nothing"]
+        failed = self.events.get("failed") or ["the process printed nothing"]
         log = self.run.log.read_text(encoding="utf-8", errors="replace")[-3000:]
         return f"{failed[0]}\n{log}"
 

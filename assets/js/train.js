@@ -37,8 +37,9 @@ export function open(root, server) {
 
   // Input
 
-  /** @param {number} delay in milliseconds */
+  /** Check the form after a delay; replies about what it was before are dropped. @param {number} delay in milliseconds */
   function changed(delay) {
+    checks++;
     store(sessionStorage, FORM_KEY, form);
     clearTimeout(timer);
     timer = setTimeout(check, delay);
@@ -295,6 +296,7 @@ export function open(root, server) {
     const address = new URLSearchParams(location.search), run = address.get("run");
     unfollow();
     if (run) { page.dataset.mode = "run"; follow(root, server, run); scrollTo(0, 0); return; }
+    const number = checks;
     /** @type {TrainReply | undefined} */
     const reply = await call(server, "open", shownForm());
     if (!reply) return;
@@ -306,9 +308,8 @@ export function open(root, server) {
     }
     page.dataset.mode = "form";
     document.title = "Train · ModelForge";
-    apply(reply);
+    if (number === checks) apply(reply);
     root.dataset.usable = "true";
-    const number = checks;
     plan.traceMemory(reply, () => number === checks);
   }
   show();

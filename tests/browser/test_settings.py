@@ -1,6 +1,10 @@
 """The form follows task and strategy; a run shows its charts."""
 
 import re
+import time
+from datetime import UTC, datetime, timedelta
+from queue import SimpleQueue
+from typing import Any
 
 import pytest
 
@@ -83,6 +87,34 @@ def test_a_learning_rate_of_the_user_stays(server, opened):
     )
     assert page.locator("#f-learning_rate").input_value() == "3e-3"
     assert page.locator('[data-origin="learning_rate"]').inner_text() == "you"
+
+
+def test_a_choice_survives_the_reply_to_an_older_form(server, opened):
+    page = opened(server.url)
+    page.clock.install()
+    page.reload()
+    page.wait_for_selector("[data-usable]")
+    unfold(page, "task")
+    page.clock.pause_at(datetime.now(UTC) + timedelta(seconds=60))
+    page.wait_for_timeout(500)
+    held: SimpleQueue[Any] = SimpleQueue()
+    page.route("**/component_server/**", held.put)
+    page.locator("#f-learning_rate").fill("3e-3")
+    page.clock.run_for(400)
+    deadline = time.monotonic() + 20
+    while held.empty():
+        assert time.monotonic() < deadline, "the form was not checked"
+        page.wait_for_timeout(50)
+    page.get_by_label("Rewards (RLHF)").click()
+    with page.expect_response("**/component_server/**"):
+        held.get().continue_()
+    page.wait_for_timeout(300)
+    assert page.get_by_label("Rewards (RLHF)").is_checked()
+    page.unroute_all()
+    page.clock.run_for(100)
+    page.wait_for_function(
+        "!document.querySelector('[data-setting-box=\"trainer.reward\"]').hidden"
+    )
 
 
 def test_only_settings_of_the_chosen_reward_are_shown(server, opened):

@@ -3,10 +3,9 @@
 import re
 import time
 from datetime import UTC, datetime, timedelta
-from queue import SimpleQueue
-from typing import Any
 
 import pytest
+from playwright.sync_api import Route
 
 from modelforge.runs.event_types import (
     FinishedEvent,
@@ -97,17 +96,21 @@ def test_a_choice_survives_the_reply_to_an_older_form(server, opened):
     unfold(page, "task")
     page.clock.pause_at(datetime.now(UTC) + timedelta(seconds=60))
     page.wait_for_timeout(500)
-    held: SimpleQueue[Any] = SimpleQueue()
-    page.route("**/component_server/**", held.put)
+    held = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/component_server/**", hold)
     page.locator("#f-learning_rate").fill("3e-3")
     page.clock.run_for(400)
     deadline = time.monotonic() + 20
-    while held.empty():
+    while not held:
         assert time.monotonic() < deadline, "the form was not checked"
         page.wait_for_timeout(50)
     page.get_by_label("Rewards (RLHF)").click()
     with page.expect_response("**/component_server/**"):
-        held.get().continue_()
+        held[0].continue_()
     page.wait_for_timeout(300)
     assert page.get_by_label("Rewards (RLHF)").is_checked()
     page.unroute_all()

@@ -5,7 +5,6 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from playwright.sync_api import Route
 
 from modelforge.runs.event_types import (
     FinishedEvent,
@@ -98,7 +97,7 @@ def test_a_choice_survives_the_reply_to_an_older_form(server, opened):
     page.wait_for_timeout(500)
     held = []
 
-    def hold(route: Route) -> None:
+    def hold(route):
         held.append(route)
 
     page.route("**/component_server/**", hold)

@@ -59,7 +59,7 @@ class Forge:
         environment = self.machine.warm_environment
         self._warm_worker = warm = WarmWorker(home, command=warm_worker, environment=environment)
         self.preflight = PreflightService(home, self.machine, warm, index)
-        self.layers = LayerService(self.machine, self.preflight)
+        self.layers = LayerService(self.machine, self.preflight, home.profiles)
         self.chat = ChatService(chat, store, training, self.preflight, self.machine, lease)
         launcher = RunLauncher(store, training, warm, self.preflight, self.chat)
         self.history = HistoryService(index, store)

@@ -64,6 +64,16 @@ class Home:
         return self.root / "models" / "starter"
 
     @property
+    def profiles(self) -> Path:
+        """The user's own profiles, one TOML file each."""
+        return self.root / "profiles"
+
+    @property
+    def presets(self) -> Path:
+        """Named settings that the user has stored, one YAML file each."""
+        return self.root / "presets"
+
+    @property
     def cache(self) -> Path:
         """Files that can be recreated at any time."""
         return self.root / "cache"

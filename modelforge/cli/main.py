@@ -228,10 +228,11 @@ def _doctor(options: argparse.Namespace) -> int:
     return FAILED if any(row.state == "bad" for row in rows) else DONE
 
 
-def _schema(_options: argparse.Namespace) -> int:
+def _schema(options: argparse.Namespace) -> int:
     from modelforge.config.json_schema import json_schema
+    from modelforge.config.profiles import load_profiles
 
-    return print_json(json_schema())
+    return print_json(json_schema(load_profiles(open_home(options.home).profiles)))
 
 
 def _layers(options: argparse.Namespace) -> list[Layer]:
@@ -249,7 +250,8 @@ def _profile(options: argparse.Namespace) -> str:
     """Return the profile that suits this machine, which the page fills in too."""
     from modelforge.hardware.machine import choose_profile, probe_machine
 
-    return choose_profile(probe_machine(open_home(options.home).root))[0]
+    home = open_home(options.home)
+    return choose_profile(probe_machine(home.root), own=home.profiles)[0]
 
 
 def _print_problems(error: ForgeError, *, as_json: bool) -> None:

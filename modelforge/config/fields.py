@@ -99,6 +99,8 @@ def _group_class(field: FieldInfo) -> type[BaseModel] | None:
 
 def _spec(name: str, field: FieldInfo) -> FieldSpec:
     kind, choices, nullable = _kind(field.annotation)
+    if field.examples:  # other values may be allowed on this computer
+        kind, choices = "choice", tuple(field.examples)
     help_text, _, more = (field.description or "").partition("\n\n")
     return FieldSpec(
         name=name,

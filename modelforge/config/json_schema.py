@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from modelforge.config.fields import FieldSpec, field_specs, source_specs, specs_by_name
@@ -30,9 +31,14 @@ columns that are not named are detected from the data.
 """
 
 
-def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a config, with label, help, unit and group of every setting."""
+def json_schema(profiles: Iterable[str] = ()) -> dict[str, Any]:
+    """Return the JSON Schema of a config, with label, help, unit and group of every setting.
+
+    With the names of the profiles of this computer, these are the choices of `compute_specs`.
+    """
     schema = TrainingConfig.model_json_schema()
+    if names := list(profiles):
+        schema["properties"]["compute_specs"]["enum"] = names
     for model in (schema, *schema["$defs"].values()):
         for entry in model["properties"].values():
             if "description" in entry:

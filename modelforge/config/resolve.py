@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -68,12 +68,14 @@ class _Merged:
         self.invalid.add(name)
 
 
-def resolve(*layers: Layer) -> Resolved:
+def resolve(*layers: Layer, profiles: Collection[str] | None = None) -> Resolved:
     """Return the config of the layers; a later layer takes precedence.
 
-    Settings that no layer sets have the origin "contract". Raises ConfigError with every problem.
+    `profiles` are the names of the profiles of this computer; None allows any. Settings that no
+    layer sets have the origin "contract". Raises ConfigError with every problem.
     """
     merged = _merge(layers)
+    _check_profile(merged, profiles)
     config = _build(merged)
     if merged.problems or config is None:
         raise ConfigError(_in_order(merged.problems))
@@ -117,6 +119,16 @@ def _merge(layers: tuple[Layer, ...]) -> _Merged:
         if error:
             merged.refuse(name, invalid_value(spec, value, error))
     return merged
+
+
+def _check_profile(merged: _Merged, profiles: Collection[str] | None) -> None:
+    name = "compute_specs"
+    value = merged.values.get(name)
+    if profiles is None or name in merged.invalid or not isinstance(value, str):
+        return
+    if value not in profiles:
+        spec = replace(specs_by_name()[name], choices=tuple(profiles))
+        merged.refuse(name, invalid_value(spec, value, "literal_error"))
 
 
 def _flat(layer: Layer, merged: _Merged) -> Iterator[tuple[str, Any]]:

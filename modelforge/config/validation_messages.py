@@ -86,7 +86,7 @@ def invalid_value(spec: FieldSpec, value: object, error: str) -> Problem:
     remedy = f"Choose {allowed}." if spec.kind == "choice" else f"Enter {allowed}."
     if spec.kind == "text" and spec.required and not spec.maximum:
         remedy = f"Enter {spec.help[0].lower()}{spec.help[1:]}"
-    if error == "literal_error" and isinstance(value, str):
+    if error in ("literal_error", "string_pattern_mismatch") and isinstance(value, str):
         close = difflib.get_close_matches(value.strip().lower(), spec.choices, n=1)
         remedy += f" Did you mean '{close[0]}'?" if close else ""
     if error == "string_type" and value is not None:
@@ -143,6 +143,7 @@ _MESSAGES = {
     "bool_parsing": _NO_BOOL,
     "bool_type": _NO_BOOL,
     "literal_error": "{shown} is not one of the choices.",
+    "string_pattern_mismatch": "{shown} is not one of the choices.",
     "string_type": "{shown} is not text.",
     "string_too_short": "{shown} is empty.",
     "string_unicode": "The text contains characters that cannot be stored.",

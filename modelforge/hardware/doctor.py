@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from modelforge.config.profiles import profile_problems
 from modelforge.hardware.machine import (
     Machine,
     gpu_problem,
@@ -60,6 +61,7 @@ def check_machine(
         *(stack or check_stack)(machine),
         check_packages(read_pinned_versions(CONSTRAINTS)),
         check_starter(home),
+        *check_profiles(home),
         check_disk(home.root),
         check_browser(),
         check_network(is_reachable or is_hub_reachable),
@@ -120,6 +122,14 @@ def check_stack(
         for name, why in result.get("broken", {}).items()
     ]
     return [stack, *rows, *broken, *_check_unsloth(machine, command, timeout_s)]
+
+
+def check_profiles(home: Home) -> list[CheckResult]:
+    """Note each problem of the user's own profiles."""
+    return [
+        CheckResult("Profile", "note", f"{problem.where}: {problem.what}", problem.remedy)
+        for problem in profile_problems(home.profiles)
+    ]
 
 
 def check_packages(pins: Mapping[str, str]) -> CheckResult:

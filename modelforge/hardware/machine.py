@@ -149,25 +149,31 @@ def probe_machine(
     )
 
 
-def choose_profile(machine: Machine, gpu_index: int = 0) -> tuple[str, str]:
-    """Return the name of the profile that suits the machine, and the reason in a sentence."""
-    profiles = list(load_profiles().values())
-    smallest = profiles[0]
+def choose_profile(
+    machine: Machine, gpu_index: int = 0, own: Path | None = None
+) -> tuple[str, str]:
+    """Return the name of the profile that suits the machine, and the reason in a sentence.
+
+    `own` is the folder of the user's profiles: those with a threshold are chosen too.
+    """
+    profiles = load_profiles(own).values()
+    bounded = [(one.min_vram_gib, one) for one in profiles if one.min_vram_gib is not None]
+    smallest = [profile for bound, profile in bounded if bound == 0][-1]
     if not machine.gpus:
         device = "the Apple GPU" if machine.apple_gpu else "the CPU"
         reason = f"No NVIDIA GPU: {_title(smallest)} in practice mode, small models on {device}."
         return smallest.name, reason
     gpu = next((gpu for gpu in machine.gpus if gpu.index == gpu_index), machine.gpus[0])
-    if gpu.total_gib is None:
+    total = gpu.total_gib
+    if total is None:
         return smallest.name, f"The memory of {gpu.name} is unknown: {_title(smallest)}."
-    bounds = [profile.min_vram_gib for profile in profiles]
-    index = sum(gpu.total_gib >= bound for bound in bounds) - 1
-    profile = profiles[index]
-    memory = f"{_format_gib(gpu.total_gib, bounds)} of GPU memory"
+    suitable = [profile for bound, profile in bounded if total >= bound]
+    profile = suitable[-1]
+    memory = f"{_format_gib(total, [bound for bound, _ in bounded])} of GPU memory"
     ram, needed = machine.ram_total_gib, profile.min_ram_gib
-    if index > 0 and (ram is None or ram < needed):
+    if len(suitable) > 1 and (ram is None or ram < needed):
         found = "unknown RAM" if ram is None else f"only {_format_gib(ram, [needed])} of RAM"
-        lower = profiles[index - 1]
+        lower = suitable[-2]
         needs = f"{_title(profile)} needs {human_gib(needed)}"
         return lower.name, f"{memory} but {found}, and {needs}: {_title(lower)}."
     if ram is not None:

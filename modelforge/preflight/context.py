@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from modelforge.config.methods import METHOD_FACTS, method_of
 from modelforge.config.plan.context import PlanContext, is_native_linux
 from modelforge.config.plan.make import Plan, make_plan
+from modelforge.config.profiles import profile_length
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.data.sources.combine import RunData
 from modelforge.errors import ForgeError
@@ -72,6 +73,7 @@ class RunContext:
             train_rows=train_rows(config, self.model, self.data),
             summary=self.summary,
             start_from=self.plan.start_from,
+            home=self.home,
         )
         return replace(changed, plan=make_plan(config, context))
 
@@ -158,8 +160,12 @@ def build_plan_context(
     train_rows: int | None = None,
     summary: DatasetSummary | None = None,
     start_from: str | None = None,
+    home: Home | None = None,
 ) -> PlanContext:
-    """Return the context of the plan; `start_from` is the folder of an adapter."""
+    """Return the context of the plan; `start_from` is the folder of an adapter.
+
+    Without `home` only the shipped profiles are known.
+    """
     device = machine.device if config.hardware.device == "auto" else config.hardware.device
     gpu = next((gpu for gpu in machine.gpus if gpu.index == config.hardware.gpu_index), None)
     return PlanContext(
@@ -174,6 +180,7 @@ def build_plan_context(
         start_from=start_from,
         row_tokens=estimate_tokens(summary.mean_chars) if summary else None,
         native_linux=is_native_linux(machine.system),
+        profile_length=profile_length(config.compute_specs, home.profiles if home else None),
     )
 
 

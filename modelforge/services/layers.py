@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from modelforge.config.defaults import strategy_defaults
 from modelforge.config.fields import field_specs
-from modelforge.config.profiles import load_profiles, profile_settings, recommended_models
+from modelforge.config.profiles import (
+    Profile,
+    load_profiles,
+    profile_problems,
+    profile_settings,
+    recommended_models,
+)
 from modelforge.config.recipe_conflicts import overridden_settings
 from modelforge.config.resolve import Layer, flatten
 from modelforge.config.visibility import inapplicable_settings
 from modelforge.data.checks.summary import DatasetSummary
-from modelforge.errors import ForgeError
+from modelforge.errors import ForgeError, Problem
 from modelforge.hardware.machine import Machine, choose_profile
 from modelforge.preflight.suggest.catalog_fit import (
     FitEstimate,
@@ -106,32 +113,51 @@ def user_layers(
 class LayerService:
     """Build the layers of a form, and rate the models of the catalog for it. Thread-safe."""
 
-    def __init__(self, machine: MachineService, preflight: PreflightService) -> None:
+    def __init__(
+        self, machine: MachineService, preflight: PreflightService, own_profiles: Path
+    ) -> None:
         self._machine = machine
         self._preflight = preflight
+        self._own_profiles = own_profiles
         self._ratings: Cache[object, FitEstimate] = Cache(RATINGS_CACHED)
+
+    def profiles(self) -> dict[str, Profile]:
+        """Return the shipped profiles and the user's own, the smallest machine first."""
+        return load_profiles(self._own_profiles)
+
+    def profile_problems(self) -> list[Problem]:
+        """Return what is wrong with the files of the user's profiles."""
+        return profile_problems(self._own_profiles)
+
+    def detect_profile(self, machine: Machine, gpu_index: int = 0) -> tuple[str, str]:
+        """Return the name of the profile that suits a machine, and the reason in a sentence."""
+        return choose_profile(machine, gpu_index, self._own_profiles)
 
     def models(self, gpu_index: int = 0) -> list[dict[str, Any]]:
         """Return the catalog models to offer on this machine, the default one first."""
         machine = self._machine.current()
-        name, _reason = choose_profile(machine, gpu_index)
-        return recommended_models(name, practice=machine.practice_mode)
+        name, _reason = self.detect_profile(machine, gpu_index)
+        return recommended_models(name, practice=machine.practice_mode, profiles=self.profiles())
 
     def prefill(self, gpu_index: int = 0) -> Prefill:
         """Return the values that the form and `modelforge init` start from."""
         machine = self._machine.current()
-        name, reason = choose_profile(machine, gpu_index)
+        profiles = self.profiles()
+        name, reason = self.detect_profile(machine, gpu_index)
         practice = machine.practice_mode
-        values = profile_settings(name, practice=practice, fast_bf16=machine.fast_bf16)
-        return Prefill(name, load_profiles()[name].title, values, reason, practice)
+        values = profile_settings(
+            name, practice=practice, fast_bf16=machine.fast_bf16, profiles=profiles
+        )
+        return Prefill(name, profiles[name].title, values, reason, practice)
 
     def stack(self, form: FormInput) -> LayerStack:
         """Return the layers of a form, without the settings that do not apply."""
-        machine, profiles = self._machine.for_run(), load_profiles()
-        name, reason = choose_profile(machine, gpu_index(form.values.get("hardware.gpu_index")))
+        machine, profiles = self._machine.for_run(), self.profiles()
+        index = gpu_index(form.values.get("hardware.gpu_index"))
+        name, reason = self.detect_profile(machine, index)
         if form.profile in profiles and form.profile != name:
             name, reason = form.profile, f"You chose {profiles[form.profile].title}."
-        base = _Base(machine, name, form)
+        base = _Base(machine, name, form, profiles)
         summary = self._summary(base.texts)
         models = [*base.own_models, *base.other_models]
         model = next((one for one in models if one["name"] == base.texts["model_name"]), None)
@@ -149,7 +175,7 @@ class LayerService:
         Models of other profiles are added if they do not fit with any settings. Ratings are
         cached by the machine, the settings and the data.
         """
-        base = _Base(stack.machine, stack.profile, form)
+        base = _Base(stack.machine, stack.profile, form, self.profiles())
         rated = [RatedModel(one, self._rate(one, base, stack.summary)) for one in base.own_models]
         for model in base.other_models:
             fit = self._rate(model, base, stack.summary)
@@ -198,11 +224,15 @@ class LayerService:
 class _Base:
     """The layers of a form before a model is chosen, and the models to choose from."""
 
-    def __init__(self, machine: Machine, profile: str, form: FormInput) -> None:
+    def __init__(
+        self, machine: Machine, profile: str, form: FormInput, profiles: Mapping[str, Profile]
+    ) -> None:
         practice = machine.practice_mode
         self.machine = machine
         self._profile = profile
-        self._values = profile_settings(profile, practice=practice, fast_bf16=machine.fast_bf16)
+        self._values = profile_settings(
+            profile, practice=practice, fast_bf16=machine.fast_bf16, profiles=profiles
+        )
         self.overridden = overridden_settings(
             self._values, form.recipe, form.values, practice=practice
         )
@@ -213,11 +243,11 @@ class _Base:
         self._defaults = strategy_defaults(self._strategy, practice=practice, adapter=adapter)
         task = self.texts["task"]
         self.own_models: list[dict[str, Any]] = recommended_models(
-            profile, practice=practice, task=task
+            profile, practice=practice, task=task, profiles=profiles
         )
         names = {model["name"] for model in self.own_models}
         others: dict[str, Mapping[str, Any]] = {}
-        for other in load_profiles().values():
+        for other in profiles.values():
             for model in other.models:
                 if task in model["tasks"] and model["name"] not in names:
                     others.setdefault(model["name"], model)

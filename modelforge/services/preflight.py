@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from modelforge.config.plan.make import Plan, make_plan
+from modelforge.config.profiles import load_profiles
 from modelforge.config.resolve import Layer, Resolved, resolve
 from modelforge.config.schema.base import about
 from modelforge.config.schema.config import TrainingConfig
@@ -146,7 +147,7 @@ class PreflightService:
         With `idle` the machine counts as unused: for runs that start later.
         """
         try:
-            resolved = resolve(*layers)
+            resolved = resolve(*layers, profiles=load_profiles(self._home.profiles))
         except ForgeError as error:
             return PreflightResult(errors=[error])
         config = resolved.config
@@ -161,7 +162,13 @@ class PreflightService:
         summary = data.summary if data else None
         rows = train_rows(config, facts, data) if data else None
         context = build_plan_context(
-            config, machine, facts, train_rows=rows, summary=summary, start_from=adapter
+            config,
+            machine,
+            facts,
+            train_rows=rows,
+            summary=summary,
+            start_from=adapter,
+            home=self._home,
         )
         plan = make_plan(config, context)
         machine = machine.when_idle() if idle else machine

@@ -22,7 +22,7 @@ def test_health_returns_ok(client):
 
 
 def test_schema_returns_the_settings(client):
-    assert client.get("/api/schema").json() == json_schema()
+    assert client.get("/api/schema").json() == json_schema(load_profiles())
 
 
 def test_machine_includes_the_matching_profile(client):

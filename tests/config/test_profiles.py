@@ -2,16 +2,27 @@ import pytest
 
 from modelforge.config.defaults import default_learning_rate, strategy_defaults
 from modelforge.config.fields import specs_by_name
-from modelforge.config.plan.make import PROFILE_LENGTH
-from modelforge.config.profiles import load_profiles, profile_settings, recommended_models
+from modelforge.config.profiles import (
+    load_profiles,
+    profile_length,
+    profile_problems,
+    profile_settings,
+    recommended_models,
+)
 from modelforge.config.resolve import Layer, resolve
 from modelforge.errors import NotFoundError
 
 PROFILES = load_profiles()
 
 
-def test_every_profile_can_be_chosen_and_has_a_length():
-    assert tuple(PROFILES) == specs_by_name()["compute_specs"].choices == tuple(PROFILE_LENGTH)
+def test_the_shipped_profiles_are_the_choices_of_the_contract():
+    assert set(specs_by_name()["compute_specs"].choices) <= PROFILES.keys()
+    assert all(profile_length(name) == PROFILES[name].length for name in PROFILES)
+    assert [PROFILES[name].length for name in ("low_end", "mid_range", "high_end")] == [
+        512,
+        2048,
+        4096,
+    ]
 
 
 def test_the_profiles_are_ordered_from_small_to_large():
@@ -86,17 +97,131 @@ def test_an_unknown_profile_is_refused_with_the_names_there_are():
         profile_settings("huge")
 
 
-def test_a_folder_without_profiles_is_reported_in_words(tmp_path):
+def test_a_package_without_profiles_is_reported_in_words(tmp_path, monkeypatch):
+    monkeypatch.setattr("modelforge.config.profiles.resource_folder", lambda _name: tmp_path)
     with pytest.raises(NotFoundError, match="The profiles are missing"):
-        load_profiles(tmp_path)
+        load_profiles()
 
 
-def test_a_profile_of_ones_own_needs_only_a_file(tmp_path):
-    (tmp_path / "tiny.toml").write_text(
-        'title = "Tiny"\ndescription = "A watch."\nmin_vram_gib = 1\nmin_ram_gib = 2\n'
-        "[settings]\nlora_r = 1\n"
-        '[[models]]\nname = "a/b"\ntitle = "B"\nparameters = 0.1\n'
-        'licence = "MIT"\nnote = "Small."\n',
-        encoding="utf-8",
+# ---- Profiles of the user
+
+
+TINY = """title = "Tiny"
+description = "A small computer."
+min_vram_gib = 1
+[settings]
+lora_r = 2
+max_seq_length = 128
+"""
+
+
+def own(folder, **files):
+    for name, text in files.items():
+        (folder / f"{name}.toml").write_text(text, encoding="utf-8")
+    return load_profiles(folder)
+
+
+def test_a_file_in_the_folder_is_a_profile_in_the_order_of_its_threshold(tmp_path):
+    found = own(tmp_path, tiny=TINY, offered='title = "Only offered"\n[settings]\n')
+    assert list(found) == ["low_end", "tiny", "mid_range", "high_end", "offered"]
+    assert found["tiny"].settings == {"lora_r": 2, "max_seq_length": 128}
+    assert [name for name, one in found.items() if one.own] == ["tiny", "offered"]
+    assert [profile_length(name, tmp_path) for name in ("tiny", "offered", "gone")] == [
+        128,
+        512,
+        512,
+    ]
+    assert profile_settings("tiny", profiles=found)["compute_specs"] == "tiny"
+    assert profile_problems(tmp_path) == []
+    assert "tiny" not in load_profiles()
+
+
+def test_a_changed_file_is_read_again(tmp_path):
+    own(tmp_path, tiny=TINY)
+    assert (
+        own(tmp_path, tiny=TINY.replace("lora_r = 2", "lora_r = 16"))["tiny"].settings["lora_r"]
+        == 16
     )
-    assert load_profiles(tmp_path)["tiny"].settings == {"lora_r": 1}
+
+
+def test_without_a_gpu_an_own_profile_is_as_careful_as_the_smallest(tmp_path):
+    found = own(tmp_path, tiny=TINY)
+    practice = profile_settings("tiny", practice=True, profiles=found)
+    assert practice["use_4bit"] is False
+    assert practice["max_seq_length"] == 128, "its own settings win"
+    models = recommended_models("tiny", profiles=found)
+    assert models == recommended_models("low_end"), "it names none of its own"
+
+
+WRONG = """title = "Wrong"
+colour = "red"
+[settings]
+lora_rank = 4
+lora_r = 999
+model_name = "starter"
+"data.paddingfree" = true
+[settings.hardware]
+device = "tpu"
+[[models]]
+name = "a"
+title = "A"
+parameters = 1.0
+[[models]]
+name = "b"
+title = "B"
+parameters = -1.0
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "wrong.toml, line 2, colour: Unknown key.",
+        "line 4, settings.lora_rank: Unknown setting. Did you mean 'lora_r'?",
+        "line 5, settings.lora_r: 999 is too large. Enter a whole number from 1 to 256.",
+        "line 6, settings.model_name: A profile cannot set it",
+        "line 7, settings.data.paddingfree: Unknown setting. Did you mean 'data.padding_free'?",
+        "line 9, settings.hardware.device: 'tpu' is not one of the choices.",
+        "line 17, models.parameters: -1.0 is not allowed.",
+    ],
+)
+def test_every_problem_of_a_file_is_named_with_its_line(tmp_path, words):
+    assert list(own(tmp_path, wrong=WRONG, tiny=TINY)) == [
+        "low_end", "tiny", "mid_range", "high_end"
+    ]  # fmt: skip
+    assert words in "\n".join(map(str, profile_problems(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("low_end.toml", TINY, "The name low_end is a shipped profile"),
+        ("recipe.toml", TINY, "The name recipe is reserved"),
+        ("A b.toml", TINY, "small letters, digits, _ and -"),
+        ("x.toml", "x = = 3", "not valid TOML"),
+        ("x.toml", "x = " + "[" * 5000, "x.toml: The"),
+        ("x.toml", b"\xff\xfe", "not UTF-8"),
+        ("x.toml", b"#" * 300_000, "larger than"),
+        ("x.toml", 'title = "X"\n', "x.toml, settings: A value is required."),
+        ("x.toml", 'title = "X"\nsettings = 3\n', "line 2, settings: 3 is not allowed."),
+        ("x.toml", TINY + "[practice]\nlora_r = 0\n", "line 8, practice.lora_r: 0 is too small."),
+        (
+            "x.toml",
+            TINY + '[[models]]\nname = "m"\ntitle = "M"\nparameters = 1\nanswers = {lora_r = 0}\n',
+            "line 11, models.answers.lora_r: 0 is too small.",
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_a_profile_is_a_problem_and_no_crash(tmp_path, name, content, words):
+    data = content if isinstance(content, bytes) else content.encode()
+    (tmp_path / name).write_bytes(data)
+    assert load_profiles(tmp_path) == load_profiles()
+    (problem,) = profile_problems(tmp_path)
+    assert words in str(problem)
+    assert problem.remedy
+
+
+def test_more_profiles_than_a_person_uses_are_not_read(tmp_path):
+    found = own(tmp_path, **{f"p{number}": TINY for number in range(60)})
+    assert sum(one.own for one in found.values()) == 50
+    assert "60 profiles are too many" in str(profile_problems(tmp_path)[0])

@@ -1,13 +1,15 @@
 """Layers of a form with an opened recipe: what gives way when another method is chosen."""
 
+import json
 from itertools import product
 
 import pytest
 
-from modelforge.config.resolve import flatten, resolve
+from modelforge.config.resolve import Layer, flatten, resolve
 from modelforge.forge import Forge
 from modelforge.paths import Home
 from modelforge.services.layers import RECIPE, FormInput
+from tests.preflight.contexts import LAPTOP
 
 # Settings of the form that lead to each method, with some that only this method has.
 METHODS = {
@@ -91,3 +93,59 @@ def test_a_value_of_the_user_is_never_dropped(forge):
     stack = forge.layers.stack(FormInput(values=values, recipe=recipe))
     assert stack.texts["learning_rate"] == "0.001"
     assert not stack.overridden & values.keys()
+
+
+DESK = """title = "My desk"
+min_vram_gib = 0
+[settings]
+lora_r = 24
+lora_alpha = 48
+max_seq_length = 96
+"""
+LLAMA = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "vocab_size": 1000,
+    "max_position_embeddings": 512,
+}
+
+
+def test_a_file_in_the_home_is_a_profile_everywhere_without_a_change_of_python(tmp_path):
+    home, model = Home(tmp_path / "home"), tmp_path / "model"
+    for folder in (home.profiles, model):
+        folder.mkdir(parents=True)
+    (model / "config.json").write_text(json.dumps(LLAMA), "utf-8")
+    forge = Forge(home, warm_worker=["true"], probe=lambda _root: LAPTOP)
+    data = {"model_name": str(model), "dataset": "sample:captain"}
+    recipe = Layer(RECIPE, data | {"task": "text-generation", "compute_specs": "desk"})
+    [problem] = forge.preflight.check(recipe, Layer("you", {"use_4bit": False})).problems[:1]
+    assert problem.what == "'desk' is not one of the choices."
+    assert problem.remedy.startswith("Choose low_end, mid_range or high_end.")
+
+    (home.profiles / "desk.toml").write_text(DESK, "utf-8")
+    assert (forge.layers.prefill().profile, forge.layers.prefill().title) == ("desk", "My desk")
+    stack = forge.layers.stack(FormInput(values=data))
+    assert stack.profile == "desk"
+    checked = forge.preflight.check(*stack.layers)
+    assert (checked.plan.lora_alpha, checked.plan.max_length) == (48, 96)
+    assert checked.resolved.origins["lora_r"] == "desk"
+    assert checked.resolved.config.use_4bit is False, "there is no GPU"
+    # A recipe that leaves the length empty has that of the profile, as with a shipped one.
+    checked = forge.preflight.check(recipe, Layer("you", {"max_seq_length": None}))
+    assert checked.plan.max_length == 96
+    chosen = forge.layers.stack(FormInput(profile="low_end", values=data))
+    assert chosen.profile == "low_end"
+
+    (home.profiles / "broken.toml").write_text(DESK + "lora_rank = 4\n", "utf-8")
+    [finding] = [
+        found
+        for found in forge.preflight.check(*stack.layers).report.findings
+        if found.code == "profile-file"
+    ]
+    assert "broken.toml, line 7, settings.lora_rank: Unknown setting." in finding.what
+    assert str(home.profiles) in finding.remedy
+    assert "desk" in forge.layers.profiles()

@@ -11,9 +11,8 @@ from modelforge.api.dependencies import ForgeDep
 from modelforge.api.errors import ForgeRoute
 from modelforge.api.schemas import Health, MachineInfo
 from modelforge.config.json_schema import json_schema
-from modelforge.config.profiles import Profile, load_profiles
+from modelforge.config.profiles import Profile
 from modelforge.data.sources.library import Sample, load_samples
-from modelforge.hardware.machine import choose_profile
 
 router = APIRouter(route_class=ForgeRoute)
 
@@ -25,9 +24,9 @@ def health(forge: ForgeDep) -> Health:
 
 
 @router.get("/schema")
-def schema() -> dict[str, Any]:
+def schema(forge: ForgeDep) -> dict[str, Any]:
     """Return the JSON Schema of the settings with label, help, unit and group of each."""
-    return json_schema()
+    return json_schema(forge.layers.profiles())
 
 
 @router.get("/machine")
@@ -37,7 +36,7 @@ def machine(
 ) -> MachineInfo:
     """Return the hardware of this computer and the profile that suits it."""
     found = forge.machine.current(refresh=refresh)
-    profile, reason = choose_profile(found)
+    profile, reason = forge.layers.detect_profile(found)
     return MachineInfo(
         **vars(found),
         device=found.device,
@@ -48,9 +47,9 @@ def machine(
 
 
 @router.get("/profiles")
-def profiles() -> list[Profile]:
-    """List the hardware profiles with their initial settings."""
-    return list(load_profiles().values())
+def profiles(forge: ForgeDep) -> list[Profile]:
+    """List the hardware profiles with their initial settings: shipped ones and the user's own."""
+    return list(forge.layers.profiles().values())
 
 
 @router.get("/samples")

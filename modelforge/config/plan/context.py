@@ -37,6 +37,7 @@ class PlanContext:
         packages: Installed optional packages.
         start_from: Folder of the adapter that training starts from.
         row_tokens: Mean length of a row in tokens.
+        profile_length: Length of rows of the profile in tokens; None for that of a shipped one.
         native_linux: Whether the driver is that of Linux itself, not of Windows or WSL.
     """
 
@@ -51,6 +52,7 @@ class PlanContext:
     start_from: str | None = None
     row_tokens: float | None = None
     native_linux: bool = True
+    profile_length: int | None = None
 
 
 def is_native_linux(system: str, release: str = "") -> bool:

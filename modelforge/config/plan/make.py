@@ -15,6 +15,7 @@ from modelforge.config.methods import METHOD_FACTS, Method, MethodFacts, facts_o
 from modelforge.config.optimizers import StorageFormat
 from modelforge.config.plan import training, weights
 from modelforge.config.plan.context import Change, ChangeLog, Device, PlanContext
+from modelforge.config.profiles import profile_length
 from modelforge.config.schema.config import TrainingConfig
 
 __all__ = ["Change", "Device", "Plan", "PlanContext", "make_plan"]
@@ -32,7 +33,6 @@ COMPILERS = {
 }
 DEFAULT_COMPLETION = 256
 MANY_ROWS = 10_000
-PROFILE_LENGTH = {"low_end": 512, "mid_range": 2048, "high_end": 4096}
 _CHANGES = TypeAdapter(list[Change])
 
 
@@ -191,7 +191,7 @@ def _max_length(config: TrainingConfig, context: PlanContext, log: ChangeLog) ->
             reason = f"The context length of the model is {limit} tokens."
             return log.record("max_seq_length", limit, reason)
         return config.max_seq_length
-    chosen = PROFILE_LENGTH[config.compute_specs]
+    chosen = context.profile_length or profile_length(config.compute_specs)
     if limit is not None and limit < chosen:
         return log.record("max_seq_length", limit, "Set to the context length of the model.")
     reason = f"Set by the profile {config.compute_specs}."

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, StringConstraints
+from pydantic import BeforeValidator, Field, StringConstraints
 
 from modelforge.config.optimizers import LearningRateSchedule, Optim, full_schedule_name
 from modelforge.config.providers import Provider
@@ -23,6 +23,13 @@ from modelforge.config.schema.base import (
 )
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+# The name of a profile is that of its file.
+PROFILE_NAME = r"[a-z0-9][a-z0-9_-]{0,39}"
+ProfileName = Annotated[
+    str,
+    StringConstraints(pattern=f"^{PROFILE_NAME}$"),
+    Field(examples=["low_end", "mid_range", "high_end"]),
+]
 
 
 class Contract(SettingsGroup):
@@ -50,10 +57,13 @@ class Contract(SettingsGroup):
     dataset: Text = setting(REQUIRED, "Dataset", Group.DATA, basic=True, irrelevant_for=MEMORY)
     """The training file, or sample:NAME for a bundled dataset."""
 
-    compute_specs: Literal["low_end", "mid_range", "high_end"] = setting(
+    compute_specs: ProfileName = setting(
         REQUIRED, "Profile", Group.HARDWARE, irrelevant_for=ALL_CACHES
     )
-    """The class of machine whose defaults fill the form."""
+    """The class of machine whose defaults fill the form.
+
+    A profile of your own, a file in the folder `profiles` of the home, is chosen by its name.
+    """
 
     lora_r: int = setting(16, "LoRA rank", Group.ADAPTER, ge=1, le=256, basic=True, affects=BOTH)
     """Size of the adapter: a higher rank learns more and needs more memory.

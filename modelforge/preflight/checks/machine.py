@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from modelforge.config.optimizers import OPTIMIZERS
 from modelforge.config.plan.context import is_native_linux
 from modelforge.config.plan.weights import overflows_in_fp16
+from modelforge.config.profiles import profile_problems
 from modelforge.errors import Finding, blocker, caution, note
 from modelforge.hardware.machine import choose_profile, gpu_problem
 from modelforge.preflight.context import RunContext
@@ -138,7 +139,8 @@ def gpu_memory_in_use(context: RunContext) -> Iterator[Finding]:
 
 def profile_differs(context: RunContext) -> Iterator[Finding]:
     """Note a profile that differs from the detected one."""
-    detected, reason = choose_profile(context.machine, context.config.hardware.gpu_index)
+    index, own = context.config.hardware.gpu_index, context.home.profiles
+    detected, reason = choose_profile(context.machine, index, own)
     profile = context.config.compute_specs
     if detected != profile:
         yield note(
@@ -148,6 +150,13 @@ def profile_differs(context: RunContext) -> Iterator[Finding]:
             "compute_specs",
             detected,
         )
+
+
+def profile_files(context: RunContext) -> Iterator[Finding]:
+    """Note each problem of the user's own profiles."""
+    for problem in profile_problems(context.home.profiles):
+        what = f"{problem} The profile is not offered."
+        yield note("profile-file", what, f"The folder is {context.home.profiles}.")
 
 
 def _precision_setting(context: RunContext) -> tuple[str, object]:

@@ -69,6 +69,7 @@ TRAINING_CHECKS: tuple[Check, ...] = (
     machine.bf16_on_cpu,
     machine.gpu_memory_in_use,
     machine.profile_differs,
+    machine.profile_files,
     provider.precision_changed,
     provider.attention_unused,
     provider.provider_untested,

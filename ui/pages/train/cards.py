@@ -10,6 +10,7 @@ from modelforge.config.profiles import Profile
 from modelforge.config.resolve import flatten
 from modelforge.config.validation_messages import join_words
 from modelforge.data.sources.library import Sample
+from modelforge.errors import Problem
 from modelforge.hardware.machine import Machine
 from modelforge.services.layers import FormInput, LayerStack
 from ui.html import format as fmt
@@ -38,8 +39,13 @@ MAX_NAMED = 6
 TEXT_ONLY = frozenset({"dpo", "rlhf", "unsloth"})
 
 
-def machine(machine: Machine, profiles: Mapping[str, Profile], reason: str) -> Markup:
-    """Return the hardware, and the profiles to choose from."""
+def machine(
+    machine: Machine,
+    profiles: Mapping[str, Profile],
+    reason: str,
+    problems: Sequence[Problem] = (),
+) -> Markup:
+    """Return the hardware, the profiles to choose from, and what is wrong with own profiles."""
     ram = fmt.of_gib(machine.ram_free_gib, machine.ram_total_gib)
     disk = fmt.of_gib(machine.disk_free_gib, machine.disk_total_gib)
     hardware = [
@@ -56,19 +62,21 @@ def machine(machine: Machine, profiles: Mapping[str, Profile], reason: str) -> M
         )
         for gpu in machine.gpus
     ]
-    tiles = [
-        tile("profile", name, profile.title, profile.description)
-        for name, profile in profiles.items()
-    ]
     return join(
         [
             el("p.help", reason),
             facts(hardware),
             el("p.help", machine.gpu_note) if machine.practice_mode and machine.gpu_note else None,
             choices("GPU", gpus) if len(gpus) > 1 else None,
-            choices("Profile", tiles),
+            choices("Profile", [_profile(name, one) for name, one in profiles.items()]),
+            *[el("div.finds", finding("caution", "warn", str(one))) for one in problems],
         ]
     )
+
+
+def _profile(name: str, profile: Profile) -> Markup:
+    badge = chip("yours") if profile.own else None
+    return tile("profile", name, profile.title, profile.description, badge=badge)
 
 
 def machine_summary(machine: Machine, profile: str, gpu_index: int = 0) -> Markup:

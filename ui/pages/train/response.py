@@ -9,7 +9,6 @@ from hashlib import sha256
 from typing import Any
 
 from modelforge.config.defaults import default_learning_rate
-from modelforge.config.profiles import load_profiles
 from modelforge.config.providers import PROVIDER_FACTS
 from modelforge.config.recipe import dump_recipe
 from modelforge.data.checks.summary import DatasetSummary
@@ -62,7 +61,7 @@ def reply(
     problems = _sort_problems(checked, values)
     sources = data_actions.stated_sources(found.layers)
     summary = checked.summary or data_actions.find_summary(forge, found.layers, values["dataset"])
-    titles = {name: profile.title.lower() for name, profile in load_profiles().items()}
+    titles = {name: one.title.lower() for name, one in forge.layers.profiles().items()}
     can_start = checked.ready and not problems.missing
     if can_start:
         forge.warm()
@@ -187,12 +186,13 @@ def recipe_text(checked: PreflightResult, values: Mapping[str, str]) -> str:
     return dump_recipe(checked.resolved.config.explicit_values())
 
 
-def _machine_parts(found: LayerStack, titles: Mapping[str, str]) -> dict[str, Markup]:
-    machine = found.machine
+def _machine_parts(forge: Forge, found: LayerStack) -> dict[str, Markup]:
+    machine, profiles = found.machine, forge.layers.profiles()
+    problems = forge.layers.profile_problems()
     gpu = gpu_index(found.texts.get("hardware.gpu_index"))
     return {
-        "machine": cards.machine(machine, load_profiles(), found.reason),
-        "sum-machine": cards.machine_summary(machine, titles[found.profile], gpu),
+        "machine": cards.machine(machine, profiles, found.reason, problems),
+        "sum-machine": cards.machine_summary(machine, profiles[found.profile].title, gpu),
         "machine-brief": machine_brief(machine),
         "tasks": cards.tasks(found.texts["task"]),
         "samples": cards.samples(load_samples()),
@@ -237,7 +237,7 @@ def _settings_parts(
     }
     if entered.show_models:
         parts["models"] = model_card.catalog(forge.layers.rate_models(entered, found))
-    return parts | _machine_parts(found, titles)
+    return parts | _machine_parts(forge, found)
 
 
 def _card_states(

@@ -132,8 +132,8 @@ class BusyError(ForgeError):
 
     http_status = 409
 
-    def __init__(self, problem: Problem, holder: str) -> None:
-        super().__init__(problem)
+    def __init__(self, problems: Problem | Sequence[Problem], holder: str) -> None:
+        super().__init__(problems)
         self.holder = holder
 
 

@@ -29,6 +29,7 @@ from modelforge.services.resume import ResumeService
 from modelforge.services.runs import RunService
 from modelforge.services.start import RunLauncher
 from modelforge.services.storage import StorageService
+from modelforge.services.trash import TrashService
 from modelforge.services.trial_runs import TrialRunService
 
 
@@ -63,10 +64,11 @@ class Forge:
         self.chat = ChatService(chat, store, training, self.preflight, self.machine, lease)
         launcher = RunLauncher(store, training, warm, self.preflight, self.chat)
         self.history = HistoryService(index, store)
-        self.runs = RunService(store, training, launcher, self.chat, self.history)
+        self.runs = RunService(store, training, launcher, self.history)
         self.queue = QueueService(home, store, training, launcher)
         self.resume = ResumeService(self.runs, launcher)
-        self.storage = StorageService(home, store, self.history)
+        self.trash = TrashService(home, store, training, self.chat)
+        self.storage = StorageService(home, store, self.history, self.trash)
         self.datasets = DatasetService(home, self.preflight, warm, training)
         self.diagnosis = DiagnosisService(home, self.runs)
         results = self.preflight.trial_run_results
@@ -83,12 +85,16 @@ class Forge:
         return self._warm_worker.ready
 
     def tend(self) -> None:
-        """Do the periodic work: stops, idle processes, due queue entries. Call every second."""
+        """Do the periodic work: stops, idle processes, due queue entries, old trash.
+
+        Call it every second.
+        """
         self._supervisor.tend()
         self.trial_runs.tend()
         self._warm_worker.tend()
         self.chat.tend()
         self.queue.tend()
+        self.trash.tend()
 
     def close(self) -> None:
         """End the warm worker and the chat process. Runs continue."""

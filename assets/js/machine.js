@@ -19,7 +19,7 @@ export function open(root, server) {
 
   actions["free-space"] = async (button) => {
     const { kind, run, title, effect, size } = button.dataset;
-    if (!(await ask(`Free ${size}?`, `${title}. ${effect}`, "Free"))) return;
+    if (!(await ask(`Free ${size}?`, `${title}. ${effect}`, button.textContent ?? "Free"))) return;
     await call(server, "free_space", { kind, run });
     refresh();
   };

@@ -1,11 +1,14 @@
-// The Runs page: search, filters, tags, and runs selected for comparison.
-import { FORM_KEY, actions, all, ask, call, find, findInput, onVisibility, patch, store, toast } from "./page.js";
+// The Runs page: search, filters, tags, and runs selected to compare, tag or delete.
+import { FORM_KEY, actions, all, ask, call, create, dialog, find, findInput, onVisibility, patch, store, toast, whileDisabled } from "./page.js";
 import { openQueue } from "./queue.js";
 import "./run_actions.js";
 
 const PAGE_SIZE = 25, MORE = 50, MAX_COMPARED = 8, REFRESH_MS = 2000;
 /** Keys of the request, their names in the address, and their defaults. @type {["query" | "group" | "tag" | "sort", string, string][]} */
 const IN_ADDRESS = [["query", "q", ""], ["group", "show", ""], ["tag", "tag", ""], ["sort", "sort", "age"]];
+
+/** @param {number} count */
+const countRuns = (count) => (count === 1 ? "1 run" : `${count} runs`);
 
 /** @param {HTMLElement} root @param {import("./page.js").Server} server */
 export function open(root, server) {
@@ -46,8 +49,9 @@ export function open(root, server) {
   function markSelected() {
     for (const box of all("[data-select-run]", root)) /** @type {HTMLInputElement} */ (box).checked = selected.has(box.dataset.selectRun ?? "");
     bar.hidden = !selected.size;
-    find("span", bar).textContent = selected.size === 1 ? "1 run selected; select another to compare" : `${selected.size} runs selected`;
-    find('[data-action="compare"]', bar).setAttribute("aria-disabled", String(selected.size < 2));
+    const hint = selected.size > MAX_COMPARED ? `; at most ${MAX_COMPARED} can be compared` : "";
+    find("span", bar).textContent = selected.size === 1 ? "1 run selected; select another to compare" : `${countRuns(selected.size)} selected${hint}`;
+    find('[data-action="compare"]', bar).setAttribute("aria-disabled", String(selected.size < 2 || selected.size > MAX_COMPARED));
   }
 
   search.addEventListener("input", () => { request.query = search.value; clearTimeout(timer); timer = setTimeout(applyFilter, 150); });
@@ -55,8 +59,7 @@ export function open(root, server) {
   root.addEventListener("change", (event) => {
     const box = /** @type {HTMLInputElement} */ (event.target), run = box.dataset.selectRun;
     if (!run) return;
-    if (box.checked && selected.size >= MAX_COMPARED) toast(`At most ${MAX_COMPARED} runs can be compared.`, true);
-    else if (box.checked) selected.add(run);
+    if (box.checked) selected.add(run);
     else selected.delete(run);
     markSelected();
   });
@@ -83,12 +86,22 @@ export function open(root, server) {
     await call(server, "stop", { run: button.dataset.run });
     refresh();
   };
-  actions["run-delete"] = async (button) => {
-    if (!(await ask(`Delete “${button.dataset.name}”?`, "Its weights, log and metrics are deleted permanently.", "Delete"))) return;
-    await call(server, "delete", { run: button.dataset.run });
-    selected.delete(button.dataset.run ?? "");
-    refresh();
+  /** Delete runs; they can be restored. @param {string[]} runs @param {string} what */
+  async function deleteRuns(runs, what) {
+    if (!(await call(server, "delete", { runs }))) return;
+    for (const run of runs) selected.delete(run);
+    toast(`${what} deleted.`, false, async () => { await call(server, "restore", { runs }); refresh(); });
+    await refresh();
     search.focus();
+  }
+  actions["run-delete"] = (button) => whileDisabled(button, () => deleteRuns([button.dataset.run ?? ""], `“${button.dataset.name}”`));
+  actions["delete-selection"] = (button) => whileDisabled(button, () => deleteRuns([...selected], countRuns(selected.size)));
+  actions["tag-selection"] = async () => {
+    const field = create("input", "", { id: "added-tags", maxLength: 420, required: true, autofocus: true });
+    const label = create("label", "Tags, separated by commas ", { className: "amount" });
+    label.append(field);
+    if (!(await dialog({ id: "tag", title: `Tag ${countRuns(selected.size)}`, body: [label], submit: "Add tags" }))) return;
+    if (await call(server, "tag", { runs: [...selected], tags: field.value })) refresh();
   };
   actions["run-edit"] = (button) => {
     editedRun = button.dataset.run ?? "";

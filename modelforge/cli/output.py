@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from modelforge.units import human_duration
+from modelforge.units import human_bytes, human_duration
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from modelforge.forge import Forge
     from modelforge.preflight import Report
     from modelforge.runs.listing import RunPage
+    from modelforge.runs.trash import DeletedRun
     from modelforge.runs.view import RunView
     from modelforge.services.compare import Comparison
     from modelforge.services.preflight import PreflightResult
@@ -159,6 +160,20 @@ def print_runs(page: RunPage) -> int:
     remaining = page.total - len(page.rows)
     if remaining > 0:
         print(f"{remaining:,} more.")
+    return DONE
+
+
+def print_deleted(runs: list[DeletedRun]) -> int:
+    """Print the deleted runs that can be restored."""
+    if not runs:
+        print("No deleted runs.")
+        return DONE
+    rows = [
+        (run.id, f"{datetime.fromtimestamp(run.deleted).astimezone():%Y-%m-%d %H:%M}",
+         human_bytes(run.bytes), run.name)
+        for run in runs
+    ]  # fmt: skip
+    print_table(rows, ["id", "deleted", "size", "name"])
     return DONE
 
 

@@ -12,12 +12,14 @@ from modelforge.cli.output import (
     DONE,
     escape_control,
     print_comparison,
+    print_deleted,
     print_json,
     print_run,
     print_runs,
 )
 from modelforge.cli.parsing import NewCommand, OpenForge, command_group, confirm, write_file
 from modelforge.errors import ConfigError, Problem
+from modelforge.units import human_bytes
 
 if TYPE_CHECKING:
     from modelforge.forge import Forge
@@ -29,6 +31,7 @@ def add(commands: Any, shared: argparse.ArgumentParser, open_forge: OpenForge) -
     new = command_group(commands, "runs", about, shared, open_forge)
     _add_list(new)
     _add_run_commands(new)
+    _add_trash(new)
     _add_notes(new)
     _add_compare(new)
 
@@ -69,13 +72,22 @@ def _add_run_commands(new: NewCommand) -> None:
     amount = more.add_mutually_exclusive_group()
     amount.add_argument("--epochs", type=int, metavar="N", help="additional epochs")
     amount.add_argument("--steps", type=int, metavar="N", help="additional steps")
-    delete = new("delete", _delete, "Delete a run that is over, with all its files.")
-    delete.add_argument("--yes", action="store_true", help="delete it without asking")
     retry = new("retry", _retry, "Start a failed run again with the suggested fix.")
     bundle = new("bundle", _bundle, "Write a support bundle (zip) without private data.")
-    for command in (show, stop, resume, more, delete, retry, bundle):
+    for command in (show, stop, resume, more, retry, bundle):
         command.add_argument("run", help="id of the run")
     bundle.add_argument("file", nargs="?", type=Path, help="where to write it")
+
+
+def _add_trash(new: NewCommand) -> None:
+    delete = new("delete", _delete, "Delete runs that are over; they can be restored for a week.")
+    delete.add_argument("run", nargs="+", help="ids of runs")
+    delete.add_argument("--yes", action="store_true", help="delete them without asking")
+    restore = new("restore", _restore, "Restore deleted runs.")
+    restore.add_argument("run", nargs="+", help="ids of deleted runs")
+    deleted = new("deleted", _deleted, "List the deleted runs, or remove them for good.")
+    deleted.add_argument("--empty", action="store_true", help="remove all of them for good")
+    deleted.add_argument("--yes", action="store_true", help="remove them without asking")
 
 
 def _list(options: argparse.Namespace, forge: Forge) -> int:
@@ -145,12 +157,34 @@ def _continue(options: argparse.Namespace, forge: Forge) -> int:
 
 
 def _delete(options: argparse.Namespace, forge: Forge) -> int:
-    name = forge.runs.view(options.run).name
-    question = f"Delete {escape_control(name)} ({options.run}) with all its files?"
+    names = [f"{escape_control(forge.runs.view(run).name)} ({run})" for run in options.run]
+    question = f"Delete {', '.join(names)} with all files?"
     if not options.yes and (options.json or not confirm(question)):
-        raise ConfigError(Problem(options.run, "The run was not deleted.", "Add --yes."))
-    forge.runs.delete(options.run)
-    print(json.dumps({"deleted": options.run}) if options.json else f"{options.run} deleted.")
+        what = "Nothing was deleted."
+        raise ConfigError(Problem(", ".join(options.run), what, "Add --yes."))
+    forge.trash.delete(options.run)
+    text = f"{', '.join(options.run)} deleted. `modelforge runs restore` restores it for a week."
+    deleted = options.run if len(options.run) > 1 else options.run[0]
+    print(json.dumps({"deleted": deleted}) if options.json else text)
+    return DONE
+
+
+def _restore(options: argparse.Namespace, forge: Forge) -> int:
+    forge.trash.restore(options.run)
+    text = f"{', '.join(options.run)} restored."
+    print(json.dumps({"restored": options.run}) if options.json else text)
+    return DONE
+
+
+def _deleted(options: argparse.Namespace, forge: Forge) -> int:
+    runs = forge.trash.runs()
+    if not options.empty:
+        return print_json(runs) if options.json else print_deleted(runs)
+    question = f"Remove {len(runs)} deleted runs for good?"
+    if runs and not options.yes and (options.json or not confirm(question)):
+        raise ConfigError(Problem("--empty", "Nothing was removed.", "Add --yes."))
+    freed = forge.trash.empty()
+    print(json.dumps({"freed": freed}) if options.json else f"{human_bytes(freed)} freed.")
     return DONE
 
 

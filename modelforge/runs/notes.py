@@ -39,6 +39,12 @@ def read_notes(folder: RunFolder) -> Notes:
     )
 
 
+def run_name(folder: RunFolder) -> str:
+    """Return the name of a run: the user's, else the original one, else its id."""
+    original = (find_json(folder.config) or {}).get("name")
+    return read_notes(folder).name or (original if isinstance(original, str) else folder.id)
+
+
 def write_notes(folder: RunFolder, notes: Notes) -> None:
     """Write the file atomically."""
     record = {"format": FORMAT, "name": notes.name, "tags": list(notes.tags), "note": notes.note}

@@ -105,7 +105,7 @@ class Store:
 
     def list(self) -> list[RunFolder]:
         """Return all runs, newest first. The record of each is read only when it has changed."""
-        records = self._read_records().items()
+        records = self.records().items()
         newest = sorted(records, key=lambda item: (_created(item[1]), item[0]), reverse=True)
         return [RunFolder(self._runs / run_id) for run_id, _record in newest]
 
@@ -114,25 +114,31 @@ class Store:
         if self._index is not None:
             run_id = self._index.find_request(request_id)
             return None if run_id is None else self._find(run_id)
-        for run_id, record in self._read_records().items():
+        for run_id, record in self.records().items():
             if record.get("request_id") == request_id:
                 return RunFolder(self._runs / run_id)
         return None
 
     def delete(self, run_id: str) -> None:
         """Delete a run and all its files; raises BusyError while a process works on it."""
+        with exclusive(self._runs / LOCK):
+            # One rename, so that a partly deleted run is never listed.
+            gone = self._gone_path(run_id)
+            self.move_out(run_id, gone)
+            try:
+                shutil.rmtree(gone)
+            except OSError as error:
+                raise disk_error(error, self._runs / run_id) from error
+
+    def move_out(self, run_id: str, target: Path) -> None:
+        """Rename the folder of a run; raises BusyError while a process works on it."""
         folder = self.get(run_id)
         with exclusive(self._runs / LOCK):
             facts = _require_inactive(folder)
             if facts.alive and facts.process is not None:
                 kill_tree(facts.process)
                 wait_ended(facts.process, KILLED_S)
-            # One rename, so that a partly deleted run is never listed.
-            gone = self._set_aside(folder.path, run_id)
-            try:
-                shutil.rmtree(gone)
-            except OSError as error:
-                raise disk_error(error, folder.path) from error
+            _rename(folder.path, target)
 
     def annotate(
         self,
@@ -162,7 +168,11 @@ class Store:
         with exclusive(self._runs / LOCK):
             if _require_inactive(folder).alive:
                 raise _busy(folder)
-            gone = [self._set_aside(path, run_id) for path in paths if path.parent == folder.path]
+            gone = []
+            for path in paths:
+                if path.parent == folder.path:
+                    gone.append(self._gone_path(run_id))
+                    _rename(path, gone[-1])
         for path in gone:
             shutil.rmtree(path, ignore_errors=True)
         self.touch()
@@ -178,14 +188,9 @@ class Store:
         with contextlib.suppress(OSError):
             os.utime(self._runs)
 
-    def _set_aside(self, path: Path, run_id: str) -> Path:
-        """Rename a folder that is to be deleted, and return the new path."""
-        gone = self._runs / f"{GONE}{run_id}-{secrets.token_hex(2)}"
-        try:
-            path.rename(gone)
-        except OSError as error:
-            raise disk_error(error, path) from error
-        return gone
+    def _gone_path(self, run_id: str) -> Path:
+        """Return a new name for a folder that is to be deleted."""
+        return self._runs / f"{GONE}{run_id}-{secrets.token_hex(2)}"
 
     def _write(
         self, folder: RunFolder, record: Mapping[str, Any], report: Mapping[str, Any]
@@ -217,7 +222,7 @@ class Store:
         is_run = folder.config.is_file() and not folder.path.is_symlink()
         return folder if is_run else None
 
-    def _read_records(self) -> dict[str, dict[str, Any]]:
+    def records(self) -> dict[str, dict[str, Any]]:
         """Return config.json of every run by id; reads only changed files."""
         with self._records_lock:
             fresh: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {}
@@ -268,6 +273,13 @@ def _require_inactive(folder: RunFolder) -> RunFacts:
     if facts.state.is_active:
         raise _busy(folder)
     return facts
+
+
+def _rename(path: Path, target: Path) -> None:
+    try:
+        path.rename(target)
+    except OSError as error:
+        raise disk_error(error, path) from error
 
 
 def _busy(folder: RunFolder) -> BusyError:

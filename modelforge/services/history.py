@@ -10,6 +10,7 @@ from modelforge.errors import ConfigError, NotFoundError, Problem
 from modelforge.runs.index import Index
 from modelforge.runs.listing import RunFilter, RunPage, RunRow
 from modelforge.runs.metrics import RunMetrics, read_metrics
+from modelforge.runs.notes import read_notes, updated_notes
 from modelforge.runs.states import RunState
 from modelforge.runs.store import Store
 from modelforge.runs.view import view_run
@@ -64,6 +65,14 @@ class HistoryService:
         if row is None:
             raise NotFoundError(Problem("run", f"{run_id} cannot be read.", "Delete it."))
         return row
+
+    def tag(self, run_ids: Sequence[str], tags: Sequence[str]) -> None:
+        """Add tags to runs: to all, or to none if one of them would exceed a limit."""
+        current = {run_id: read_notes(self._store.get(run_id)) for run_id in run_ids}
+        for notes in current.values():
+            updated_notes(notes, tags=[*notes.tags, *tags])
+        for run_id, notes in current.items():
+            self._store.annotate(run_id, tags=[*notes.tags, *tags])
 
     def curves(self, run_id: str) -> RunMetrics:
         """Return the metrics of a run, cached until it writes more events."""

@@ -1,4 +1,4 @@
-"""Start, watch, stop and delete runs."""
+"""Start, watch and stop runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from modelforge.runs.states import RunState
 from modelforge.runs.store import Store
 from modelforge.runs.timeline import TimelineReader, timeline_reader
 from modelforge.runs.view import RunView, view_run
-from modelforge.services.chat import ChatService
 from modelforge.services.history import HistoryService
 from modelforge.services.start import RunLauncher
 
@@ -31,13 +30,11 @@ class RunService:
         store: Store,
         supervisor: Supervisor,
         launcher: RunLauncher,
-        chat: ChatService,
         history: HistoryService,
     ) -> None:
         self._store = store
         self._supervisor = supervisor
         self._launcher = launcher
-        self._chat = chat
         self._history = history
 
     def start(self, *layers: Layer, name: str | None = None, request_id: str | None = None) -> str:
@@ -108,11 +105,6 @@ class RunService:
         folder = self._store.get(run_id)
         self._supervisor.stop(folder, keep=keep)
         return self._supervisor.state(folder)
-
-    def delete(self, run_id: str) -> None:
-        """Delete a run that is over, with all its files; raises BusyError while it is active."""
-        self._chat.unload_run(self._store.get(run_id))
-        self._store.delete(run_id)
 
 
 def log_tail(path: Path, max_bytes: int) -> str:

@@ -16,14 +16,18 @@ from modelforge.runs.disk_usage import LEFTOVERS, PARTS, RECORD, folder_bytes
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.listing import RunRow
 from modelforge.runs.store import GONE, STAGING, STALE_S, Store
+from modelforge.runs.trash import DeletedRun
 from modelforge.services.history import HistoryService
+from modelforge.services.trash import TrashService
 
 CACHE_S = 20.0
 LISTED_RUNS = 20
+DELETED = "deleted"
 LOSES = {
     "checkpoints": "Finished runs keep their result, log and metrics, but cannot be continued.",
     LEFTOVERS: "Nothing: incomplete files of processes that have ended.",
     "caches": "Nothing: they are created again when needed.",
+    DELETED: "The deleted runs can no longer be restored.",
 }
 
 
@@ -63,15 +67,18 @@ class StorageUsage:
 class StorageService:
     """Measure disk usage and free space; data that an unfinished run needs is never deleted."""
 
-    def __init__(self, home: Home, store: Store, history: HistoryService) -> None:
+    def __init__(
+        self, home: Home, store: Store, history: HistoryService, trash: TrashService
+    ) -> None:
         self._home = home
         self._store = store
         self._history = history
+        self._trash = trash
         self._measured: tuple[float, dict[str, int]] = (-CACHE_S, {})
 
     def usage(self) -> StorageUsage:
         """Return the disk usage; sizes outside of runs are at most 20 seconds old."""
-        rows = self._history.page().rows
+        rows, deleted = self._history.page().rows, self._trash.runs()
         parts: dict[str, int] = {}
         for row in rows:
             for part, held in row.sizes.items():
@@ -84,13 +91,15 @@ class StorageService:
         kinds += [
             StorageItem(kind, held) for kind, held in others.items() if held and kind != LEFTOVERS
         ]
+        if deleted:
+            kinds.append(StorageItem(DELETED, sum(run.bytes for run in deleted)))
         kinds.sort(key=lambda kind: kind.bytes, reverse=True)
         largest = sorted(rows, key=lambda row: row.bytes, reverse=True)[:LISTED_RUNS]
         return StorageUsage(
             bytes=sum(kind.bytes for kind in kinds),
             disk_free=shutil.disk_usage(self._home.root).free,
             kinds=kinds,
-            freeable=_freeable(rows, others),
+            freeable=_freeable(rows, others, deleted),
             runs=[_run_entry(row) for row in largest if row.bytes],
         )
 
@@ -106,6 +115,8 @@ class StorageService:
         self._measured = (-CACHE_S, {})
         if kind == "caches":
             return self._delete_caches()
+        if kind == DELETED:
+            return self._trash.empty()
         rows = self._history.page().rows
         if run_id is not None:
             folder = self._store.get(run_id)
@@ -163,10 +174,14 @@ class StorageService:
         return dict(known)
 
 
-def _freeable(rows: list[RunRow], others: dict[str, int]) -> list[Freeable]:
+def _freeable(
+    rows: list[RunRow], others: dict[str, int], deleted: list[DeletedRun]
+) -> list[Freeable]:
     found = []
     for kind, loses in LOSES.items():
         sizes = [row.sizes[kind] for row in rows if _can_lose(row, kind) and row.sizes.get(kind)]
+        if kind == DELETED:
+            sizes = [run.bytes for run in deleted]
         held = sum(sizes) + others.get(kind, 0)
         if held:
             found.append(Freeable(kind, held, loses, len(sizes)))

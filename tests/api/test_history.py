@@ -101,3 +101,18 @@ def test_storage_is_reported_and_freed(client, home):
     assert not done.checkpoints.exists()
     assert torn.checkpoints.exists()
     assert client.post("/api/storage/free", json={"kind": "models"}).status_code == 422
+
+
+def test_runs_are_deleted_and_restored(client, home):
+    runs = [put_run(home.root, number).id for number in range(2)]
+    gone = client.post("/api/deleted-runs", json={"runs": runs}).json()
+    assert {run["id"] for run in gone} == set(runs)
+    assert client.get("/api/runs").json() == []
+    assert client.get("/api/deleted-runs").json() == gone
+    restored = client.post("/api/deleted-runs/restore", json={"runs": runs[:1]})
+    assert restored.status_code == 204
+    assert [run["id"] for run in client.get("/api/runs").json()] == runs[:1]
+    assert client.post("/api/storage/free", json={"kind": "deleted"}).json()["freed"] > 0
+    response = client.post("/api/deleted-runs/restore", json={"runs": runs[1:]})
+    assert response.status_code == 404
+    assert client.post("/api/deleted-runs", json={"runs": []}).status_code == 422

@@ -80,6 +80,30 @@ def test_a_run_is_found_and_annotated(url, opened):
     page.get_by_text("Memory ran out.").wait_for()
 
 
+def test_selected_runs_are_tagged_deleted_and_restored(url, opened, home):
+    page = opened(f"{url}/runs")
+    page.get_by_label("Select first").check()
+    page.get_by_label("Select second").check()
+    page.get_by_role("button", name="Tag", exact=True).click()
+    page.get_by_label("Tags, separated by commas").fill("old")
+    page.get_by_role("button", name="Add tags").click()
+    page.get_by_role("button", name="#old 2").wait_for()
+    page.locator("#selection").get_by_role("button", name="Delete").click()
+    page.get_by_text("2 runs deleted.").wait_for()
+    page.wait_for_function("document.querySelectorAll('.runrow').length === 2")
+    page.get_by_role("button", name="Undo").click()
+    page.wait_for_function("document.querySelectorAll('.runrow').length === 4")
+    page.get_by_label("More for third").click()
+    page.get_by_role("button", name="Delete: third").click()
+    page.get_by_text("“third” deleted.").wait_for()
+    page.goto(f"{url}/machine")
+    card = page.locator("#storage")
+    card.get_by_role("button", name="Empty: Recently deleted (1 run)").click()
+    page.get_by_role("dialog").get_by_role("button", name="Empty").click()
+    card.get_by_text("Recently deleted").first.wait_for(state="detached")
+    assert not list(home.glob("runs/.deleted/*"))
+
+
 def test_checkpoints_of_finished_runs_are_deleted(url, opened, home):
     page = opened(f"{url}/machine")
     card = page.locator("#storage")

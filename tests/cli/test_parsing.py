@@ -81,12 +81,12 @@ def test_a_file_that_cannot_be_written_is_an_error(home, tmp_path, arguments, ca
 def test_a_run_is_deleted_only_when_the_user_agrees(home, monkeypatch, capsys):
     run_id = put_run(home, 1, name="Cook").id
     assert main(["runs", "delete", run_id]) == 2  # no terminal
-    assert "was not deleted. Add --yes." in capsys.readouterr().err
+    assert "Nothing was deleted. Add --yes." in capsys.readouterr().err
     assert main(["runs", "delete", run_id, "--json"]) == 2
     asked = []
     monkeypatch.setattr("modelforge.cli.runs.confirm", lambda text: asked.append(text) or False)
     assert main(["runs", "delete", run_id]) == 2
-    assert asked == [f"Delete Cook ({run_id}) with all its files?"]
+    assert asked == [f"Delete Cook ({run_id}) with all files?"]
     assert (home / "runs" / run_id).exists()
     assert main(["runs", "delete", run_id, "--yes"]) == 0
     assert not (home / "runs" / run_id).exists()

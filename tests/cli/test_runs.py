@@ -77,3 +77,18 @@ def test_two_runs_are_compared_and_exported(runs, tmp_path, capsys):
     assert main([*arguments[:4], "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["same_settings"] > 30
     assert main(["runs", "compare", runs[0]]) == 2
+
+
+def test_deleted_runs_are_listed_restored_and_removed(runs, home, capsys):
+    assert main(["runs", "delete", *runs[:2], "--yes", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"deleted": runs[:2]}
+    assert main(["runs", "deleted"]) == 0
+    assert "Cook" in capsys.readouterr().out
+    assert main(["runs", "restore", runs[0]]) == 0
+    capsys.readouterr()
+    assert listed(capsys) == [runs[0], runs[2]]
+    assert main(["runs", "deleted", "--empty"]) == 2  # no terminal
+    assert "Nothing was removed. Add --yes." in capsys.readouterr().err
+    assert main(["runs", "deleted", "--empty", "--yes"]) == 0
+    assert main(["runs", "restore", runs[1]]) == 2
+    assert not list(home.glob("runs/.deleted/*"))

@@ -63,7 +63,7 @@ def test_a_page_follows_what_changes(forge):
     assert forge.history.page().tags == {"keep": 1}
     assert [view.name for view in forge.runs.views(keep)] == ["Renamed"]
     assert forge.runs.view(run.id).name == "Renamed"
-    forge.runs.delete(run.id)
+    forge.trash.delete([run.id])
     assert forge.history.page(keep).total == 0
     assert forge.history.page().all == 1
 

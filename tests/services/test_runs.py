@@ -188,10 +188,10 @@ def test_a_worker_that_cannot_be_started_leaves_no_run(model, data, tmp_path):
 def test_a_run_is_deleted_only_when_it_is_over(forge, model, data):
     run_id = forge.runs.start(asked(model, data))
     with pytest.raises(BusyError):
-        forge.runs.delete(run_id)
+        forge.trash.delete([run_id])
     forge.runs.stop(run_id)
     until(lambda: forge.runs.state(run_id).is_over, "the run is over")
-    forge.runs.delete(run_id)
+    forge.trash.delete([run_id])
     assert forge.runs.views() == []
     with pytest.raises(NotFoundError):
         forge.runs.view(run_id)

@@ -86,6 +86,11 @@ def text(request: Any, name: str) -> str:
     return str(_read(request, name, str, ""))
 
 
+def texts(request: Any, name: str) -> list[str]:
+    """Return a list of texts of a request, without other values; empty if it is missing."""
+    return [item for item in _read(request, name, list, []) if isinstance(item, str)]
+
+
 def number(request: Any, name: str) -> int:
     """Return a whole number of a request; 1 if it is missing."""
     return int(_read(request, name, int, 1))

@@ -31,6 +31,7 @@ KINDS = {
     "data": ("Data", "c3"),
     "caches": ("Caches", "c4"),
     "logs": ("Logs", "c5"),
+    "deleted": ("Recently deleted runs", "c5"),
     "other": ("Other files", "c5"),
 }
 PARTS = {
@@ -45,6 +46,7 @@ FREEABLE = {
     "checkpoints": "Checkpoints of finished runs",
     "leftovers": "Leftovers",
     "caches": "Caches",
+    "deleted": "Recently deleted",
 }
 MAX_RUNS = 6
 

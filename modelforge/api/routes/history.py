@@ -86,8 +86,10 @@ def storage(forge: ForgeDep) -> StorageUsage:
 def free(
     forge: ForgeDep,
     kind: Annotated[
-        Literal["checkpoints", "leftovers", "caches"],
-        Body(description="`checkpoints` of finished runs, `leftovers` or `caches`."),
+        Literal["checkpoints", "leftovers", "caches", "deleted"],
+        Body(
+            description="`checkpoints` of finished runs, `leftovers`, `caches` or `deleted` runs."
+        ),
     ],
     run: Annotated[str | None, Body(description="Only of this run.")] = None,
 ) -> FreedSpace:

@@ -1,4 +1,4 @@
-"""Routes of runs: start, list, follow, stop and delete."""
+"""Routes of runs: start, list, follow, stop, delete and restore."""
 
 from __future__ import annotations
 
@@ -24,12 +24,18 @@ from modelforge.api.dependencies import (
     error,
 )
 from modelforge.api.errors import ForgeRoute
-from modelforge.api.schemas import RunDetails, RunQuery, RunStatus
+from modelforge.api.schemas import MAX_RUNS, RunDetails, RunQuery, RunStatus
 from modelforge.api.sse import RunFollower, follow_run
 from modelforge.runs.listing import RunRow
+from modelforge.runs.trash import DeletedRun
 from modelforge.units import MIB
 
 MAX_LOG_BYTES = MIB
+NEEDED = error(409, "A run is in progress, waits in the queue or is needed by another run.")
+NOT_DELETED = "There is no such deleted run."
+RunIds = Annotated[
+    list[str], Body(embed=True, min_length=1, max_length=MAX_RUNS, description="Ids of runs.")
+]
 # Control characters could manipulate the terminal of a client that prints the log.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 STREAM: Responses = {
@@ -122,7 +128,26 @@ def stop(
     return RunStatus(id=run_id, state=forge.runs.stop(run_id, keep=keep))
 
 
-@router.delete("/runs/{run_id}", status_code=204, responses={**NO_RUN, **BUSY})
+@router.delete("/runs/{run_id}", status_code=204, responses={**NO_RUN, **NEEDED})
 def delete(run_id: str, forge: ForgeDep) -> None:
-    """Delete a run that is over, with all its files."""
-    forge.runs.delete(run_id)
+    """Delete a run that is over. It can be restored for a week, unless the trash is emptied."""
+    forge.trash.delete([run_id])
+
+
+@router.post("/deleted-runs", responses={**NO_RUN, **NEEDED})
+def delete_several(runs: RunIds, forge: ForgeDep) -> list[DeletedRun]:
+    """Delete several runs, all or none, and return all deleted runs."""
+    forge.trash.delete(runs)
+    return forge.trash.runs()
+
+
+@router.get("/deleted-runs")
+def deleted(forge: ForgeDep) -> list[DeletedRun]:
+    """List the deleted runs that can be restored, the newest deletion first."""
+    return forge.trash.runs()
+
+
+@router.post("/deleted-runs/restore", status_code=204, responses=error(404, NOT_DELETED))
+def restore(runs: RunIds, forge: ForgeDep) -> None:
+    """Restore deleted runs. `POST /api/storage/free` with `deleted` removes them for good."""
+    forge.trash.restore(runs)

@@ -9,7 +9,7 @@ from modelforge.runs.listing import RunFilter
 from modelforge.runs.notes import LONGEST_NAME, LONGEST_NOTE
 from ui.contract import PollReply, Reply
 from ui.html.components import machine_brief
-from ui.html.gradio_page import gradio_page, number, text
+from ui.html.gradio_page import ServerFunction, gradio_page, number, text, texts
 from ui.html.markup import Markup
 from ui.html.templates import render
 from ui.pages.runs import queue
@@ -44,13 +44,30 @@ def page(forge: Forge) -> None:
             },
         )
 
+    def change_queue(request: Any) -> Reply:
+        return queue.change(forge, request)
+
+    gradio_page(_body(), "runs", open, change_queue, *_changes(forge))
+
+
+def _changes(forge: Forge) -> tuple[ServerFunction, ...]:
+    """Return the functions that change runs."""
+
     def stop(request: Any) -> Reply:
         forge.runs.stop(text(request, "run"), keep=True)
         return Reply(toast="It stops after the current step.")
 
     def delete(request: Any) -> Reply:
-        forge.runs.delete(text(request, "run"))
-        return Reply(toast="Deleted.")
+        forge.trash.delete(texts(request, "runs"))
+        return Reply()
+
+    def restore(request: Any) -> Reply:
+        forge.trash.restore(texts(request, "runs"))
+        return Reply(toast="Restored.")
+
+    def tag(request: Any) -> Reply:
+        forge.history.tag(texts(request, "runs"), text(request, "tags").split(","))
+        return Reply()
 
     def annotate(request: Any) -> Reply:
         forge.history.annotate(
@@ -61,10 +78,7 @@ def page(forge: Forge) -> None:
         )
         return Reply()
 
-    def change_queue(request: Any) -> Reply:
-        return queue.change(forge, request)
-
-    gradio_page(_body(), "runs", open, stop, delete, annotate, change_queue)
+    return stop, delete, restore, tag, annotate
 
 
 def _shown(request: Any) -> int:

@@ -24,6 +24,7 @@ from modelforge.services.history import HistoryService
 from modelforge.services.layers import LayerService
 from modelforge.services.machine import MachineService
 from modelforge.services.preflight import PreflightService
+from modelforge.services.presets import PresetService
 from modelforge.services.queue import QueueService
 from modelforge.services.resume import ResumeService
 from modelforge.services.runs import RunService
@@ -69,6 +70,7 @@ class Forge:
         self.resume = ResumeService(self.runs, launcher)
         self.trash = TrashService(home, store, training, self.chat)
         self.storage = StorageService(home, store, self.history, self.trash)
+        self.presets = PresetService(home.presets)
         self.datasets = DatasetService(home, self.preflight, warm, training)
         self.diagnosis = DiagnosisService(home, self.runs)
         results = self.preflight.trial_run_results

@@ -97,6 +97,22 @@ class RecipeReply(Reply):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PresetsReply(Reply):
+    """The stored presets: name, and problem if the file cannot be used."""
+
+    presets: list[dict[str, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PresetReply(Reply):
+    """The settings of a preset as a recipe, and the own values and the profile beside it."""
+
+    recipe: JsonObject
+    values: JsonObject = field(default_factory=dict)
+    profile: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class RepairReply(Reply):
     """The sources that name the repaired copies.
 

@@ -3,6 +3,7 @@ import { openData } from "./data.js";
 import { FORM_KEY, actions, all, call, find, findInput, load, newRequestId, patch, saveFile, store, toast, whileDisabled } from "./page.js";
 import { askToNotify } from "./notify.js";
 import { openPlan } from "./plan.js";
+import { openPresets } from "./presets.js";
 import { openEnqueue } from "./queue.js";
 import { follow, unfollow } from "./run.js";
 
@@ -33,6 +34,7 @@ export function open(root, server) {
   find('[aria-controls="body-model"]', root).addEventListener("click", () => changed(0));
 
   const data = openData(root, server, form, () => changed(0));
+  openPresets(server, form, changed);
   const plan = openPlan(root, server, form, { apply, changed, check });
 
   // Input

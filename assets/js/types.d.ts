@@ -75,6 +75,24 @@ export interface RecipeReply {
   recipe: Record<string, any>;
 }
 
+/** The stored presets: name, and problem if the file cannot be used. */
+export interface PresetsReply {
+  parts: Record<string, string>;
+  toast: string;
+  is_error: boolean;
+  presets: Record<string, string>[];
+}
+
+/** The settings of a preset as a recipe, and the own values and the profile beside it. */
+export interface PresetReply {
+  parts: Record<string, string>;
+  toast: string;
+  is_error: boolean;
+  recipe: Record<string, any>;
+  values: Record<string, any>;
+  profile: string | null;
+}
+
 /** The sources that name the repaired copies. */
 export interface RepairReply {
   parts: Record<string, string>;

@@ -12,7 +12,16 @@ from fastapi.responses import HTMLResponse
 from modelforge import __version__
 from modelforge.api.errors import ForgeRoute
 from modelforge.api.openapi_docs import rest_html
-from modelforge.api.routes import datasets, history, preflight, queue, resume, runs, system
+from modelforge.api.routes import (
+    datasets,
+    history,
+    preflight,
+    presets,
+    queue,
+    resume,
+    runs,
+    system,
+)
 from modelforge.api.schemas import EventPage
 from modelforge.config.json_schema import json_schema
 from modelforge.forge import Forge
@@ -28,7 +37,7 @@ DESCRIPTION = (
     "have their defaults."
 )
 # The history routes come before /runs/{run_id}, which would match /runs/compare.
-MODULES = (system, preflight, datasets, history, runs, resume, queue)
+MODULES = (system, preflight, presets, datasets, history, runs, resume, queue)
 
 router = APIRouter(prefix=PREFIX, route_class=ForgeRoute)
 

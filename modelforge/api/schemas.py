@@ -122,6 +122,14 @@ class EventPage(BaseModel):
     state: RunState
 
 
+class PresetName(BaseModel):
+    """The new name of a preset."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(max_length=200, description="Letters, digits, spaces and _ - + , ( ).")
+
+
 class RunQuery(BaseModel):
     """Filter, order and page of the run list."""
 

@@ -22,13 +22,14 @@ from modelforge.cli.output import (
     print_check,
     print_doctor,
     print_json,
+    print_presets,
 )
 from modelforge.cli.parsing import (
     EXIT_CODES,
     Parser,
     add_recipe,
     open_home,
-    parse_assignments,
+    parse_settings,
     write_file,
 )
 from modelforge.cli.recipe import read_recipe
@@ -83,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     queue.add(commands, shared, _forge, _layers)
     _chat_command(add)
     add("doctor", _doctor, "Check this machine.")
+    add("presets", _presets, "List the presets: named settings, used as preset:NAME.")
     add("schema", _schema, "Print the settings as JSON Schema.")
     return parser
 
@@ -228,6 +230,13 @@ def _doctor(options: argparse.Namespace) -> int:
     return FAILED if any(row.state == "bad" for row in rows) else DONE
 
 
+def _presets(options: argparse.Namespace) -> int:
+    from modelforge.services.presets import PresetService
+
+    presets = PresetService(open_home(options.home).presets).all()
+    return print_json(presets) if options.json else print_presets(presets)
+
+
 def _schema(options: argparse.Namespace) -> int:
     from modelforge.config.json_schema import json_schema
     from modelforge.config.profiles import load_profiles
@@ -239,8 +248,9 @@ def _layers(options: argparse.Namespace) -> list[Layer]:
     from modelforge.config.resolve import Layer
     from modelforge.services.layers import COMMAND, user_layers
 
-    values = parse_assignments(options.set, "--set")
-    layers = user_layers(values, read_recipe(options.recipe), COMMAND)
+    values = parse_settings(options.set)
+    recipe = read_recipe(options.recipe, open_home(options.home))
+    layers = user_layers(values, recipe, COMMAND)
     if any("compute_specs" in layer.values for layer in layers):
         return layers
     return [Layer("this machine", {"compute_specs": _profile(options)}), *layers]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from modelforge.runs.view import RunView
     from modelforge.services.compare import Comparison
     from modelforge.services.preflight import PreflightResult
+    from modelforge.services.presets import Preset
     from modelforge.services.queue import QueueView
     from modelforge.setup.system_checks import CheckResult
 
@@ -217,6 +218,24 @@ def print_queue(view: QueueView) -> int:
         print_table(rows, ["", "id", "name", "status"])
     print(escape_control(view.why) if view.why else "The next run is about to start.")
     print(f"After a failure the queue {'continues' if view.go_on_after_failure else 'stops'}.")
+    return DONE
+
+
+def print_presets(presets: Sequence[Preset]) -> int:
+    """Print the names of presets with their settings, or why a file cannot be used."""
+    from modelforge.config.resolve import flatten
+
+    rows = [
+        (
+            preset.name,
+            preset.problem or ", ".join(f"{k}={v}" for k, v in flatten(preset.settings).items()),
+        )
+        for preset in presets
+    ]
+    if rows:
+        print_table(rows, ["name", "settings"])
+    else:
+        print("No presets yet. The Train page stores them: Presets, Save.")
     return DONE
 
 

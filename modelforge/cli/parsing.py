@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -96,7 +97,8 @@ def command_group(
 
 def add_recipe(command: argparse.ArgumentParser) -> None:
     """Add the arguments that name a recipe and change its settings."""
-    command.add_argument("recipe", type=Path, help="recipe file (YAML or JSON)")
+    about = "recipe file (YAML or JSON), or preset:NAME; none if --set gives every setting"
+    command.add_argument("recipe", type=Path, nargs="?", help=about)
     add_settings(command)
 
 
@@ -114,6 +116,22 @@ def parse_assignments(pairs: list[str], flag: str) -> dict[str, str]:
         if not equals:
             raise ConfigError(Problem(flag, f"{pair} has no =.", f"Write {flag} key=value."))
         values[key.strip()] = value
+    return values
+
+
+def parse_settings(pairs: list[str]) -> dict[str, Any]:
+    """Return the values of `--set`, with those of lists read as JSON. Raises ConfigError."""
+    from modelforge.config.fields import specs_by_name
+
+    values: dict[str, Any] = dict(parse_assignments(pairs, "--set"))
+    for name, text in values.items():
+        spec = specs_by_name().get(name)
+        if spec is not None and spec.kind == "list":
+            try:
+                values[name] = json.loads(text)
+            except (ValueError, RecursionError) as error:
+                remedy = """Write JSON, such as [{"path": "rows.jsonl"}]."""
+                raise ConfigError(Problem(name, "The value is not valid JSON.", remedy)) from error
     return values
 
 

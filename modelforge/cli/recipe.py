@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from modelforge.cli.output import escape_control
+from modelforge.paths import Home
 
 # Settings that may be a path, beside the sources.
 PATHS = (
@@ -16,16 +17,24 @@ PATHS = (
 )  # fmt: skip
 # Values that are never a path.
 NAMES = ("starter",)
+PRESET = "preset:"
 SOURCES = ("sources", "validation_sources")
 
 
-def read_recipe(path: Path) -> dict[str, Any]:
+def read_recipe(path: Path | None, home: Home) -> dict[str, Any]:
     """Return the settings of a recipe, with the paths that exist only beside it made absolute.
 
-    Which of them are taken from there is printed to stderr. Raises what `load_recipe` raises.
+    `preset:NAME` names a preset, and None no recipe. Which paths are taken from beside the recipe
+    is printed to stderr. Raises what `load_recipe` raises.
     """
     from modelforge.config.recipe import load_recipe
 
+    if path is None:
+        return {}
+    if str(path).startswith(PRESET):
+        from modelforge.services.presets import PresetService
+
+        return PresetService(home.presets).read(str(path).removeprefix(PRESET)).settings
     recipe = deepcopy(load_recipe(path))
     for values, name in _paths(recipe):
         beside = _beside(path, values.get(name))

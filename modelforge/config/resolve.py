@@ -83,6 +83,16 @@ def resolve(*layers: Layer, profiles: Collection[str] | None = None) -> Resolved
     return Resolved(config, {name: merged.origins.get(name, CONTRACT) for name in names})
 
 
+def value_problems(layer: Layer) -> list[Problem]:
+    """Return the unknown settings and the invalid values of a layer, each for itself."""
+    merged = _merge((layer,))
+    valid = {name: value for name, value in merged.values.items() if name not in merged.invalid}
+    for name, kind, value in _validate(valid)[1]:
+        if kind != "missing" and name not in merged.invalid:
+            merged.refuse(name, invalid_value(specs_by_name()[name], value, kind))
+    return _in_order(merged.problems)
+
+
 def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return nested values by their dotted names."""
     result: dict[str, Any] = {}
@@ -175,7 +185,7 @@ def _validate(
 ) -> tuple[TrainingConfig | None, list[tuple[str, str, Any]]]:
     """Return the config, or None and the errors as (name, type of error, value)."""
     try:
-        return TrainingConfig.from_record(_nested(values)), []
+        return TrainingConfig.from_record(nest(values)), []
     except ValidationError as error:
         return None, list(_details(error))
 
@@ -186,7 +196,8 @@ def _details(error: ValidationError) -> Iterator[tuple[str, str, Any]]:
         yield ".".join(str(part) for part in detail["loc"]), detail["type"], value
 
 
-def _nested(values: dict[str, Any]) -> dict[str, Any]:
+def nest(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values by dotted names as nested groups; the inverse of `flatten`."""
     nested: dict[str, Any] = {}
     for name, value in values.items():
         group, dot, inner = name.partition(".")

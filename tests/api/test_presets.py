@@ -1,0 +1,38 @@
+"""Presets over REST and at the terminal."""
+
+import json
+
+from modelforge.cli.main import main
+
+
+def test_presets_are_stored_listed_renamed_and_deleted(client):
+    stored = client.put("/api/presets/careful", json={"lora_r": 8, "data.padding_free": True})
+    assert stored.json()["settings"] == {"lora_r": 8, "data": {"padding_free": True}}
+    assert client.get("/api/presets").json() == [stored.json()]
+    assert (
+        client.post("/api/presets/careful/rename", json={"name": "bold"}).json()["name"] == "bold"
+    )
+    assert client.get("/api/presets/careful").status_code == 404
+    assert client.get("/api/presets/bold").json()["settings"]["lora_r"] == 8
+    for path in ("..%2F..%2Fx", "a%2Fb", "con", "%00"):
+        assert client.put(f"/api/presets/{path}", json={"lora_r": 8}).status_code in (404, 405, 422)
+    wrong = client.put("/api/presets/bold", json={"lora_r": 0, "dataset": "x"})
+    assert {one["where"] for one in wrong.json()["problems"]} == {"lora_r", "dataset"}
+    assert client.delete("/api/presets/bold").status_code == 204
+    assert client.delete("/api/presets/bold").status_code == 404
+
+
+def test_a_preset_is_a_recipe_at_the_terminal(tmp_path, model, capsys):
+    home = ["--home", str(tmp_path / "home")]
+    folder = tmp_path / "home" / "presets"
+    folder.mkdir(parents=True)
+    (folder / "my way.yaml").write_text("lora_r: 24\nlora_alpha: 48\n", "utf-8")
+    assert main(["presets", *home]) == 0
+    assert "lora_r=24" in capsys.readouterr().out
+    data = [f"model_name={model}", "dataset=sample:captain", "task=text-generation", "lora_alpha=7"]
+    options = [part for pair in data for part in ("--set", pair)]
+    main(["check", "preset:my way", *options, "--json", *home])
+    plan = json.loads(capsys.readouterr().out)["plan"]
+    assert plan["lora_alpha"] == 7
+    assert main(["check", "preset:none", *options, *home]) == 2
+    assert "There is no preset “none”. Stored: my way." in capsys.readouterr().err

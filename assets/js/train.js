@@ -9,9 +9,9 @@ import { follow, unfollow } from "./run.js";
 
 /** @typedef {import("./types").TrainReply} TrainReply */
 /** One click that set several values, and what they were before. @typedef {{ values: Record<string, unknown>, before: Record<string, unknown>, text: string }} Change */
-/** What the user entered. @typedef {{ profile: string | null, values: Record<string, any>, recipe: Record<string, any>, changes: Change[] }} Form */
+/** What the user entered. @typedef {{ profile: string | null, values: Record<string, any>, recipe: Record<string, any>, changes: Change[], kept: string[] }} Form */
 
-const TYPING_MS = 350, PATH_MS = 450, PROGRESS_MS = 5000, MAX_RECIPE_BYTES = 1048576;
+const TYPING_MS = 350, PATH_MS = 450, PROGRESS_MS = 5000, MAX_RECIPE_BYTES = 1048576, MAX_KEPT = 50;
 const METHODS = { sft: "SFT", qlora: "QLoRA", dpo: "DPO", rlhf: "RLHF" };
 
 /** @param {HTMLElement} root @param {import("./page.js").Server} server */
@@ -19,7 +19,7 @@ export function open(root, server) {
   const page = find(".app", root), startButtons = [find("#start", root), find("#dock-start", root)];
   const stored = load(sessionStorage, FORM_KEY) ?? {};
   /** @type {Form} */
-  const form = { profile: stored.profile ?? null, values: stored.values ?? {}, recipe: stored.recipe ?? {}, changes: stored.changes ?? [] };
+  const form = { profile: stored.profile ?? null, values: stored.values ?? {}, recipe: stored.recipe ?? {}, changes: stored.changes ?? [], kept: stored.kept ?? [] };
   /** @type {TrainReply | null} */
   let latest = null;
   /** @type {string | null} */
@@ -91,8 +91,8 @@ export function open(root, server) {
   }
 
   actions["reset-form"] = () => {
-    const before = { profile: form.profile, values: form.values, recipe: form.recipe, changes: form.changes };
-    Object.assign(form, { profile: null, values: {}, recipe: {}, changes: [] });
+    const before = { profile: form.profile, values: form.values, recipe: form.recipe, changes: form.changes, kept: form.kept };
+    Object.assign(form, { profile: null, values: {}, recipe: {}, changes: [], kept: [] });
     data.useSingle();
     changed(0);
     toast("All choices are discarded.", false, () => { Object.assign(form, before); changed(0); });
@@ -133,6 +133,8 @@ export function open(root, server) {
     document.getElementById(`f-${button.dataset.setting}`)?.focus();
   };
   actions.fix = (button) => setValue(button.dataset.setting ?? "", button.dataset.value ?? "");
+  actions.keep = (button) => { form.kept = [...form.kept, button.dataset.key ?? ""].slice(-MAX_KEPT); changed(0); };
+  actions.unkeep = () => { form.kept = []; changed(0); };
   actions["save-recipe"] = () => saveFile("recipe.yaml", find('[data-part="recipe"]', root).textContent ?? "");
 
   /** @param {HTMLInputElement} field */
@@ -149,6 +151,37 @@ export function open(root, server) {
     form.values = {};
     changed(0);
   }
+
+  /** Remove keys of the recipe, or give one another name. */
+  actions["recipe-fix"] = (button) => {
+    const recipe = structuredClone(form.recipe), to = JSON.parse(button.dataset.to ?? "null");
+    const owner = (/** @type {string[]} */ path) => path.slice(0, -1).reduce((inner, key) => inner?.[key], recipe);
+    for (const path of JSON.parse(button.dataset.paths ?? "[]")) {
+      const inner = owner(path), key = path.at(-1);
+      if (!inner || !Object.hasOwn(inner, key)) continue;
+      if (to) owner(to)[to.at(-1)] = inner[key];
+      delete inner[key];
+    }
+    useRecipe(recipe, "The recipe is changed.");
+  };
+  actions["recipe-remove"] = () => useRecipe({}, "The recipe is removed.");
+
+  /** @param {Form["recipe"]} recipe @param {string} text */
+  function useRecipe(recipe, text) {
+    const before = form.recipe;
+    form.recipe = recipe;
+    find("#recipe-wrong", root).focus({ preventScroll: true });
+    changed(0);
+    toast(text, false, () => { form.recipe = before; changed(0); });
+  }
+
+  /** Show the field of a setting, in a card or in a tab. */
+  actions["show-setting"] = (button) => {
+    const box = find(`[data-setting-box="${button.dataset.setting}"]`, root), card = find(".head", box.closest(".card") ?? root);
+    if (box.closest("#settings-basic")) find("#tab-settings-basic", root).click();
+    else if (card.getAttribute("aria-expanded") !== "true") card.click();
+    find("input, select", box).focus();
+  };
 
   // Output
 

@@ -93,6 +93,15 @@ def value_problems(layer: Layer) -> list[Problem]:
     return _in_order(merged.problems)
 
 
+def valid_settings(*layers: Layer) -> dict[str, Any]:
+    """Return the valid settings of the layers, nested by group; all others are left out."""
+    merged = _merge(layers)
+    _build(merged)
+    return nest(
+        {name: value for name, value in merged.values.items() if name not in merged.invalid}
+    )
+
+
 def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return nested values by their dotted names."""
     result: dict[str, Any] = {}
@@ -281,7 +290,7 @@ def _invalid(spec: FieldSpec, where: str, value: Any, error: str) -> Problem:
 def _unknown_key(key: str, where: str) -> Problem:
     near = difflib.get_close_matches(key.strip().lower()[:100], source_specs(), n=1, cutoff=0.6)
     remedy = f"Did you mean '{near[0]}'?" if near else "Remove it."
-    return Problem(f"{where}.{key[:60]}", "Unknown setting of a source.", remedy)
+    return Problem(f"{where}.{key[:60]}", "is not a setting of a source.", remedy)
 
 
 def _check_keys(spec: FieldSpec, where: str, value: Any) -> list[Problem]:

@@ -61,7 +61,7 @@ def unknown_setting(name: str, layer: str) -> Problem:
     """Return the problem of an unknown setting, with the most similar name."""
     similar = most_similar(name)
     remedy = f"Did you mean '{similar}'?" if similar else "Remove it."
-    return Problem(_shorten(name), f"Unknown setting (given by: {layer}).", remedy)
+    return Problem(_shorten(name), f"is not a setting (given by: {layer}).", remedy)
 
 
 def most_similar(name: str) -> str | None:

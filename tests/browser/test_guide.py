@@ -78,6 +78,10 @@ def test_a_narrow_window_shows_the_caution_and_starts(servers, home_with_starter
         "box => [box.getBoundingClientRect().top, box.getBoundingClientRect().bottom]"
     )
     assert 0 <= top < bottom <= page.locator(".dock").bounding_box()["y"]
+    box.get_by_role("button", name=re.compile("^Keep 5e-2")).click()
+    cautions.wait_for(state="hidden")
+    page.get_by_role("button", name="Show", exact=True).click()
+    cautions.wait_for()
     box.get_by_role("button", name=re.compile("^Use 5e-4")).click()
     cautions.wait_for(state="hidden")
     page.get_by_role("button", name="Start training").click()

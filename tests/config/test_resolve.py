@@ -207,7 +207,7 @@ def test_a_wrong_value_is_reported_with_its_bound_and_a_remedy(minimal, name, va
 def test_an_unknown_key_is_refused_with_the_nearest_name(minimal, name, remedy):
     problems = find_problems(minimal | {name: 1})
     assert [found.remedy for found in problems] == [remedy]
-    assert problems[0].what == "Unknown setting (given by: form)."
+    assert problems[0].what == "is not a setting (given by: form)."
     assert len(problems[0].where) <= 60
 
 

@@ -77,7 +77,7 @@ def test_names_may_be_given_as_a_list(minimal):
 @pytest.mark.parametrize(
     ("values", "text"),
     [
-        ({"lora_rank": 8}, "lora_rank: Unknown setting (given by: call). Did you mean 'lora_r'?"),
+        ({"lora_rank": 8}, "lora_rank is not a setting (given by: call). Did you mean 'lora_r'?"),
         ({"provider": "unsloth"}, "max_seq_length: Unsloth needs a fixed length"),
         ({"fp16": True, "bf16": True}, "fp16 and bf16"),
         ({"use_4bit": True, "use_8bit": True}, "use_4bit and use_8bit are both true"),

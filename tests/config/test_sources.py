@@ -80,7 +80,7 @@ WRONG = [
     ({"path": ""}, "path", "empty"),
     ({"path": 7}, "path", "7 is not text."),
     ({"path": "a\x00b"}, "path", "control character"),
-    ({"path": "a", "typ": "text"}, "typ", "Unknown setting of a source"),
+    ({"path": "a", "typ": "text"}, "typ", "is not a setting of a source"),
     ({"path": "a", "type": "chat"}, "type", "not one of the choices"),
     ({"path": "a", "samples": 0}, "samples", "0 is too small."),
     ({"path": "a", "samples": 1.5}, "samples", "not a whole number"),

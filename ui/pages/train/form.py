@@ -24,12 +24,14 @@ ON_CARDS = frozenset({"task", "strategy", "provider", "model_name", "dataset", "
 class Entered(FormInput):
     """What the browser sends: the form, and the name and id of a start.
 
-    `show_models` is whether the model card is open.
+    `show_models` is whether the model card is open; `kept` are the cautions that the user has
+    answered with Keep, see `plan_panel.caution_key`.
     """
 
     name: str | None = None
     request_id: str | None = None
     show_models: bool = True
+    kept: frozenset[str] = frozenset()
 
     @classmethod
     def read(cls, request: object) -> Entered:
@@ -42,6 +44,7 @@ class Entered(FormInput):
             name=text(request, "name").strip() or None,
             request_id=text(request, "request_id").strip() or None,
             show_models=flag(request, "show_models", default=True),
+            kept=_texts(data.get("kept")),
         )
 
 
@@ -96,3 +99,7 @@ def errors(problems: Sequence[Problem]) -> tuple[dict[str, str], list[Problem]]:
 
 def _mapping(value: object) -> dict[str, Any]:
     return {str(key): part for key, part in value.items()} if isinstance(value, Mapping) else {}
+
+
+def _texts(value: object) -> frozenset[str]:
+    return frozenset(map(str, value)) if isinstance(value, list) else frozenset()

@@ -22,7 +22,7 @@ def page(forge: Forge) -> None:
     """Add the page to the current Blocks."""
 
     def open(request: Any) -> TrainReply:
-        return response.reply(forge, Entered.read(request), active=forge.runs.active())
+        return response.reply(forge, Entered.read(request), is_opening=True)
 
     def check(request: Any) -> TrainReply:
         return response.reply(forge, Entered.read(request))

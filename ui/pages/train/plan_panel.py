@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from modelforge.config.fields import specs_by_name
 from modelforge.data.checks.summary import DatasetSummary
@@ -12,10 +12,10 @@ from modelforge.services.preflight import PreflightResult
 from ui.html import components
 from ui.html import format as fmt
 from ui.html.components import row
-from ui.html.markup import EMPTY, Markup, el, join
+from ui.html.markup import Markup, el, join
 from ui.html.templates import render
 from ui.pages.train import fit_panel
-from ui.pages.train.form import value_text
+from ui.pages.train.form import ON_CARDS, value_text
 
 # Color, label and parts of the memory bar; all other parts are one more.
 MEMORY_PARTS = (
@@ -25,6 +25,8 @@ MEMORY_PARTS = (
     ("c4", "activations, logits", ("activations", "logits", "generation", "evaluation")),
 )
 OTHER_PARTS = ("c5", "other")
+# Longer values are not repeated on a button.
+MAX_VALUE_CHARS = 16
 LEVELS = {"blocker": "bad", "caution": "warn", "note": "plain"}
 
 
@@ -54,19 +56,53 @@ def plan(checked: PreflightResult) -> Markup:
     )
 
 
-def cautions(checked: PreflightResult) -> list[Finding]:
-    """Return the blockers and cautions of the plan, blockers first."""
-    return [
-        finding
-        for level in ("blocker", "caution")
-        for finding in _findings(checked)
-        if finding.level == level
-    ]
+def cautions(
+    checked: PreflightResult, values: Mapping[str, str], kept: Collection[str] = ()
+) -> list[Finding]:
+    """Return the blockers of the plan, and the cautions that the user has not kept."""
+    shown = [finding for finding in _findings(checked) if finding.level == "blocker"]
+    return shown + [one for one in _all_cautions(checked) if caution_key(one, values) not in kept]
 
 
-def caution_box(cautions: Sequence[Finding]) -> Markup:
-    """Return the cautions with their buttons, whole; empty if there are none."""
-    return el("div.box", finding_list(cautions)) if cautions else EMPTY
+def kept_count(checked: PreflightResult, values: Mapping[str, str], kept: Collection[str]) -> int:
+    """Return how many cautions of the plan the user has kept."""
+    return sum(caution_key(finding, values) in kept for finding in _all_cautions(checked))
+
+
+def caution_key(finding: Finding, values: Mapping[str, str]) -> str:
+    """Return an id of a caution about one value: with another value it is a new caution."""
+    about = f"{finding.where}={values[finding.where]}" if finding.where in values else finding.what
+    return f"{finding.code} {about}"
+
+
+def caution_box(cautions: Sequence[Finding], values: Mapping[str, str], kept: int = 0) -> Markup:
+    """Return the cautions, with buttons to change or keep the value, and how many are kept."""
+    items = [_finding(finding, _keep(finding, values)) for finding in cautions]
+    box = el("div.box", el("div.finds", items)) if items else None
+    show = el("button.btn.s", "Show", type="button", data_action="unkeep", id="unkeep")
+    line = el("p.fine.kept", f"{fmt.plural(kept, 'caution')} kept.", show) if kept else None
+    return join([box, line])
+
+
+def _all_cautions(checked: PreflightResult) -> list[Finding]:
+    return [finding for finding in _findings(checked) if finding.level == "caution"]
+
+
+def _keep(finding: Finding, values: Mapping[str, str]) -> Markup | None:
+    """Return a button that hides a caution as long as the value stays."""
+    if finding.level != "caution":
+        return None
+    value = "" if finding.where in ON_CARDS else values.get(finding.where, "")
+    label = f"Keep {value}" if value and len(value) <= MAX_VALUE_CHARS else "Keep"
+    return el(
+        "button.btn.s",
+        label,
+        type="button",
+        data_action="keep",
+        data_key=caution_key(finding, values),
+        id=f"keep-{finding.code}-{finding.where}",
+        aria_label=f"{label}: {finding.what}",
+    )
 
 
 def _findings(checked: PreflightResult) -> list[Finding]:
@@ -130,11 +166,13 @@ def finding_list(findings: Sequence[Finding]) -> Markup:
     return el("div.finds", [_finding(finding) for finding in findings])
 
 
-def _finding(finding: Finding) -> Markup:
+def _finding(finding: Finding, keep: Markup | None = None) -> Markup:
     # The text of a changed setting does not repeat its label.
     label = f"{specs_by_name()[finding.where].label}: " if finding.code == "plan-changed" else ""
     text, tone = f"{label}{finding.what}", LEVELS[finding.level]
-    return components.finding(finding.level, tone, text, finding.remedy, button=_fix(finding))
+    fix = _fix(finding)
+    button = el("span.does", fix, keep) if keep else fix
+    return components.finding(finding.level, tone, text, finding.remedy, button=button)
 
 
 def _fix(finding: Finding) -> Markup | None:

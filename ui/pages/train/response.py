@@ -10,12 +10,11 @@ from typing import Any
 
 from modelforge.config.defaults import default_learning_rate
 from modelforge.config.providers import PROVIDER_FACTS
-from modelforge.config.recipe import dump_recipe
 from modelforge.data.checks.summary import DatasetSummary
 from modelforge.data.formats.errors import ReadError
 from modelforge.data.sources.library import load_samples
 from modelforge.data.sources.split import split_counts
-from modelforge.errors import DataError, ForgeError, Problem
+from modelforge.errors import DataError, Finding, ForgeError, Problem
 from modelforge.forge import Forge
 from modelforge.services.layers import LayerStack, gpu_index
 from modelforge.services.preflight import PreflightResult
@@ -32,112 +31,146 @@ from ui.pages.train import (
     guide,
     model_card,
     plan_panel,
+    recipe_panel,
     trial_run,
 )
 from ui.pages.train.form import Entered
 
 
 @dataclass(frozen=True)
-class _Problems:
-    """The problems of a check, by where the page shows them."""
+class _State:
+    """A form with its check; the problems and cautions by where the page shows them."""
 
+    entered: Entered
+    found: LayerStack
+    values: dict[str, str]
+    checked: PreflightResult
+    sources: list[dict[str, Any]]
+    summary: DatasetSummary | None
     missing: list[str]
     fields: dict[str, str]
     data: list[Problem]
+    recipe: list[Problem]
     others: list[Problem]
+    cautions: list[Finding]
+
+    @property
+    def can_start(self) -> bool:
+        return self.checked.ready and not self.missing
 
 
 def reply(
     forge: Forge,
     entered: Entered,
     *,
-    active: str | None = None,
+    is_opening: bool = False,
     checked: PreflightResult | None = None,
 ) -> TrainReply:
     """Return everything the page shows for the entered settings, with one check of them."""
-    found = forge.layers.stack(entered)
-    values = form.values(found.all_layers)
-    checked = checked or forge.preflight.check(*found.layers)
-    problems = _sort_problems(checked, values)
-    sources = data_actions.stated_sources(found.layers)
-    summary = checked.summary or data_actions.find_summary(forge, found.layers, values["dataset"])
-    titles = {name: one.title.lower() for name, one in forge.layers.profiles().items()}
-    can_start = checked.ready and not problems.missing
-    if can_start:
+    state = _state(forge, entered, checked)
+    values, checked = state.values, state.checked
+    if state.can_start:
         forge.warm()
-    parts = _settings_parts(forge, entered, found, titles)
-    parts |= _check_parts(forge, checked, values, problems)
-    parts |= _data_parts(forge, values["dataset"], summary, problems.data, sources)
+    titles = {name: one.title.lower() for name, one in forge.layers.profiles().items()}
     in_progress = guide.in_progress(forge)
-    parts |= {"intro": guide.intro(forge, found, values["dataset"]), "in-progress": in_progress}
+    can_queue = _can_queue(forge, state)
+    why = "" if in_progress and can_queue else _why_not(state)
+    parts = _settings_parts(forge, state, titles) | _check_parts(forge, state)
+    parts |= _data_parts(forge, state) | _welcome(forge, state, is_opening=is_opening)
+    parts |= {"in-progress": in_progress, "why": join([why])}
     return TrainReply(
         parts=dict(parts),
-        profile=found.profile,
+        profile=state.found.profile,
         values=values,
-        origins=form.origins(found.all_layers, titles),
-        hidden=sorted(found.hidden - problems.fields.keys()),
-        errors=problems.fields,
-        hints=hints(checked, values, practice=found.machine.practice_mode),
-        can_start=can_start,
-        **_plan_facts(checked, problems),
+        origins=form.origins(state.found.all_layers, titles),
+        hidden=sorted(state.found.hidden - state.fields.keys()),
+        errors=state.fields,
+        hints=hints(checked, values, practice=state.found.machine.practice_mode),
+        can_start=state.can_start,
+        can_queue=can_queue,
+        has_plan=checked.report is not None,
+        exceeds_memory=fit_panel.exceeds_memory(checked.report),
+        cautions=len(state.cautions),
         is_busy=bool(in_progress),
         trace_key=_trace_key(checked),
         trial_run=forge.trial_runs.active(),
-        cards=_card_states(problems.missing, problems.fields, problems.data),
-        data=_data_facts(summary, checked.errors, sources or [{"path": values["dataset"]}]),
-        active=active,
+        cards=_card_states(state),
+        data=_data_facts(state),
+        active=forge.runs.active() if is_opening else None,
     )
 
 
-def _plan_facts(checked: PreflightResult, problems: _Problems) -> dict[str, Any]:
-    """Return the fields of the reply about the plan."""
-    return {
-        # A run that is only blocked at the moment may wait in the queue.
-        "can_queue": not problems.missing and not checked.errors,
-        "has_plan": checked.report is not None,
-        "exceeds_memory": fit_panel.exceeds_memory(checked.report),
-        "cautions": len(plan_panel.cautions(checked)),
-    }
-
-
-def _sort_problems(checked: PreflightResult, values: Mapping[str, str]) -> _Problems:
+def _state(forge: Forge, entered: Entered, checked: PreflightResult | None) -> _State:
+    found = forge.layers.stack(entered)
+    values = form.values(found.all_layers)
+    checked = checked or forge.preflight.check(*found.layers)
     missing = [name for name in ("dataset", "model_name") if not values[name].strip()]
     stated = [problem for problem in checked.problems if problem.where not in missing]
     fields, others = form.errors(stated)
     data = _data_problems(checked.errors)
-    return _Problems(missing, fields, data, [one for one in others if one not in data])
+    rest = [problem for problem in others if problem not in data]
+    in_recipe = [one for one in rest if recipe_panel.is_recipe_problem(one.where, entered)]
+    summary = checked.summary or data_actions.find_summary(forge, found.layers, values["dataset"])
+    return _State(
+        entered=entered,
+        found=found,
+        values=values,
+        checked=checked,
+        sources=data_actions.stated_sources(found.layers),
+        summary=summary,
+        missing=missing,
+        fields=fields,
+        data=data,
+        recipe=in_recipe,
+        others=[one for one in rest if one not in in_recipe],
+        cautions=plan_panel.cautions(checked, values, entered.kept),
+    )
 
 
-def _check_parts(
-    forge: Forge, checked: PreflightResult, values: Mapping[str, str], problems: _Problems
-) -> dict[str, Markup]:
+def _can_queue(forge: Forge, state: _State) -> bool:
+    """Return whether the queue takes this run: one that is only blocked at the moment may wait."""
+    if state.missing or state.checked.errors:
+        return False
+    return state.checked.ready or forge.preflight.check(*state.found.layers, idle=True).ready
+
+
+def _why_not(state: _State) -> str:
+    return plan_panel.why_not(state.checked, state.missing, [*state.recipe, *state.others])
+
+
+def _welcome(forge: Forge, state: _State, *, is_opening: bool) -> dict[str, Markup]:
+    """Return the welcome; without data it changes only when the form is opened or reset."""
+    entered, dataset = state.entered, state.values["dataset"]
+    if not dataset.strip() and not is_opening and (entered.values or entered.recipe):
+        return {}
+    return {"intro": guide.intro(forge, state.found, dataset)}
+
+
+def _check_parts(forge: Forge, state: _State) -> dict[str, Markup]:
     """Return the parts that follow from the check: model, task, plan, recipe and trial run."""
+    checked, values = state.checked, state.values
+    hidden = plan_panel.kept_count(checked, values, state.entered.kept)
     return {
         "sum-model": model_card.summary(values["model_name"], checked),
         "model": model_card.model_facts(checked),
         "plan": plan_panel.plan(checked),
-        "cautions": plan_panel.caution_box(plan_panel.cautions(checked)),
+        "cautions": plan_panel.caution_box(state.cautions, values, hidden),
         "dock-fit": guide.fit(checked.report),
-        "problems": plan_panel.problem_list(problems.others) if problems.others else EMPTY,
-        "why": join([plan_panel.why_not(checked, problems.missing, problems.others)]),
+        "problems": plan_panel.problem_list(state.others) if state.others else EMPTY,
         "sum-task": _task_summary(values, checked),
-        "recipe": join([recipe_text(checked, values)]),
+        "recipe": join([recipe_panel.recipe_text(checked, state.found, state.missing)]),
+        "recipe-wrong": recipe_panel.wrong_part(state.entered, state.fields),
         "trial-run": trial_run.state(forge, checked),
     }
 
 
-def _data_parts(
-    forge: Forge,
-    dataset: str,
-    summary: DatasetSummary | None,
-    problems: Sequence[Problem],
-    sources: Sequence[Mapping[str, Any]],
-) -> dict[str, Markup]:
+def _data_parts(forge: Forge, state: _State) -> dict[str, Markup]:
     """Return the parts of the data card."""
-    has_mapping = bool(dataset.strip()) and (summary is not None or bool(problems))
+    dataset, summary, sources = state.values["dataset"], state.summary, state.sources
+    has_mapping = bool(dataset.strip()) and (summary is not None or bool(state.data))
     return {
-        "sum-data": data_card.summary(summary, problems),
-        "data": data_card.rows(summary, problems, sources),
+        "sum-data": data_card.summary(summary, state.data),
+        "data": data_card.rows(summary, state.data, sources),
         "mapping": data_actions.mapping_editor(forge, sources, dataset) if has_mapping else EMPTY,
         "sources": data_card.source_list(sources),
         "hub-offer": data_actions.hub_offer(forge, sources or [{"path": dataset}]),
@@ -178,14 +211,6 @@ def hints(
     return texts
 
 
-def recipe_text(checked: PreflightResult, values: Mapping[str, str]) -> str:
-    """Return the settings as a recipe file, or what is missing."""
-    if checked.resolved is None:
-        missing = "data to train on" if not values["dataset"] else "no invalid setting"
-        return f"# The recipe appears here once there is {missing}."
-    return dump_recipe(checked.resolved.config.explicit_values())
-
-
 def _machine_parts(forge: Forge, found: LayerStack) -> dict[str, Markup]:
     machine, profiles = found.machine, forge.layers.profiles()
     problems = forge.layers.profile_problems()
@@ -216,10 +241,9 @@ def _task_summary(values: Mapping[str, str], checked: PreflightResult) -> Markup
     return join([f"{task} · {method} {trained}{start}{provider}"])
 
 
-def _settings_parts(
-    forge: Forge, entered: Entered, found: LayerStack, titles: Mapping[str, str]
-) -> dict[str, Markup]:
+def _settings_parts(forge: Forge, state: _State, titles: Mapping[str, str]) -> dict[str, Markup]:
     """Return the parts that follow from the settings: machine, catalog, number of changes."""
+    entered, found = state.entered, state.found
     title = titles[found.profile]
     shown = [spec for spec in form.fields() if spec.name not in found.hidden]
     elsewhere = {*form.ON_CARDS, data_actions.SOURCES, *found.hidden}
@@ -240,28 +264,30 @@ def _settings_parts(
     return parts | _machine_parts(forge, found)
 
 
-def _card_states(
-    missing: Sequence[str], errors: Mapping[str, str], data_problems: Sequence[Problem]
-) -> dict[str, CardState]:
-    def state(name: str, *, is_wrong: bool = False) -> CardState:
-        return "wrong" if name in errors or is_wrong else "open" if name in missing else "done"
+def _card_states(state: _State) -> dict[str, CardState]:
+    errors = state.fields
+
+    def card(name: str, *, is_wrong: bool = False) -> CardState:
+        return (
+            "wrong" if name in errors or is_wrong else "open" if name in state.missing else "done"
+        )
 
     settings = {spec.name for spec in form.fields()}
     return {
         "machine": "done",
         "task": "wrong" if {"task", "strategy", "provider"} & errors.keys() else "done",
-        "model": state("model_name"),
-        "data": state("dataset", is_wrong=bool(data_problems)),
-        "settings": "wrong" if settings & errors.keys() else "plain",
+        "model": card("model_name"),
+        "data": card("dataset", is_wrong=bool(state.data)),
+        "settings": "wrong" if state.recipe or settings & errors.keys() else "plain",
     }
 
 
-def _data_facts(
-    summary: DatasetSummary | None, errors: Sequence[ForgeError], sources: list[dict[str, Any]]
-) -> DataFacts | None:
-    if summary is None and not _data_problems(errors):
+def _data_facts(state: _State) -> DataFacts | None:
+    summary = state.summary
+    if summary is None and not state.data:
         return None
-    is_unreadable = any(isinstance(error, ReadError) for error in errors)
+    sources = state.sources or [{"path": state.values["dataset"]}]
+    is_unreadable = any(isinstance(error, ReadError) for error in state.checked.errors)
     rows = summary.rows if summary else 0
     return DataFacts(
         key=_digest([sources, summary.sha256 if summary else "", rows]),

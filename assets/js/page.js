@@ -99,7 +99,7 @@ export function dialog({ id, title, body, submit, isDanger = false }) {
   form.append(create("b", title, { id: `${id}-title` }), ...body, buttons);
   box.append(form);
   box.setAttribute("aria-labelledby", `${id}-title`);
-  find(".app").append(box);
+  find("#page").append(box);
   return new Promise((resolve) => {
     box.onclose = () => { box.remove(); resolve(box.returnValue === "yes"); };
     box.showModal();

@@ -237,3 +237,30 @@ def test_a_curve_is_hidden_and_a_chart_zoomed(server, opened):
     page.mouse.up()
     chart.get_by_role("button", name="Reset zoom").click()
     chart.get_by_role("button", name="Reset zoom").wait_for(state="hidden")
+
+
+def test_choices_are_stored_as_a_preset_and_copied_as_a_command(server, opened):
+    page = opened(server.url)
+    page.locator("#f-lora_r").fill("24")
+    page.get_by_role("button", name="Presets").click()
+    box = page.locator("dialog.ask")
+    assert box.evaluate("box => getComputedStyle(box).borderRadius") != "0px"
+    box.get_by_label("Save your choices as").fill("Mine")
+    box.get_by_role("button", name="Save").click()
+    page.get_by_text("The preset “Mine” is stored.").wait_for()
+    page.locator("#f-lora_r").fill("32")
+    page.get_by_role("button", name="Presets").click()
+    page.get_by_role("button", name="Apply Mine").click()
+    settled(page, "lora_r", "24")
+    page.locator("#toasts").get_by_role("button", name="Undo").click()
+    settled(page, "lora_r", "32")
+    choose_the_captain(page)
+    until_ready(page)
+    page.get_by_role("tab", name="Recipe").click()
+    page.evaluate(
+        "() => { navigator.clipboard.writeText = async (text) => { window.copied = text; }; }"
+    )
+    page.get_by_role("button", name="Copy command").click()
+    assert "--set lora_r=32" in page.evaluate("() => window.copied")
+    page.locator("#settings-recipe").get_by_role("button", name="Copy", exact=True).click()
+    assert "lora_r: 32\n" in page.evaluate("() => window.copied")

@@ -11,11 +11,13 @@ import anyio.to_thread
 from fastapi.sse import ServerSentEvent
 from pydantic_core import to_json
 
+from modelforge.config.command_line import train_command
 from modelforge.errors import ForgeError
 from modelforge.forge import Forge
 from modelforge.runs.atomic_files import find_json
 from ui.contract import RunUpdate, error_text
 from ui.html.components import machine_brief
+from ui.html.markup import join
 from ui.pages.run import page, side_panel
 from ui.pages.run.side_panel import RunSnapshot
 
@@ -49,6 +51,8 @@ class RunFollower:
         charts: dict[str, Any] = {}
         if is_over or (version != self._charts_version and now - self._charts_at >= CHARTS_S):
             parts |= page.slow_parts(snapshot)
+            command = train_command(snapshot.run.config, self._forge.home.root)
+            parts["run-command"] = join([command])
             charts = page.charts(snapshot.timeline)
             self._charts_version, self._charts_at = version, now
         if now - self._machine_at >= MACHINE_S:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
+from modelforge.config.command_line import train_command
 from modelforge.config.defaults import default_learning_rate
 from modelforge.config.providers import PROVIDER_FACTS
 from modelforge.data.checks.summary import DatasetSummary
@@ -160,6 +161,7 @@ def _check_parts(forge: Forge, state: _State) -> dict[str, Markup]:
         "sum-task": _task_summary(values, checked),
         "recipe": join([recipe_panel.recipe_text(checked, state.found, state.missing)]),
         "recipe-wrong": recipe_panel.wrong_part(state.entered, state.fields),
+        "command": join([command_text(forge, checked)]),
         "trial-run": trial_run.state(forge, checked),
     }
 
@@ -209,6 +211,13 @@ def hints(
     for change in checked.plan.changes if checked.plan else ():
         texts[change.where] = f"Used here: {form.value_text(change.used)}. {change.reason}"
     return texts
+
+
+def command_text(forge: Forge, checked: PreflightResult) -> str:
+    """Return the command that starts this run, or what is missing."""
+    if checked.resolved is None:
+        return "# The command appears here once there is data and all settings are valid."
+    return train_command(checked.resolved.config.explicit_values(), forge.home.root)
 
 
 def _machine_parts(forge: Forge, found: LayerStack) -> dict[str, Markup]:

@@ -27,9 +27,11 @@ from modelforge.services.preflight import PreflightService
 from modelforge.services.presets import PresetService
 from modelforge.services.queue import QueueService
 from modelforge.services.resume import ResumeService
+from modelforge.services.run_uses import RunUses
 from modelforge.services.runs import RunService
 from modelforge.services.start import RunLauncher
 from modelforge.services.storage import StorageService
+from modelforge.services.stored import StoredService
 from modelforge.services.trash import TrashService
 from modelforge.services.trial_runs import TrialRunService
 
@@ -71,7 +73,9 @@ class Forge:
         self.trash = TrashService(home, store, training, self.chat)
         self.storage = StorageService(home, store, self.history, self.trash)
         self.presets = PresetService(home.presets)
-        self.datasets = DatasetService(home, self.preflight, warm, training)
+        uses = RunUses(home, store, training)
+        self.datasets = DatasetService(home, self.preflight, warm, uses)
+        self.stored = StoredService(self.datasets, uses, self.chat)
         self.diagnosis = DiagnosisService(home, self.runs)
         results = self.preflight.trial_run_results
         self.trial_runs = TrialRunService(home, launcher, results, worker)

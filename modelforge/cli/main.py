@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelforge import __version__
-from modelforge.cli import data, queue, runs, trial_run
+from modelforge.cli import data, queue, runs, storage, trial_run
 from modelforge.cli.output import (
     DONE,
     FAILED,
@@ -82,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     data.add(commands, shared, _forge)
     runs.add(commands, shared, _forge)
     queue.add(commands, shared, _forge, _layers)
+    storage.add(commands, shared, _forge)
     _chat_command(add)
     add("doctor", _doctor, "Check this machine.")
     add("presets", _presets, "List the presets: named settings, used as preset:NAME.")

@@ -10,7 +10,6 @@ from typing import Any
 
 from modelforge.errors import NotFoundError, Problem
 from modelforge.hardware.machine import Machine
-from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.machine_lease import MachineLease
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.store import Store
@@ -77,9 +76,9 @@ class ChatService:
         holder = self._lease.holder() if in_use and self._client.alive else None
         return holder.sentence if holder else ""
 
-    def unload_run(self, folder: RunFolder) -> None:
-        """End the chat process if it has loaded the model of this run."""
-        if self._client.loaded and str(folder.output) in self._client.loaded.folders:
+    def unload(self, model: str) -> None:
+        """End the chat process if it has loaded this model or adapter: a folder or a Hub id."""
+        if self._client.loaded and model in self._client.loaded.folders:
             self.close()
 
     def tend(self) -> None:

@@ -12,7 +12,7 @@ from modelforge.config.schema.data import Source
 from modelforge.data.checks.run import CheckResult, check_sources
 from modelforge.data.checks.summary import DatasetSummary
 from modelforge.data.repair.copy import RepairResult, repair_sources
-from modelforge.data.sources.combine import combine_summaries, files_in_record
+from modelforge.data.sources.combine import combine_summaries
 from modelforge.data.sources.library import (
     StoredDataset,
     delete_dataset,
@@ -22,13 +22,11 @@ from modelforge.data.sources.library import (
 from modelforge.data.sources.load import LoadedSource, load_sources, preview_rows
 from modelforge.data.sources.locate import fetched_path
 from modelforge.data.sources.uploads import save_upload
-from modelforge.errors import BusyError, Problem
 from modelforge.paths import Home
-from modelforge.runs.atomic_files import find_json
-from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.process.warm_worker import WarmWorker
 from modelforge.services.cache import Cache
 from modelforge.services.preflight import PreflightService
+from modelforge.services.run_uses import RunUses
 
 TOKENS_TIMEOUT_S = 90.0
 LENGTHS_TIMEOUT_S = 300.0
@@ -49,12 +47,12 @@ class DatasetService:
         home: Home,
         preflight: PreflightService,
         warm_worker: WarmWorker,
-        supervisor: Supervisor,
+        uses: RunUses,
     ) -> None:
         self._home = home
         self._preflight = preflight
         self._warm_worker = warm_worker
-        self._supervisor = supervisor
+        self._uses = uses
         self._checked: Cache[object, list[CheckResult]] = Cache(CACHE_SIZE)
 
     # Available datasets
@@ -72,11 +70,8 @@ class DatasetService:
         return save_upload(self._home, filename, chunks, limit_bytes)
 
     def delete(self, name: str) -> None:
-        """Delete an upload or a fetched dataset; raises BusyError while a run uses it."""
-        run_id = self._used_by(self.find(name).path)
-        if run_id:
-            what = f"The run {run_id} is training on {name}."
-            raise BusyError(Problem("dataset", what, "Delete it when the run is over."), run_id)
+        """Delete an upload or a fetched dataset; raises BusyError while a run needs it."""
+        self._uses.require_unneeded(name, self._uses.read().files[self.find(name).path])
         delete_dataset(name, self._home)
 
     def fetch(
@@ -204,11 +199,3 @@ class DatasetService:
         """Return a histogram of tokens per row, and the shares truncated and trained on."""
         probe = self._preflight.check(*layers).probe("lengths") | {"most": rows}
         return self._warm_worker.ask(probe, LENGTHS_TIMEOUT_S, on_progress)
-
-    def _used_by(self, path: Path) -> str | None:
-        """Return the active run that trains on this file, or None."""
-        folder = self._supervisor.holder()
-        if folder is None:
-            return None
-        record = (find_json(folder.config) or {}).get("dataset")
-        return folder.id if isinstance(record, dict) and path in files_in_record(record) else None

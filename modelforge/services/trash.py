@@ -57,7 +57,7 @@ class TrashService:
             if refused:
                 raise BusyError(list(refused.values()), next(iter(refused)))
             for folder in folders:
-                self._chat.unload_run(folder)
+                self._chat.unload(str(folder.output))
                 self._trash.put(folder.id)
 
     def restore(self, run_ids: Sequence[str]) -> None:

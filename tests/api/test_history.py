@@ -116,3 +116,17 @@ def test_runs_are_deleted_and_restored(client, home):
     response = client.post("/api/deleted-runs/restore", json={"runs": runs[1:]})
     assert response.status_code == 404
     assert client.post("/api/deleted-runs", json={"runs": []}).status_code == 422
+
+
+def test_stored_files_are_listed_and_deleted(client, home):
+    home.uploads.mkdir(parents=True, exist_ok=True)
+    (home.uploads / "mine.jsonl").write_text('{"input": "q", "output": "a"}\n')
+    body = client.get("/api/storage/stored").json()
+    assert [(item["kind"], item["name"], item["uses"]) for item in body] == [
+        ("data", "mine.jsonl", 0)
+    ]
+    asked = {"kind": "data", "names": ["mine.jsonl", "absent.jsonl"]}
+    assert client.post("/api/storage/delete", json=asked).status_code == 404
+    freed = client.post("/api/storage/delete", json={"kind": "data", "names": ["mine.jsonl"]})
+    assert freed.json() == {"freed": body[0]["bytes"]}
+    assert client.get("/api/storage/stored").json() == []

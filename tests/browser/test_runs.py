@@ -116,3 +116,18 @@ def test_checkpoints_of_finished_runs_are_deleted(url, opened, home):
     card.get_by_text("Checkpoints of finished runs").wait_for(state="detached")
     assert not list(home.glob("runs/*/checkpoints"))
     assert len(list(home.glob("runs/*/output/adapter_model.safetensors"))) == 3
+
+
+def test_stored_files_are_selected_and_deleted(url, opened, home):
+    (home / "uploads").mkdir()
+    for name in ("mine.jsonl", "other.jsonl"):
+        (home / "uploads" / name).write_text('{"input": "q", "output": "a"}\n')
+    page = opened(f"{url}/machine")
+    card = page.locator("#stored")
+    card.get_by_label("Select mine.jsonl").check()
+    card.get_by_role("button", name="Delete").click()
+    dialog = page.get_by_role("dialog")
+    assert "No run uses it." in dialog.inner_text()
+    dialog.get_by_role("button", name="Delete").click()
+    card.get_by_label("Select mine.jsonl").wait_for(state="detached")
+    assert [path.name for path in home.glob("uploads/*")] == ["other.jsonl"]

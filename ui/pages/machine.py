@@ -11,12 +11,14 @@ from modelforge.forge import Forge
 from modelforge.hardware.doctor import check_machine
 from modelforge.hardware.machine import Machine
 from modelforge.hardware.nvidia import Gpu
+from modelforge.runs.trash import DeletedRun
 from modelforge.services.storage import StorageUsage
+from modelforge.services.stored import StoredItem
 from modelforge.setup.system_checks import CheckResult
 from ui.contract import Reply
 from ui.html import format as fmt
 from ui.html.components import chip, facts, machine_brief
-from ui.html.gradio_page import gradio_page, text
+from ui.html.gradio_page import ServerFunction, gradio_page, text, texts
 from ui.html.markup import Markup, el, join
 from ui.html.templates import render
 from ui.pages import extras
@@ -49,6 +51,7 @@ FREEABLE = {
     "deleted": "Recently deleted",
 }
 MAX_RUNS = 6
+MAX_NAMED = 3
 
 
 def page(forge: Forge) -> None:
@@ -64,6 +67,7 @@ def page(forge: Forge) -> None:
                 "profile": join([chip(prefill.title.lower()), " ", prefill.reason]),
                 "unsloth": extras.unsloth_state(machine),
                 **storage_parts(forge.storage.usage()),
+                **stored_parts(forge.stored.items(), forge.trash.runs()),
                 "folders": facts(_folders(forge, machine)),
                 "machine-brief": machine_brief(machine),
             },
@@ -81,11 +85,28 @@ def page(forge: Forge) -> None:
         finally:
             one_check.release()
 
+    gradio_page(render("machine", "body"), "machine", open, check_system, *_changes(forge))
+
+
+def _changes(forge: Forge) -> tuple[ServerFunction, ...]:
+    """Return the functions that free disk space, delete files and restore runs."""
+
     def free_space(request: Any) -> Reply:
         freed = forge.storage.free(text(request, "kind"), text(request, "run") or None)
         return Reply(toast=freed_text(freed))
 
-    gradio_page(render("machine", "body"), "machine", open, check_system, free_space)
+    def delete_stored(request: Any) -> Reply:
+        freed = 0
+        for kind in ("data", "model"):
+            if names := texts(request, kind):
+                freed += forge.stored.delete(kind, names)
+        return Reply(toast=freed_text(freed))
+
+    def restore(request: Any) -> Reply:
+        forge.trash.restore([text(request, "run")])
+        return Reply(toast="Restored. The run is on the Runs page again.")
+
+    return free_space, delete_stored, restore
 
 
 def system_checks(rows: Sequence[CheckResult]) -> Markup:
@@ -104,6 +125,28 @@ def storage_parts(storage: StorageUsage) -> dict[str, Markup]:
         "machine", "storage", storage, KINDS, freeable, storage.runs[:MAX_RUNS], _part_sizes
     )
     return {"storage-sum": join([summary]), "storage": content}
+
+
+def stored_parts(items: Sequence[StoredItem], deleted: Sequence[DeletedRun]) -> dict[str, Markup]:
+    """Return the parts of the card with data files, models and deleted runs."""
+    kinds = {"data": "Data files", "model": "Models from the Hub"}
+    grouped = [
+        (title, [item for item in items if item.kind == kind]) for kind, title in kinds.items()
+    ]
+    total = f"{fmt.size(sum(item.bytes for item in items))}" if items else ""
+    return {
+        "stored-sum": join([total]),
+        "stored": render("machine", "stored", grouped, deleted, used_by),
+    }
+
+
+def used_by(item: StoredItem) -> str:
+    """Return which runs use a stored item; empty for none."""
+    names = [f"“{run.name}”" for run in item.runs[:MAX_NAMED]]
+    if not names:
+        return ""
+    more = item.uses - len(names)
+    return f"used by {', '.join(names)}{f' and {more:,} more' if more else ''}"
 
 
 def freed_text(count: int) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Body, Query, Response
 from fastapi.responses import HTMLResponse, StreamingResponse
 
-from modelforge.api.dependencies import BUSY, NO_RUN, ForgeDep, Responses
+from modelforge.api.dependencies import BUSY, NO_RUN, ForgeDep, Responses, error
 from modelforge.api.errors import ForgeRoute
 from modelforge.api.schemas import (
     ComparedRuns,
@@ -19,6 +19,7 @@ from modelforge.api.schemas import (
 from modelforge.config.recipe import dump_recipe
 from modelforge.runs.notes import Notes
 from modelforge.services.storage import StorageUsage
+from modelforge.services.stored import StoredItem, StoredKind
 
 MAX_POINTS = 5000
 CSV: Responses = {200: {"content": {"text/csv": {}}, "description": "A table."}, **NO_RUN}
@@ -27,6 +28,9 @@ HTML: Responses = {
     **NO_RUN,
 }
 YAML: Responses = {200: {"content": {"text/yaml": {}}, "description": "A recipe."}, **NO_RUN}
+
+NOT_STORED = error(404, "There is no such data file or model.")
+NEEDED = error(409, "A run in progress or in the queue uses it.")
 
 RunIds = Annotated[list[str], Query(description="Run ids, repeated or separated by commas.")]
 Points = Annotated[int, Query(ge=4, le=MAX_POINTS, description="Maximum number of points a curve.")]
@@ -95,6 +99,22 @@ def free(
 ) -> FreedSpace:
     """Delete files that are not needed. Unfinished runs keep their checkpoints."""
     return FreedSpace(freed=forge.storage.free(kind, run))
+
+
+@router.get("/storage/stored")
+def stored(forge: ForgeDep) -> list[StoredItem]:
+    """List uploaded and downloaded data files, and the models in the cache of the Hub."""
+    return forge.stored.items()
+
+
+@router.post("/storage/delete", responses={**NOT_STORED, **NEEDED})
+def delete_stored(
+    forge: ForgeDep,
+    kind: Annotated[StoredKind, Body(description="What the names are: `data` or `model`.")],
+    names: Annotated[list[str], Body(min_length=1, max_length=1000)],
+) -> FreedSpace:
+    """Delete data files or models, all or none. Samples and the starter model stay."""
+    return FreedSpace(freed=forge.stored.delete(kind, names))
 
 
 def split_ids(values: list[str]) -> list[str]:

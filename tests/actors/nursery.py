@@ -19,7 +19,7 @@ from modelforge.train import environment
 from modelforge.train.worker import preload, run_worker
 
 DEEDS = {
-    "kill": lambda _run: points.kill_myself,
+    "kill": points.kill_myself,
     "fill": lambda run: points.fill_the_disk(run.parents[1]),
     "cuda": lambda _run: points.run_out_of_cuda,
     "host": lambda _run: points.limit_memory(),

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,19 @@ from typing import Any
 Deed = Callable[[], None]
 
 
-def kill_myself() -> None:
-    """End as the system's out-of-memory killer would end it."""
-    os.kill(os.getpid(), signal.SIGKILL)
+def struck_at(run: Path) -> Path:
+    """Return the file that keeps when the worker of a run was struck, on the system's clock."""
+    return Path(tempfile.gettempdir()) / f"{run.name}.struck"
+
+
+def kill_myself(run: Path) -> Deed:
+    """Return what ends this process as the system's out-of-memory killer would end it."""
+
+    def kill() -> None:
+        struck_at(run).write_text(str(time.monotonic()), encoding="utf-8")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    return kill
 
 
 def fill_the_disk(folder: Path) -> Deed:

@@ -1,7 +1,7 @@
 """A spare that answers probes and takes a run at any time, as the real one does.
 
-What it does with a probe stands in the probe: `echo` it, `refuse` it, tell of `progress`, `hang`,
-`crash`, or answer with the wrong number first (`confuse`).
+What it does with a probe stands in the probe: `echo` it, `refuse` it, tell of `progress`, `hang`
+after a word of progress, `crash`, or answer with the wrong number first (`confuse`).
 """
 
 import json
@@ -24,6 +24,8 @@ def answer(probe):
         sys.exit(3)
     if kind == "confuse":
         say({"probe": number - 1, "result": {"wrong": True}})
+    if kind == "hang":
+        say({"probe": number, "progress": {"done": 0, "total": 1}})
     if kind == "progress":
         for done in (1, 2):
             say({"probe": number, "progress": {"done": done, "total": 2}})

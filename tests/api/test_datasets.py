@@ -133,13 +133,10 @@ def test_uploads_can_be_deleted_and_samples_cannot(client, upload, home):
     assert client.delete("/api/datasets/sample:captain").status_code == 422
 
 
-@pytest.mark.parametrize("name", ["..%2F..%2Frun.json", "absent.csv", "%00", ".", "a" * 300])
+@pytest.mark.parametrize("name", ["..%2F..%2Frun.json", "absent.csv", "%00", "a" * 300])
 @pytest.mark.parametrize("part", ["", "/preview", "/findings"])
 def test_a_name_cannot_be_a_path(client, name, part):
-    response = client.get(f"/api/datasets/{name}{part}")
-    assert (
-        response.status_code in (404, 400) or response.json() == client.get("/api/datasets").json()
-    )
+    assert client.get(f"/api/datasets/{name}{part}").status_code == 404
 
 
 def test_settings_for_a_dataset_have_the_small_body_limit(client, upload):

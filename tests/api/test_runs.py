@@ -114,7 +114,7 @@ def test_an_unknown_id_is_404_on_every_route(client):
     routes = [("GET", ""), ("GET", "/events"), ("GET", "/log"), ("POST", "/stop"), ("DELETE", "")]
     for path in ["unknown", "..", "%2e%2e", "..%2f..%2fetc", "%00", "a" * 300, "C:%5C", "-rf"]:
         for verb, rest in routes:
-            assert client.request(verb, f"/api/runs/{path}{rest}").status_code in {404, 405}
+            assert client.request(verb, f"/api/runs/{path}{rest}").status_code == 404
 
 
 def test_a_run_is_stopped_and_then_deleted(client, run_id):

@@ -1,5 +1,8 @@
+from dataclasses import replace
+
 import pytest
 
+from modelforge.config import profiles
 from modelforge.config.defaults import default_learning_rate, strategy_defaults
 from modelforge.config.fields import specs_by_name
 from modelforge.config.profiles import (
@@ -85,6 +88,14 @@ def test_the_rate_is_the_one_advised_for_the_strategy():
     assert practice == default_learning_rate("sft", practice=True) == 5e-4
 
 
+def test_a_profile_s_own_rate_takes_precedence_over_the_advised_one(monkeypatch):
+    low = PROFILES["low_end"]
+    own = replace(low, settings=low.settings | {"learning_rate": 0.25})
+    monkeypatch.setattr(profiles, "_profile", lambda _name: own)
+    assert profile_settings("low_end")["learning_rate"] == 0.25
+    assert profile_settings("low_end", practice=True)["learning_rate"] == 0.25
+
+
 def test_the_contract_s_advice_is_kept():
     advice = {"sft": 2e-4, "qlora": 2e-4, "rlhf": 1.41e-5}
     assert {name: default_learning_rate(name) for name in advice} == advice
@@ -93,7 +104,7 @@ def test_the_contract_s_advice_is_kept():
 
 
 def test_an_unknown_profile_is_refused_with_the_names_there_are():
-    with pytest.raises(NotFoundError, match="Choose low_end, mid_range, high_end"):
+    with pytest.raises(NotFoundError, match=f"Choose {', '.join(PROFILES)}"):
         profile_settings("huge")
 
 

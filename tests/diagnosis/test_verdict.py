@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 
 import pytest
 
@@ -47,11 +48,13 @@ def test_a_falling_loss_and_evaluation_loss_are_better():
 @pytest.mark.parametrize("seed", range(20))
 def test_noise_has_no_effect(seed):
     assert verdict_on(loss=flat(seed=seed)).kind == "no-effect"
-    assert verdict_on(loss=flat(12, noise=0.4, seed=seed)).kind in (
-        "no-effect",
-        "better",
-        "unclear",
-    )
+
+
+def test_strong_noise_in_few_steps_is_rarely_called_an_effect():
+    kinds = Counter(verdict_on(loss=flat(12, noise=0.4, seed=seed)).kind for seed in range(200))
+    assert kinds.keys() <= {"no-effect", "unclear", "better"}
+    assert kinds["better"] <= 0.05 * 200
+    assert kinds["no-effect"] > 100
 
 
 def test_an_insignificant_fall_in_few_steps_is_unclear():
@@ -194,14 +197,59 @@ def test_degeneration_of_a_completion(answer, wrong):
     assert degeneration(answer) == wrong
 
 
-def test_a_verdict_has_at_most_three_sentences():
-    for verdict in (
-        verdict_on(loss=falling(), eval_loss=EVAL_LOSS),
-        verdict_on(loss=flat()),
-        verdict_on(),
+def test_a_verdict_has_two_sentences_and_one_without_any_step():
+    for verdict, sentences in (
+        (verdict_on(loss=falling(), eval_loss=EVAL_LOSS), 2),
+        (verdict_on(loss=flat()), 2),
+        (verdict_on(), 1),
     ):
-        assert 1 <= verdict.text.count(". ") + 1 <= 3
+        assert verdict.text.count(". ") + 1 == sentences
         assert verdict.text.endswith(".")
+
+
+STEADY = [(step, 2.0) for step in range(1, 41)]
+
+
+@pytest.mark.parametrize(
+    ("last", "kind"),
+    [(1.97, "no-effect"), (1.95, "better"), (2.03, "no-effect"), (2.08, "overfit")],
+)
+def test_two_percent_of_the_evaluation_loss_are_an_effect(last, kind):
+    assert verdict_on(loss=STEADY, eval_loss=[(20, 2.0), (40, last)]).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("after", "kind"),
+    [(0.315, "no-effect"), (0.325, "better"), (0.275, "broken"), (0.285, "no-effect")],
+)
+def test_two_hundredths_of_a_score_are_an_effect(after, kind):
+    scores = {"before": {"f1": 0.3}, "after": {"f1": after}}
+    assert verdict_on(loss=STEADY, scores=scores).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("after", "kind"), [(0.52, "no-effect"), (0.54, "better"), (0.47, "broken")]
+)
+def test_five_percent_of_the_reward_are_an_effect(after, kind):
+    scores = {"before": {"reward": 0.5}, "after": {"reward": after}}
+    assert verdict_on(scores=scores).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "kind"),
+    [(2.0, 3.8, "no-effect"), (2.0, 4.4, "broken"), (0.2, 1.1, "no-effect"), (0.2, 1.3, "broken")],
+)
+def test_a_loss_has_diverged_when_it_doubled_and_rose_by_one(start, end, kind):
+    loss = [(step, start if step <= 20 else end) for step in range(1, 41)]
+    assert verdict_on(loss=loss).kind == kind
+
+
+@pytest.mark.parametrize(("spoilt", "kind"), [(3, "better"), (4, "broken")])
+def test_two_thirds_of_the_newest_completions_make_a_verdict(spoilt, kind):
+    fluent = "It lies in the north of the country, close to the sea."
+    completions = ["no " * 30] * spoilt + [fluent] * (6 - spoilt) + ["no " * 30] * 9
+    verdict = verdict_on(loss=falling(), eval_loss=EVAL_LOSS, completions=completions)
+    assert verdict.kind == kind
 
 
 def test_a_rise_near_zero_is_not_overfitting():

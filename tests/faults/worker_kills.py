@@ -15,7 +15,7 @@ from modelforge.runs.events import EventRecord
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.states import RunState, read_facts
-from tests.actors.points import POINTS
+from tests.actors.points import POINTS, struck_at
 from tests.faults.nursery import Blow, Nursery
 from tests.faults.place import SLACK, Place, Tally, disorder, events_of, steps_of, until
 
@@ -75,6 +75,7 @@ def kills(place: Place, nursery: Nursery, times: int, seed: int) -> Tally:
         faults, figures = _faults_of_the_dead(place, supervisor, run, case)
         faults += _gone_on(place, nursery, run, whole, rng)
         tally.add(case, faults, **figures)
+        struck_at(run.path).unlink(missing_ok=True)
         place.store.delete(run.id)
     return tally
 
@@ -95,6 +96,7 @@ def resumes(place: Place, nursery: Nursery, times: int, seed: int) -> Tally:
         until(lambda: not read_facts(run).alive, OVER_S, "the worker is dead")  # noqa: B023
         faults = _gone_on(place, nursery, run, whole, rng)
         tally.add(f"{WAYS[number % len(WAYS)]}", faults, killed_in_update=struck[0])
+        struck_at(run.path).unlink(missing_ok=True)
         place.store.delete(run.id)
     return tally
 
@@ -111,6 +113,7 @@ def _nth(point: str, rng: random.Random) -> int:
 def _kill(run: RunFolder) -> None:
     who = read_facts(run).process
     if who is not None and who.alive:
+        struck_at(run.path).write_text(str(time.monotonic()), encoding="utf-8")
         os.kill(who.pid, signal.SIGKILL)
 
 
@@ -119,9 +122,11 @@ def _faults_of_the_dead(
 ) -> tuple[list[str], dict[str, Any]]:
     """Return what is said wrong of a run whose worker was killed, and what it has lost."""
     until(lambda: not read_facts(run).alive, OVER_S, "the worker is dead")
-    began = time.monotonic()
+    # The clock starts with the signal; a worker that had ended before was not struck.
+    clock = struck_at(run.path)
+    struck = float(clock.read_text("utf-8")) if clock.is_file() else time.monotonic()
     until(lambda: supervisor.state(run).is_over, SAID_S, "the run is known to be over")
-    said_s = time.monotonic() - began
+    said_s = time.monotonic() - struck
     events = events_of(run)
     ended = bool(events) and events[-1].kind == "finished"
     wanted = RunState.FINISHED if ended or case in DONE else RunState.LOST

@@ -68,6 +68,14 @@ def test_a_small_model_on_a_card_is_not_estimated_at_no_time():
     assert estimate_seconds(context) > 30
 
 
+def test_loading_a_small_model_takes_seconds_and_a_large_one_longer():
+    one_step = {"max_steps": 1, "eval_split": 0}
+    assert 5 < estimate_seconds(make_context(**one_step)) < 30
+    small = estimate_seconds(make_context(WORKSTATION, **one_step))
+    assert 5 < small < 30
+    assert 25 < estimate_seconds(make_context(WORKSTATION, LLAMA_8B, **one_step)) - small < 60
+
+
 @pytest.mark.parametrize(
     "context",
     [

@@ -33,6 +33,21 @@ def run(tmp_path):
     return run
 
 
+@pytest.mark.skipif(os.name == "nt", reason="folders cannot be synced there")
+def test_every_file_and_folder_is_on_the_disk_before_a_checkpoint_counts(tmp_path, monkeypatch):
+    synced, sync = [], os.fsync
+
+    def watch(handle):
+        synced.append(os.fstat(handle).st_ino)
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", watch)
+    folder = saved(RunFolder(tmp_path / "another"), 5)
+    parts = (*FILES, INNER, "epoch")
+    assert {(folder / name).stat().st_ino for name in parts} <= set(synced)
+    assert synced[-1] == folder.stat().st_ino
+
+
 def truncate(path, chance):
     os.truncate(path, chance.randrange(path.stat().st_size))
 

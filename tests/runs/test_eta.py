@@ -85,6 +85,22 @@ def test_few_steps_give_an_estimate_only_with_a_trial_run():
     assert eta.seconds_left(now=records[0].t + 50) == 150.0
 
 
+@pytest.mark.parametrize("per_step", [0.5, 2.0])
+def test_a_trial_run_that_was_wrong_is_soon_forgotten(per_step):
+    records, end = synthetic_run()
+    trial_run = TRIAL_RUN | {"seconds_per_update": per_step}
+    left, t = seconds_left(records, 20, trial_run=trial_run)
+    assert left == pytest.approx(end - t, rel=0.06)
+    left, t = seconds_left(records, 4, trial_run=trial_run)
+    assert left != pytest.approx(end - t, rel=0.2)
+
+
+def test_an_evaluation_costs_less_than_steps_of_its_rows_until_it_is_measured():
+    records, end = synthetic_run(every=20, eval_s=6.0, plan={"eval_rows": 60})
+    left, t = seconds_left(records, 10, Schedule(eval_every=20, rows=4))
+    assert left == pytest.approx(end - t, rel=0.02)
+
+
 @pytest.mark.parametrize("step", [10, 50, 90])
 def test_evaluations_and_saves_to_come_are_counted(step):
     records, end = synthetic_run(every=20, eval_s=30.0, save_s=4.0, plan={"eval_rows": 60})

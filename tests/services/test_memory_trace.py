@@ -138,4 +138,5 @@ def test_rest_returns_the_traced_parts(forge, asked):
     answer, wrong = asyncio.run(post(asked().values, asked(model_name="/none").values))
     assert answer.status_code == 200, answer.text
     assert answer.json()["memory_basis"] == "traced"
-    assert wrong.status_code in (404, 422)
+    assert wrong.status_code == 404
+    assert wrong.json()["problems"][0]["where"] == "model_name"

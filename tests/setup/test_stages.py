@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import platform
+import re
 from dataclasses import replace
 
 import pytest
@@ -112,6 +113,17 @@ def test_an_environment_without_python_is_recreated(ready: SetupOptions) -> None
     aside = ready.python.rename(ready.python.with_suffix(".aside"))
     assert Setup(ready).missing()[0] == "Environment"
     aside.rename(ready.python)
+    assert Setup(ready).missing() == []
+
+
+def test_an_environment_whose_base_python_is_gone_is_recreated(ready: SetupOptions) -> None:
+    settings = ready.venv / "pyvenv.cfg"
+    before = settings.read_text(encoding="utf-8")
+    gone = re.sub(r"^home = .*$", "home = /removed/python/bin", before, flags=re.MULTILINE)
+    for text in (gone, ""):
+        settings.write_text(text, encoding="utf-8")
+        assert Setup(ready).missing()[0] == "Environment"
+    settings.write_text(before, encoding="utf-8")
     assert Setup(ready).missing() == []
 
 

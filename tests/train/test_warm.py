@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from modelforge.config.plan.make import PlanContext, make_plan
@@ -268,7 +269,10 @@ def test_a_probe_that_does_not_end_is_abandoned_by_the_run(home, warm, probe):
 
     asking = threading.Thread(target=ask)
     asking.start()
-    time.sleep(0.5)
+    worker = psutil.Process(warm.pid)
+    before = worker.cpu_times().user
+    while worker.cpu_times().user < before + 0.3:  # it renders
+        time.sleep(0.02)
     started(home, warm, probe("tokens", settings={"max_steps": 1, "eval_split": 0}))
     asking.join(30)
     assert len(raised) == 1

@@ -35,6 +35,12 @@ def test_no_answer_wins_where_its_score_is_higher():
     assert nothing.score == pytest.approx(math.exp(10) / (math.exp(10) + math.exp(7)), abs=1e-3)
 
 
+@pytest.mark.parametrize(("none", "text"), [(3.2, "Ada"), (3.8, "")])
+def test_a_near_tie_is_won_by_the_higher_score(none, text):
+    found = best_answer(CONTEXT, [WINDOW], [scores(_0=none, _2=4)], [scores(_0=none, _2=3)])
+    assert found.text == text
+
+
 def test_a_window_without_the_answer_does_not_outvote_the_one_that_has_it():
     has = scores(_0=0, _4=5), scores(_0=0, _4=5)
     lacks = scores(_0=9), scores(_0=9)

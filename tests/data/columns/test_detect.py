@@ -57,6 +57,14 @@ def test_a_mapping_survives_a_round_trip() -> None:
     assert ColumnMapping.from_dict(mapping.as_dict()) == mapping
 
 
+def test_a_column_that_is_named_for_one_part_is_not_taken_for_another() -> None:
+    source = Source(path="faq.csv", type="instruction", instruction_field="response")
+    mapping = detect_mapping([{"response": "a", "answer": "b"}], "faq.csv", source)
+    assert mapping.fields == {"instruction": "response", "answer": "answer"}
+    with pytest.raises(DataError, match="has no output column"):
+        detect_mapping([{"response": "a", "other": "b"}], "faq.csv", source)
+
+
 def test_a_part_without_a_column_is_named_in_the_words_of_the_page() -> None:
     rows = [{"Frage": "a", "Antwort": "b"}]
     source = Source(path="faq.csv", type="instruction")

@@ -104,6 +104,16 @@ def test_only_the_requested_codes_are_repaired(tmp_path: Path) -> None:
     assert repaired(tmp_path, "d.jsonl", text)[1]["output"] == "a1 x@example.org <b>y</b>"
 
 
+def test_a_row_of_which_a_repair_leaves_nothing_is_not_in_the_copy(tmp_path: Path) -> None:
+    lines = [f'{{"input": "q{n}", "output": "<b>a{n}</b>"}}\n' for n in range(12)]
+    text = "".join([*lines, '{"input": "q12", "output": "<br><br>"}\n'])
+    done = repair_file(
+        put(tmp_path, "a.jsonl", text), Home(tmp_path / "home"), ["html", "empty-answer"]
+    )
+    assert [row.data["output"] for row in read_rows(done.path)] == [f"a{n}" for n in range(12)]
+    assert done.removed == {"empty-answer": 1}
+
+
 def test_a_copy_never_replaces_another(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     path = put(tmp_path, "a.csv", "input;output\nq;a\nr;b\n")
@@ -119,7 +129,7 @@ def test_a_file_with_nothing_to_repair_is_refused_and_leaves_nothing(tmp_path: P
     for name, text in {"a.jsonl": "{oops\n", "b.jsonl": "", "c.csv": "input,output\n"}.items():
         with pytest.raises(DataError):
             repair_file(put(tmp_path, name, text), home)
-    assert not list(home.uploads.glob("*")) if home.uploads.is_dir() else True
+    assert not list(home.uploads.glob("*"))
 
 
 def test_lines_are_repaired_before_columns_are_detected(tmp_path: Path) -> None:

@@ -591,6 +591,14 @@ def test_what_the_data_check_found_is_passed_on_as_it_is():
     assert odd in findings_of(make_context(summary=with_rows(findings=[odd])))
 
 
+def test_a_computer_that_is_merely_busy_is_not_refused():
+    """It can swap and drop caches, which a GPU cannot."""
+    busy = replace(LAPTOP, ram_total_gib=64.0, ram_free_gib=6.0)
+    findings = findings_of(make_context(busy, LLAMA_8B, use_4bit=False))
+    assert "memory-base" not in {one.code for one in findings}
+    assert [one.level for one in findings if one.code == "ram-short"] == ["caution"]
+
+
 def test_a_card_that_is_merely_busy_is_reported_as_busy():
     [found] = findings_with_code(make_context(BUSY_CARD, LLAMA_8B), "memory-base")
     assert "6.5 GiB" in found.remedy

@@ -93,7 +93,12 @@ def test_the_first_suggestion_fits_or_a_model_is_named_that_does(profile, strate
                 fitted += 1
             elif needed > free:
                 assert not can_fit(context)
-                if options.largest is not None:
+                if options.largest is None:
+                    usable = (one for one in CATALOG.values() if DATA["task"] in one["tasks"])
+                    smallest = min(usable, key=lambda one: one["parameters"])
+                    answers = values_for(profile, strategy, device, smallest)
+                    assert not can_fit(resolved_context(answers, machine))
+                else:
                     other = resolved_context(values | options.largest.settings, machine)
                     assert other.config.model_name == options.largest.name
                     assert total_gib(other.memory) <= free

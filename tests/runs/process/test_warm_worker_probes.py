@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 
 import pytest
 
@@ -87,30 +86,32 @@ def test_probes_wait_in_line(warm):
 def test_a_probe_that_finds_another_at_work_gives_up_in_words(warm):
     warm.ask({"kind": "echo"}, 10)
 
+    at_work = threading.Event()
+
     def hang():
         with pytest.raises(RunError):
-            warm.ask({"kind": "hang"}, 0.9)
+            warm.ask({"kind": "hang"}, 2.0, lambda _facts: at_work.set())
 
     first = threading.Thread(target=hang)
     first.start()
-    time.sleep(0.3)
+    assert at_work.wait(10)
     with pytest.raises(BusyError, match="Another request"):
         warm.ask({"kind": "echo"}, 0.3)
     first.join()
 
 
-def test_only_a_few_probes_wait_and_the_others_are_refused_at_once(warm):
+def test_only_a_few_probes_wait_and_the_others_are_refused_at_once(stage, warm):
     warm.ask({"kind": "echo"}, 10)
 
     def ask(kind, timeout_s):
         with contextlib.suppress(RunError, BusyError):
             warm.ask({"kind": kind}, timeout_s)
 
-    waiting = [threading.Thread(target=ask, args=("hang", 1.5))]
-    waiting += [threading.Thread(target=ask, args=("echo", 1.5)) for _ in range(MAX_PROBES - 1)]
+    waiting = [threading.Thread(target=ask, args=("hang", 3.0))]
+    waiting += [threading.Thread(target=ask, args=("echo", 3.0)) for _ in range(MAX_PROBES - 1)]
     for thread in waiting:
         thread.start()
-    time.sleep(0.3)
+    stage.until(lambda: warm._places._value == 0, "the probes to wait")
     with pytest.raises(BusyError, match="Several requests"):
         warm.ask({"kind": "echo"}, 60)
     for thread in waiting:
@@ -130,17 +131,17 @@ def test_a_run_takes_the_warm_worker_after_probes(stage, run, warm):
 def test_a_run_that_starts_during_a_probe_comes_first(stage, run, warm):
     warm.ask({"kind": "echo"}, 10)
     pid = warm.pid
-    raised = []
+    raised, at_work = [], threading.Event()
 
     def ask():
         try:
-            warm.ask({"kind": "hang"}, 20)
+            warm.ask({"kind": "hang"}, 20, lambda _facts: at_work.set())
         except BusyError as error:
             raised.append(error)
 
     asking = threading.Thread(target=ask)
     asking.start()
-    time.sleep(0.3)
+    assert at_work.wait(10)
     supervisor = stage.playing("obeys")
     supervisor.start(run, warm)
     asking.join(5)

@@ -167,6 +167,21 @@ def test_early_stopping_finishes_the_run_with_the_best_weights(bench):
     assert events[-1].data["best_step"] == max(c["step"] for c in checks if c["best"])
 
 
+@pytest.mark.parametrize(("threshold", "steps"), [(0.0, 12), (50.0, 6)])
+def test_an_improvement_below_the_threshold_does_not_count(bench, threshold, steps):
+    stopping = {"early_stopping": True, "early_stopping_patience": 2}
+    run = bench.prepare(
+        max_steps=12,
+        eval_split=0.25,
+        eval_steps=2,
+        evaluation=stopping | {"early_stopping_threshold": threshold},
+    )
+    events = bench.work(run)
+    assert (events[-1].kind, events[-1].data["steps"]) == ("finished", steps)
+    losses = [event.data["loss"] for event in events if event.kind == "eval"]
+    assert losses == sorted(losses, reverse=True)  # each evaluation is better than the one before
+
+
 def test_early_stopping_is_off_by_default(bench):
     run = bench.prepare(
         max_steps=8, eval_split=0.25, eval_steps=2, learning_rate=0.9,
@@ -224,7 +239,7 @@ class Heard:
         self.notes.append((code, text))
 
 
-def steered(leaps_at, updates=600, guard=None):
+def steered(leaps, updates=600, guard=None):
     """Play losses to a guard with a real optimizer and schedule; return rates and the guard."""
     import torch
     from transformers import TrainerState, get_cosine_schedule_with_warmup
@@ -243,20 +258,34 @@ def steered(leaps_at, updates=600, guard=None):
         schedule.step()
         state = TrainerState(global_step=step)
         guard.on_step_end(None, state, None, **more)
-        loss = 5.0 if step in leaps_at else 1.0 + 0.01 * (step % 3)
+        loss = leaps.get(step, 1.0 + 0.01 * (step % 3))
         guard.on_log(None, state, None, logs={"loss": loss, "grad_norm": 1.0}, **more)
         seen.append(optimizer.param_groups[0]["lr"])
     return seen, guard, heard
 
 
 def test_the_third_halving_is_permanent_and_there_are_at_most_five():
-    seen, guard, heard = steered({30, 100, 170, 240, 310, 380, 450})
+    seen, guard, heard = steered(dict.fromkeys((30, 100, 170, 240, 310, 380, 450), 5.0))
     assert guard.halvings == 5
     assert seen[98] == pytest.approx(1.0, rel=0.01)  # given back after the first
     assert seen[168] == pytest.approx(1.0, rel=0.01)  # and after the second
     assert seen[238] == pytest.approx(0.5, rel=0.01)
     assert seen[-1] == pytest.approx(0.125, rel=0.05)
     assert len(heard.notes) == 7  # five halvings, two given back
+
+
+def test_a_loss_is_a_spike_above_three_standard_deviations():
+    from modelforge.train.callbacks.monitors import find_spike
+
+    losses = [0.95, 1.05] * 15
+    assert find_spike(losses, 1.14, [], None) == ""
+    assert find_spike(losses, 1.16, [], None) == "The loss jumped to 1.16 from about 1.00"
+
+
+def test_a_spike_does_not_hide_the_next_one():
+    _seen, guard, heard = steered({30: 5.0, 100: 1.3}, updates=110)
+    assert guard.halvings == 2
+    assert "The loss jumped to 1.30" in heard.notes[-1][1]
 
 
 def test_a_gradient_spike_is_found():
@@ -274,7 +303,7 @@ def test_the_loss_guard_resumes_from_a_checkpoint():
 
     from modelforge.train.callbacks.monitors import LossGuard
 
-    _seen, guard, _heard = steered({30}, updates=40)
+    _seen, guard, _heard = steered({30: 5.0}, updates=40)
     kept = json.loads(json.dumps(guard.state()))
     assert (guard.halvings, guard.left) == (1, 40)
     again = LossGuard(Heard())

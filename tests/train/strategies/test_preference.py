@@ -262,6 +262,25 @@ def test_long_pairs_are_deleted_when_asked(bench, compared):
 
 
 @pytest.mark.parametrize("loss", METHODS)
+def test_a_higher_beta_changes_the_loss_of_the_same_model(compared, loss):
+    """Before the first step DPO and KTO see no difference to the reference, so one is made."""
+    import torch
+
+    def loss_with(beta: float) -> float:
+        values = {"preference_loss": loss, "preference_beta": beta}
+        torch.manual_seed(0)
+        trainer = made(compared(lora_dropout=0, trainer=values), loss).trainer
+        for name, weight in trainer.model.named_parameters():
+            if "lora_B" in name:
+                weight.data.normal_(std=0.2)
+        batch = trainer.data_collator(list(trainer.train_dataset))
+        with torch.no_grad():
+            return float(trainer.compute_loss(trainer.model, batch))
+
+    assert abs(loss_with(0.1) - loss_with(0.9)) > 1e-3
+
+
+@pytest.mark.parametrize("loss", METHODS)
 def test_all_weights_can_learn_with_a_second_copy_as_the_reference(compared, loss):
     whole = {"adapter": {"enabled": False}, "trainer": {"preference_loss": loss}}
     trainer = made(compared(**whole), loss).trainer

@@ -65,6 +65,31 @@ def sequence_classifier(folder: Path, tiny_model: Path, labels: int) -> Path:
 
 
 @pytest.mark.parametrize("algorithm", ["rloo", "grpo"])
+def test_the_settings_of_generation_reach_the_trainer(bench, rewarded, monkeypatch, algorithm):
+    """Without dropout: it would change log-probabilities between two passes."""
+    import torch
+
+    from modelforge.train.strategies import rlhf
+
+    def stop_before_training(_context, trainer, *_rest):
+        trainers.append(trainer)
+        raise KeyError
+
+    trainers: list[Any] = []
+    monkeypatch.setattr(rlhf.loop, "train", stop_before_training)
+    settings = {"kl_beta": 0.7, "generation_temperature": 0.3, "num_generations": 3}
+    settings |= {"rlhf_algorithm": algorithm, "reward": "length", "max_completion_length": 7}
+    bench.work(rewarded(lora_dropout=0.25, per_device_train_batch_size=3, trainer=settings))
+    (trainer,) = trainers
+    assert (trainer.beta, trainer.temperature) == (0.7, 0.3)
+    assert trainer.generation_config.temperature == 0.3
+    assert (trainer.num_generations, trainer.max_completion_length) == (3, 7)
+    assert type(trainer).__name__ == {"rloo": "RlooTrainer", "grpo": "GrpoTrainer"}[algorithm]
+    dropped = [part.p for part in trainer.model.modules() if isinstance(part, torch.nn.Dropout)]
+    assert set(dropped) == {0}
+
+
+@pytest.mark.parametrize("algorithm", ["rloo", "grpo"])
 def test_both_stages_in_one_run(bench, rewarded, algorithm):
     run = rewarded(eval_split=0.25, trainer={"rlhf_algorithm": algorithm})
     events = bench.work(run)

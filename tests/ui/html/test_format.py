@@ -42,8 +42,8 @@ def test_a_date_is_relative_to_now():
 
 
 def test_every_state_has_a_label_and_a_tone():
-    assert len(RunState) == 8
     assert set(fmt.STATES) == {str(state) for state in RunState}
+    assert all(label for label, _tone in fmt.STATES.values())
 
 
 def test_a_model_name_has_no_owner():

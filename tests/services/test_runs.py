@@ -101,6 +101,15 @@ def test_a_run_is_started_watched_and_stopped(forge, model, data):
     assert forge.runs.active() is None
 
 
+def test_a_run_has_the_name_the_model_and_the_data_of_its_settings(forge, model, data):
+    settings = asked(model, data, logging={"run_name": "a name of my own"})
+    run = forge.runs.folder(forge.runs.start(settings))
+    record = json.loads(run.config.read_text("utf-8"))
+    assert forge.runs.view(run.id).name == record["name"] == "a name of my own"
+    assert record["plan"]["model_path"] == str(model)
+    assert json.dumps(str(data)) in json.dumps(record["dataset"])
+
+
 def test_a_second_start_is_refused_with_the_holder_and_makes_nothing(forge, model, data):
     holder = forge.runs.start(asked(model, data))
     with pytest.raises(BusyError) as refused:

@@ -336,6 +336,29 @@ def test_a_schedule_keeps_a_halved_rate_in_its_own_state():
     assert other.param_groups[0]["lr"] == pytest.approx(0.495)
 
 
+@pytest.mark.parametrize(
+    ("settings", "attached"),
+    [
+        ({}, {"FiniteLossCheck", "PhaseMonitor"}),
+        ({"phase_monitor": False}, {"FiniteLossCheck"}),
+        ({"loss_guard": True}, {"FiniteLossCheck", "PhaseMonitor", "LossGuard"}),
+        ({"early_stopping": True}, {"FiniteLossCheck", "PhaseMonitor", "EarlyStop"}),
+    ],
+)
+def test_only_the_monitors_asked_for_watch_a_run(settings, attached):
+    from modelforge.config.schema.config import TrainingConfig
+    from modelforge.train.callbacks.monitors import attach
+
+    required = {"task": "text-generation", "model_name": "m", "dataset": "d"}
+    values = required | {"compute_specs": "low_end", "evaluation": settings}
+    callbacks = []
+    trainer = SimpleNamespace(
+        add_callback=callbacks.append, args=SimpleNamespace(eval_strategy="steps")
+    )
+    attach(trainer, TrainingConfig(**values), Heard(), None)
+    assert {type(one).__name__ for one in callbacks} == attached
+
+
 def test_phases_are_noted_during_the_run(bench):
     run = bench.prepare(max_steps=30, learning_rate=0.1, lr_scheduler_type="constant")
     events = bench.work(run)

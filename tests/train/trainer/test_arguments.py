@@ -26,7 +26,9 @@ REQUIRED = {
 }
 
 
-def reached(tmp_path: Path, device: Any = "cpu", **answers: Any) -> SimpleNamespace:
+def reached(
+    tmp_path: Path, device: Any = "cpu", packages: frozenset[str] = frozenset(), **answers: Any
+) -> SimpleNamespace:
     """Return what the answers become: TRL's and PEFT's settings and the quantization."""
     from modelforge.modeling.adapters.lora import lora_config
     from modelforge.modeling.providers.quantization import quantization_config
@@ -34,7 +36,7 @@ def reached(tmp_path: Path, device: Any = "cpu", **answers: Any) -> SimpleNamesp
     from modelforge.train.strategies.sft import training_arguments
 
     config = TrainingConfig.from_record(REQUIRED | answers)
-    facts = PlanContext(device, "models/tiny", context=8192, train_rows=1000)
+    facts = PlanContext(device, "models/tiny", context=8192, train_rows=1000, packages=packages)
     plan = make_plan(config, facts)
     evaluates = config.eval_split > 0
     job = Job(RunFolder(tmp_path), "a try", config, plan, {})
@@ -270,6 +272,13 @@ GROUPS: list[tuple[dict[str, Any], Look, Any]] = [
         6,
     ),
     ({"hardware": {"precision": "bf16"}}, lambda r: (r.trl.fp16, r.trl.bf16), (False, True)),
+    ({"evaluation": {"keep_best": False}}, lambda r: r.trl.load_best_model_at_end, False),
+    ({"trainer": {"save_steps": 50}}, lambda r: r.trl.save_steps, 100),
+    (
+        {"trainer": {"save_steps": 50}, "evaluation": {"keep_best": False}},
+        lambda r: r.trl.save_steps,
+        50,
+    ),
 ]
 
 
@@ -291,6 +300,9 @@ def test_speed_settings_reach_their_libraries(tmp_path, monkeypatch):
 
     assert reached(tmp_path, data={"num_workers": 3}).trl.dataloader_num_workers == 3
     assert reached(tmp_path).trl.torch_compile is False
+    compiling = {"trainer": {"torch_compile": True}}
+    compilers = frozenset({"c++", "Python.h"})
+    assert reached(tmp_path, packages=compilers, **compiling).trl.torch_compile is True
     monkeypatch.setattr(arguments.sys, "platform", "win32")
     assert reached(tmp_path, data={"num_workers": 3}).trl.dataloader_num_workers == 0
 

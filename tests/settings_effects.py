@@ -1,0 +1,241 @@
+"""For each setting, the test that a changed value changes what a run does.
+
+tests/test_settings_effects.py checks that the list is complete and that the tests exist.
+"""
+
+from __future__ import annotations
+
+# File in tests/, its test, and the settings that it varies.
+EFFECTS: dict[str, dict[str, list[str]]] = {
+    "modeling/adapters/test_init.py": {
+        "test_full_fine_tuning_trains_and_saves_every_weight": [
+            "adapter.enabled",
+        ],
+        "test_the_adapter_has_the_configured_dtype": [
+            "adapter.dtype",
+        ],
+    },
+    "modeling/adapters/test_lora.py": {
+        "test_training_starts_from_the_given_adapter": [
+            "adapter.start_from",
+        ],
+    },
+    "modeling/providers/test_quantization.py": {
+        "test_first_and_last_layers_can_stay_in_full_precision": [
+            "quantization.skip_first_layers",
+            "quantization.skip_last_layers",
+        ],
+    },
+    "modeling/providers/test_unsloth.py": {
+        "test_the_model_is_loaded_as_the_plan_says": [
+            "provider",
+        ],
+    },
+    "preflight/checks/test_run.py": {
+        "test_a_finding_names_its_level_setting_and_better_value": [
+            "quantization.allow_slow",
+        ],
+    },
+    "preflight/test_context.py": {
+        "test_a_run_is_planned_for_the_device_that_is_set": [
+            "hardware.device",
+            "hardware.gpu_index",
+        ],
+    },
+    "services/test_runs.py": {
+        "test_a_run_has_the_name_the_model_and_the_data_of_its_settings": [
+            "model_name",
+            "dataset",
+            "logging.run_name",
+        ],
+    },
+    "train/callbacks/test_gpu_limits.py": {
+        "test_training_pauses_until_the_gpu_has_cooled_down": [
+            "hardware.max_gpu_temperature",
+        ],
+        "test_a_pause_has_a_minimum_length": [
+            "hardware.max_gpu_power",
+        ],
+    },
+    "train/callbacks/test_monitors.py": {
+        "test_early_stopping_finishes_the_run_with_the_best_weights": [
+            "evaluation.early_stopping",
+            "evaluation.early_stopping_patience",
+        ],
+        "test_an_improvement_below_the_threshold_does_not_count": [
+            "evaluation.early_stopping_threshold",
+        ],
+        "test_the_loss_guard_halves_the_learning_rate_after_a_spike_and_restores_it": [
+            "evaluation.loss_guard",
+        ],
+        "test_only_the_monitors_asked_for_watch_a_run": [
+            "evaluation.phase_monitor",
+        ],
+    },
+    "train/callbacks/test_trackers.py": {
+        "test_a_tracker_keeps_the_curves_in_the_folder_of_the_run": [
+            "logging.report_to",
+            "logging.project",
+        ],
+        "test_wandb_is_offline_unless_configured_online": [
+            "logging.wandb_mode",
+        ],
+    },
+    "train/strategies/test_preference.py": {
+        "test_a_higher_beta_changes_the_loss_of_the_same_model": [
+            "trainer.preference_beta",
+        ],
+        "test_pairs_are_learned_from_and_the_adapter_loads_with_plain_peft": [
+            "trainer.preference_loss",
+        ],
+        "test_a_reference_asked_beforehand_needs_no_second_copy": [
+            "trainer.precompute_ref_log_probs",
+        ],
+    },
+    "train/strategies/test_rlhf.py": {
+        "test_the_settings_of_generation_reach_the_trainer": [
+            "trainer.rlhf_algorithm",
+            "trainer.kl_beta",
+            "trainer.num_generations",
+            "trainer.max_completion_length",
+            "trainer.generation_temperature",
+        ],
+        "test_a_rule_rewards_in_one_stage": [
+            "trainer.reward",
+            "trainer.reward_pattern",
+            "trainer.reward_words",
+        ],
+        "test_a_named_reward_model_takes_the_place_of_the_first_stage": [
+            "trainer.reward_model",
+        ],
+        "test_the_reward_model_learns_to_rank_the_answers": [
+            "trainer.reward_learning_rate",
+            "trainer.reward_epochs",
+        ],
+    },
+    "train/strategies/test_tasks.py": {
+        "test_a_summary_is_scored_before_and_after": [
+            "evaluation.generated_rows",
+        ],
+    },
+    "train/test_optimizers.py": {
+        "test_the_betas_and_epsilon_are_those_of_the_settings": [
+            "optimizer.beta1",
+            "optimizer.beta2",
+            "optimizer.epsilon",
+        ],
+        "test_the_rate_is_whole_until_the_decay_begins": [
+            "schedule.decay_steps",
+            "schedule.decay_ratio",
+            "schedule.decay_shape",
+        ],
+        "test_the_last_rate_is_the_share_asked_for": [
+            "schedule.final_lr_fraction",
+        ],
+        "test_a_schedule_by_results_follows_the_evaluations_and_is_resumed": [
+            "schedule.patience",
+        ],
+        "test_noise_on_the_embeddings_changes_what_is_learned_from": [
+            "trainer.neftune_noise_alpha",
+        ],
+    },
+    "train/test_resume.py": {
+        "test_the_checkpoint_limit_is_kept": [
+            "trainer.save_total_limit",
+        ],
+    },
+    "train/test_ways.py": {
+        "test_a_named_template_and_a_system_message_are_saved_and_used": [
+            "model.chat_template",
+            "model.system_prompt",
+        ],
+        "test_several_sources_with_weights_and_their_own_checks_are_trained_on": [
+            "data.sources",
+            "data.validation_sources",
+        ],
+        "test_more_is_trained_the_more_is_asked_for": [
+            "data.loss_on",
+        ],
+        "test_rows_too_long_are_cut_as_asked_and_it_is_reported": [
+            "data.truncation_strategy",
+        ],
+        "test_without_padding_a_run_learns_the_same_as_with": [
+            "data.padding_free",
+        ],
+    },
+    "train/test_worker.py": {
+        "test_the_same_seed_gives_the_same_bytes_and_another_seed_others": [
+            "trainer.seed",
+        ],
+    },
+    "train/trainer/test_arguments.py": {
+        "test_the_field_reaches_its_library": [
+            "compute_specs",
+            "lora_r",
+            "lora_alpha",
+            "lora_dropout",
+            "use_4bit",
+            "use_8bit",
+            "bnb_4bit_compute_dtype",
+            "bnb_4bit_quant_type",
+            "use_nested_quant",
+            "fp16",
+            "bf16",
+            "num_train_epochs",
+            "per_device_train_batch_size",
+            "per_device_eval_batch_size",
+            "gradient_accumulation_steps",
+            "gradient_checkpointing",
+            "max_grad_norm",
+            "learning_rate",
+            "weight_decay",
+            "optim",
+            "lr_scheduler_type",
+            "max_steps",
+            "warmup_ratio",
+            "group_by_length",
+            "packing",
+            "max_seq_length",
+            "eval_split",
+            "eval_steps",
+        ],
+        "test_task_and_strategy_say_which_trainer_works": [
+            "task",
+            "strategy",
+        ],
+        "test_a_setting_beyond_the_contract_reaches_its_library": [
+            "model.attn_implementation",
+            "quantization.scheme",
+            "adapter.target_modules",
+            "adapter.alpha_over_r",
+            "adapter.init",
+            "adapter.use_rslora",
+            "adapter.use_dora",
+            "adapter.modules_to_save",
+            "schedule.warmup_steps",
+            "hardware.precision",
+            "evaluation.keep_best",
+            "trainer.save_steps",
+        ],
+        "test_the_packing_strategy_reaches_trl": [
+            "data.packing_strategy",
+        ],
+        "test_speed_settings_reach_their_libraries": [
+            "data.num_workers",
+            "trainer.torch_compile",
+        ],
+        "test_the_groups_reach_trl_too": [
+            "logging.logging_steps",
+        ],
+    },
+    "train/trainer/test_batch_size.py": {
+        "test_the_fastest_batch_size_is_chosen_and_the_rng_state_is_unchanged": [
+            "memory.auto_batch_size",
+        ],
+    },
+    "train/trainer/test_oom_recovery.py": {
+        "test_without_the_autopilot_out_of_memory_fails_the_run": [
+            "memory.autopilot",
+        ],
+    },
+}

@@ -189,6 +189,29 @@ def test_every_rule_names_settings_that_exist_and_is_broken_by_a_case_above(mini
         assert any(rule.reads & set(_flat(answers)) for answers, _ in REFUSED)
 
 
+def source_with(**settings):
+    return {"data": {"sources": [{"path": "rows.jsonl", **settings}]}}
+
+
+@pytest.mark.parametrize(
+    ("settings", "remedy"),
+    [
+        ({"adapter": {"target_modules": "q proj"}}, "q_proj, v_proj, or all-linear."),
+        ({"adapter": {"modules_to_save": "q proj"}}, "with commas: q_proj, v_proj."),
+        (source_with(encoding="klingon"), "such as utf-8"),
+        (source_with(system_prompt_type="field"), "Enter the column."),
+        (source_with(system_prompt_type="fixed"), "Enter the text."),
+    ],
+)
+def test_a_remedy_is_that_of_the_setting(minimal, settings, remedy):
+    (problem,) = find_problems(minimal | settings)
+    assert remedy in problem.remedy
+
+
+def test_an_encoding_that_python_knows_is_taken(minimal):
+    assert find_problems(minimal | source_with(encoding="cp1252")) == []
+
+
 def test_a_rule_is_silent_about_a_setting_that_is_refused_anyway(minimal):
     problems = find_problems(minimal | {"provider": "unsloth", "max_seq_length": "long"})
     assert [found.what for found in problems] == ["'long' is not a number."]

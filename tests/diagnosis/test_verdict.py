@@ -97,6 +97,16 @@ def test_rising_from_the_first_evaluation_is_overfitting():
     assert "kept" not in verdict.text
 
 
+def test_a_loss_that_stays_in_few_steps_had_no_effect():
+    assert verdict_on(loss=STEADY[:12]).kind == "no-effect"
+
+
+def test_a_rise_counts_in_relation_to_the_first_evaluation():
+    held = [(10, 3.0), (20, 1.0)]
+    assert verdict_on(eval_loss=[*held, (30, 1.05)]).kind == "better"
+    assert verdict_on(eval_loss=[*held, (30, 1.07)]).kind == "overfit"
+
+
 def test_a_tiny_rise_of_the_evaluation_loss_is_not_overfitting():
     assert verdict_on(loss=falling(), eval_loss=[(50, 1.20), (100, 1.21)]).kind == "better"
 
@@ -147,7 +157,7 @@ def test_rewards_take_precedence_over_the_loss():
 @pytest.mark.parametrize(
     ("margin", "right", "kind"),
     [(0.8, 0.9, "better"), (0.01, 0.52, "unclear"), (-0.2, 0.4, "no-effect"),
-     (0.1, 0.5, "no-effect")],
+     (0.1, 0.5, "no-effect"), (0.1, 0.54, "unclear"), (0.1, 0.55, "better")],
 )  # fmt: skip
 def test_preferences_are_judged_by_evaluation_pairs(margin, right, kind):
     held = {"rewards/margins": [(10, 0.0), (20, margin)], "rewards/accuracies": [(20, right)]}
@@ -161,6 +171,7 @@ def test_scores_take_precedence_over_the_loss():
     better = verdict_on(loss=flat(), scores={"before": {"f1": 0.3}, "after": {"f1": 0.8}})
     assert better.kind == "better"
     assert "F1 went from 0.30 to 0.80" in better.text
+    assert (better.numbers["f1 before"], better.numbers["f1 after"]) == (0.3, 0.8)
     same = verdict_on(loss=falling(), scores={"before": {"f1": 0.3}, "after": {"f1": 0.31}})
     assert same.kind == "no-effect"
     worse = verdict_on(loss=falling(), scores={"before": {"rougeL": 0.5}, "after": {"rougeL": 0.1}})
@@ -191,7 +202,8 @@ def test_repeating_or_empty_completions_are_broken():
 @pytest.mark.parametrize(
     ("answer", "wrong"),
     [("", "empty"), ("\n ", "empty"), ("yes yes yes", ""), ("no " * 30, "repeats"),
-     ("A short list: one two three four five six seven eight nine ten.", "")],
+     ("A short list: one two three four five six seven eight nine ten.", ""),
+     ("a a a a a a a b c", ""), ("a a a a a a a a b c", "repeats")],
 )  # fmt: skip
 def test_degeneration_of_a_completion(answer, wrong):
     assert degeneration(answer) == wrong
@@ -333,5 +345,5 @@ def test_a_run_that_ended_before_its_first_evaluation_names_its_rows():
 
 
 def test_a_falling_evaluation_loss_of_few_rows_is_unclear():
-    assert verdict_on(loss=falling(), eval_loss=EVAL_LOSS, eval_rows=8).kind == "unclear"
-    assert verdict_on(loss=falling(), eval_loss=EVAL_LOSS, eval_rows=80).kind == "better"
+    assert verdict_on(loss=falling(), eval_loss=EVAL_LOSS, eval_rows=19).kind == "unclear"
+    assert verdict_on(loss=falling(), eval_loss=EVAL_LOSS, eval_rows=20).kind == "better"

@@ -25,9 +25,19 @@ ADJUSTED = {"step": 11, "micro_batch": 1, "accumulation": 4, "gradient_checkpoin
 
 
 def synthetic_run(
-    total=100, each=1.0, every=None, eval_s=0.0, save_s=0.0, tokens=lambda _step: 0, plan=None
+    total=100,
+    each=1.0,
+    every=None,
+    eval_s=0.0,
+    save_s=0.0,
+    tokens=lambda _step: 0,
+    plan=None,
+    fixed=0.0,
 ):
-    """Return the events of a run and when it ended; `each` is the time per token of a step."""
+    """Return the events of a run and when it ended.
+
+    `each` is the time per token of a step, `fixed` that of a step without its tokens.
+    """
     t, records = 0.0, []
 
     def write(kind, **data):
@@ -38,7 +48,7 @@ def synthetic_run(
     write("plan", total_steps=total, **(plan or {}))
     for step in range(1, total + 1):
         count = tokens(step)
-        seconds = each * (count or 1)
+        seconds = fixed + each * (count or 1)
         t += seconds
         write("step", step=step, total_steps=total, seconds=seconds, tokens=count)
         if every and step % every == 0:
@@ -111,6 +121,58 @@ def test_evaluations_and_saves_to_come_are_counted(step):
     if step >= 50:
         left, t = seconds_left(records, step, schedule)
         assert left == pytest.approx(end - t, rel=0.05)
+
+
+def test_before_the_training_the_time_of_the_trial_run_counts_down():
+    records, _ = synthetic_run()
+    loading = [records[0], phase(30.0, "loading", 1, 2)]
+    assert estimator(loading, trial_run=TRIAL_RUN).seconds_left() == 170.0
+    assert estimator(loading).seconds_left() is None
+    assert estimator([], trial_run=TRIAL_RUN).seconds_left() is None
+
+
+def test_the_first_step_is_slower_and_left_out_once_there_are_others():
+    records, _ = synthetic_run(each=1.0)
+    slow = [
+        EventRecord(r.n, r.t, r.kind, r.data | {"seconds": 10.0})
+        if r.kind == "step" and r.data["step"] == 1
+        else r
+        for r in records
+    ]
+    assert seconds_left(slow, 10)[0] == pytest.approx(90 + 1, abs=0.1)
+    assert seconds_left(slow, 3)[0] == pytest.approx(97 * 12 / 3 + 1, abs=0.1)
+
+
+def test_evaluations_cost_what_the_trial_run_measured_per_batch():
+    schedule = Schedule(eval_every=20, rows=4, eval_batch=4)
+    for rows, batches in ((0, 0), (1, 1), (4, 1), (5, 2)):
+        records, _ = synthetic_run(plan={"eval_rows": rows})
+        left = estimator(records[:2], schedule, TRIAL_RUN).seconds_left()
+        assert left == pytest.approx(100 + 5 * batches * 0.5 + 0.4 + 0.2)
+    unmeasured = {"seconds_per_update": 1.0, "final_seconds": 0.2}
+    left = estimator(records[:2], schedule, unmeasured).seconds_left()
+    assert left == pytest.approx(100 + 0.2)
+
+
+def test_a_step_costs_a_constant_and_its_tokens():
+    """Rows become shorter, so both costs must be known for the rest."""
+    counts = [400 - 3 * step for step in range(100)]
+    records, _ = synthetic_run(
+        each=0.01,
+        fixed=0.5,
+        tokens=lambda step: counts[step - 1],
+        plan={"all_tokens": sum(counts), "train_rows": 400, "eval_rows": 0},
+    )
+    left, _t = seconds_left(records, 20, Schedule(rows=4))
+    assert left == pytest.approx(80 * 0.5 + 0.01 * sum(counts[20:]) + 1, rel=0.001)
+
+
+@pytest.mark.parametrize("factor", [0.3, 3.0])
+def test_tokens_far_from_the_expected_number_are_not_relied_on(factor):
+    """The rows counted were others than those that are trained on."""
+    plan = {"all_tokens": 400 * 50 * factor, "train_rows": 400, "eval_rows": 0}
+    records, _ = synthetic_run(each=0.02, tokens=lambda step: 199 + step % 3, plan=plan)
+    assert seconds_left(records, 20, Schedule(rows=4))[0] == pytest.approx(80 * 4 + 1, rel=0.01)
 
 
 def test_scoring_counts_as_in_the_trial_run_and_then_by_its_progress():

@@ -43,7 +43,7 @@ class DataFacts:
     is_large: bool
     sources: list[JsonObject]
     is_usable: bool
-    open_tab: Literal["rows", "checks", "mapping"]
+    open_tab: Literal["columns", "checks"]
 
 
 @dataclass(frozen=True, kw_only=True)

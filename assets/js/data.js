@@ -4,7 +4,7 @@ import { postLines } from "./streams.js";
 
 /** @typedef {import("./types").DataFacts} DataFacts */
 /** @typedef {Record<string, any>} Source */
-/** @typedef {"rows" | "tokens" | "checks" | "lengths"} Tab */
+/** @typedef {"columns" | "rows" | "tokens" | "checks" | "lengths"} Tab */
 
 const SOURCES = "data.sources";
 /** Fields of a source that say where it is or how much of it is used, not how it is read. */
@@ -27,8 +27,8 @@ export function openData(root, server, form, changed) {
   /** @type {DataFacts | null} */
   let facts = null;
   /** @type {Tab} */
-  let tab = "rows";
-  let row = 1, asBatch = false, previewed = "";
+  let tab = "columns";
+  let row = 1, asBatch = false, previewed = "", openedPaths = "";
 
   /** @param {string} part @param {string} text */
   const setText = (part, text) => { for (const node of all(`[data-part="${part}"]`, root)) node.textContent = text; };
@@ -39,7 +39,6 @@ export function openData(root, server, form, changed) {
   function useSingle() {
     if (form.recipe.data?.sources || form.recipe[SOURCES]) form.values[SOURCES] = [];
     else delete form.values[SOURCES];
-    showMapping(false);
     row = 1;
   }
 
@@ -125,22 +124,33 @@ export function openData(root, server, form, changed) {
 
   // Column mapping
 
-  /** @param {boolean} isOpen */
-  function showMapping(isOpen) {
-    mapping.hidden = !isOpen;
-    root.querySelector("#mapping-open")?.setAttribute("aria-expanded", String(isOpen));
-  }
-  actions["mapping-open"] = () => { showMapping(mapping.hidden); if (!mapping.hidden) mapping.querySelector("select")?.focus(); };
-  actions["mapping-show"] = () => { showMapping(true); mapping.querySelector("select")?.focus(); };
+  actions["mapping-show"] = () => { find("#tab-data-columns", root).click(); mapping.querySelector("select")?.focus(); };
   actions["mapping-undo"] = () => useSources((facts?.sources ?? []).map((source) => Object.fromEntries(Object.entries(source).filter(([name]) => LOCATION_FIELDS.includes(name)))));
   mapping.addEventListener("change", (event) => {
     const field = /** @type {HTMLInputElement} */ (event.target), name = field.dataset.map;
     const box = /** @type {HTMLElement | null} */ (field.closest("[data-source]"));
-    if (!box || !name || !facts) return;
-    const sources = facts.sources.map((source) => ({ ...source }));
-    setSourceField(sources[Number(box.dataset.source)], name, field.value);
+    if (!box || !facts) return;
+    const sources = facts.sources.map((source) => ({ ...source })), source = sources[Number(box.dataset.source)];
+    if (name) setSourceField(source, name, field.value);
+    else setRoles(source, /** @type {any} */ (field), /** @type {any} */ (all("[data-role-of]", box)));
     useSources(sources);
   });
+
+  /**
+   * Read a source by the roles above its columns, of which one was changed. Each role has one column; the changed one decides the type.
+   * @param {Source} source @param {HTMLSelectElement} changed @param {HTMLSelectElement[]} selects
+   */
+  function setRoles(source, changed, selects) {
+    for (const other of selects) if (other !== changed && other.value === changed.value) other.value = "";
+    const typesOf = (/** @type {HTMLSelectElement} */ select) => (select.selectedOptions[0]?.dataset.types ?? "").split(" ").filter(Boolean);
+    const sole = [changed, ...selects].map(typesOf).find((types) => types.length === 1);
+    const type = sole?.[0] ?? (source.type === "auto" ? undefined : source.type) ?? typesOf(changed)[0];
+    const isKept = (/** @type {string} */ name) => name === "system_prompt_field" || !(name.endsWith("_field") || (type !== "instruction" && name.startsWith("prompt_format")));
+    for (const name of Object.keys(source)) if (!isKept(name) || (name === "message_property_mappings" && !["conversation", "preference"].includes(type))) delete source[name];
+    for (const select of selects) if (typesOf(select).includes(type)) source[select.value] = select.dataset.roleOf;
+    if (type && selects.some((select) => select.value)) source.type = type;
+    else delete source.type;
+  }
 
   /** @param {Source} source @param {string} name @param {string} value */
   function setSourceField(source, name, value) {
@@ -222,10 +232,10 @@ export function openData(root, server, form, changed) {
     if (isNew) {
       patch({ "checks-count": "", "checks-brief": "" });
       row = Math.min(row, next.rows || 1);
-      // Unusable data shows at once what helps: the checks, or the column mapping. A mapping that the user edits stays open.
-      const isMapping = !mapping.hidden;
-      if (next.open_tab === "mapping") showMapping(true);
-      if (!next.is_usable && !isMapping) find(`#tab-data-${next.open_tab === "checks" ? "checks" : "rows"}`, root).click();
+      // Other data that cannot be read shows at once what helps: the checks, or the columns.
+      const paths = JSON.stringify(next.sources.map((source) => source.path));
+      if (!next.is_usable && paths !== openedPaths) find(`#tab-data-${next.open_tab}`, root).click();
+      openedPaths = paths;
     }
     if (!next.is_usable) for (const part of ["tokens", "lengths"]) patch({ [part]: '<p class="help">This appears once the rows can be read.</p>' });
     load();

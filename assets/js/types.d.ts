@@ -22,7 +22,7 @@ export interface DataFacts {
   is_large: boolean;
   sources: Record<string, any>[];
   is_usable: boolean;
-  open_tab: "rows" | "checks" | "mapping";
+  open_tab: "columns" | "checks";
 }
 
 /** The result of checking the form of the Train page. */

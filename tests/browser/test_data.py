@@ -61,18 +61,17 @@ def test_a_large_file_is_uploaded(server, opened, tmp_path):
     until(page, "sum-data", "5,000 rows")
 
 
-def test_an_open_column_mapping_stays_open(server, opened, tmp_path):
+def test_an_open_tab_stays_open_while_the_columns_are_chosen(server, opened, tmp_path):
     lines = [json.dumps({"Anliegen": f"Wo ist {n}?", "Erwiderung": "Hier."}) for n in range(30)]
     path = tmp_path / "odd.jsonl"
     path.write_text("\n".join([*lines[:5], "{broken", *lines[5:]]) + "\n", encoding="utf-8")
     page = opened(server.url)
     upload(page, path)
     until(page, "checks", "not valid JSON")
-    page.get_by_role("tab", name="Rows").click()
-    page.get_by_role("button", name="Change how the rows are read").click()
-    page.get_by_label("Each row is").select_option("instruction")
-    page.get_by_label("Question: what is asked").wait_for(state="visible")
-    assert page.get_by_label("Each row is").is_visible()
+    page.get_by_role("tab", name="Columns").click()
+    page.get_by_label("Role of Anliegen").select_option("Question")
+    page.wait_for_function("document.querySelector('.used [data-role-of=\"Anliegen\"]')")
+    assert page.get_by_label("Role of Anliegen").is_visible()
 
 
 def repair_everything(page):
@@ -85,9 +84,9 @@ def repair_everything(page):
 
 
 def read_by_hand(page):
-    page.get_by_label("Each row is").select_option("instruction")
-    page.get_by_label("Question: what is asked").select_option("Anliegen")
-    page.get_by_label("Answer: what is learned").select_option("Erwiderung")
+    page.get_by_label("Role of Anliegen").select_option("Question")
+    page.wait_for_function("document.querySelector('.used [data-role-of=\"Anliegen\"]')")
+    page.get_by_label("Role of Erwiderung").select_option("Answer")
     until(page, "sum-data", "30 rows")
 
 
@@ -105,19 +104,20 @@ def test_a_broken_file_shows_the_checks_and_a_repaired_copy_is_used(server, open
     page.wait_for_selector('#start[aria-disabled="false"]')
     assert (server.home / "uploads" / "support.jsonl").read_bytes() == before
     page.get_by_role("tab", name="Rows", exact=True).click()
-    assert "Where is parcel 3?" in until(page, "data", "Read as")
+    assert "Where is parcel 3?" in until(page, "data", "The first")
 
 
 def test_columns_are_mapped_by_hand_and_the_mapping_is_undone(server, opened, tmp_path):
     page = opened(server.url)
     upload(page, odd_csv(tmp_path / "odd.csv"))
-    assert "Anliegen" in until(page, "data", "do not match any kind of rows")
+    assert "Anliegen" in until(page, "reading", "do not match any kind of rows")
+    assert page.locator(".raw").get_by_text("Wo ist Paket 0?").is_visible()
     read_by_hand(page)
     assert "you" in page.locator(".reading").inner_text()
     assert "instruction_field: Anliegen" in page.locator('[data-part="recipe"]').text_content()
     page.wait_for_selector('#start[aria-disabled="false"]')
     page.get_by_role("button", name="Undo my column mapping").click()
-    until(page, "data", "do not match any kind of rows")
+    until(page, "reading", "do not match any kind of rows")
 
 
 def test_a_source_takes_a_weight_and_one_system_message_for_all(server, opened, tmp_path):
@@ -127,8 +127,7 @@ def test_a_source_takes_a_weight_and_one_system_message_for_all(server, opened, 
     page = opened(server.url)
     upload(page, file)
     until(page, "sum-data", "20 rows")
-    page.get_by_role("button", name="Change how the rows are read").click()
-    page.get_by_text("Weight, system prompt and prompt format").click()
+    page.get_by_text("Change type, encoding, weight").click()
     page.get_by_label("Weight", exact=True).fill("2")
     page.get_by_label("Weight", exact=True).press("Tab")
     until(page, "sum-data", "40 rows")
@@ -136,7 +135,7 @@ def test_a_source_takes_a_weight_and_one_system_message_for_all(server, opened, 
     page.get_by_label("System prompt text").fill("You keep the store.")
     page.get_by_label("System prompt text").press("Tab")
     recipe = page.locator('[data-part="recipe"]')
-    page.wait_for_function("document.body.textContent.includes('system_prompt_type: fixed')")
+    page.wait_for_function("document.body.textContent.includes('system_prompt: You keep')")
     assert "weight: 2" in recipe.text_content()
     assert "system_prompt: You keep the store." in recipe.text_content()
     page.wait_for_selector('#start[aria-disabled="false"]')
@@ -160,7 +159,7 @@ def test_several_files_are_mixed_and_one_is_removed(server, opened, tmp_path):
 def test_a_sample_replaces_a_mapped_file(server, opened, tmp_path):
     page = opened(server.url)
     upload(page, odd_csv(tmp_path / "odd.csv"))
-    until(page, "data", "do not match any kind of rows")
+    until(page, "reading", "do not match any kind of rows")
     read_by_hand(page)
     page.get_by_label("The captain").check()
     until(page, "sum-data", "234 rows")
@@ -215,7 +214,7 @@ def test_a_broken_file_is_repaired_and_trained_for_two_steps(
     upload(page, broken_sharegpt(tmp_path / "support.jsonl"))
     repair_everything(page)
     upload(page, odd_csv(tmp_path / "odd.csv"))
-    until(page, "data", "do not match any kind of rows")
+    until(page, "reading", "do not match any kind of rows")
     read_by_hand(page)
 
     page.get_by_role("tab", name="What the model sees").click()

@@ -15,7 +15,23 @@ from modelforge.data.formats.streams import COMPRESSION_SUFFIXES
 REWRITE = "Write the rows as JSON Lines in UTF-8."
 _JSON_LINES_SUFFIXES = (".jsonl", ".ndjson")
 _BREAKS_TO_BLANKS = bytes.maketrans(b"\r\n", b"  ")
-_DELIMITER_NAMES = {"\t": "tabs", ";": "semicolons", "|": "vertical bars"}
+_FORMAT_NAMES = {"json": "JSON", "csv": "CSV", "tsv": "TSV", "text": "text", "markdown": "Markdown"}
+_DELIMITER_NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
+
+
+def describe_format(file: DataFile) -> str:
+    """Return how a file is written, such as "CSV, separated by semicolons, Windows-1252"."""
+    name = _FORMAT_NAMES.get(file.format, file.format.capitalize())
+    if file.format == "json" and file.suffix in _JSON_LINES_SUFFIXES:
+        name = "JSON Lines"
+    facts = [name]
+    if file.format in ("csv", "tsv"):
+        facts.append(f"separated by {_DELIMITER_NAMES[detect_delimiter(file)]}")
+    if file.is_text:
+        facts.append(encoding_name(file.encoding).partition(" (")[0])
+    if file.compression:
+        facts.append(f"compressed with {file.compression}")
+    return ", ".join(facts)
 
 
 def check_file_format(file: DataFile) -> Iterator[DataFinding]:

@@ -228,7 +228,7 @@ def _missing_column(name: str, setting: str, column: str, columns: Sequence[str]
         remedy = f"Did you mean {near[0][:_MAX_NAME_CHARS]}?"
     else:
         remedy = f"Its columns are {_shorten(columns)}."
-    what = f"has no column {column[:_MAX_NAME_CHARS]}, which {setting} names."
+    what = f"has no column {column[:_MAX_NAME_CHARS]}, which is set as {setting}."
     return DataError(Problem(name, what, remedy))
 
 

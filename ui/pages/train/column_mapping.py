@@ -1,12 +1,27 @@
-"""How the rows of a source are read, and the form to change it."""
+"""The columns of a source: its rows as they are in the file, with the role of each column above."""
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from modelforge.config.fields import source_specs
+from modelforge.config.rules.data import SETTINGS_OF_TYPE
+from modelforge.config.schema.data import Source
+from modelforge.data.checks.file import describe_format
+from modelforge.data.columns.detect import SAMPLE_ROWS, detect_mapping
+from modelforge.data.columns.mapping import ColumnMapping
+from modelforge.data.formats.errors import ReadError
+from modelforge.data.formats.read import read_file_rows
+from modelforge.data.formats.sniff import sniff_file
+from modelforge.data.sources.load import truncate
+from modelforge.data.sources.locate import find_source_files
+from modelforge.errors import ForgeError
+from modelforge.paths import Home
 from ui.html import format as fmt
 from ui.html.markup import Markup, join
 from ui.html.templates import render
@@ -18,19 +33,57 @@ TYPES = {
     "conversation": "a conversation",
     "preference": "a chosen and a rejected answer",
 }
-COLUMNS = {
-    "auto": (),
-    "text": ("text_field",),
-    "instruction": ("instruction_field", "input_field", "output_field", "system_field"),
-    "conversation": ("messages_field", "system_field", "tools_field"),
-    "preference": ("prompt_field", "chosen_field", "rejected_field"),
+# The roles that a column can be given: the setting of the source, and its label.
+ROLES = {
+    "A question and its answer": {
+        "instruction_field": "Question",
+        "input_field": "Input",
+        "output_field": "Answer",
+    },
+    "A conversation": {"messages_field": "Conversation"},
+    "A chosen and a rejected answer": {
+        "prompt_field": "Prompt",
+        "chosen_field": "Chosen answer",
+        "rejected_field": "Rejected answer",
+    },
+    "Plain text": {"text_field": "Text"},
+    "Beside it": {"system_field": "System prompt", "tools_field": "Tools"},
 }
-# What the columns of questions with answers are for.
-LABELS = {
-    "instruction_field": "Question: what is asked",
-    "input_field": "Input: more text of the question, if any",
-    "output_field": "Answer: what is learned",
+LABELS = {name: label for roles in ROLES.values() for name, label in roles.items()}
+# The type of a source that reads rows of a kind; other kinds are only detected.
+TYPE_OF_KIND = {
+    "text": "text",
+    "pair": "instruction",
+    "instruction": "instruction",
+    "messages": "conversation",
+    "preference": "preference",
 }
+SETTING_OF_PART = {
+    "prompt": "instruction_field",
+    "instruction": "instruction_field",
+    "input": "input_field",
+    "answer": "output_field",
+    "messages": "messages_field",
+    "chosen": "chosen_field",
+    "rejected": "rejected_field",
+    "text": "text_field",
+    "system": "system_field",
+    "tools": "tools_field",
+}
+# Parts that can be detected and have no setting.
+DETECTED = {
+    "document": "Text to summarize",
+    "summary": "Summary",
+    "context": "Context",
+    "question": "Question",
+    "answers": "Answer",
+    "prompt": "Question",
+    "completion": "Answer",
+    "label": "Good or bad",
+    "history": "Earlier messages",
+    "tools": "Tools",
+}
+_SETTING = re.compile(rf"\b(?:{'|'.join(LABELS)})\b")
 MESSAGE_KEYS = {"role": "Role of a message", "content": "Content of a message"}
 # Fields that say where a source is and how much of it is used.
 LOCATION = frozenset({"path", "subset", "split", "samples", "weight"})
@@ -39,31 +92,96 @@ MORE = (
     *("system_prompt", "prompt_format", "prompt_format_no_input"),
 )
 SYSTEM_PROMPTS = {"none": "none", "field": "from a column", "fixed": "the same for all rows"}
+ROWS_SHOWN = 4
+MAX_COLUMNS_SHOWN = 60
+MAX_CELL_CHARS = 160
 
 
 @dataclass(frozen=True)
 class FileColumns:
-    """The columns of a file, the keys of the objects inside its lists, and its first rows."""
+    """The columns of a file and what is known of them.
+
+    Attributes:
+        keys: The keys of the objects inside its lists.
+        rows: Its first rows, as text by column.
+        mapping: How the rows are read; None if that cannot be detected.
+        written: How the file is written, such as "CSV, separated by semicolons".
+    """
 
     columns: list[str] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
-    rows: list[list[str]] = field(default_factory=list)
+    rows: list[dict[str, str]] = field(default_factory=list)
+    mapping: ColumnMapping | None = None
+    written: str = ""
 
 
-def reading(sources: Sequence[Mapping[str, Any]], reason: str, *, is_usable: bool) -> Markup:
-    """Return how the rows are read, who chose it, and a button to change it.
+def read_columns(home: Home, stated: Mapping[str, Any]) -> FileColumns:
+    """Return the columns of the first file of a source, from its first rows.
+
+    Errors are left to the check of the source: what was read before them is shown.
+    """
+    first: list[dict[str, Any]] = []
+    mapping, written = None, ""
+    texts = {name: value for name, value in stated.items() if isinstance(value, str)}
+    if not texts.get("path", "").strip():
+        return FileColumns()
+    location: dict[str, Any] = {name: texts.get(name) for name in ("path", "subset", "split")}
+    try:
+        # Only the location matters here, so the other fields are not validated.
+        path = find_source_files(Source.model_construct(**location), home)[0]
+        file = sniff_file(path, texts.get("encoding"))
+        written = describe_format(file)
+        for row in islice(read_file_rows(file, _ignore), SAMPLE_ROWS):
+            first.append(row.data)
+        mapping = detect_mapping(first, path.name, Source.model_validate(dict(stated)))
+    except (ForgeError, ValueError):
+        pass
+    columns = list(dict.fromkeys(str(name) for row in first for name in row))
+    lists = [value for row in first for value in row.values() if isinstance(value, list)]
+    items = [item for value in lists for item in value[:SAMPLE_ROWS] if isinstance(item, dict)]
+    keys = list(dict.fromkeys(str(key) for item in items for key in item))
+    rows = [{str(name): _cell(value) for name, value in row.items()} for row in first[:ROWS_SHOWN]]
+    return FileColumns(columns, keys, rows, mapping, written)
+
+
+def _ignore(_error: ReadError) -> None:
+    """Skip a row that cannot be read: the data checks report it."""
+
+
+def _cell(value: Any) -> str:
+    shown = truncate(value)
+    text = json.dumps(shown, ensure_ascii=False) if isinstance(shown, list | dict) else str(shown)
+    return text[:MAX_CELL_CHARS] if value is not None else ""
+
+
+def roles(source: Mapping[str, Any], found: FileColumns) -> dict[str, str]:
+    """Return the role of every column that has one: a setting, or a label that was detected."""
+    given = {str(source[name]): name for name in LABELS if source.get(name)}
+    if found.mapping is None:
+        return given
+    settings = SETTINGS_OF_TYPE.get(TYPE_OF_KIND.get(found.mapping.kind, ""), ())
+    shown: dict[str, str] = {}
+    for part, column in found.mapping.fields.items():
+        name = SETTING_OF_PART.get(part, "")
+        if part == "prompt" and found.mapping.kind == "preference":
+            name = "prompt_field"
+        shown[column] = name if name in settings else f"detected:{DETECTED.get(part, part)}"
+    return {**shown, **given}
+
+
+def reading(sources: Sequence[Mapping[str, Any]], reason: str) -> Markup:
+    """Return how the rows are read, who chose it, and a button to undo it.
 
     Args:
         sources: The sources set by the user; empty if everything was detected.
         reason: The sentence that describes the reading.
-        is_usable: Whether the rows can be read this way.
     """
     is_mine = any(set(source) - LOCATION for source in sources)
-    return render("form", "reading", reason, is_usable, is_mine)
+    return render("form", "reading", reason, is_mine)
 
 
 def editor(sources: Sequence[Mapping[str, Any]], columns: Sequence[FileColumns]) -> Markup:
-    """Return the form for every source: the row type, and the column of each part."""
+    """Return every source: its rows with the role of each column, and how it is read."""
     has_several = len(sources) > 1
     return join(
         [
@@ -77,27 +195,47 @@ def _source(
     place: int, source: Mapping[str, Any], found: FileColumns, *, has_several: bool
 ) -> Markup:
     kind = str(source.get("type") or "auto")
-    specs = source_specs()
-    boxes = [_select(place, "type", "Each row is", kind, list(TYPES.items()))]
-    for name in COLUMNS.get(kind, ()):
-        value = str(source.get(name) or "")
-        label = LABELS.get(name, specs[name].label)
-        boxes.append(_select(place, name, label, value, _options(found.columns)))
-    if kind == "conversation":
+    boxes = []
+    if kind == "conversation" or (found.mapping and found.mapping.kind == "messages"):
         keys = source.get("message_property_mappings") or {}
         for name, label in MESSAGE_KEYS.items():
             value = str(keys.get(name, ""))
             boxes.append(_select(place, f"in:{name}", label, value, _options(found.keys)))
-    legend = "How the rows are read"
-    if has_several:
-        legend = f"{fmt.file_name(source.get('path', ''))}: {legend[:1].lower()}{legend[1:]}"
-    more = [_field(place, name, source, found.columns) for name in MORE]
+    legend = fmt.file_name(source.get("path", "")) if has_several else ""
+    more = [_select(place, "type", "Each row is", kind, list(TYPES.items()))]
+    more += [_field(place, name, source, found.columns) for name in MORE]
     is_open = any(source.get(name) not in (None, "", "none") for name in MORE)
-    form = render("form", "source", place, legend, boxes, more, is_open)
-    # The rows as they are in the file, which nothing else shows until they can be read.
-    if not found.rows:
-        return form
-    return join([form, render("data", "rows", found.columns[: len(found.rows[0])], found.rows)])
+    table = _table(place, source, found) if found.columns else ""
+    return render("form", "source", place, legend, table, found.written, boxes, more, is_open)
+
+
+def _table(place: int, source: Mapping[str, Any], found: FileColumns) -> Markup:
+    """Return the first rows as they are in the file, below the role of each column."""
+    role_of = roles(source, found)
+    used = [column for column in found.columns if column in role_of]
+    shown = found.columns[:MAX_COLUMNS_SHOWN]
+    shown += [column for column in used if column not in shown]
+    heads = [(column, role_of.get(column, "")) for column in shown]
+    missing = [
+        f"{column} ({LABELS[name]})"
+        for column, name in role_of.items()
+        if column not in found.columns and name in LABELS
+    ]
+    hidden = len(found.columns) - len(shown)
+    return render("form", "roles", place, heads, found.rows, ROLES, _types_of(), missing, hidden)
+
+
+def _types_of() -> dict[str, str]:
+    """Return the types of a source that have each role."""
+    return {
+        name: " ".join(kind for kind, names in SETTINGS_OF_TYPE.items() if name in names)
+        for name in LABELS
+    }
+
+
+def with_labels(text: str) -> str:
+    """Return a message with the roles of this page in place of the settings of a source."""
+    return _SETTING.sub(lambda found: LABELS[found[0]], text)
 
 
 def _field(place: int, name: str, source: Mapping[str, Any], columns: Sequence[str]) -> Markup:

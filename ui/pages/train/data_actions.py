@@ -9,10 +9,8 @@ from typing import Any
 from modelforge.config.schema.data import Source
 from modelforge.data.checks.run import check_file
 from modelforge.data.checks.summary import DatasetSummary
-from modelforge.data.formats.read import read_rows
 from modelforge.data.repair.copy import RepairResult
 from modelforge.data.repair.log import RemovalError
-from modelforge.data.sources.load import truncate
 from modelforge.data.sources.locate import find_source_files, missing_hub_name
 from modelforge.data.sources.uploads import MAX_UPLOAD_BYTES
 from modelforge.errors import DataError, ForgeError
@@ -24,16 +22,10 @@ from ui.html import format as fmt
 from ui.html.markup import EMPTY, Markup, join
 from ui.html.templates import render
 from ui.pages.train import column_mapping, data_card, data_findings, plan_panel, token_view
-from ui.pages.train.column_mapping import FileColumns
 from ui.pages.train.form import Entered
 from ui.streams import progress_lines
 
 SOURCES = "data.sources"
-PREVIEW_ROWS = 20
-# Of the rows that are shown above the column mapping.
-ROWS_SHOWN = 3
-MAX_COLUMNS_SHOWN = 20
-MAX_CELL_CHARS = 160
 # Larger data is checked only on request.
 MAX_CHECKED_BYTES = 64 * MIB
 _LOCATION = ("path", "subset", "split")
@@ -88,40 +80,15 @@ def preview(forge: Forge, entered: Entered) -> Reply:
     except ForgeError:
         return Reply()  # the reply of the check shows the error
     summary = join([f"{first.name} · reading all rows …"])
-    rows = data_card.rows(first, (), stated_sources(found.layers))
+    rows = data_card.rows(first)
     return Reply(parts={"data": rows, "sum-data": summary})
 
 
 def mapping_editor(forge: Forge, stated: Sequence[Mapping[str, Any]], dataset: str) -> Markup:
-    """Return the form that maps the columns of the files."""
+    """Return the rows of the files with the role of each column."""
     sources = list(stated) or [{"path": dataset}]
-    return column_mapping.editor(sources, [file_columns(forge, source) for source in sources])
-
-
-def file_columns(forge: Forge, source: Mapping[str, Any]) -> FileColumns:
-    """Return the columns of a file, the keys inside the lists of its first rows, and 3 of them."""
-    columns: dict[str, None] = {}
-    keys: dict[str, None] = {}
-    first: list[dict[str, Any]] = []
-    location = {name: source.get(name) for name in _LOCATION}
-    try:
-        # Only the location matters here, so the other fields are not validated.
-        file = find_source_files(Source.model_construct(**location), forge.home)[0]
-        for row in islice(read_rows(file, encoding=source.get("encoding")), PREVIEW_ROWS):
-            columns.update(dict.fromkeys(str(name) for name in row.data))
-            first.append(row.data)
-            for value in row.data.values():
-                items = value if isinstance(value, list) else ()
-                for item in items[:PREVIEW_ROWS]:
-                    keys.update(dict.fromkeys(map(str, item)) if isinstance(item, dict) else {})
-    except ForgeError:
-        pass  # the columns of the rows read so far are enough
-    shown = list(columns)[:MAX_COLUMNS_SHOWN]
-    rows = [
-        [str(truncate(row.get(name, "")))[:MAX_CELL_CHARS] for name in shown]
-        for row in first[:ROWS_SHOWN]
-    ]
-    return FileColumns(list(columns), list(keys), rows)
+    columns = [column_mapping.read_columns(forge.home, source) for source in sources]
+    return column_mapping.editor(sources, columns)
 
 
 def check(forge: Forge, entered: Entered) -> Reply:
@@ -240,7 +207,8 @@ def store_upload(forge: Forge, filename: str, chunks: Iterator[bytes]) -> Datase
         forge.datasets.summarize_head(forge.datasets.parse_sources(path.name))
     except DataError:
         can_repair = any(finding.repair for finding in check_file(path).findings)
-        if not can_repair and not file_columns(forge, {"path": path.name}).columns:
+        columns = column_mapping.read_columns(forge.home, {"path": path.name}).columns
+        if not can_repair and not columns:
             path.unlink(missing_ok=True)
             raise
     return DatasetReply(dataset=path.name)

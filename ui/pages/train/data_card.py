@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from modelforge.data.canonical.convert import SUMMARIZE_PROMPT
@@ -39,21 +40,33 @@ def summary(summary: DatasetSummary | None, problems: Sequence[Problem] = ()) ->
     return join([f"{summary.name} · {fmt.plural(summary.rows, 'row')} · {kind}"])
 
 
-def rows(
-    summary: DatasetSummary | None, problems: Sequence[Problem], sources: Sequence[Any] = ()
-) -> Markup:
-    """Return how the rows are read and the first rows, or the problems of the data."""
+def rows(summary: DatasetSummary | None) -> Markup:
+    """Return the first rows as they are trained."""
     if summary is None:
-        reason = "The format of these rows could not be detected. Choose it yourself."
-        reading = column_mapping.reading(sources, reason, is_usable=False) if problems else None
-        return join([plan_panel.problem_list(problems), reading])
-    return join(
-        [
-            column_mapping.reading(sources, summary.mapping.reason, is_usable=True),
-            el("p.help", row_count_text(summary)),
-            row_table(summary.examples),
-        ]
-    )
+        return el("p.help", "This appears once the rows can be read.")
+    return join([el("p.help", row_count_text(summary)), row_table(summary.examples)])
+
+
+def reading(
+    summary: DatasetSummary | None,
+    problems: Sequence[Problem],
+    sources: Sequence[Any] = (),
+    *,
+    has_rows: bool = True,
+) -> Markup:
+    """Return how the rows are read, or the problems of the data.
+
+    `has_rows` is whether the file can be read, so that choosing the columns helps.
+    """
+    if summary is not None:
+        return column_mapping.reading(sources, summary.mapping.reason)
+    if not problems:
+        return EMPTY
+    if not has_rows:
+        return plan_panel.problem_list(problems)
+    reason = "This is the file as it is. Choose above each column what it holds."
+    shown = [replace(problem, remedy="") for problem in problems]
+    return join([plan_panel.problem_list(shown), column_mapping.reading(sources, reason)])
 
 
 def source_list(sources: Sequence[Mapping[str, Any]]) -> Markup:

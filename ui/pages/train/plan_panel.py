@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from modelforge.config.fields import specs_by_name
+from modelforge.config.fields import source_specs, specs_by_name
 from modelforge.data.checks.summary import DatasetSummary
 from modelforge.errors import Finding, Problem
 from modelforge.preflight.report import Report
@@ -15,6 +15,7 @@ from ui.html.components import row
 from ui.html.markup import Markup, el, join
 from ui.html.templates import render
 from ui.pages.train import fit_panel
+from ui.pages.train.column_mapping import LABELS, with_labels
 from ui.pages.train.form import ON_CARDS, value_text
 
 # Color, label and parts of the memory bar; all other parts are one more.
@@ -194,9 +195,18 @@ def _fix(finding: Finding) -> Markup | None:
 def problem_list(problems: Sequence[Problem]) -> Markup:
     """Return problems that do not belong to one setting."""
     items = [
-        components.finding("error", "bad", problem.sentence, problem.remedy) for problem in problems
+        components.finding("error", "bad", _sentence(problem), with_labels(problem.remedy))
+        for problem in problems
     ]
     return el("div.finds", items)
+
+
+def _sentence(problem: Problem) -> str:
+    """Return what is wrong; a setting of a source is named by its label."""
+    name = problem.where.rpartition(".")[2]
+    is_of_source = problem.where.startswith("data.") and name in source_specs()
+    label = LABELS.get(name, source_specs()[name].label) if is_of_source else ""
+    return f"{label}: {with_labels(problem.what)}" if label else with_labels(problem.sentence)
 
 
 def why_not(checked: PreflightResult, missing: Sequence[str], others: Sequence[Problem]) -> str:
@@ -210,7 +220,7 @@ def why_not(checked: PreflightResult, missing: Sequence[str], others: Sequence[P
         setting = specs_by_name().get(first.where)
         count = len(checked.problems) - 1
         more = f" And {fmt.plural(count, 'more error')}." if count else ""
-        text = f"{setting.label}: {first.what}" if setting else first.sentence
+        text = f"{setting.label}: {first.what}" if setting else _sentence(first)
         return f"{text}{more}"
     if checked.report is not None and checked.report.blocked:
         findings = checked.report.findings

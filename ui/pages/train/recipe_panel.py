@@ -61,7 +61,7 @@ def is_recipe_problem(where: str, form: FormInput) -> bool:
 
 
 def _unknown(key: UnknownKey) -> Markup:
-    text = f"`{key.path[-1]}: {shown(key.value)}` is not {key.kind}."
+    text = f"`{key.name}: {shown(key.value)}` is not {key.kind}."
     detail, use = "", None
     if key.similar:
         name = str(key.similar[-1])

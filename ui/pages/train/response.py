@@ -56,6 +56,10 @@ class _State:
     cautions: list[Finding]
 
     @property
+    def is_unreadable(self) -> bool:
+        return any(isinstance(error, ReadError) for error in self.checked.errors)
+
+    @property
     def can_start(self) -> bool:
         return self.checked.ready and not self.missing
 
@@ -172,7 +176,10 @@ def _data_parts(forge: Forge, state: _State) -> dict[str, Markup]:
     has_mapping = bool(dataset.strip()) and (summary is not None or bool(state.data))
     return {
         "sum-data": data_card.summary(summary, state.data),
-        "data": data_card.rows(summary, state.data, sources),
+        "reading": data_card.reading(
+            summary, state.data, sources, has_rows=not state.is_unreadable
+        ),
+        "data": data_card.rows(summary),
         "mapping": data_actions.mapping_editor(forge, sources, dataset) if has_mapping else EMPTY,
         "sources": data_card.source_list(sources),
         "hub-offer": data_actions.hub_offer(forge, sources or [{"path": dataset}]),
@@ -296,7 +303,6 @@ def _data_facts(state: _State) -> DataFacts | None:
     if summary is None and not state.data:
         return None
     sources = state.sources or [{"path": state.values["dataset"]}]
-    is_unreadable = any(isinstance(error, ReadError) for error in state.checked.errors)
     rows = summary.rows if summary else 0
     return DataFacts(
         key=_digest([sources, summary.sha256 if summary else "", rows]),
@@ -304,7 +310,7 @@ def _data_facts(state: _State) -> DataFacts | None:
         is_large=bool(summary and summary.size_bytes > data_actions.MAX_CHECKED_BYTES),
         sources=sources,
         is_usable=summary is not None,
-        open_tab="rows" if summary else "checks" if is_unreadable else "mapping",
+        open_tab="checks" if summary is None and state.is_unreadable else "columns",
     )
 
 

@@ -47,6 +47,8 @@ class ChatRequest(BaseModel):
     messages: list[ChatMessage] = Field(min_length=1, max_length=200)
     tuned: bool = True
     temperature: float = Field(default=0.0, ge=0, le=2)
+    top_p: float = Field(default=0.95, gt=0, le=1)
+    max_new_tokens: int = Field(default=256, ge=1, le=8192)
 
 
 class FetchRequest(BaseModel):

@@ -185,9 +185,12 @@ actions.tab = (button) => {
   button.dispatchEvent(new CustomEvent("tabchange", { bubbles: true }));
 };
 
-actions.copy = async (button) => {
+actions.copy = (button) => copyText(find(`[data-part="${button.dataset.from}"]`).textContent ?? "");
+
+/** @param {string} text */
+export async function copyText(text) {
   try {
-    await navigator.clipboard.writeText(find(`[data-part="${button.dataset.from}"]`).textContent ?? "");
+    await navigator.clipboard.writeText(text);
     toast("Copied.");
   } catch {
     toast("The browser did not allow copying. Select the text and copy it by hand.", true);

@@ -181,7 +181,7 @@ class ChatModel:
             do_sample=samples,
             eos_token_id=self._stop_ids or None,
             pad_token_id=self._pad_id(),
-            **({"temperature": request.temperature, "top_p": 0.95} if samples else {}),
+            **({"temperature": request.temperature, "top_p": request.top_p} if samples else {}),
         )
         ids = self._model.generate(
             **prompt,

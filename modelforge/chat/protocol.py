@@ -18,6 +18,7 @@ Send = Callable[[dict[str, object]], None]
 
 ROLES = ("system", "user", "assistant")
 MAX_NEW_TOKENS = 8192
+DEFAULT_TOP_P = 0.95
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,15 @@ class LoadRequest:
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """A conversation to continue; `stop` ends the reply early."""
+    """A conversation to continue; `stop` ends the reply early.
+
+    `top_p` is the share of probability that tokens are sampled from, with a temperature above 0.
+    """
 
     messages: list[dict[str, str]]
     max_new_tokens: int = 256
     temperature: float = 0.0
+    top_p: float = DEFAULT_TOP_P
     adapter: bool = True
     stop: threading.Event = field(default_factory=threading.Event)
 
@@ -143,20 +148,37 @@ def _chat_request(ask: dict[str, Any]) -> ChatRequest | Problem:
             "A conversation is a list of messages with role and content.",
             f"Use the roles {', '.join(ROLES)}.",
         )
-    limit = ask.get("max_new_tokens", 256)
+    sampling: dict[str, Any] = {
+        "max_new_tokens": 256,
+        "temperature": 0.0,
+        "top_p": DEFAULT_TOP_P,
+    }
+    sampling = {name: ask.get(name, usual) for name, usual in sampling.items()}
+    if problem := _sampling_problem(**sampling):
+        return problem
+    plain = [{"role": each["role"], "content": each["content"]} for each in messages]
+    return ChatRequest(plain, **sampling, adapter=ask.get("adapter", True) is not False)
+
+
+def _sampling_problem(max_new_tokens: Any, temperature: Any, top_p: Any) -> Problem | None:
+    limit = max_new_tokens
     if type(limit) is not int or not 1 <= limit <= MAX_NEW_TOKENS:
         return Problem(
             "max_new_tokens",
             f"{limit} is not possible.",
             f"Give a whole number from 1 to {MAX_NEW_TOKENS}.",
         )
-    temperature = ask.get("temperature", 0.0)
-    is_number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
-    if not is_number or not 0 <= temperature <= 2:
+    if not _is_number(temperature) or not 0 <= temperature <= 2:
         what = f"{temperature} is not possible."
         return Problem("temperature", what, "Give a number from 0 to 2.")
-    plain = [{"role": each["role"], "content": each["content"]} for each in messages]
-    return ChatRequest(plain, limit, float(temperature), ask.get("adapter", True) is not False)
+    if not _is_number(top_p) or not 0 < top_p <= 1:
+        what = f"{top_p} is not possible."
+        return Problem("top_p", what, "Give a number above 0 and at most 1.")
+    return None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _is_message(value: object) -> bool:

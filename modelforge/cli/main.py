@@ -121,6 +121,9 @@ def _chat_command(add: Any) -> None:
     chat.add_argument("--max-new-tokens", type=int, default=256, metavar="N", help=longest)
     sampling = "randomness of the answer; 0 always takes the most likely token (0)"
     chat.add_argument("--temperature", type=float, default=0.0, metavar="T", help=sampling)
+    share = "with a temperature: sample from the likeliest tokens of this probability (0.95)"
+    chat.add_argument("--top-p", type=float, default=0.95, metavar="P", help=share)
+    chat.add_argument("--system", metavar="TEXT", help="system message; default: as in training")
 
 
 def _ui(arguments: list[str]) -> int:
@@ -202,13 +205,15 @@ def _demo(options: argparse.Namespace) -> int:
 def _chat(options: argparse.Namespace) -> int:
     forge = _forge(options)
     parts = []
+    system = [{"role": "system", "content": options.system}] if options.system else []
     try:
         for part in forge.chat.ask(
             options.run,
-            [{"role": "user", "content": options.prompt}],
+            [*system, {"role": "user", "content": options.prompt}],
             tuned=not options.base,
             max_new_tokens=options.max_new_tokens,
             temperature=options.temperature,
+            top_p=options.top_p,
         ):
             parts.append(part.get("text", "") if "phase" not in part else "")
             if not options.json:

@@ -51,6 +51,7 @@ class ChatService:
         tuned: bool = True,
         max_new_tokens: int = 256,
         temperature: float = 0.0,
+        top_p: float = 0.95,
     ) -> Iterator[dict[str, Any]]:
         """Yield the parts of a reply of a run's model (run id) or of a base model (name).
 
@@ -64,6 +65,7 @@ class ChatService:
             tuned=tuned,
             max_new_tokens=max_new_tokens,
             temperature=temperature,
+            top_p=top_p,
             admit=lambda: self._admit(name),
         )
         return self._stream(parts)

@@ -155,6 +155,7 @@ class ChatClient:
         tuned: bool = True,
         max_new_tokens: int = 256,
         temperature: float = 0.0,
+        top_p: float = 0.95,
         admit: Admit = nullcontext,
     ) -> Iterator[dict[str, Any]]:
         """Yield the messages of one reply: {"phase"}, {"text"} and at last {"done"}.
@@ -172,6 +173,7 @@ class ChatClient:
                         "messages": spec.prepare_messages(messages),
                         "max_new_tokens": max_new_tokens,
                         "temperature": temperature,
+                        "top_p": top_p,
                         "adapter": tuned and spec.adapter is not None,
                     }
                 }

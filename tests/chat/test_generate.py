@@ -44,6 +44,14 @@ def test_with_a_temperature_answers_vary(chat, tiny_model):
     assert len(answers) > 1
 
 
+def test_a_small_top_p_leaves_only_the_likeliest_token(chat, tiny_model):
+    chat.load(tiny_model)
+    likeliest, _ = chat.ask("who are you", max_new_tokens=30, temperature=0)
+    for _ in range(2):
+        narrow, _ = chat.ask("who are you", max_new_tokens=30, temperature=2.0, top_p=1e-6)
+        assert narrow == likeliest
+
+
 def test_base_and_trained_model_answer_from_the_same_weights(chat, tiny_model, adapter):
     chat.load(tiny_model)
     plain, _ = chat.ask("who are you", max_new_tokens=30)
@@ -88,6 +96,10 @@ def test_a_conversation_that_is_too_long_is_refused_with_both_numbers(chat, tiny
         ({"ask": {"messages": [{"role": "root", "content": "x"}]}}, "messages"),
         ({"ask": {"messages": HELLO, "max_new_tokens": 0}}, "max_new_tokens"),
         ({"ask": {"messages": HELLO, "temperature": float("nan")}}, "temperature"),
+        ({"ask": {"messages": HELLO, "temperature": 2.1}}, "temperature"),
+        ({"ask": {"messages": HELLO, "top_p": 0}}, "top_p"),
+        ({"ask": {"messages": HELLO, "top_p": 1.1}}, "top_p"),
+        ({"ask": {"messages": HELLO, "top_p": True}}, "top_p"),
         ({"load": {}}, "load"),
     ],
 )

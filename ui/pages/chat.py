@@ -12,7 +12,7 @@ from modelforge.runs.view import RunView
 from ui.contract import ChatLine, ChatPageReply, ChatStats, error_text, json_line
 from ui.html.components import machine_brief
 from ui.html.gradio_page import gradio_page, text
-from ui.html.markup import EMPTY, Markup
+from ui.html.markup import EMPTY, Markup, el, join
 from ui.html.templates import render
 from ui.pages import model_picker
 
@@ -34,6 +34,7 @@ def page(forge: Forge) -> None:
                 "chat-model": model_picker.model_select(
                     runs, bases, selected, key="chat-model", label="Model"
                 ),
+                "chat-other": _other_model(forge, selected, runs, bases),
                 "chat-busy": model_picker.busy_note(active),
                 "chat-ideas": _ideas(runs, selected),
                 "machine-brief": machine_brief(forge.machine.current()),
@@ -41,6 +42,23 @@ def page(forge: Forge) -> None:
         )
 
     gradio_page(render("chat", "body"), "chat", open)
+
+
+def _other_model(
+    forge: Forge, selected: str, runs: list[RunView], bases: list[tuple[str, str]]
+) -> Markup:
+    """Return why the model that was asked for is not shown; empty if it is."""
+    names = [*(run.id for run in runs), *(name for name, _ in bases)]
+    if not selected or selected in names:
+        return EMPTY
+    shown = [*(run.name for run in runs), *(title for _, title in bases)][:1]
+    instead = f"The model shown is {shown[0]}." if shown else ""
+    try:
+        run = forge.runs.view(selected)
+    except ForgeError:
+        return join([f"There is no run or model “{selected[:80]}”. {instead}"])
+    link = el("a", "Show run", href=f"/?run={run.id}")
+    return join([f"{run.name} is {run.state} and has no model yet. {instead} ", link])
 
 
 def _ideas(runs: list[RunView], selected: str) -> Markup:
@@ -61,6 +79,8 @@ def answer_lines(forge: Forge, request: dict[str, Any]) -> Iterator[str]:
             request["messages"],
             tuned=request["tuned"],
             temperature=request["temperature"],
+            top_p=request["top_p"],
+            max_new_tokens=request["max_new_tokens"],
         ):
             yield json_line(_line(event))
     except ForgeError as error:

@@ -20,6 +20,7 @@ from modelforge.services.chat import ChatService
 from modelforge.services.chat_client import ChatClient
 from modelforge.services.datasets import DatasetService
 from modelforge.services.diagnosis import DiagnosisService
+from modelforge.services.downloads import DownloadService
 from modelforge.services.history import HistoryService
 from modelforge.services.layers import LayerService
 from modelforge.services.machine import MachineService
@@ -75,7 +76,8 @@ class Forge:
         self.presets = PresetService(home.presets)
         uses = RunUses(home, store, training)
         self.datasets = DatasetService(home, self.preflight, warm, uses)
-        self.stored = StoredService(self.datasets, uses, self.chat)
+        self.downloads = DownloadService(home, self.preflight.model)
+        self.stored = StoredService(self.datasets, uses, self.chat, self.downloads)
         self.diagnosis = DiagnosisService(home, self.runs)
         results = self.preflight.trial_run_results
         self.trial_runs = TrialRunService(home, launcher, results, worker)
@@ -103,6 +105,7 @@ class Forge:
         self.trash.tend()
 
     def close(self) -> None:
-        """End the warm worker and the chat process. Runs continue."""
+        """End the warm worker, the chat process and a download. Runs continue."""
         self._warm_worker.close()
         self.chat.close()
+        self.downloads.close()

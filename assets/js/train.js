@@ -1,5 +1,6 @@
 // The Train page: collect the settings, show what the server says about them, and follow the run after Start.
 import { openData } from "./data.js";
+import { openDownloads } from "./downloads.js";
 import { FORM_KEY, actions, all, call, find, findInput, load, newRequestId, patch, saveFile, store, toast, whileDisabled } from "./page.js";
 import { askToNotify } from "./notify.js";
 import { openPlan } from "./plan.js";
@@ -35,6 +36,7 @@ export function open(root, server) {
 
   const data = openData(root, server, form, () => changed(0));
   openPresets(server, form, changed);
+  const followDownload = openDownloads(root, server, () => changed(0));
   const plan = openPlan(root, server, form, { apply, changed, check });
 
   // Input
@@ -211,6 +213,7 @@ export function open(root, server) {
     find("#reset-form", root).hidden = !form.profile && !Object.keys(form.values).length && !Object.keys(form.recipe).length;
     find("#enqueue", root).setAttribute("aria-disabled", String(!reply.can_queue));
     plan.apply(reply, openDetails);
+    followDownload();
   }
 
   /** While a run is in progress, Start adds this one to the queue. @param {TrainReply} reply */

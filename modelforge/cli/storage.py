@@ -1,19 +1,21 @@
-"""`modelforge storage usage|free|stored|delete`."""
+"""`modelforge storage usage|free|stored|delete|download`."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 from modelforge.cli.output import DONE, escape_control, print_json, print_table
 from modelforge.cli.parsing import OpenForge, command_group, confirm
-from modelforge.errors import ConfigError, Problem
+from modelforge.errors import ConfigError, Problem, RunError
 from modelforge.units import human_bytes
 
 if TYPE_CHECKING:
     from modelforge.forge import Forge
 
+POLL_S, PRINT_S = 0.2, 2.0
 FREEABLE = ("checkpoints", "leftovers", "caches", "deleted")
 
 
@@ -28,6 +30,8 @@ def add(commands: Any, shared: argparse.ArgumentParser, open_forge: OpenForge) -
     delete = new("delete", _delete, "Delete uploaded or downloaded data files or models.")
     delete.add_argument("kind", choices=("data", "model"), help="data or model")
     delete.add_argument("name", nargs="+", help="names, as `storage stored` shows them")
+    download = new("download", _download, "Download a model of the Hugging Face Hub.")
+    download.add_argument("model", help="its Hub id, such as Qwen/Qwen3-0.6B")
     for command in (free, delete):
         command.add_argument("--yes", action="store_true", help="delete without asking")
 
@@ -75,6 +79,23 @@ def _delete(options: argparse.Namespace, forge: Forge) -> int:
     _require_agreement(options, escape_control(f"Delete {', '.join(options.name)}?{note}"))
     freed = forge.stored.delete(options.kind, options.name)
     print(json.dumps({"freed": freed}) if options.json else f"{human_bytes(freed)} freed.")
+    return DONE
+
+
+def _download(options: argparse.Namespace, forge: Forge) -> int:
+    current, shown = forge.downloads.start(options.model), 0.0
+    try:
+        while current.state == "running":
+            time.sleep(POLL_S)
+            current = forge.downloads.current() or current
+            if not options.json and time.monotonic() - shown > PRINT_S:
+                shown = time.monotonic()
+                print(f"{human_bytes(current.done)} of {human_bytes(current.total)}", flush=True)
+    finally:
+        forge.close()
+    if current.problem:
+        raise RunError(current.problem)
+    print_json(current) if options.json else print(f"{options.model} is downloaded.")
     return DONE
 
 

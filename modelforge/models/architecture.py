@@ -62,6 +62,7 @@ class ModelInfo:
         broken_tensor: a weight with NaN; "" if none was found.
         shapes: the shape of every stored tensor; empty before the download.
         labels: classes of a sequence classifier.
+        download_bytes: size of the files that a download would fetch; 0 if it is on this machine.
         generation_fields: fields of its generation config that cannot be saved.
     """
 
@@ -92,6 +93,7 @@ class ModelInfo:
     labels: int = 2
     tokens: int | None = None
     broken_tensor: str = ""
+    download_bytes: int = 0
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict, repr=False, compare=False)
 
     @property

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooLongError
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -100,8 +101,15 @@ def fetch_hub_model(
 
     Raises NotFoundError, ConfigError or RunError.
     """
-    try:
+    with hub_errors(name):
         return _fetch(name, endpoint, cache)
+
+
+@contextmanager
+def hub_errors(name: str) -> Iterator[None]:
+    """Turn the errors of the Hub's client into NotFoundError, ConfigError or RunError."""
+    try:
+        yield
     except GatedRepoError as error:
         raise NotFoundError(_gated(name)) from error
     except RepositoryNotFoundError as error:

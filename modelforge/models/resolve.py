@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,7 @@ def _from_folder(name: str, folder: Path) -> ModelInfo:
 
 
 def _from_hub(name: str, endpoint: str | None, cache: Path | None) -> ModelInfo:
-    from modelforge.models import hub  # noqa: PLC0415 - importing httpx takes 0.2 s
+    from modelforge.models import hub, hub_download  # noqa: PLC0415 - importing httpx takes 0.2 s
 
     folder = hub.cached_folder(name, cache)
     if folder is not None:
@@ -137,7 +138,8 @@ def _from_hub(name: str, endpoint: str | None, cache: Path | None) -> ModelInfo:
         raise NotFoundError(Problem(SETTING, what, remedy))
     model = hub.fetch_hub_model(name, endpoint=endpoint, cache=cache)
     weights = read_weights(model.folder, model.files, parameters=model.parameters, local=False)
-    return _model_info(name, name, model.revision, model.folder, weights, model.licence)
+    found = _model_info(name, name, model.revision, model.folder, weights, model.licence)
+    return replace(found, download_bytes=hub_download.missing_bytes(model))
 
 
 def _files(folder: Path) -> dict[str, int]:

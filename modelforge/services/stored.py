@@ -10,6 +10,7 @@ from modelforge.config.schema.base import about
 from modelforge.errors import NotFoundError, Problem
 from modelforge.services.chat import ChatService
 from modelforge.services.datasets import DatasetService
+from modelforge.services.downloads import DownloadService
 from modelforge.services.run_uses import RunUses, UsingRun
 
 StoredKind = Literal["data", "model"]
@@ -31,10 +32,17 @@ class StoredItem:
 class StoredService:
     """List and delete what was uploaded and downloaded. Thread-safe."""
 
-    def __init__(self, datasets: DatasetService, uses: RunUses, chat: ChatService) -> None:
+    def __init__(
+        self,
+        datasets: DatasetService,
+        uses: RunUses,
+        chat: ChatService,
+        downloads: DownloadService,
+    ) -> None:
         self._datasets = datasets
         self._uses = uses
         self._chat = chat
+        self._downloads = downloads
 
     def items(self) -> list[StoredItem]:
         """Return all data files and models, data first, each kind with the largest first."""
@@ -70,6 +78,8 @@ class StoredService:
         for name in chosen:
             using = uses.models[name] if kind == "model" else uses.files[files[name]]
             self._uses.require_unneeded(name, using)
+        if kind == "model":
+            self._downloads.require_none_of(chosen)
         for name in chosen:
             if kind == "data":
                 self._datasets.delete(name)

@@ -130,3 +130,10 @@ def test_stored_files_are_listed_and_deleted(client, home):
     freed = client.post("/api/storage/delete", json={"kind": "data", "names": ["mine.jsonl"]})
     assert freed.json() == {"freed": body[0]["bytes"]}
     assert client.get("/api/storage/stored").json() == []
+
+
+def test_a_model_that_is_here_is_not_downloaded(client):
+    assert client.get("/api/models/download").json() is None
+    response = client.post("/api/models/download", json={"model": "../../etc"})
+    assert response.status_code in (404, 422)
+    assert client.delete("/api/models/download").status_code == 204

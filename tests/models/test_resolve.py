@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
 import struct
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -16,6 +13,7 @@ from modelforge.errors import ConfigError, ForgeError, NotFoundError
 from modelforge.models.architecture import parameters_by_shape, read_shape
 from modelforge.models.resolve import resolve_model
 from modelforge.paths import Home
+from tests.models.hubs import Hub
 
 LLAMA = {
     "architectures": ["LlamaForCausalLM"],
@@ -352,66 +350,6 @@ def test_an_encoder_decoder_has_the_layers_of_both(raw, layers, heads, head_dim,
 
 
 # The Hub
-
-
-class Hub:
-    """Answers as the Hub does for models kept in memory, and remembers what it was asked."""
-
-    def __init__(self):
-        self.models = {}
-        self.gated = set()
-        self.down = False
-        self.asked = []
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_HEAD(self):
-                outer.answer(self, body=False)
-
-            def do_GET(self):
-                outer.answer(self, body=True)
-
-            def log_message(self, *_):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
-
-    def close(self):
-        self.server.shutdown()
-        self.server.server_close()
-
-    def answer(self, request, *, body):
-        self.asked.append(request.path)
-        status, headers, content = self._reply(request.path)
-        request.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(content))}.items():
-            request.send_header(name, value)
-        request.end_headers()
-        if body:
-            request.wfile.write(content)
-
-    def _reply(self, path):
-        if self.down:
-            return 503, {}, b"busy"
-        if listed := re.match(r"/api/models/([\w./-]+)", path):
-            return self._listing(listed[1])
-        found = re.fullmatch(r"/([\w./-]+)/resolve/[0-9a-f]+/([\w.-]+)", path.split("?")[0])
-        assert found, path
-        if found[1] in self.gated:
-            return 403, {"X-Error-Code": "GatedRepo"}, b""
-        content = self.models[found[1]][found[2]]
-        return 200, {"ETag": f'"{len(content)}"', "X-Repo-Commit": "a" * 40}, content
-
-    def _listing(self, name):
-        if name not in self.models:
-            return 404, {"X-Error-Code": "RepoNotFound"}, b"{}"
-        files = [{"rfilename": n, "size": len(c)} for n, c in self.models[name].items()]
-        tags = ["license:apache-2.0"]
-        response = {"id": name, "sha": "a" * 40, "siblings": files, "tags": tags, "private": False}
-        response["safetensors"] = {"parameters": {"BF16": 777}, "total": 777}
-        return 200, {"Content-Type": "application/json"}, json.dumps(response).encode()
 
 
 @pytest.fixture

@@ -1,20 +1,26 @@
-"""Routes for health, settings schema, machine, profiles and samples."""
+"""Routes for health, settings schema, machine, profiles, samples and downloads of models."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Body, Query
 
 from modelforge import __version__
-from modelforge.api.dependencies import ForgeDep
+from modelforge.api.dependencies import ForgeDep, error
 from modelforge.api.errors import ForgeRoute
 from modelforge.api.schemas import Health, MachineInfo
 from modelforge.config.json_schema import json_schema
 from modelforge.config.profiles import Profile
 from modelforge.data.sources.library import Sample, load_samples
+from modelforge.services.downloads import Download
 
 router = APIRouter(route_class=ForgeRoute)
+REFUSED = {
+    **error(404, "There is no such model, or the Hub cannot be reached."),
+    **error(409, "A model is being downloaded already."),
+    **error(422, "The model is on this computer already, or too large for the disk."),
+}
 
 
 @router.get("/health")
@@ -56,3 +62,24 @@ def profiles(forge: ForgeDep) -> list[Profile]:
 def samples() -> list[Sample]:
     """List the bundled datasets."""
     return list(load_samples())
+
+
+@router.post("/models/download", status_code=202, responses=REFUSED)
+def download_model(
+    forge: ForgeDep,
+    model: Annotated[str, Body(embed=True, max_length=200, description="The Hub id.")],
+) -> Download:
+    """Download a model of the Hub to its cache. Complete files of a former download are kept."""
+    return forge.downloads.start(model)
+
+
+@router.get("/models/download")
+def current_download(forge: ForgeDep) -> Download | None:
+    """Return the download in progress, or the last one; null before the first."""
+    return forge.downloads.current()
+
+
+@router.delete("/models/download", status_code=204)
+def cancel_download(forge: ForgeDep) -> None:
+    """Cancel the download in progress. Complete files are kept."""
+    forge.downloads.cancel()

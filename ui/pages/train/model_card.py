@@ -1,4 +1,4 @@
-"""The model card: models of the catalog, search results of the Hub, and the chosen model."""
+"""The model card: the catalog, search results of the Hub, the chosen model, its download."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from modelforge.config.profiles import load_profiles
+from modelforge.forge import Forge
 from modelforge.preflight.suggest.catalog_fit import FitEstimate
+from modelforge.services.downloads import Download
 from modelforge.services.layers import RatedModel
 from modelforge.services.preflight import PreflightResult
+from ui.contract import PollReply, problem_text
 from ui.html import format as fmt
 from ui.html.components import choices, tile
+from ui.html.gradio_page import ServerFunction, text
 from ui.html.markup import EMPTY, Markup, el, join
+from ui.html.templates import render
 from ui.pages.train import fit_panel
 
 if TYPE_CHECKING:
@@ -93,6 +98,53 @@ def model_facts(checked: PreflightResult) -> Markup:
     ]
     name = el("b", facts.architecture or facts.name)
     return el("p.help", name, " · ", " · ".join(filter(None, texts)))
+
+
+def download(model: str, checked: PreflightResult | None, current: Download | None) -> Markup:
+    """Return the download in progress, or an offer to download the chosen model with its size."""
+    if current and (current.state == "running" or current.model == model):
+        if current.state == "running":
+            return render("models", "downloading", current, *_progress_texts(current))
+        if current.state == "failed" and current.problem:
+            return render("models", "download_failed", current, problem_text(current.problem))
+    facts = checked.facts if checked else None
+    if facts is None or not facts.download_bytes:
+        return EMPTY
+    from modelforge.models.hub_download import RESERVE_BYTES, free_bytes  # noqa: PLC0415 - httpx
+
+    free = free_bytes()
+    fits = facts.download_bytes + RESERVE_BYTES <= free
+    return render("models", "download_offer", facts.name, facts.download_bytes, free, fits)
+
+
+def _progress_texts(current: Download) -> tuple[str, float]:
+    """Return the progress in words, and as a share from 0 to 1."""
+    left = current.seconds_left
+    texts = [f"{fmt.size(current.done)} of {fmt.size(current.total)}"]
+    if left is not None:
+        texts.append(f"{fmt.duration(left)} left")
+    return " · ".join(texts), min(1.0, current.done / (current.total or 1))
+
+
+def download_functions(forge: Forge) -> list[ServerFunction]:
+    """Return the functions that start, follow and cancel a download."""
+
+    def download_model(request: Any) -> PollReply:
+        forge.downloads.start(text(request, "name"))
+        return show_download(request)
+
+    def cancel_download(_request: Any) -> PollReply:
+        forge.downloads.cancel()
+        return PollReply(toast="The download is cancelled. Complete files are kept.")
+
+    def show_download(_request: Any) -> PollReply:
+        current = forge.downloads.current()
+        if current is None or current.state != "running":
+            return PollReply()
+        part = download(current.model, None, current)
+        return PollReply(poll=True, parts={"model-download": part})
+
+    return [download_model, cancel_download, show_download]
 
 
 def _catalog_licence(name: str) -> str:

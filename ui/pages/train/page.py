@@ -14,7 +14,15 @@ from ui.contract import RecipeReply, Reply, StartReply, TrainReply, error_text
 from ui.html.gradio_page import ServerFunction, flag, gradio_page, number, text, timestamp
 from ui.html.templates import render
 from ui.pages.run import page as run_page
-from ui.pages.train import data_actions, form, guide, model_card, presets, response, trial_run
+from ui.pages.train import (
+    data_actions,
+    form,
+    guide,
+    model_card,
+    presets,
+    response,
+    trial_run,
+)
 from ui.pages.train.form import Entered
 
 
@@ -51,6 +59,7 @@ def page(forge: Forge) -> None:
 
     functions: list[ServerFunction] = [open, check, trace_memory, read_recipe, find_models]
     functions.append(show_progress)
+    functions += model_card.download_functions(forge)
     functions += [*_run_functions(forge), *_data_functions(forge), *trial_run.functions(forge)]
     functions += presets.functions(forge)
     body = render("train", "body", form.groups(), run_page.SYSTEM_CHARTS, MAX_UPLOAD_BYTES)

@@ -158,6 +158,9 @@ def _check_parts(forge: Forge, state: _State) -> dict[str, Markup]:
     return {
         "sum-model": model_card.summary(values["model_name"], checked),
         "model": model_card.model_facts(checked),
+        "model-download": model_card.download(
+            values["model_name"], checked, forge.downloads.current()
+        ),
         "plan": plan_panel.plan(checked),
         "cautions": plan_panel.caution_box(state.cautions, values, hidden),
         "dock-fit": guide.fit(checked.report),

@@ -14,6 +14,8 @@ MAX_COLUMNS = 200
 # Fingerprints take 16 bytes per row; duplicates are searched among this many first rows.
 MAX_FINGERPRINTS = 8_000_000
 _MAX_ROWS_IN_SET = 100_000
+# Questions with several answers are searched in files of up to this many rows.
+MAX_PROMPTS = 500_000
 
 
 @dataclass
@@ -24,6 +26,7 @@ class Counters:
         lines: lines read, by which places move when counters are merged.
         length_histogram: rows by the bit length of their number of characters.
         fingerprints: 64-bit hashes of the rows, with their lines in `fingerprint_lines`.
+        prompts: hash of what comes before the last answer of each of them; 0 without.
     """
 
     rows: int = 0
@@ -41,6 +44,7 @@ class Counters:
     places: dict[str, list[Place]] = field(default_factory=dict)
     fingerprints: array[int] = field(default_factory=lambda: array("Q"))
     fingerprint_lines: array[int] = field(default_factory=lambda: array("Q"))
+    prompts: array[int] = field(default_factory=lambda: array("Q"))
 
     def record(self, code: str, line: int, column: int | str | None = None) -> None:
         """Count a finding, and keep its place if it is among the first."""
@@ -72,14 +76,38 @@ class Counters:
         free = MAX_FINGERPRINTS - len(self.fingerprints)
         self.fingerprints.extend(later.fingerprints[:free])
         self.fingerprint_lines.extend(line + self.lines for line in later.fingerprint_lines[:free])
+        self.prompts.extend(later.prompts[:free])
         self.lines += later.lines
 
     def count_duplicates(self) -> None:
-        """Record every row that repeats an earlier one, in place of an earlier count."""
-        self.counts.pop("duplicate-rows", None)
-        self.places.pop("duplicate-rows", None)
-        for line in duplicate_lines(self.fingerprints, self.fingerprint_lines):
-            self.record("duplicate-rows", line)
+        """Record every row that repeats an earlier one, or gives another answer to its question.
+
+        Earlier counts are replaced.
+        """
+        lines = {
+            "duplicate-rows": duplicate_lines(self.fingerprints, self.fingerprint_lines),
+            "other-answers": self._lines_of_other_answers(),
+        }
+        for code, found in lines.items():
+            self.counts.pop(code, None)
+            self.places.pop(code, None)
+            for line in found:
+                self.record(code, line)
+
+    def _lines_of_other_answers(self) -> list[int]:
+        """Return the lines of rows whose question has another answer in an earlier row."""
+        if len(self.prompts) > MAX_PROMPTS:
+            return []
+        first: dict[int, int] = {}
+        seen: set[int] = set()
+        lines = []
+        for prompt, row, line in zip(
+            self.prompts, self.fingerprints, self.fingerprint_lines, strict=True
+        ):
+            if prompt and row not in seen and first.setdefault(prompt, row) != row:
+                lines.append(line)
+            seen.add(row)
+        return lines
 
 
 def duplicate_lines(fingerprints: array[int], lines: array[int]) -> list[int]:

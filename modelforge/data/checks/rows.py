@@ -102,9 +102,9 @@ class RowChecker:
         counters.length_histogram[min(31, size.bit_length())] += 1
         counters.longest = max(counters.longest, size)
         if len(counters.fingerprints) < MAX_FINGERPRINTS:
-            digest = hashlib.blake2b(encoded, digest_size=8).digest()
-            counters.fingerprints.append(int.from_bytes(digest))
+            counters.fingerprints.append(_hash(encoded))
             counters.fingerprint_lines.append(line)
+            counters.prompts.append(_prompt_hash(row, encoded))
         max_chars = self.options.max_chars
         if max_chars is not None and size > max_chars:
             counters.record("too-long", line)
@@ -315,3 +315,15 @@ def _check_role(previous: str, role: str, earlier: tuple[str, ...]) -> str:
     if role == "tool" and previous not in (CALLS, "tool"):
         return "tool-result-without-call"
     return ""
+
+
+def _hash(text: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
+
+
+def _prompt_hash(row: Canonical, text: bytes) -> int:
+    """Return the hash of the messages before the last answer; 0 if the row is not like this."""
+    if "messages" not in row:
+        return 0
+    prompt, _, answer = text.rpartition(b"\x00")
+    return _hash(prompt) if prompt and answer.startswith(b"assistant\x01") else 0

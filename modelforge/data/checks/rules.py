@@ -289,6 +289,10 @@ RULES: dict[str, DataRule] = {
         "Remove duplicates unless they should weigh more; the split keeps them on one side.",
         "Keep the first of each.",
     ),
+    "other-answers": _note(
+        "a question that an earlier row answers differently",
+        "Fine where several answers are right; otherwise keep the best answer of each question.",
+    ),
     "leaked-rows": DataRule(
         "caution",
         "{are} in the evaluation data as well",

@@ -31,6 +31,10 @@ LEGACY_ENCODINGS = {
 }
 # The detector sees at most this much text, of lines with non-ASCII bytes.
 _SAMPLE_BYTES = 64 * KIB
+# Codes that text does not have; zero bytes are also those of UTF-16.
+_CONTROL_CODES = bytes([*range(1, 9), *range(14, 27), *range(28, 32), 127])
+_MAX_CONTROL_SHARE_OF_TEXT = 0.03
+_MIN_CONTROL_CODES = 8
 # With fewer non-ASCII bytes every guess is arbitrary, and Windows-1252 is most common.
 _MIN_NON_ASCII_BYTES = 8
 _WESTERN = "cp1252"
@@ -78,12 +82,14 @@ def detect_encoding(file_name: str, head: bytes) -> Encoding:
         if head.startswith(bom):
             return Encoding(encoding, len(bom))
     if b"\0" not in head:
+        _refuse_binary(file_name, head)
         return Encoding("utf-8") if _is_utf8(head) else Encoding(_guess(head), is_guess=True)
     # In UTF-16 without a mark every second byte of mostly Latin text is zero.
     for offset, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
         zeros = head[offset::2].count(0)
         if zeros > _MAX_ZERO_SHARE_OF_TEXT * len(head) / 2 and head[1 - offset :: 2].count(0) == 0:
             return Encoding(encoding)
+    _refuse_binary(file_name, head)
     at = head.index(b"\0")
     raise read_error(
         file_name,
@@ -93,6 +99,14 @@ def detect_encoding(file_name: str, head: bytes) -> Encoding:
         line=head.count(b"\n", 0, at) + 1,
         column=at - head.rfind(b"\n", 0, at),
     )
+
+
+def _refuse_binary(file_name: str, head: bytes) -> None:
+    """Raise ReadError for bytes that are no text: images and archives hold many control codes."""
+    codes = len(head) - len(head.translate(None, _CONTROL_CODES))
+    if codes > _MAX_CONTROL_SHARE_OF_TEXT * len(head) + _MIN_CONTROL_CODES:
+        what, remedy = "is not a text file.", "Save the rows as CSV or JSON Lines."
+        raise read_error(file_name, what, remedy, code="unsupported-format")
 
 
 def _is_utf8(head: bytes) -> bool:

@@ -63,7 +63,7 @@ class RowRepairer:
         counters = self._checker.counters
         counters.counts.clear()
         counters.places.clear()
-        del counters.fingerprints[:], counters.fingerprint_lines[:]
+        del counters.fingerprints[:], counters.fingerprint_lines[:], counters.prompts[:]
         row = self._checker.check(line, data, raw)
         if row is not None and counters.fingerprints:
             fingerprint = counters.fingerprints[0]

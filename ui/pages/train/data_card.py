@@ -81,8 +81,9 @@ def row_count_text(summary: DatasetSummary) -> str:
     first = fmt.plural(min(MAX_ROWS, len(summary.examples)), "row")
     if not summary.sha256:
         return f"The first {first}. The rest is being read."
+    unit = "character" if summary.mean_chars == 1 else "characters"
     return (
-        f"The first {first} of {summary.rows:,}; {fmt.number(summary.mean_chars)} characters "
+        f"The first {first} of {summary.rows:,}; {fmt.number(summary.mean_chars)} {unit} "
         f"per row on average, at most {fmt.number(summary.longest_chars)}."
     )
 

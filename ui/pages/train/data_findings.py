@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from modelforge.data.checks.findings import REPAIR_LINES
+from modelforge.data.checks.rules import RULES
 from ui.html import components
 from ui.html import format as fmt
 from ui.html.markup import EMPTY, Markup, el, join
@@ -22,6 +24,8 @@ COLUMN_CODES = frozenset(
         "no-header",
     }
 )
+# Findings about how many rows there are.
+AMOUNT_CODES = frozenset({"few-rows", "no-usable-row", "all-answers-truncated", "all-too-long"})
 TONES = {"blocker": "bad", "caution": "warn", "note": "plain"}
 # The end of a sentence that lists lines or rows.
 _PLACES = re.compile(r": ((?:line|row)s? \d[^:]*)\.\Z")
@@ -47,16 +51,16 @@ def brief(files: Sequence[DataFinding], limit: int = 2) -> Markup:
 
 
 def count_chip(files: Sequence[DataFinding]) -> Markup:
-    """Return the number of findings for the title of the tab; notes are not counted."""
-    levels = [each["level"] for each in findings(files) if each["level"] != "note"]
-    if not levels:
-        return EMPTY
-    return error_count(len(levels), "bad" if "blocker" in levels else "warn")
+    """Return the number of findings for the title of the tab, in the color of the most severe."""
+    found = findings(files)
+    return error_count(len(found), TONES[found[0]["level"]]) if found else EMPTY
 
 
 def error_count(count: int, tone: str = "bad") -> Markup:
     """Return a number of findings."""
-    return el(f"span.chip.{tone}", str(count), el("span.gone", " findings"))
+    return el(
+        f"span.chip.{tone}", str(count), el("span.gone", " finding" if count == 1 else " findings")
+    )
 
 
 def findings(files: Sequence[DataFinding]) -> list[DataFinding]:
@@ -99,9 +103,7 @@ def finding_list(listed: Sequence[DataFinding], *, has_several: bool, key: str =
 
 def _finding(finding: DataFinding, *, has_several: bool, key: str) -> Markup:
     count = int(finding.get("count") or 0)
-    label = fmt.plural(count, "row") if count else finding["level"]
-    if finding["code"] in COLUMN_CODES:
-        label = "columns"
+    label = _label(finding)
     what, places = split_places(finding)
     file = str(finding.get("file", "")) if has_several else ""
     where = " · ".join(filter(None, [file, places]))
@@ -117,15 +119,29 @@ def _finding(finding: DataFinding, *, has_several: bool, key: str) -> Markup:
     return components.finding(label, tone, what, where, finding.get("remedy"), button=button)
 
 
+def _label(finding: DataFinding) -> str:
+    """Return what a finding is about: rows, places in the file, columns, or the file."""
+    code, count = finding["code"], int(finding.get("count") or 0)
+    if code in COLUMN_CODES:
+        return "columns"
+    if count and (code in RULES or code in AMOUNT_CODES):
+        return fmt.plural(count, "row")
+    return fmt.plural(count, "line") if finding.get("repair") == REPAIR_LINES else "file"
+
+
 def _statistics(file: DataFinding) -> Markup:
     stats = file.get("stats") or {}
     if not stats.get("rows"):
         return EMPTY
     scripts = list((stats.get("scripts") or {}).items())[:4]
-    shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in scripts)
+    shares = ", ".join(
+        f"{'no letters' if name == 'none' else name} {100 * share:.0f} %" for name, share in scripts
+    )
+    length = stats.get("mean_answer_chars")
+    unit = "character" if length == 1 else "characters"
     items = [
         ("Rows", f"{fmt.number(stats['rows'])} usable, {stats.get('skipped', 0):,} skipped"),
-        ("Answer length", f"{fmt.number(stats.get('mean_answer_chars'))} characters on average"),
+        ("Answer length", f"{fmt.number(length)} {unit} on average"),
         *([("Scripts of the answers", shares)] if shares else []),
     ]
     return components.facts(items, "after")

@@ -1,5 +1,6 @@
 """Findings of the data checks: counts, places and buttons."""
 
+from modelforge.data.checks.run import check_file
 from ui.pages.train import data_findings
 
 
@@ -69,10 +70,34 @@ def test_blockers_come_first_and_color_the_tab():
     assert ">2<" in data_findings.count_chip(files)
 
 
-def test_notes_are_listed_but_not_counted():
-    files = [file(finding(level="note"))]
-    assert data_findings.count_chip(files) == ""
-    assert "12 rows" in data_findings.part(files)
+def test_the_tab_counts_every_finding_and_has_the_color_of_the_most_severe():
+    notes = [file(finding(level="note"), finding(level="note", code="b"))]
+    assert data_findings.count_chip(notes).startswith('<span class="chip plain">2<')
+    with_caution = [file(finding(level="note"), finding())]
+    assert data_findings.count_chip(with_caution).startswith('<span class="chip warn">2<')
+    assert data_findings.count_chip([file()]) == ""
+
+
+def test_a_finding_counts_what_it_is_about(tmp_path):
+    path = tmp_path / "odd.csv"
+    rows = "".join(f"Größe {n}?;Süß {n}.\n" for n in range(30))
+    path.write_bytes(f"question;answer\n{rows}Größe 1?;Anders.\n".encode("cp1252"))
+    result = check_file(path).as_dict()
+    codes = {each["code"]: data_findings._label(each) for each in result["findings"]}
+    assert codes == {
+        "guessed-encoding": "file", "other-delimiter": "file", "other-answers": "1 row"
+    }  # fmt: skip
+    path = tmp_path / "cut.jsonl"
+    path.write_text('{"question": "a?", "answer": "b"}\n{broken\n{broken\n', encoding="utf-8")
+    labels = [data_findings._label(each) for each in check_file(path).as_dict()["findings"]]
+    assert labels == ["2 lines", "1 row"]
+
+
+def test_the_statistics_name_scripts_and_one_character():
+    stats = {"rows": 2, "skipped": 0, "mean_answer_chars": 1.0, "scripts": {"none": 1.0}}
+    page = data_findings.part([{"findings": [], "stats": stats}])
+    assert "1 character on average" in page
+    assert "no letters 100 %" in page
 
 
 def test_no_findings_are_a_sentence():

@@ -2,7 +2,6 @@ from dataclasses import replace
 
 import pytest
 
-from modelforge.config import profiles
 from modelforge.config.defaults import default_learning_rate, strategy_defaults
 from modelforge.config.fields import specs_by_name
 from modelforge.config.profiles import (
@@ -88,12 +87,12 @@ def test_the_rate_is_the_one_advised_for_the_strategy():
     assert practice == default_learning_rate("sft", practice=True) == 5e-4
 
 
-def test_a_profile_s_own_rate_takes_precedence_over_the_advised_one(monkeypatch):
+def test_a_profile_s_own_rate_takes_precedence_over_the_advised_one():
     low = PROFILES["low_end"]
-    own = replace(low, settings=low.settings | {"learning_rate": 0.25})
-    monkeypatch.setattr(profiles, "_profile", lambda _name: own)
-    assert profile_settings("low_end")["learning_rate"] == 0.25
-    assert profile_settings("low_end", practice=True)["learning_rate"] == 0.25
+    own = {"low_end": replace(low, settings=low.settings | {"learning_rate": 0.25})}
+    for practice in (False, True):
+        settings = profile_settings("low_end", practice=practice, profiles=own)
+        assert settings["learning_rate"] == 0.25
 
 
 def test_the_contract_s_advice_is_kept():

@@ -130,7 +130,7 @@ def _results(comparison: Comparison, verdicts: Sequence[Verdict | None]) -> Mark
     ]
     why = f"The evaluation losses are not comparable: the runs have different {differing}."
     note = el("p.help", why) if differing else None
-    return card("Results", join([_table(runs, rows), note]))
+    return card("Results", join([_table(runs, "Results", rows), note]))
 
 
 def _scores(runs: Sequence[RunResult]) -> list[tuple[str, list[str]]]:
@@ -162,34 +162,37 @@ def _settings(comparison: Comparison) -> Markup:
     same = f"{fmt.plural(comparison.same_settings, 'setting')} in common"
     if not lines:
         return card("Settings", el("p.help", "All settings are the same."), same)
-    return card("Different settings", _lines(comparison.runs, lines), same)
+    return card("Different settings", _lines(comparison.runs, "Different settings", lines), same)
 
 
 def _data(comparison: Comparison) -> Markup:
     digests = next(line for line in comparison.data if line.name == "sha256")
     if digests.differs:
-        return card("Data", _lines(comparison.runs, comparison.data), "different")
+        return card("Data", _lines(comparison.runs, "Data", comparison.data), "different")
     lines = [line for line in comparison.data if line.name != "mapping"]
-    return card("Data", _lines(comparison.runs, lines), "identical (same SHA-256)")
+    return card("Data", _lines(comparison.runs, "Data", lines), "identical (same SHA-256)")
 
 
 def _versions(comparison: Comparison) -> Markup:
     same = f"{comparison.same_versions} in common"
     if not comparison.versions:
         return card("Versions", el("p.help", "All runs used the same versions."), same)
-    return card("Different versions", _lines(comparison.runs, comparison.versions), same)
+    title = "Different versions"
+    return card(title, _lines(comparison.runs, title, comparison.versions), same)
 
 
-def _lines(runs: Sequence[RunResult], lines: Sequence[ComparisonRow]) -> Markup:
+def _lines(runs: Sequence[RunResult], label: str, lines: Sequence[ComparisonRow]) -> Markup:
     rows = [
         (el("span", line.label, title=line.name), [value_text(value) for value in line.values])
         for line in lines
     ]
-    return _table(runs, rows)
+    return _table(runs, label, rows)
 
 
-def _table(runs: Sequence[RunResult], rows: Sequence[tuple[object, Sequence[object]]]) -> Markup:
-    return render("compare", "table", _with_tones(runs), rows)
+def _table(
+    runs: Sequence[RunResult], label: str, rows: Sequence[tuple[object, Sequence[object]]]
+) -> Markup:
+    return render("compare", "table", _with_tones(runs), label, rows)
 
 
 def _with_tones(runs: Sequence[RunResult]) -> list[tuple[RunResult, str]]:

@@ -32,6 +32,7 @@ def test_a_missing_page_shows_the_way_home_to_a_browser_alone():
     assert page.status_code == 404
     assert page.headers["content-type"].startswith("text/html")
     assert 'href="/runs"' in page.text
+    assert page.text.count("<h1>") == 1
     assert "<title>Not found · ModelForge</title>" in page.text
     assert (api.status_code, api.text) == (404, "Not Found")
     assert (other.status_code, other.text) == (404, "There is no such page.\n")

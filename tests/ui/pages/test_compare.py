@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -19,6 +20,9 @@ def test_runs_are_compared_in_charts_and_tables(forge):
     verdicts = [forge.diagnosis.verdict(run_id) for run_id in ids]
     charts = compare.comparison_charts(comparison, "tokens")
     drawn = compare.comparison_parts(comparison, "tokens", charts, verdicts)["compared"]
+    regions = re.findall('role="region" aria-label="([^"]+)"', drawn)
+    assert len(regions) == len(set(regions)) >= 2, "each table has a name of its own"
+    assert "<th></th>" not in drawn
     assert len(charts) == drawn.count("data-chart=") == 3
     assert {chart.x_unit for chart in charts.values()} == {"tokens"}
     assert [series.name for series in charts["loss-evaluation"].series] == [

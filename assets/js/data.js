@@ -1,5 +1,5 @@
 // The data card of the Train page: uploads, column mapping, token view, data checks and lengths.
-import { actions, all, ask, call, find, findInput, patch, problemText, toast, whileDisabled } from "./page.js";
+import { actions, all, ask, call, find, findInput, patch, problemText, showFailure, toast, whileDisabled } from "./page.js";
 import { postLines } from "./streams.js";
 
 /** @typedef {import("./types").DataFacts} DataFacts */
@@ -76,6 +76,7 @@ export function openData(root, server, form, changed) {
   async function uploadAll(files) {
     /** @type {Source[]} */
     const sources = [];
+    showFailure("upload");
     for (const file of [...(files ?? [])]) {
       const path = await upload(file);
       if (path) sources.push({ path });
@@ -85,16 +86,22 @@ export function openData(root, server, form, changed) {
     useSources(sources);
   }
 
+  /** Files that are refused are all named below the drop area. @param {string} text */
+  function refuse(text) {
+    toast(text, true);
+    showFailure("upload", [find('[data-failed="upload"]', root).textContent, text].filter(Boolean).join(" "));
+  }
+
   /** @param {File} file @returns {Promise<string | null>} */
   function upload(file) {
     const limit = Number(picker.dataset.limit), gib = (/** @type {number} */ bytes) => (bytes / 2 ** 30).toFixed(1);
     if (file.size > limit) {
-      toast(`${file.name} has ${gib(file.size)} GiB; uploads may have up to ${gib(limit)} GiB. Enter its path on this computer instead.`, true);
+      refuse(`${file.name} has ${gib(file.size)} GiB; uploads may have up to ${gib(limit)} GiB. Enter its path on this computer instead.`);
       return Promise.resolve(null);
     }
     return new Promise((resolve) => {
       const request = new XMLHttpRequest();
-      const fail = (/** @type {string} */ text) => { toast(text, true); resolve(null); };
+      const fail = (/** @type {string} */ text) => { refuse(text); resolve(null); };
       request.open("POST", `/ui/uploads?filename=${encodeURIComponent(file.name)}`);
       request.responseType = "json";
       request.upload.onprogress = (event) => setText("upload", `${file.name}: ${Math.round((100 * event.loaded) / (event.total || 1))} %`);
@@ -213,10 +220,10 @@ export function openData(root, server, form, changed) {
 
   actions.repair = (button) => whileDisabled(button, async () => {
     /** @type {import("./types").RepairReply | undefined} */
-    let reply = await call(server, "repair_data", { ...form, code: button.dataset.code ?? "" });
+    let reply = await call(server, "repair_data", { ...form, code: button.dataset.code ?? "" }, undefined, "repair");
     if (reply?.question) {
       if (!(await ask("Remove these rows?", reply.question, "Remove"))) return;
-      reply = await call(server, "repair_data", { ...form, code: button.dataset.code ?? "", allow_removal: true });
+      reply = await call(server, "repair_data", { ...form, code: button.dataset.code ?? "", allow_removal: true }, undefined, "repair");
     }
     if (!reply) return;
     useSources(reply.sources);

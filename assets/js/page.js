@@ -61,19 +61,29 @@ export function toast(text, isError = false, undo = undefined) {
   setTimeout(() => note.remove(), isError || undo ? 9000 : 4000);
 }
 
+/** Show an error at the field or button that caused it, until the next try clears it. @param {string} place the value of `data-failed` @param {string} [text] */
+export function showFailure(place, text = "") {
+  for (const note of all(`[data-failed="${place}"]`)) note.textContent = text;
+}
+
+const LOST = "The server does not respond. Check that it is still running. A run in progress continues without it.";
+
 /**
- * Call a function of the server. A refusal or a lost connection becomes a toast, and the result undefined.
- * @param {Server} server @param {string} name @param {object} [request] @param {() => void} [onRefused]
+ * Call a function of the server. A refusal or a lost connection becomes a toast and a text at its `place`, and the result undefined.
+ * @param {Server} server @param {string} name @param {object} [request] @param {() => void} [onRefused] @param {string} [place]
  * @returns {Promise<any>}
  */
-export async function call(server, name, request = {}, onRefused = () => {}) {
+export async function call(server, name, request = {}, onRefused = () => {}, place = "") {
+  showFailure(place);
   try {
     const reply = await server[name](request);
     if (reply?.toast) toast(reply.toast, reply.is_error);
     if (!reply?.is_error) return reply;
+    showFailure(place, reply.toast);
     onRefused();
   } catch {
-    toast("The server does not respond. Check that it is still running. A run in progress continues without it.", true);
+    toast(LOST, true);
+    showFailure(place, LOST);
   }
   return undefined;
 }
@@ -81,7 +91,9 @@ export async function call(server, name, request = {}, onRefused = () => {}) {
 /** Return the first problem of an error reply as a sentence. @param {any} reply */
 export function problemText(reply) {
   const first = reply?.problems?.[0] ?? reply?.detail?.problems?.[0];
-  return first ? `${first.what} ${first.remedy ?? ""}`.trim() : "";
+  // As in Problem.sentence: a text in lower case continues the sentence that its place begins.
+  const start = /^[a-z]+ /.test(first?.what ?? "") ? `${first.where} ` : "";
+  return first ? `${start}${first.what} ${first.remedy ?? ""}`.trim() : "";
 }
 
 /**

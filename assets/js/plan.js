@@ -88,7 +88,7 @@ export function openPlan(root, server, form, page) {
     button.setAttribute("aria-disabled", "true");
     patch({ "trial-run": "" });
     /** @type {TrialRunReply | undefined} */
-    const reply = await call(server, "start_trial_run", form);
+    const reply = await call(server, "start_trial_run", form, undefined, "start");
     if (reply) { patch(reply.parts); watch(reply.id); }
     else await page.check();
   };

@@ -1,7 +1,7 @@
 // The Train page: collect the settings, show what the server says about them, and follow the run after Start.
 import { openData } from "./data.js";
 import { openDownloads } from "./downloads.js";
-import { FORM_KEY, actions, all, call, find, findInput, load, newRequestId, patch, saveFile, store, toast, whileDisabled } from "./page.js";
+import { FORM_KEY, actions, all, call, find, findInput, load, newRequestId, patch, saveFile, showFailure, store, toast, whileDisabled } from "./page.js";
 import { askToNotify } from "./notify.js";
 import { openPlan } from "./plan.js";
 import { openPresets } from "./presets.js";
@@ -124,7 +124,7 @@ export function open(root, server) {
   const query = findInput("#model-query", root);
   actions["model-search"] = (button) => whileDisabled(button, async () => {
     const task = fields('[name="task"]').find((tile) => tile.checked)?.value ?? "";
-    patch((await call(server, "find_models", { ...form, query: query.value, task }))?.parts);
+    patch((await call(server, "find_models", { ...form, query: query.value, task }, undefined, "hub-search"))?.parts);
     for (const tile of fields('input[type="radio"][name="model_name"]')) tile.checked = tile.value === latest?.values.model_name;
   });
   query.addEventListener("keydown", (event) => { if (event.key === "Enter") { event.preventDefault(); find('[data-action="model-search"]', root).click(); } });
@@ -145,9 +145,9 @@ export function open(root, server) {
     if (!file) return;
     const text = await file.text();
     field.value = "";
-    if (file.size > MAX_RECIPE_BYTES) { toast("A recipe may have up to 1.0 MiB.", true); return; }
+    if (file.size > MAX_RECIPE_BYTES) { const text = `${file.name} is too large: a recipe may have up to 1.0 MiB.`; toast(text, true); showFailure("recipe", text); return; }
     /** @type {import("./types").RecipeReply | undefined} */
-    const reply = await call(server, "read_recipe", { name: file.name, text });
+    const reply = await call(server, "read_recipe", { name: file.name, text }, undefined, "recipe");
     if (!reply) return;
     form.recipe = reply.recipe;
     form.values = {};
@@ -308,13 +308,13 @@ export function open(root, server) {
     askToNotify();
     for (const button of startButtons) { button.textContent = "Starting …"; button.setAttribute("aria-disabled", "true"); }
     if (latest?.is_busy) {
-      if (await call(server, "enqueue", request())) forgetRequest();
+      if (await call(server, "enqueue", request(), undefined, "start")) forgetRequest();
       isStarting = false;
       await check();
       return;
     }
     /** @type {import("./types").StartReply | undefined} */
-    const reply = await call(server, "start", request(), forgetRequest);
+    const reply = await call(server, "start", request(), forgetRequest, "start");
     isStarting = false;
     if (latest) showStart(latest);
     if (reply?.busy) {

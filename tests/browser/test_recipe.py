@@ -56,3 +56,17 @@ def test_a_wrong_recipe_is_removed_or_reset(server, opened):
         page.locator("#why", has_text="Choose your data first.").wait_for()
     page.get_by_label("The captain").check()
     page.wait_for_selector('#start[aria-disabled="false"]')
+
+
+def test_errors_stay_at_what_caused_them_until_the_next_try(server, opened):
+    page = opened(server.url)
+    open_recipe(page, "lora_r: [16\n")
+    below = page.locator('[data-failed="recipe"]')
+    below.get_by_text("mine.yaml, line").or_(below.get_by_text("cannot be read")).first.wait_for()
+    open_recipe(page, "lora_r: 16\n")
+    page.wait_for_function("document.querySelector('#f-lora_r').value === '16'")
+    assert below.inner_text() == ""
+    page.locator("#file").set_input_files(
+        {"name": "photo.csv", "mimeType": "text/csv", "buffer": bytes(range(256)) * 40}
+    )
+    page.locator('[data-failed="upload"]', has_text="photo.csv is not a text file.").wait_for()

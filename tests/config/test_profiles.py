@@ -187,10 +187,10 @@ parameters = -1.0
     "words",
     [
         "wrong.toml, line 2, colour: Unknown key.",
-        "line 4, settings.lora_rank: Unknown setting. Did you mean 'lora_r'?",
+        "line 4, settings.lora_rank is not a setting. Did you mean 'lora_r'?",
         "line 5, settings.lora_r: 999 is too large. Enter a whole number from 1 to 256.",
         "line 6, settings.model_name: A profile cannot set it",
-        "line 7, settings.data.paddingfree: Unknown setting. Did you mean 'data.padding_free'?",
+        "line 7, settings.data.paddingfree is not a setting. Did you mean 'data.padding_free'?",
         "line 9, settings.hardware.device: 'tpu' is not one of the choices.",
         "line 17, models.parameters: -1.0 is not allowed.",
     ],

@@ -146,6 +146,6 @@ def test_a_file_in_the_home_is_a_profile_everywhere_without_a_change_of_python(t
         for found in forge.preflight.check(*stack.layers).report.findings
         if found.code == "profile-file"
     ]
-    assert "broken.toml, line 7, settings.lora_rank: Unknown setting." in finding.what
+    assert "broken.toml, line 7, settings.lora_rank is not a setting." in finding.what
     assert str(home.profiles) in finding.remedy
     assert "desk" in forge.layers.profiles()

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-DEFAULT_LANE = "not torch and not browser and not gpu"
+DEFAULT_LANE = "not torch and not browser and not gpu and not slow"
 CONTRACTS = "from importlinter.cli import lint_imports; raise SystemExit(lint_imports())"
 STEPS: tuple[tuple[str, list[str]], ...] = (
     ("format", ["-m", "ruff", "format", "--check", "."]),

@@ -273,6 +273,16 @@ def test_set_up_needs_nothing_that_is_installed() -> None:
     assert done.stdout == "modelforge.setup\n", done.stderr
 
 
+def test_every_file_with_slow_tests_is_named_in_the_documentation() -> None:
+    documented = (ROOT / "docs" / "testing.md").read_text("utf-8")
+    files = [path.relative_to(ROOT) for path in (ROOT / "tests").rglob("test_*.py")]
+    slow = [path for path in files if "pytest.mark.slow" in (ROOT / path).read_text("utf-8")]
+    slow.remove(Path(__file__).relative_to(ROOT))  # it names the mark
+    assert slow
+    for path in slow:
+        assert f"`{path.as_posix()}`" in documented, path
+
+
 def test_every_setting_has_label_group_and_help() -> None:
     settings = field_specs()
     assert {setting.name for setting in settings} >= set(Contract.model_fields)

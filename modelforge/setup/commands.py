@@ -37,6 +37,7 @@ python launch.py [COMMAND] [OPTIONS]
       --torch "ARGS"      pip arguments for torch, or `auto` (also MODELFORGE_TORCH)
   doctor                check this machine
   test [PYTEST ARGS]    set up everything the tests need and run them
+      --slow              also run the tests that take long
 
   --home FOLDER         folder for runs and models (also MODELFORGE_HOME)
 """
@@ -117,16 +118,17 @@ def _test(rest: list[str]) -> int:
     _prepare(options)
     browser = find_browser() or _install_browser(options)
     tests = {"MODELFORGE_TEST_ALL": "1", "MODELFORGE_BROWSER": browser}
-    if rest:
+    if rest not in ([], ["--slow"]):
         return _exec_python(options, ["-m", "pytest", *rest], tests)
+    chosen = [] if rest else ["-m", "not slow"]
     # Fault and GPU tests run alone, because they kill processes and measure time. The others run in
     # parallel with one thread each; those of the browser apart, for each takes several processes.
     parallel = ["-n", "auto", f"--maxprocesses={MAX_TEST_PROCESSES}"]
     ignored = [f"--ignore={folder}" for folder in (BROWSER_TESTS, *SERIAL_TESTS)]
     codes = [
-        _pytest(options, [*parallel, *ignored], tests | {"OMP_NUM_THREADS": "1"}),
-        _pytest(options, ["-n", "2", BROWSER_TESTS], tests),
-        _pytest(options, SERIAL_TESTS, tests),
+        _pytest(options, [*chosen, *parallel, *ignored], tests | {"OMP_NUM_THREADS": "1"}),
+        _pytest(options, [*chosen, "-n", "2", BROWSER_TESTS], tests),
+        _pytest(options, [*chosen, *SERIAL_TESTS], tests),
     ]
     return next((code for code in codes if code), 0)
 

@@ -14,10 +14,9 @@ from starlette.routing import Mount
 
 from modelforge.forge import Forge
 from modelforge.paths import Home
-from tests.security.conftest import Response, _send_request
+from tests.security.conftest import Response, http_scope, send_scope
 
 ACTORS = Path(__file__).resolve().parents[1] / "actors"
-OWN_HOST = "127.0.0.1:7860"
 
 
 def actor(name: str) -> list[str]:
@@ -53,35 +52,11 @@ class Target:
         return sorted(set(_table(self.app._app._app.routes)))
 
     def send(
-        self,
-        path: str,
-        *,
-        method: str = "GET",
-        headers: dict[str, str] | Iterable[tuple[str, str]] = (),
-        body: Iterable[bytes] = (b"",),
-        raw_path: bytes | None = None,
-        query: bytes = b"",
-        app: Any = None,
+        self, path: str, *, body: Iterable[bytes] = (b"",), app: Any = None, **request: Any
     ) -> Response:
-        pairs = list(headers.items() if isinstance(headers, dict) else headers)
-        if not any(name.lower() == "host" for name, _ in pairs):
-            pairs.append(("host", OWN_HOST))
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0"},
-            "http_version": "1.1",
-            "method": method,
-            "scheme": "http",
-            "path": path,
-            "raw_path": raw_path or path.encode(errors="replace"),
-            "query_string": query,
-            "root_path": "",
-            "headers": [(k.lower().encode(), v.encode("latin-1")) for k, v in pairs],
-            "client": ("127.0.0.1", 5000),
-            "server": ("127.0.0.1", 7860),
-            "state": {},
-        }
-        return self.loop.run_until_complete(_send_request(app or self.app, scope, list(body)))
+        """Send a request; `request` are the arguments of `http_scope`."""
+        scope = http_scope(path, **request)
+        return self.loop.run_until_complete(send_scope(app or self.app, scope, list(body)))
 
     def errors(self) -> str:
         """Return the tracebacks of unexpected errors so far."""

@@ -95,6 +95,29 @@ def test_few_steps_give_an_estimate_only_with_a_trial_run():
     assert eta.seconds_left(now=records[0].t + 50) == 150.0
 
 
+def test_the_time_left_counts_down_from_the_newest_event():
+    records, _ = synthetic_run()
+    eta = estimator(until_step(records, 20))
+    left, newest = eta.seconds_left(), eta.timings.updated
+    assert eta.seconds_left(now=newest - 5) == eta.seconds_left(now=newest) == left
+    assert eta.seconds_left(now=newest + 0.5) == left - 0.5
+    assert eta.seconds_left(now=newest + 500) == 0
+
+
+@pytest.mark.parametrize(
+    ("config", "plan", "rows"),
+    [
+        ({}, {}, 4),
+        ({"per_device_train_batch_size": 2}, {"gradient_accumulation_steps": 3}, 6),
+        ({"packing": True}, {"method": "sft"}, None),
+        ({}, {"method": "dpo"}, 4),
+        ({}, {"method": "rlhf"}, None),
+    ],
+)
+def test_the_rows_of_a_step_are_known_unless_they_are_packed_or_generated(config, plan, rows):
+    assert Schedule.of(config, plan).rows == rows
+
+
 @pytest.mark.parametrize("per_step", [0.5, 2.0])
 def test_a_trial_run_that_was_wrong_is_soon_forgotten(per_step):
     records, end = synthetic_run()

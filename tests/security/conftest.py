@@ -6,7 +6,7 @@ import asyncio
 import base64
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from fastapi import FastAPI, Request, WebSocket
@@ -17,6 +17,7 @@ from modelforge.security.middleware import SecurityMiddleware
 Result = TypeVar("Result")
 OWN_HOST = "127.0.0.1:7860"
 EVIL = "https://evil.example"
+Headers = dict[str, str] | Iterable[tuple[str, str]]
 
 
 @dataclass
@@ -34,30 +35,42 @@ def send_request(
     path: str = "/",
     *,
     method: str = "GET",
-    headers: dict[str, str] | Iterable[tuple[str, str]] = (),
+    headers: Headers = (),
     body: Iterable[bytes] = (b"",),
     client: str = "127.0.0.1",
 ) -> Response:
     """Send one request. The default Host is 127.0.0.1:7860."""
+    scope = http_scope(path, method=method, headers=headers) | {"client": (client, 5000)}
+    return run_to_end(send_scope(app, scope, list(body)))
+
+
+def http_scope(
+    path: str,
+    *,
+    method: str = "GET",
+    headers: Headers = (),
+    raw_path: bytes | None = None,
+    query: bytes = b"",
+) -> dict[str, Any]:
+    """Return the ASGI scope of a request, exactly as an attacker might write it."""
     pairs = list(headers.items() if isinstance(headers, dict) else headers)
     if not any(name.lower() == "host" for name, _ in pairs):
         pairs.append(("host", OWN_HOST))
-    scope = {
+    return {
         "type": "http",
         "asgi": {"version": "3.0"},
         "http_version": "1.1",
         "method": method,
         "scheme": "http",
         "path": path,
-        "raw_path": path.encode(),
-        "query_string": b"",
+        "raw_path": raw_path or path.encode(errors="replace"),
+        "query_string": query,
         "root_path": "",
         "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in pairs],
-        "client": (client, 5000),
+        "client": ("127.0.0.1", 5000),
         "server": ("127.0.0.1", 7860),
         "state": {},
     }
-    return run_to_end(_send_request(app, scope, list(body)))
 
 
 def run_to_end(work: Coroutine[None, None, Result]) -> Result:
@@ -76,7 +89,8 @@ def basic_auth(password: str, user: str = "me") -> dict[str, str]:
     return {"authorization": f"Basic {credentials}"}
 
 
-async def _send_request(app, scope, chunks) -> Response:
+async def send_scope(app, scope, chunks) -> Response:
+    """Send a request with this scope and return the response."""
     response = Response()
     queue = [
         {"type": "http.request", "body": chunk, "more_body": n < len(chunks) - 1}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from modelforge.setup import commands
 from modelforge.setup.commands import PASSED_OPTIONS
 from modelforge.setup.stages import exclusive_setup
 
@@ -96,6 +97,19 @@ def test_the_options_that_launch_py_passes_on_exist() -> None:
     for command, module in (("", "ui/__main__.py"), ("demo", "modelforge/cli/main.py")):
         text = (ROOT / module).read_text(encoding="utf-8")
         assert all(f'"{name}"' in text for name in PASSED_OPTIONS[command])
+
+
+@pytest.mark.parametrize(("option", "runs_slow"), [([], False), (["--slow"], True)])
+def test_slow_tests_run_on_demand_only(
+    monkeypatch: pytest.MonkeyPatch, option: list[str], runs_slow: bool
+) -> None:
+    calls: list[list[str]] = []
+    monkeypatch.setattr(commands, "_prepare", lambda _options: False)
+    monkeypatch.setattr(commands, "find_browser", lambda: "a browser")
+    monkeypatch.setattr(commands, "_pytest", lambda _o, arguments, _e: calls.append(arguments) or 0)
+    assert commands.main(["test", *option]) == 0
+    assert len(calls) == 3
+    assert all((arguments[:2] != ["-m", "not slow"]) is runs_slow for arguments in calls)
 
 
 def test_a_failed_set_up_prints_one_sentence(fresh: Path) -> None:

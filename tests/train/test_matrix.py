@@ -109,7 +109,16 @@ def models(tiny_model: Path, tiny_rewriter: Path, tiny_reader: Path) -> dict[str
     return {"decoder": tiny_model, "encoder-decoder": tiny_rewriter, "encoder": tiny_reader}
 
 
-@pytest.mark.parametrize(("task", "strategy", "kind", "bits"), CELLS)
+def marks(strategy: str, bits: str) -> Any:
+    """The strategies' own tests train on these weights in every change."""
+    is_covered = strategy in ("dpo", "rlhf") and bits in ("8-bit", "16-bit")
+    return pytest.mark.slow if is_covered else ()
+
+
+@pytest.mark.parametrize(
+    ("task", "strategy", "kind", "bits"),
+    [pytest.param(*cell, marks=marks(cell[1], cell[3])) for cell in CELLS],
+)
 def test_an_allowed_cell_learns_saves_opens_again_and_answers(
     bench, write_rows, models, task, strategy, kind, bits
 ):

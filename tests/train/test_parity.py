@@ -115,6 +115,7 @@ def test_sft_has_the_losses_of_bare_trl(bench, tiny_model, tmp_path):
     assert mine[0] - mine[-1] > 0.2, "something is learned, so that equal means something"
 
 
+@pytest.mark.slow
 def test_dpo_has_the_losses_of_bare_trl(bench, tiny_model, tmp_path):
     from trl import DPOConfig, DPOTrainer
 

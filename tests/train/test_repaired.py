@@ -22,7 +22,18 @@ def test_there_are_twenty():
     assert len(LEARNED) == 20
 
 
-@pytest.mark.parametrize("case", LEARNED, ids=[f"{each.number} {each.title}" for each in LEARNED])
+def marks(number):
+    """Three are enough for every change; `-m slow` trains on the others too."""
+    return () if number % 8 == 0 else pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=f"{case.number} {case.title}", marks=marks(number))
+        for number, case in enumerate(LEARNED)
+    ],
+)
 def test_a_repaired_file_is_trained_on(bench, tmp_path, case):
     broken = tmp_path / case.file
     case.make(broken)

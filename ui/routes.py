@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from fastapi import APIRouter, Body, Request, Response
-from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_jsonable_python
@@ -23,12 +23,15 @@ from modelforge.api.errors import ForgeRoute
 from modelforge.errors import NotFoundError, Problem
 from modelforge.forge import Forge
 from modelforge.runs.atomic_files import find_json
+from modelforge.services.runs import log_tail
+from modelforge.units import KIB
 from ui.html.layout import asset_url
 from ui.pages import chat, extras
 from ui.pages.run import live
 from ui.pages.train import data_actions
 
 ADAPTER_CONFIG = "adapter_config.json"
+MAX_LOG_BYTES = 64 * KIB
 
 
 class ChatMessage(BaseModel):
@@ -85,6 +88,10 @@ def router(forge: Forge) -> APIRouter:
     @routes.post("/chat")
     def answer(request: Annotated[ChatRequest, Body()]) -> Response:
         return _json_lines(chat.answer_lines(forge, request.model_dump()))
+
+    @routes.get("/chat/log")
+    def chat_log() -> Response:
+        return PlainTextResponse(log_tail(forge.home.logs / "chat.log", MAX_LOG_BYTES))
 
     @routes.get("/runs/{run_id}/result.zip")
     def download_result(run_id: str) -> Response:

@@ -247,6 +247,7 @@ export function open(root, server) {
       body.textContent = text || problem;
       answer.dataset.failed = text ? "" : "yes";
       if (text) toast(problem, true);
+      else body.append(" ", create("a", "Machine page", { href: "/machine" }), " · ", create("a", "Log of the chat", { href: "/ui/chat/log", target: "_blank" }));
     }
     answer.classList.remove("wait");
     // Of a conversation that was cleared in the meantime nothing is kept.

@@ -195,8 +195,10 @@ def _problem_of(error: Exception) -> Problem:
             "The device is out of memory.",
             "Ask for a shorter reply, or choose a smaller model.",
         )
+    lines = str(error).strip().splitlines()
+    cause = f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
     return Problem(
         "chat",
-        f"The chat process failed with {type(error).__name__}.",
-        "See the log of the chat process.",
+        f"The model could not answer: {cause.rstrip('.')}.",
+        "Run the checks on the Machine page; the log of the chat has the details.",
     )

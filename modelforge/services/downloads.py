@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import time
@@ -14,6 +13,7 @@ from modelforge.config.schema.base import about
 from modelforge.errors import BusyError, ConfigError, Problem
 from modelforge.models.architecture import ModelInfo
 from modelforge.paths import Home
+from modelforge.runs.process.identity import child_environment
 from modelforge.runs.process.jsonl_process import JsonlProcess
 from modelforge.units import human_bytes
 
@@ -75,7 +75,7 @@ class DownloadService:
             self._process = process = JsonlProcess(
                 [*self._command, name],
                 self._home.logs / "download.log",
-                environment={**os.environ, "PYTHONUNBUFFERED": "1"},
+                environment=child_environment(self._home),
             )
             self._current = Download(name, "running", 0, facts.download_bytes, None)
         threading.Thread(target=self._follow, args=(process,), daemon=True).start()

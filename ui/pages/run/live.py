@@ -82,16 +82,17 @@ class RunFollower:
         # Read the state before the events: a worker that ends in between must not look lost.
         run = self._forge.runs.view(self._id)
         self._reader.poll()
-        is_over = run.state.is_over
+        is_over, folder = run.state.is_over, self._forge.runs.folder(self._id)
         return RunSnapshot(
             run=run,
             timeline=self._reader.timeline,
             planned=self._planned,
             printed=self._forge.runs.log(self._id),
-            has_result=self._forge.runs.folder(self._id).has_result,
+            has_result=folder.has_result,
             cause=self._forge.diagnosis.cause(self._id) if is_over else None,
             changes=self._forge.diagnosis.changes(self._id) if is_over else [],
             offers=self._forge.resume.options(self._id) if is_over else None,
+            trackers=folder.trackers,
         )
 
 

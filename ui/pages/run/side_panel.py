@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -20,13 +23,21 @@ from ui.html.markup import EMPTY, Markup, el, join
 from ui.html.templates import render
 
 MAX_NEXT_RUNS = 5
+# Tracker → the command that shows or uploads what it has written into the run folder.
+TRACKER_COMMANDS = {
+    "tensorboard": "tensorboard --logdir {}",
+    "wandb": "wandb sync --sync-all {}",
+    "mlflow": "mlflow ui --backend-store-uri sqlite:///{}/mlflow.db",
+    "aim": "aim up --repo {}",
+}
 
 
 @dataclass(frozen=True)
 class RunSnapshot:
     """A run at one moment: its record, the state from its events, its plan and its output.
 
-    `cause` is why it failed or was lost, and `changes` are what the suggested fix would change.
+    `cause` is why it failed or was lost, and `changes` are what the suggested fix would change;
+    `trackers` is the folder with the logs of experiment trackers.
     """
 
     run: RunView
@@ -37,6 +48,7 @@ class RunSnapshot:
     cause: Cause | None = None
     changes: list[Change] = field(default_factory=list)
     offers: ResumeOptions | None = None
+    trackers: Path | None = None
 
 
 def next_runs(queue: QueueView, run_id: str) -> Markup:
@@ -135,7 +147,20 @@ def trained(snapshot: RunSnapshot) -> Markup:
         row("Trainable parameters", fmt.number(plan.trainable_parameters)),
         row("Precision", f"{plan.precision or '–'} on {plan.device or '–'}"),
     ]
-    return join([el("h2.quiet", "Training"), el("hr"), rows])
+    return join([el("h2.quiet", "Training"), el("hr"), rows, tracker_commands(snapshot.trackers)])
+
+
+def tracker_commands(folder: Path | None) -> Markup:
+    """Return the command that shows the logs of each tracker of a run; empty if it has none."""
+    if folder is None or not folder.is_dir():
+        return EMPTY
+    commands = []
+    for tracker, command in TRACKER_COMMANDS.items():
+        path = folder / tracker
+        if path.is_dir():
+            quoted = f'"{path}"' if os.name == "nt" else shlex.quote(str(path))
+            commands.append((tracker, command.format(quoted)))
+    return render("run", "trackers", commands) if commands else EMPTY
 
 
 def resume_actions(run: RunView, offers: ResumeOptions | None) -> Markup:

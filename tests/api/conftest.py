@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
 import sys
 import threading
 import time
@@ -21,6 +20,7 @@ from modelforge.api.router import add_api
 from modelforge.forge import Forge
 from modelforge.paths import Home
 from modelforge.security.middleware import SecurityMiddleware
+from tests.models.folders import write_model
 
 ACTORS = Path(__file__).parents[1] / "actors"
 PATIENCE_S = 20.0
@@ -32,30 +32,8 @@ def actor(name: str) -> list[str]:
 
 @pytest.fixture
 def model(tmp_path):
-    """A model folder with config and headers of a small Llama, without weights."""
-    folder = tmp_path / "model"
-    folder.mkdir()
-    shape = {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 4,
-        "vocab_size": 300,
-        "max_position_embeddings": 512,
-        "tie_word_embeddings": True,
-    }
-    (folder / "config.json").write_text(json.dumps(shape), "utf-8")
-    tensor = {"dtype": "F32", "shape": [300, 64], "data_offsets": [0, 300 * 64 * 4]}
-    header = json.dumps({"model.embed_tokens.weight": tensor}).encode()
-    weights = struct.pack("<Q", len(header)) + header + bytes(300 * 64 * 4)
-    (folder / "model.safetensors").write_bytes(weights)
-    tokenizer = {"chat_template": "{{ messages }}", "eos_token": "</s>"}
-    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer), "utf-8")
-    (folder / "tokenizer.json").write_text("{}", "utf-8")
-    return folder
+    """A model folder with the config of a small Llama and one tensor."""
+    return write_model(tmp_path / "model")
 
 
 @pytest.fixture

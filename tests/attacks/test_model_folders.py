@@ -14,18 +14,10 @@ import pytest
 from modelforge.errors import ForgeError
 from modelforge.models.resolve import resolve_model
 from modelforge.paths import Home
+from tests.models.folders import SMALL_LLAMA, write_model, write_weights
 
 SHAPE = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 4,
-    "vocab_size": 300,
-    "max_position_embeddings": 512,
-    "tie_word_embeddings": True,
+    **SMALL_LLAMA,
     "quantization_config": {"quant_method": "x"},
     "id2label": {"0": "a"},
     "text_config": {"hidden_size": 64},
@@ -48,18 +40,9 @@ MAX_SECONDS = 10.0
 @pytest.fixture
 def folder(tmp_path):
     """A small model."""
-    folder = tmp_path / "model"
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(SHAPE), "utf-8")
-    (folder / "tokenizer.json").write_text("{}", "utf-8")
+    folder = write_model(tmp_path / "model", SHAPE)
     (folder / "generation_config.json").write_text("{}", "utf-8")
-    _write_weights(folder, {"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}, bytes(8))
     return folder
-
-
-def _write_weights(folder, header, data=b""):
-    text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data)
 
 
 def _resolve(folder):
@@ -111,7 +94,7 @@ def test_no_header_is_an_unexpected_error(folder):
         headers += [{"a": {**tensor, key: value}} for value in WRONG]
     headers += [{"a": {**tensor, "data_offsets": pair}} for pair in ([8, 0], [-8, 8], [0, 2**62])]
     for header in headers:
-        _write_weights(folder, header, bytes(8))
+        write_weights(folder, header, bytes(8))
         _resolve(folder)
     for length in (0, 2**63, 2**64 - 1):
         (folder / "model.safetensors").write_bytes(struct.pack("<Q", length) + b"{}")

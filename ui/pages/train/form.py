@@ -60,6 +60,17 @@ def groups() -> dict[str, list[FieldSpec]]:
     return {name: list(specs) for name, specs in groupby(fields(), attrgetter("group"))}
 
 
+def overlapping(values: Mapping[str, str], errors: Mapping[str, str]) -> set[str]:
+    """Return the settings that say what another one says as well, so that the form has one of each.
+
+    A setting of the contract that has a value, as in a recipe, is shown in place of the other one.
+    """
+    hidden = {name for name in ("fp16", "bf16", "use_8bit") if values.get(name) != "true"}
+    if not {"fp16", "bf16"} <= hidden:
+        hidden.add("hardware.precision")
+    return hidden - errors.keys()
+
+
 def value_text(value: Any) -> str:
     """Return a value as its field shows it: 2e-4, true, or empty for None."""
     if value is None:

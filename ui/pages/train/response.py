@@ -56,6 +56,12 @@ class _State:
     cautions: list[Finding]
 
     @property
+    def hidden(self) -> frozenset[str]:
+        """Return the settings that do not apply, and those that another one stands for."""
+        unused = self.found.hidden - self.fields.keys()
+        return unused | form.overlapping(self.values, self.fields)
+
+    @property
     def is_unreadable(self) -> bool:
         return any(isinstance(error, ReadError) for error in self.checked.errors)
 
@@ -88,7 +94,7 @@ def reply(
         profile=state.found.profile,
         values=values,
         origins=form.origins(state.found.all_layers, titles),
-        hidden=sorted(state.found.hidden - state.fields.keys()),
+        hidden=sorted(state.hidden),
         errors=state.fields,
         hints=hints(checked, values, practice=state.found.machine.practice_mode),
         can_start=state.can_start,
@@ -207,6 +213,9 @@ def hints(
     adapter = values.get("adapter.enabled") != "false"
     rate = fmt.compact(default_learning_rate(strategy, practice=practice, adapter=adapter))
     texts = {"learning_rate": f"Usual for {strategy}: {rate}."}
+    if values.get("quantization.scheme") == "auto" and values.get("use_8bit") != "true":
+        stored = "4-bit, as" if values.get("use_4bit") == "true" else "unquantized, as"
+        texts["quantization.scheme"] = f"Auto: {stored} the switch for 4-bit weights sets it."
     if checked.resolved is None:
         return texts
     config = checked.resolved.config
@@ -264,7 +273,7 @@ def _settings_parts(forge: Forge, state: _State, titles: Mapping[str, str]) -> d
     """Return the parts that follow from the settings: machine, catalog, number of changes."""
     entered, found = state.entered, state.found
     title = titles[found.profile]
-    shown = [spec for spec in form.fields() if spec.name not in found.hidden]
+    shown = [spec for spec in form.fields() if spec.name not in state.hidden]
     elsewhere = {*form.ON_CARDS, data_actions.SOURCES, *found.hidden}
     changed = len([name for name in entered.values if name not in elsewhere])
     source = (

@@ -70,6 +70,19 @@ def test_the_queue_takes_a_run_that_is_blocked_at_the_moment_only(answer, forge,
     assert reply.can_queue
 
 
+def test_the_form_has_one_control_for_precision_and_one_for_8_bit(answer):
+    plain = answer(**DATA)
+    assert {"fp16", "bf16", "use_8bit"} <= set(plain.hidden)
+    assert "hardware.precision" not in plain.hidden
+    half = answer(**DATA | {"bf16": "true"})
+    assert "bf16" not in half.hidden
+    assert {"fp16", "hardware.precision"} <= set(half.hidden)
+    both = answer(**DATA | {"bf16": "true", "fp16": "true"})
+    assert not {"fp16", "bf16"} & set(both.hidden)
+    wrong = answer(**DATA | {"use_8bit": "perhaps"})
+    assert "use_8bit" not in wrong.hidden
+
+
 def test_a_change_of_the_form_makes_one_check(answer, forge, monkeypatch):
     calls = Counter()
     check = forge.preflight.check

@@ -1,6 +1,15 @@
-"""A plain TRL script with the same settings as the app, timed from its first line.
+"""A plain TRL script, timed from its first line.
 
-python bench/bare_trl.py MODEL DATA.jsonl STEPS OUT.json
+The chat template is the one of the app, so that the same tokens are trained. SETTINGS is JSON:
+
+    seed        of the adapter's initial weights, dropout and the order of rows
+    args        arguments of SFTConfig; what is not given has TRL's default
+    lora        arguments of LoraConfig
+    dtype       of the weights
+    loss_chunk  trained tokens per chunk of the loss, null for TRL's
+    adapter     folder for the trained adapter, or null
+
+python bench/bare_trl.py MODEL CHATS.jsonl TEMPLATE SETTINGS OUT.json
 """
 
 import time
@@ -13,14 +22,16 @@ import tempfile  # noqa: E402
 
 
 def main() -> None:
-    """Train and write {"born", "steps": [{"t", "tokens"}]}."""
+    """Train and write {"born", "steps": [{"t", "tokens", "loss"}]}."""
     import torch
     from datasets import load_dataset
     from peft import LoraConfig
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback, set_seed
     from trl import SFTConfig, SFTTrainer
+    from trl.trainer import sft_trainer
 
-    model_path, data, steps, out = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
+    model, data, template, settings_json, out = sys.argv[1:6]
+    settings = json.loads(settings_json)
     logged: list[dict[str, float]] = []
 
     class Clock(TrainerCallback):
@@ -30,43 +41,38 @@ def main() -> None:
                     {"t": time.time(), "tokens": logs["num_tokens"], "loss": logs["loss"]}
                 )
 
-    rows = load_dataset("json", data_files=data, split="train")
+    if settings["loss_chunk"]:
+        sft_trainer._CHUNKED_LM_HEAD_CHUNK_SIZE = settings["loss_chunk"]
+    set_seed(settings["seed"])  # the trainer makes the adapter before it sets its seed
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    with open(template, encoding="utf-8") as file:  # noqa: PTH123 - plain, as in a user's script
+        tokenizer.chat_template = file.read()
     with tempfile.TemporaryDirectory() as folder:
         trainer = SFTTrainer(
-            model=AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32),
-            processing_class=AutoTokenizer.from_pretrained(model_path),
-            train_dataset=rows,
+            model=AutoModelForCausalLM.from_pretrained(
+                model, dtype=getattr(torch, settings["dtype"])
+            ),
+            processing_class=tokenizer,
+            train_dataset=load_dataset("json", data_files=data, split="train"),
             peft_config=LoraConfig(
-                r=16,
-                lora_alpha=32,
-                lora_dropout=0.1,
-                target_modules="all-linear",
-                task_type="CAUSAL_LM",
+                target_modules="all-linear", task_type="CAUSAL_LM", **settings["lora"]
             ),
             args=SFTConfig(
                 output_dir=folder,
-                max_steps=steps,
-                per_device_train_batch_size=4,
-                gradient_accumulation_steps=1,
-                gradient_checkpointing=False,
-                learning_rate=5e-4,
-                lr_scheduler_type="cosine",
-                warmup_steps=0.03,
-                weight_decay=0.001,
-                max_grad_norm=0.3,
-                optim="adamw_torch",
-                max_length=128,
                 logging_steps=1,
-                bf16=False,
-                use_cpu=True,
                 save_strategy="no",
                 report_to="none",
-                seed=42,
+                seed=settings["seed"],
+                data_seed=settings["seed"],  # for the order of rows of the app
+                use_cpu=not torch.cuda.is_available(),
+                **settings["args"],
             ),
             callbacks=[Clock()],
         )
         trainer.train()
-    with open(out, "w", encoding="utf-8") as file:  # noqa: PTH123 - plain, as in a user's script
+        if settings["adapter"]:
+            trainer.model.save_pretrained(settings["adapter"])
+    with open(out, "w", encoding="utf-8") as file:  # noqa: PTH123
         json.dump({"born": STARTED, "steps": logged}, file)
 
 

@@ -4,7 +4,7 @@
     python bench/report.py start recommended    run these two, then write the page
     python bench/report.py all                  run all, then write the page
 
-All take an hour on an idle machine. Each can also be run alone with fewer rounds.
+All take an hour and a quarter on an idle machine. Each can also be run alone with fewer rounds.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from harness import ROOT
 BENCHES = {
     "start": ("start", "1 min"),
     "form": ("form", "1 min"),
-    "training": ("training", "5 min"),
-    "recommended": ("recommended", "9 min"),
+    "training": ("training", "6 min; 5 rounds, up to 10 if some are spoiled"),
+    "recommended": ("recommended", "25 min; 5 rounds of 5 programs, up to 10 if some are spoiled"),
     "llama_factory": ("peers.llama_factory", "5 min; the first run makes its environment, 2 GB"),
     "memory": ("memory", "see its docstring"),
     "time_left": ("time_left", "see its docstring"),
@@ -48,7 +48,8 @@ python bench/gpu_unsloth.py --out FOLDER          # four minutes; Unsloth is lef
 Its ten steps, each with a time limit: versions and driver; the GPU tests (methods, number formats,
 attention), eight processes at a time; whether a warm worker leaves CUDA alone; recovery from a lack
 of GPU memory; a trial run against the run; the memory estimate against the peak; attention kernels;
-fp16 and resume; chat. The results are `session.json`, `session.md` and `session.log`. With `--play`
+fp16 and resume; chat. The results are `session.json`, `session.md` and `session.log`; SIGTERM and
+SIGINT end the step and keep them. With `--play`
 the steps run on the CPU with tiny models, to try the scripts themselves."""
 
 

@@ -24,7 +24,10 @@ BENCHES = {
     "form": ("form", "1 min"),
     "training": ("training", "6 min; 5 rounds, up to 10 if some are spoiled"),
     "recommended": ("recommended", "25 min; 5 rounds of 5 programs, up to 10 if some are spoiled"),
-    "llama_factory": ("peers.llama_factory", "5 min; the first run makes its environment, 2 GB"),
+    "llama_factory": (
+        "peers.llama_factory",
+        "9 min; 3 rounds; the first run makes its environment, 2 GB",
+    ),
     "memory": ("memory", "see its docstring"),
     "time_left": ("time_left", "see its docstring"),
 }

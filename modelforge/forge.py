@@ -8,11 +8,13 @@ from pathlib import Path
 from modelforge.hardware.machine import Machine
 from modelforge.paths import Home
 from modelforge.runs.index import Index
+from modelforge.runs.presets import PresetService
 from modelforge.runs.process import supervisor
 from modelforge.runs.process import warm_worker as warm_process
 from modelforge.runs.process.machine_lease import MachineLease
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.process.warm_worker import WarmWorker
+from modelforge.runs.run_uses import RunUses
 from modelforge.runs.store import LOCK, Store
 from modelforge.runs.view import read_row
 from modelforge.services import chat_client
@@ -25,10 +27,8 @@ from modelforge.services.history import HistoryService
 from modelforge.services.layers import LayerService
 from modelforge.services.machine import MachineService
 from modelforge.services.preflight import PreflightService
-from modelforge.services.presets import PresetService
 from modelforge.services.queue import QueueService
 from modelforge.services.resume import ResumeService
-from modelforge.services.run_uses import RunUses
 from modelforge.services.runs import RunService
 from modelforge.services.start import RunLauncher
 from modelforge.services.storage import StorageService

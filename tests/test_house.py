@@ -49,7 +49,7 @@ WORDS_ARE_NEEDED = {
     "modelforge/paths.py",
     "modelforge/runs/event_types.py",
     "modelforge/runs/view.py",
-    "modelforge/services/redact.py",
+    "modelforge/diagnosis/redact.py",
     "modelforge/services/trial_runs.py",
     "modelforge/train/job.py",
 }

@@ -237,7 +237,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _presets(options: argparse.Namespace) -> int:
-    from modelforge.services.presets import PresetService
+    from modelforge.runs.presets import PresetService
 
     presets = PresetService(open_home(options.home).presets).all()
     return print_json(presets) if options.json else print_presets(presets)

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from modelforge.forge import Forge
     from modelforge.preflight import Report
     from modelforge.runs.listing import RunPage
+    from modelforge.runs.presets import Preset
     from modelforge.runs.trash import DeletedRun
     from modelforge.runs.view import RunView
     from modelforge.services.compare import Comparison
     from modelforge.services.preflight import PreflightResult
-    from modelforge.services.presets import Preset
     from modelforge.services.queue import QueueView
     from modelforge.setup.system_checks import CheckResult
 

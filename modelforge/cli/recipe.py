@@ -32,7 +32,7 @@ def read_recipe(path: Path | None, home: Home) -> dict[str, Any]:
     if path is None:
         return {}
     if str(path).startswith(PRESET):
-        from modelforge.services.presets import PresetService
+        from modelforge.runs.presets import PresetService
 
         return PresetService(home.presets).read(str(path).removeprefix(PRESET)).settings
     recipe = deepcopy(load_recipe(path))

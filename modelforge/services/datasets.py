@@ -24,9 +24,9 @@ from modelforge.data.sources.locate import fetched_path
 from modelforge.data.sources.uploads import save_upload
 from modelforge.paths import Home
 from modelforge.runs.process.warm_worker import WarmWorker
+from modelforge.runs.run_uses import RunUses
 from modelforge.services.cache import Cache
 from modelforge.services.preflight import PreflightService
-from modelforge.services.run_uses import RunUses
 
 TOKENS_TIMEOUT_S = 90.0
 LENGTHS_TIMEOUT_S = 300.0

@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 
 from modelforge.config.schema.base import about
 from modelforge.errors import NotFoundError, Problem
+from modelforge.runs.run_uses import RunUses, UsingRun
 from modelforge.services.chat import ChatService
 from modelforge.services.datasets import DatasetService
 from modelforge.services.downloads import DownloadService
-from modelforge.services.run_uses import RunUses, UsingRun
 
 StoredKind = Literal["data", "model"]
 MAX_RUNS_NAMED = 20

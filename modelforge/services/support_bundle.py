@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from modelforge.diagnosis.redact import Redactor
 from modelforge.paths import Home
 from modelforge.runs.atomic_files import find_json
 from modelforge.runs.events import tail_events
 from modelforge.runs.layout import RunFolder
-from modelforge.services.redact import Redactor
 from modelforge.services.runs import log_tail
 from modelforge.units import MIB
 

@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from modelforge.api.dependencies import SETTINGS_BODY, ForgeDep, Settings, error
 from modelforge.api.errors import ForgeRoute
 from modelforge.api.schemas import PresetName
-from modelforge.services.presets import Preset
+from modelforge.runs.presets import Preset
 
 router = APIRouter(route_class=ForgeRoute)
 NO_PRESET = error(404, "There is no such preset.")

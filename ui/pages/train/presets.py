@@ -6,8 +6,8 @@ from typing import Any
 
 from modelforge.config.resolve import Layer, flatten, resolve
 from modelforge.forge import Forge
+from modelforge.runs.presets import DATA
 from modelforge.services.layers import FormInput
-from modelforge.services.presets import DATA
 from ui.contract import PresetReply, PresetsReply
 from ui.html.gradio_page import ServerFunction, flag, text
 from ui.pages.train.form import Entered

@@ -8,7 +8,7 @@ import string
 
 import pytest
 
-from modelforge.services.redact import Redactor
+from modelforge.diagnosis.redact import Redactor
 
 # Made up here, piece by piece, so that nothing in this file looks like a secret itself.
 LETTERS = string.ascii_letters + string.digits

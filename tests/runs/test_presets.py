@@ -3,7 +3,7 @@
 import pytest
 
 from modelforge.errors import ConfigError, NotFoundError
-from modelforge.services.presets import MAX_PRESETS, PresetService
+from modelforge.runs.presets import MAX_PRESETS, PresetService
 
 
 @pytest.fixture

@@ -11,7 +11,9 @@ import pytest
 from modelforge.errors import NotFoundError
 from tests.runs.homes import put_run
 from ui import routes
+from ui.html import format as fmt
 from ui.pages import export, model_picker
+from ui.pages.run.live import RunFollower
 
 QA = "extractive-question-answering"
 
@@ -104,3 +106,15 @@ def test_a_run_without_a_result_cannot_be_downloaded(forge, ended_run):
     shutil.rmtree(forge.runs.folder(run.id).output)
     with pytest.raises(NotFoundError, match="has no model"):
         routes.zip_result(forge, run.id)
+
+
+def test_every_page_shows_the_same_time_of_a_run_that_waited(ended_run, forge):
+    run = ended_run()
+    process = forge.home.runs / run.id / "process.json"
+    process.write_text('{"pid": 999999, "birth": 1.0, "launched": 1700000000.5}', "utf-8")
+    run = forge.runs.view(run.id)
+    assert run.began == 1700000000.5 != run.created
+    began = fmt.date(run.began)
+    assert fmt.date(run.created) != began
+    assert began in model_picker.model_select([run], [], run.id, key="k", label="Model")
+    assert f"started {began}" in str(RunFollower(forge, run.id).update().parts["run-head"])

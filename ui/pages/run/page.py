@@ -136,7 +136,7 @@ def _head(snapshot: RunSnapshot) -> Markup:
         fmt.model_name(run.config.get("model_name", "")),
         f"{run.plan.facts.label}, {trained}",
         fmt.plural(int(run.dataset.get("rows") or 0), "row"),
-        f"{'started' if run.launched else 'queued'} {fmt.date(run.began)}",
+        f"{'queued' if str(run.state) == 'queued' else 'started'} {fmt.date(run.began)}",
         *(f"#{tag}" for tag in run.tags),
     ]
     return render("run", "head", run.name, texts, str(run.state))

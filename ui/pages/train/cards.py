@@ -36,6 +36,7 @@ PROVIDERS: tuple[Choice, ...] = (
 )
 # Settings named in one sentence.
 MAX_NAMED = 6
+LORA = "With LoRA the model stays frozen, and a small addition to it is trained: the adapter."
 TEXT_ONLY = frozenset({"dpo", "rlhf", "unsloth"})
 
 
@@ -148,6 +149,7 @@ def tasks(task: str) -> Markup:
             choices("Task", [tile("task", *choice) for choice in TASKS]),
             el("div.four", choices("Strategy", _tiles("strategy", STRATEGIES, task))),
             el("div.pair", choices("Provider", _tiles("provider", PROVIDERS, task))),
+            el("p.help", LORA),
         ]
     )
 

@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import platform
-import shutil
 import signal
 import socket
 import statistics
@@ -28,6 +27,7 @@ from modelforge.config.resolve import Layer
 from modelforge.forge import Forge
 from modelforge.paths import Home
 from modelforge.runs.events import EventRecord
+from modelforge.setup.browser import find_browser
 from modelforge.units import MIB
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -115,9 +115,8 @@ def browsing() -> Iterator[Any]:
     """Yield a Playwright page in a real Chromium."""
     from playwright.sync_api import sync_playwright
 
-    path = os.environ.get("MODELFORGE_BROWSER") or shutil.which("chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
+        browser = playwright.chromium.launch(executable_path=find_browser(), args=CHROMIUM_FLAGS)
         try:
             yield browser.new_page(viewport={"width": 1280, "height": 900})
         finally:

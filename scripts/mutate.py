@@ -49,7 +49,7 @@ PACKAGES = {
     "modeling/tokenize": Package(("modelforge/modeling/tokenize",), ("tests/modeling/tokenize",)),
     "diagnosis": Package(
         ("modelforge/diagnosis/verdict.py", "modelforge/diagnosis/trend.py"),
-        ("tests/diagnosis/test_verdict.py",),
+        ("tests/diagnosis/test_verdict.py", "tests/diagnosis/test_trend.py"),
     ),
     "runs/eta": Package(("modelforge/runs/eta.py",), ("tests/runs/test_eta.py",)),
     "security": Package(

@@ -259,5 +259,8 @@ export function openData(root, server, form, changed) {
     content.hidden = false;
   }
 
-  return { useSingle, apply, preview };
+  /** Return the values that say which data is chosen. @returns {Record<string, any>} */
+  const chosen = () => Object.fromEntries(["dataset", SOURCES].filter((name) => name in form.values).map((name) => [name, form.values[name]]));
+
+  return { useSingle, apply, preview, chosen };
 }

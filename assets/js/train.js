@@ -150,7 +150,7 @@ export function open(root, server) {
     const reply = await call(server, "read_recipe", { name: file.name, text }, undefined, "recipe");
     if (!reply) return;
     form.recipe = reply.recipe;
-    form.values = {};
+    form.values = reply.recipe.dataset ? {} : data.chosen();
     changed(0);
   }
 

@@ -47,6 +47,16 @@ def test_a_recipe_with_wrong_keys_is_fixed_with_clicks(server, opened):
     assert page.locator("#f-lora_alpha").input_value() == "48"
 
 
+def test_a_recipe_without_data_keeps_the_chosen_data(server, opened):
+    page = opened(server.url)
+    page.get_by_label("The captain").check()
+    page.wait_for_selector('#start[aria-disabled="false"]')
+    open_recipe(page, "num_train_epochs: 2\n")
+    page.wait_for_function("document.querySelector('#f-num_train_epochs').value === '2'")
+    page.wait_for_selector('#start[aria-disabled="false"]')
+    assert page.get_by_label("The captain").is_checked()
+
+
 def test_a_wrong_recipe_is_removed_or_reset(server, opened):
     page = opened(server.url)
     for button in ("Remove the recipe", "Reset"):

@@ -65,8 +65,7 @@ class PresetService:
         names = self._names()
         existing = next((one for one in names if one.casefold() == name.casefold()), None)
         if existing is not None and not replace:
-            what = f"There is a preset “{existing}”."
-            raise ConfigError(Problem("name", what, "Choose another name, or delete it first."))
+            raise _taken(existing)
         if existing is None and len(names) >= MAX_PRESETS:
             what = f"There are {MAX_PRESETS} presets, as many as are kept."
             raise ConfigError(Problem("name", what, "Delete one first."))
@@ -81,14 +80,16 @@ class PresetService:
         return Preset(existing or name, nested)
 
     def rename(self, name: str, new_name: str) -> Preset:
-        """Store a preset under another name."""
+        """Give a preset another name; the file is never absent in between."""
         preset, new = self.read(name), clean_name(new_name)
-        if new.casefold() == name.casefold():
-            self.delete(name)
-            return self.save(new, preset.settings)
-        stored = self.save(new, preset.settings, replace=False)
-        self.delete(name)
-        return stored
+        taken = next((one for one in self._names() if one.casefold() == new.casefold()), name)
+        if taken != name:
+            raise _taken(taken)
+        try:
+            self._file(name).rename(self._file(new))
+        except OSError as error:
+            raise disk_error(error, self._file(new)) from error
+        return Preset(new, preset.settings)
 
     def delete(self, name: str) -> None:
         """Delete a preset; raise NotFoundError for an unknown one."""
@@ -144,6 +145,11 @@ def clean_name(name: str) -> str:
     what = f"“{name[:MAX_NAME]}” cannot be the name of a preset." if name else "The name is empty."
     remedy = f"Use letters, digits, spaces, and any of _ - + , ( ); at most {MAX_NAME} characters."
     raise ConfigError(Problem("name", what, remedy))
+
+
+def _taken(name: str) -> ConfigError:
+    what = f"There is a preset “{name}”."
+    return ConfigError(Problem("name", what, "Choose another name, or delete it first."))
 
 
 def _problems(settings: Mapping[str, Any]) -> list[Problem]:

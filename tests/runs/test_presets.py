@@ -1,8 +1,11 @@
 """Presets: names, files, bounds, and the four operations."""
 
+import errno
+from pathlib import Path
+
 import pytest
 
-from modelforge.errors import ConfigError, NotFoundError
+from modelforge.errors import ConfigError, NotFoundError, RunError
 from modelforge.runs.presets import MAX_PRESETS, PresetService
 
 
@@ -71,6 +74,19 @@ def test_names_differ_by_more_than_case_and_are_not_replaced_by_accident(presets
     with pytest.raises(ConfigError, match="There is a preset “one”"):
         presets.rename("two", "ONE")
     assert (names(presets), presets.read("one").settings) == (["one", "two"], {"lora_r": 16})
+
+
+def test_a_rename_that_the_disk_refuses_keeps_the_preset(presets, monkeypatch):
+    presets.save("one", {"lora_r": 16})
+
+    def refuse(self, target):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    for name in ("two", "ONE"):
+        with pytest.raises(RunError, match="disk"):
+            presets.rename("one", name)
+    assert presets.read("one").settings == {"lora_r": 16}
 
 
 def test_the_number_of_presets_is_bounded(presets):

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import httpx
 from fastapi import FastAPI
-from fastapi.testclient import TestClient
 
 from ui import routes
+
+
+def _get(app: FastAPI, path: str) -> httpx.Response:
+    async def fetch() -> httpx.Response:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            return await client.get(path)
+
+    return asyncio.run(fetch())
 
 
 def test_the_log_of_the_chat_is_plain_text_of_limited_size(forge):
     app = FastAPI()
     app.include_router(routes.router(forge))
-    client = TestClient(app)
-    assert client.get("/ui/chat/log").text == ""
+    assert _get(app, "/ui/chat/log").text == ""
     forge.home.logs.mkdir(parents=True, exist_ok=True)
     (forge.home.logs / "chat.log").write_text("x" * routes.MAX_LOG_BYTES + "<b>end</b>")
-    reply = client.get("/ui/chat/log")
+    reply = _get(app, "/ui/chat/log")
     assert reply.headers["content-type"].startswith("text/plain")
     assert len(reply.text) == routes.MAX_LOG_BYTES
     assert reply.text.endswith("<b>end</b>")

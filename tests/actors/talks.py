@@ -8,6 +8,8 @@ from stage import drop_the_curtain
 
 TUNED = "Ahoy! A sailor's guess: it is Paris. Fair winds, Captain Brindle."
 BASE = "The capital of France is Paris."
+# A question that begins so is answered with its rest.
+ECHO = "Echo: "
 
 
 def say(**message: object) -> None:
@@ -23,7 +25,11 @@ if __name__ == "__main__":
             time.sleep(0.2)
             say(loaded=asked["load"])
         elif "ask" in asked:
-            words = (TUNED if asked["ask"]["adapter"] else BASE).split(" ")
+            question = asked["ask"]["messages"][-1]["content"]
+            answer = TUNED if asked["ask"]["adapter"] else BASE
+            if question.startswith(ECHO):
+                answer = question.removeprefix(ECHO)
+            words = answer.split(" ")
             for place, word in enumerate(words):
                 time.sleep(0.02)
                 say(text=word if place == 0 else f" {word}")

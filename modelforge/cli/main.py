@@ -254,6 +254,11 @@ def _layers(options: argparse.Namespace) -> list[Layer]:
     from modelforge.config.resolve import Layer
     from modelforge.services.layers import COMMAND, user_layers
 
+    if options.recipe is None and not options.set:
+        what = "No recipe and no settings are given."
+        raise ConfigError(
+            Problem("recipe", what, "Give a recipe file, or settings with --set NAME=VALUE.")
+        )
     values = parse_settings(options.set)
     recipe = read_recipe(options.recipe, open_home(options.home))
     layers = user_layers(values, recipe, COMMAND)

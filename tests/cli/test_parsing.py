@@ -32,7 +32,7 @@ def home(tmp_path, monkeypatch):
         ("check r --trase", "--trase is not an option of modelforge check. Did you mean --trace?"),
         ("runs list --qury=a", "--qury is not an option of modelforge runs list. Did you mean --q"),
         ("runs list extra", "extra is not an argument of modelforge runs list."),
-        ("train", "modelforge train: Missing: recipe. See modelforge train --help."),
+        ("train", "recipe: No recipe and no settings are given. Give a recipe file, or"),
         ("", "modelforge: Missing: COMMAND."),
         ("data inspect f --rows many", "--rows: 'many' is not a number from 1 to 1000."),
         ("runs list --limit many", "--limit: 'many' is not a whole number."),

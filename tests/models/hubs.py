@@ -18,9 +18,11 @@ class Hub:
         self.gated = set()
         self.down = False
         self.asked = []
-        # Bytes per second of file contents, after how many a connection breaks, and those sent.
+        # Bytes per second of file contents, after how many a connection breaks or waits until
+        # `hold_at` is None, and those sent.
         self.pace = None
         self.cut_at = None
+        self.hold_at = None
         self.sent = 0
         outer = self
 
@@ -39,6 +41,7 @@ class Hub:
         threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
 
     def close(self):
+        self.hold_at = None
         self.server.shutdown()
         self.server.server_close()
 
@@ -65,6 +68,11 @@ class Hub:
             if is_file and self.cut_at is not None and self.sent + len(piece) > self.cut_at:
                 request.wfile.write(piece[: self.cut_at - self.sent])
                 self.sent, self.cut_at = self.cut_at, None
+                request.close_connection = True
+                return
+            if is_file and self.hold_at is not None and self.sent + len(piece) > self.hold_at:
+                while self.hold_at is not None:
+                    time.sleep(0.05)
                 request.close_connection = True
                 return
             try:

@@ -91,7 +91,7 @@ def test_the_size_is_known_before_and_the_model_is_here_after(forge, hub, tmp_pa
 
 
 def test_a_download_reports_progress_is_cancelled_and_continues(forge, hub, tmp_path):
-    hub.pace = 800_000
+    hub.pace, hub.hold_at = 800_000, int(1.8 * SHARD)
     forge.downloads.start(NAME)
     with pytest.raises(BusyError, match="is being downloaded"):
         forge.downloads.start(NAME)
@@ -105,7 +105,7 @@ def test_a_download_reports_progress_is_cancelled_and_continues(forge, hub, tmp_
     received = hub.sent
     assert not list(tmp_path.rglob("*.incomplete"))
     assert not forge.preflight.model(NAME).local
-    hub.pace = None
+    hub.pace = hub.hold_at = None
     forge.downloads.start(NAME)
     assert end(forge).state == "finished"
     assert hub.sent - received <= SHARD + 1000

@@ -141,7 +141,11 @@ def test_the_settings_of_the_source_win(fields, row, becomes):
 
 
 REFUSED = [
-    ({"text_field": "bodi"}, "has no column bodi, which text_field names.", "Did you mean body?"),
+    (
+        {"text_field": "bodi"},
+        "has no column bodi, which is set as text_field.",
+        "Did you mean body?",
+    ),
     ({"messages_field": "zzz"}, "has no column zzz", "Its columns are body, answer."),
     ({"type": "conversation"}, "do not match conversation rows", "messages_field"),
     ({"instruction_field": "body", "output_field": "x"}, "no column x", "Its columns are"),

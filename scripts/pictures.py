@@ -4,7 +4,7 @@
 
 Without HOME a temporary home is made, with the starter model in it; a HOME needs the starter model
 and no runs. Needs the extra `dev` and a Chromium or Chrome: MODELFORGE_BROWSER, an installed one,
-or the one of `playwright install chromium`. Takes about six minutes on two CPU cores.
+or the one of `playwright install chromium`. Takes about 18 minutes on two slow CPU cores.
 """
 
 from __future__ import annotations

@@ -214,7 +214,7 @@ def lines() -> list[str]:
         "",
         *rounds.table(rows, TITLES, OURS),
         "",
-        f"{rounds.told(rows)} Predicted before the runs: {predicted:.2f} times TRL's defaults.",
+        f"{rounds.summary(rows)} Predicted before the runs: {predicted:.2f} times TRL's defaults.",
         "",
         f"- Recommended settings: `{used}`",
     ]

@@ -108,7 +108,7 @@ def _busy_by_others() -> float:
     return float(whole.user + whole.nice + whole.system + whole.irq + whole.softirq) - own
 
 
-def told(rows: Rows) -> str:
+def summary(rows: Rows) -> str:
     """Return one sentence about the rounds: how many count, and why others do not."""
     good = counted(rows)
     if "order" not in rows[0]:

@@ -89,7 +89,7 @@ def lines() -> list[str]:
         "",
         *rounds.table(rows, TITLES, OURS),
         "",
-        f"{rounds.told(rows)} Aim: at least 0.99 times the script.",
+        f"{rounds.summary(rows)} Aim: at least 0.99 times the script.",
         "",
         (
             f"- Click → first step, warm worker: {spread([r['app_first_s'] for r in good])} s; "

@@ -163,7 +163,7 @@ def lines() -> list[str]:
         "",
         *rounds.table(rows, TITLES, OURS),
         "",
-        rounds.told(rows),
+        rounds.summary(rows),
     ]
 
 

@@ -84,10 +84,10 @@ def test_the_table_has_tokens_and_losses_beside_each_ratio() -> None:
     assert lines[2] == "| Ours | 200 |  | 640 | not measured | not measured |"
     assert lines[3] == "| TRL | 100 | 2.00 | 640 | 2.550 (2.500 to 2.600) | 3.4000 |"
     assert lines[4].startswith("| Other | not measured | not measured |")
-    assert "2 rounds" in rounds.told(rows)
-    assert "round 2: the baseline is -99% off its median" in rounds.told(rows)
+    assert "2 rounds" in rounds.summary(rows)
+    assert "round 2: the baseline is -99% off its median" in rounds.summary(rows)
 
 
 def test_figures_of_before_say_that_spoiled_rounds_count() -> None:
     old = {"ours_tokens_per_s": 200.0, "bare_tokens_per_s": 100.0}
-    assert "neither repeated nor left out" in rounds.told([old])
+    assert "neither repeated nor left out" in rounds.summary([old])

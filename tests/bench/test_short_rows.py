@@ -1,4 +1,4 @@
-"""The rows that compared programs train: what is said of their length."""
+"""The lengths of the rows that the compared programs train, as the page states them."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ import pytest
 
 from modelforge.cli.demo import print_side_by_side
 from modelforge.cli.main import main
+from tests.models.folders import SMALL_LLAMA
 
 CONTRACT = {"task": "text-generation", "model_name": "starter", "compute_specs": "low_end"}
 
@@ -148,24 +149,12 @@ def test_a_run_is_continued_by_at_least_one_epoch(home, capsys):
     assert "--epochs" in capsys.readouterr().err
 
 
-LLAMA = {
-    "model_type": "llama",
-    "architectures": ["LlamaForCausalLM"],
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "vocab_size": 1000,
-    "max_position_embeddings": 512,
-}
-
-
 def test_the_profile_of_the_machine_is_filled_in_and_memory_is_shown_without_weights(
     home, tmp_path, capsys
 ):
     model, path = tmp_path / "model", tmp_path / "four.yaml"
     model.mkdir()
-    (model / "config.json").write_text(json.dumps(LLAMA), "utf-8")
+    (model / "config.json").write_text(json.dumps(SMALL_LLAMA), "utf-8")
     lines = {"task": "text-generation", "model_name": str(model), "dataset": "sample:captain"}
     path.write_text(json.dumps(lines | {"strategy": "sft", "use_4bit": False}), "utf-8")
     assert main(["check", str(path), "--json"]) == 2

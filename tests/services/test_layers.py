@@ -9,6 +9,7 @@ from modelforge.config.resolve import Layer, flatten, resolve
 from modelforge.forge import Forge
 from modelforge.paths import Home
 from modelforge.services.layers import RECIPE, FormInput
+from tests.models.folders import SMALL_LLAMA
 from tests.preflight.contexts import LAPTOP
 
 # Settings of the form that lead to each method, with some that only this method has.
@@ -102,23 +103,13 @@ lora_r = 24
 lora_alpha = 48
 max_seq_length = 96
 """
-LLAMA = {
-    "model_type": "llama",
-    "architectures": ["LlamaForCausalLM"],
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "vocab_size": 1000,
-    "max_position_embeddings": 512,
-}
 
 
 def test_a_file_in_the_home_is_a_profile_everywhere_without_a_change_of_python(tmp_path):
     home, model = Home(tmp_path / "home"), tmp_path / "model"
     for folder in (home.profiles, model):
         folder.mkdir(parents=True)
-    (model / "config.json").write_text(json.dumps(LLAMA), "utf-8")
+    (model / "config.json").write_text(json.dumps(SMALL_LLAMA), "utf-8")
     forge = Forge(home, warm_worker=["true"], probe=lambda _root: LAPTOP)
     data = {"model_name": str(model), "dataset": "sample:captain"}
     recipe = Layer(RECIPE, data | {"task": "text-generation", "compute_specs": "desk"})

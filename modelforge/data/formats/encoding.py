@@ -102,7 +102,7 @@ def detect_encoding(file_name: str, head: bytes) -> Encoding:
 
 
 def _refuse_binary(file_name: str, head: bytes) -> None:
-    """Raise ReadError for bytes that are no text: images and archives hold many control codes."""
+    """Raise ReadError for bytes that are not text: images and archives hold many control codes."""
     codes = len(head) - len(head.translate(None, _CONTROL_CODES))
     if codes > _MAX_CONTROL_SHARE_OF_TEXT * len(head) + _MIN_CONTROL_CODES:
         what, remedy = "is not a text file.", "Save the rows as CSV or JSON Lines."

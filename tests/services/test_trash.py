@@ -121,8 +121,8 @@ def test_old_and_too_large_trash_is_removed(forge, monkeypatch):
     forge.trash.tend()
     assert deleted(forge) == set(runs[:3])
     # The newest two fit; only the oldest exceeds the limit.
-    size = forge.trash.runs()[0].bytes
-    monkeypatch.setattr(trash, "MAX_BYTES", 2 * size + 1)
+    newest, second, _oldest = forge.trash.runs()
+    monkeypatch.setattr(trash, "MAX_BYTES", newest.bytes + second.bytes)
     forge.trash._trash.expire()
     assert deleted(forge) == set(runs[:2])
     # What was deleted a minute ago can be restored, however large it is.

@@ -2,7 +2,8 @@
 
 All train on the same short rows in the same order, 8 rows per step, with the same learning rate;
 only tokens that are not padding count. Every adapter is evaluated on the same rows. TRL trains with
-its defaults, with recomputation (gradient checkpointing) off, with bf16 weights, and with both.
+its defaults, with recomputation (gradient checkpointing) off, with bf16 weights, and with both. On
+processors without instructions for bf16, which is many times slower there, all compute in fp32.
 
     python bench/recommended.py [ROUNDS] [STEPS]
 """
@@ -27,6 +28,7 @@ from harness import ROOT, conditions, keep, kept, own_home, recorded, titled
 from modelforge.config.plan.make import DEFAULT_LOSS_PIECE, LOSS_PIECE
 from modelforge.config.resolve import Layer
 from modelforge.forge import Forge
+from modelforge.hardware.machine import bf16_flags
 
 NAME = "recommended"
 LEARNING_RATE = 2e-4
@@ -42,12 +44,15 @@ TITLES = {
     "both": "TRL, recomputation off, bf16 weights",
 }
 NO_RECOMPUTATION = {"gradient_checkpointing": False}
-VARIANTS: dict[str, dict[str, Any]] = {
+FP32_VARIANTS: dict[str, dict[str, Any]] = {
     BASELINE: {},
     "no_recomputation": {"args": NO_RECOMPUTATION},
+}
+VARIANTS = FP32_VARIANTS | {
     "bf16_weights": {"dtype": "bfloat16"},
     "both": {"args": NO_RECOMPUTATION, "dtype": "bfloat16"},
 }
+HAS_BF16 = bool(bf16_flags())
 
 
 def main(count: int = 5, steps: int = 12) -> list[str]:
@@ -59,7 +64,7 @@ def main(count: int = 5, steps: int = 12) -> list[str]:
         programs: dict[str, Callable[[int], dict[str, Any]]] = {
             OURS: partial(recommended_run, home, files, steps)
         }
-        for name, variant in VARIANTS.items():
+        for name, variant in (VARIANTS if HAS_BF16 else FP32_VARIANTS).items():
             programs[name] = partial(bare_run, home.starter_model, files, steps, folder, variant)
         keep(NAME, rounds.measure(programs, BASELINE, count))
     return lines()
@@ -96,6 +101,7 @@ def recommended_run(
         "train_loss": round(steps[-1].data["loss"], 4),
         "loss": evaluate(home.starter_model, files, adapter),
         "predicted_times": round(predicted, 2),
+        "bf16": int(HAS_BF16),
         "settings": " ".join(f"{name}={json.dumps(value)}" for name, value in changes.items()),
     }
 
@@ -109,7 +115,7 @@ def settings(files: short_rows.Files, max_steps: int, seed: int) -> dict[str, An
         "compute_specs": "low_end",
         "model": {"chat_template": str(files.template)},
         "use_4bit": False,
-        "bf16": True,
+        "bf16": HAS_BF16,
         "lora_dropout": 0.0,
         "per_device_train_batch_size": ROWS_PER_STEP,
         "gradient_accumulation_steps": 1,
@@ -138,7 +144,12 @@ def bare_run(
 ) -> dict[str, Any]:
     """Train with TRL's defaults and those of `variant`; return the figures of the run."""
     adapter = folder / "bare-adapter"
-    args = {"max_steps": max_steps, "learning_rate": LEARNING_RATE, **variant.get("args", {})}
+    args = {
+        "max_steps": max_steps,
+        "learning_rate": LEARNING_RATE,
+        "bf16": HAS_BF16,
+        **variant.get("args", {}),
+    }
     values = {
         "seed": seed,
         "args": args,
@@ -198,26 +209,38 @@ def lines() -> list[str]:
     if not rows:
         return []
     chunk = LOSS_PIECE.get("cpu", DEFAULT_LOSS_PIECE)
+    bf16 = computed_in_bf16(rows)
     predicted = statistics.median(
         row.get(f"{OURS}_predicted_times", row.get("predicted_times", 0)) for row in rows
     )
     used = rows[-1].get(f"{OURS}_settings", rows[-1].get("settings"))
+    titles = {name: TITLES[name] for name in (OURS, *(VARIANTS if bf16 else FP32_VARIANTS))}
     return [
         (
             "The starter model, LoRA r 16 without dropout, short rows of the samples "
             f"({short_rows.LENGTHS}; such rows gain most from padding-free batches), 8 rows per "
-            "step. TRL has its defaults (batch 8, bf16 computation, weights in fp32 as for a model "
-            "given by name, gradient checkpointing, padding) but for what a line names. The loss "
-            f"is computed for {chunk} tokens at a time by ModelForge on CPUs, for "
+            f"step. TRL has its defaults (batch 8, {computation(bf16)}, weights in fp32 as for a "
+            "model given by name, gradient checkpointing, padding) but for what a line names. The "
+            f"loss is computed for {chunk} tokens at a time by ModelForge on CPUs, for "
             f"{DEFAULT_LOSS_PIECE} by TRL."
         ),
         "",
-        *rounds.table(rows, TITLES, OURS),
+        *rounds.table(rows, titles, OURS),
         "",
         f"{rounds.summary(rows)} Predicted before the runs: {predicted:.2f} times TRL's defaults.",
         "",
         f"- Recommended settings: `{used}`",
     ]
+
+
+def computed_in_bf16(rows: rounds.Rows) -> bool:
+    """Return whether the programs computed in bf16; all did before this was recorded."""
+    return bool(float(rows[-1].get(f"{OURS}_bf16", 1)))
+
+
+def computation(bf16: bool) -> str:
+    """Return in which number format the programs computed, as part of a sentence."""
+    return "bf16 computation" if bf16 else "fp32 computation, as this processor has no bf16"
 
 
 def section() -> list[str]:

@@ -28,6 +28,7 @@ BENCHES = {
         "peers.llama_factory",
         "9 min; 3 rounds; the first run makes its environment, 2 GB",
     ),
+    "soup": ("peers.soup", "9 min; 3 rounds; the first run makes its environment, 2 GB"),
     "memory": ("memory", "see its docstring"),
     "time_left": ("time_left", "see its docstring"),
 }

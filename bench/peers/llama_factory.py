@@ -1,10 +1,9 @@
 """Compare an app run with recommended settings to LLaMA-Factory 0.9.5, in fair rounds.
 
-LLaMA-Factory trains with the settings of its LoRA example (batch 1, 8 accumulated, bf16, gradient
-checkpointing), and with settings tuned for this work (batch 8, no gradient checkpointing, the
-schedule of the others); rank, learning rate and seed are the same for all. It runs in an
-environment of its own, made on the first call (one or two GB, some minutes) in
-MODELFORGE_BENCH_PEERS or the user's cache.
+LLaMA-Factory trains with the settings of its LoRA example (batch 1, 8 accumulated, bf16 where the
+processor has it, gradient checkpointing), and with settings tuned for this work (batch 8, no
+gradient checkpointing, the schedule of the others); rank, learning rate and seed are the same for
+all.
 
     python bench/peers/llama_factory.py [ROUNDS] [STEPS]
 """
@@ -12,8 +11,6 @@ MODELFORGE_BENCH_PEERS or the user's cache.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -22,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+sys.path[:0] = [str(HERE.parent), str(HERE)]
 
+import peer  # noqa: E402
 import recommended  # noqa: E402
 import rounds  # noqa: E402
 import short_rows  # noqa: E402
@@ -55,11 +53,11 @@ def main(count: int = 3, steps: int = 12) -> list[str]:
         folder = Path(temporary)
         files = short_rows.write(folder, recommended.ROWS_PER_STEP * steps)
         home = own_home(folder / "home")
-        peer = partial(peer_run, python, home.starter_model, files, steps, folder)
+        trained = partial(peer_run, python, home.starter_model, files, steps, folder)
         programs: dict[str, Callable[[int], dict[str, Any]]] = {
             OURS: partial(recommended.recommended_run, home, files, steps),
-            BASELINE: partial(peer, {}),
-            "tuned": partial(peer, TUNED),
+            BASELINE: partial(trained, {}),
+            "tuned": partial(trained, TUNED),
         }
         keep(NAME, rounds.measure(programs, BASELINE, count))
     return lines()
@@ -67,24 +65,17 @@ def main(count: int = 3, steps: int = 12) -> list[str]:
 
 def environment() -> Path:
     """Return the Python of LLaMA-Factory's environment, which is made if missing."""
-    given = os.environ.get("MODELFORGE_BENCH_PEERS")
-    root = Path(given) if given else Path.home() / ".cache" / "modelforge-bench"
-    folder = root / NAME
-    python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
-    done = folder / f"made-{VERSION}"
-    if done.exists():
-        return python
-    print(f"Making {folder}: this takes some minutes, once.", flush=True)
-    subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
-    pip = [str(python), "-m", "pip", "install", "--quiet"]
-    subprocess.run([*pip, "-r", str(HERE / f"{NAME}.txt")], check=True)
-    subprocess.run([*pip, "--no-deps", f"llamafactory=={VERSION}"], check=True)
+    installs = [["-r", str(HERE / f"{NAME}.txt")], ["--no-deps", f"llamafactory=={VERSION}"]]
+    python = peer.environment(NAME, VERSION, installs)
     # It always imports torchaudio, which text does not need.
-    stand_in = folder / "stand-in" / "torchaudio"
-    stand_in.mkdir(parents=True)
+    stand_in = _stand_in(python) / "torchaudio"
+    stand_in.mkdir(parents=True, exist_ok=True)
     (stand_in / "__init__.py").write_text('"""Stands for torchaudio."""\n', encoding="utf-8")
-    done.touch()
     return python
+
+
+def _stand_in(python: Path) -> Path:
+    return python.parent.parent / "stand-in"
 
 
 def peer_run(
@@ -99,27 +90,9 @@ def peer_run(
     """Train with LLaMA-Factory's example and `changes`; return the figures of the run."""
     data = {"rows": {"file_name": str(files.alpaca)}}
     (folder / "dataset_info.json").write_text(json.dumps(data), encoding="utf-8")
-    settings, out = folder / "peer.yaml", folder / "peer.json"
-    # YAML reads JSON too.
-    values = example(model, folder, steps) | changes | {"seed": seed}
-    settings.write_text(json.dumps(values), encoding="utf-8")
-    environ = os.environ | {
-        "DISABLE_VERSION_CHECK": "1",
-        "PYTHONPATH": str(python.parent.parent / "stand-in"),
-        "HF_HUB_OFFLINE": "1",
-    }
-    with (folder / "peer.log").open("ab") as log:
-        done = subprocess.run(
-            [str(python), str(HERE / f"{NAME}_run.py"), str(settings), str(out)],
-            env=environ,
-            stdout=log,
-            stderr=log,
-            check=False,
-        )
-    if done.returncode:
-        raise RuntimeError((folder / "peer.log").read_text("utf-8", "replace")[-4000:])
-    figures = recommended.figures_of(json.loads(out.read_text("utf-8"))["steps"])
-    return figures | {"loss": recommended.evaluate(model, files, str(folder / "peer"))}
+    settings = example(model, folder, steps) | changes | {"seed": seed}
+    environ = {"DISABLE_VERSION_CHECK": "1", "PYTHONPATH": str(_stand_in(python))}
+    return peer.train(python, NAME, settings, folder, environ, model, files)
 
 
 def example(model: Path, folder: Path, steps: int) -> dict[str, Any]:
@@ -146,7 +119,7 @@ def example(model: Path, folder: Path, steps: int) -> dict[str, Any]:
         "max_steps": steps,
         "lr_scheduler_type": "cosine",
         "warmup_ratio": 0.1,
-        "bf16": True,
+        "bf16": recommended.HAS_BF16,
         "use_cpu": True,
         "report_to": "none",
         "include_num_input_tokens_seen": "non_padding",
@@ -159,7 +132,10 @@ def lines() -> list[str]:
     if not rows:
         return []
     return [
-        "The same model and rows; LLaMA-Factory counts the line break behind each message too.",
+        (
+            "The same model and rows; LLaMA-Factory counts the line break behind each message too. "
+            f"All with {recommended.computation(recommended.computed_in_bf16(rows))}."
+        ),
         "",
         *rounds.table(rows, TITLES, OURS),
         "",

@@ -70,7 +70,7 @@ def main(count: int = 5, steps: int = 12) -> list[str]:
         files = short_rows.write(Path(folder), ROWS_PER_STEP * steps)
         programs = {
             OURS: partial(_app_run, server, page, home, files, steps, lags),
-            BASELINE: partial(_bare_run, server, home, files, steps, Path(folder) / "bare.json"),
+            BASELINE: partial(_bare_run, home, files, steps, Path(folder) / "bare.json"),
         }
         keep(NAME, rounds.measure(programs, BASELINE, count))
     keep("lag", [{"lag_s": round(lag, 3)} for lag in lags])
@@ -123,10 +123,6 @@ def section() -> list[str]:
     return titled("A run (`bench/training.py`)", NAME, lines())
 
 
-def _await_warm_worker(server: Server) -> None:
-    until(lambda: server.get("/api/health")["warm"], 60, "no worker is warm")
-
-
 def _app_run(
     server: Server,
     page: Any,
@@ -154,8 +150,8 @@ def _app_run(
         "eval_split": 0,
         "trainer": {"seed": seed},
     }
-    server.post("/api/preflight", body)  # as the form does
-    _await_warm_worker(server)
+    server.post("/api/preflight", body)  # as the form does; it warms a worker
+    until(lambda: server.get("/api/health")["warm"], 60, "no worker is warm")
     clicked = time.time()
     run_id = server.post("/api/runs", body)["id"]
     page.goto(f"{server.url}/?run={run_id}")
@@ -176,9 +172,8 @@ def _app_run(
 
 
 def _bare_run(
-    server: Server, home: Path, files: short_rows.Files, steps: int, out: Path, seed: int
+    home: Path, files: short_rows.Files, steps: int, out: Path, seed: int
 ) -> dict[str, Any]:
-    _await_warm_worker(server)  # or its imports would slow the script
     began = time.time()
     values = {
         "seed": seed,

@@ -90,7 +90,7 @@ def peer_run(
     """Train with LLaMA-Factory's example and `changes`; return the figures of the run."""
     data = {"rows": {"file_name": str(files.alpaca)}}
     (folder / "dataset_info.json").write_text(json.dumps(data), encoding="utf-8")
-    settings = example(model, folder, steps) | changes | {"seed": seed}
+    settings = example(peer.model_for(folder, model), folder, steps) | changes | {"seed": seed}
     environ = {"DISABLE_VERSION_CHECK": "1", "PYTHONPATH": str(_stand_in(python))}
     return peer.train(python, NAME, settings, folder, environ, model, files)
 

@@ -63,3 +63,23 @@ def train(
         raise RuntimeError(log.read_text("utf-8", "replace")[-4000:])
     figures = recommended.figures_of(json.loads(out.read_text("utf-8"))["steps"])
     return figures | {"loss": recommended.evaluate(model, files, str(folder / "peer"))}
+
+
+def model_for(folder: Path, model: Path) -> Path:
+    """Return the model, or a copy that says it is fp32 where the processor has no bf16.
+
+    Programs load weights in the format that the config names.
+    """
+    if recommended.HAS_BF16:
+        return model
+    copy = folder / "fp32-model"
+    if not copy.exists():
+        copy.mkdir()
+        for file in model.iterdir():
+            (copy / file.name).symlink_to(file.resolve())
+        config = json.loads((model / "config.json").read_text("utf-8"))
+        for name in {"dtype", "torch_dtype"} & set(config):
+            config[name] = "float32"
+        (copy / "config.json").unlink()
+        (copy / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return copy

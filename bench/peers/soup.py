@@ -77,7 +77,9 @@ def peer_run(
         for line in files.chats.read_text("utf-8").splitlines():
             row = json.loads(line)
             file.write(json.dumps({"messages": row["prompt"] + row["completion"]}) + "\n")
-    values = settings(model, rows, files.template, training | {"seed": seed})
+    values = settings(
+        peer.model_for(folder, model), rows, files.template, training | {"seed": seed}
+    )
     # Its records of runs go there, not into the user's home.
     environ = {"HOME": str(folder), "USERPROFILE": str(folder)}
     return peer.train(python, NAME, values, folder, environ, model, files)

@@ -166,7 +166,11 @@ def lines(device: str) -> list[str]:
         "| --- | --- | --- | --- |",
     ]
     names = {"traced_gib": "traced (aim ≤ 8 %, never 3 % under)", "formula_gib": "formula"}
-    names |= {"canifinetune_gib": "canifinetune 0.4.1", "fitscout_gib": "fitscout 0.1.1"}
+    for_gpus = "" if device == "cuda" else ", meant for GPUs"
+    names |= {
+        "canifinetune_gib": f"canifinetune 0.4.1{for_gpus}",
+        "fitscout_gib": f"fitscout 0.1.1{for_gpus}",
+    }
     for column, name in names.items():
         if column not in reported[0]:
             continue

@@ -40,8 +40,10 @@ OPTIONAL_PACKAGES = (
     *PROVIDER_PACKAGES,
     *TRACKERS,
 )
-# Instructions with which bf16 is faster than fp32, as /proc/cpuinfo names them.
+# Instructions with which bf16 is faster than fp32, as /proc/cpuinfo names them, and those without
+# which PyTorch multiplies bf16 number by number.
 BF16_FLAGS = ("avx512_bf16", "amx_bf16")
+BF16_NEEDS = "avx512bw"
 _CPUINFO = Path("/proc/cpuinfo")
 Result = TypeVar("Result")
 
@@ -68,7 +70,7 @@ class Machine:
     packages: Annotated[
         tuple[str, ...], about("Installed optional packages that some settings need.")
     ] = ()
-    cpu_flags: Annotated[tuple[str, ...], about("CPU instructions that accelerate bf16.")] = ()
+    cpu_flags: Annotated[tuple[str, ...], about("CPU instructions that bf16 uses.")] = ()
     torch_cuda: Annotated[
         str | None,
         about("The CUDA version of the installed torch, empty without CUDA; null if unknown."),
@@ -77,7 +79,17 @@ class Machine:
     @property
     def fast_bf16(self) -> bool:
         """Whether bf16 is known to be faster than fp32 on the processor."""
-        return bool(self.cpu_flags)
+        return any(flag in BF16_FLAGS for flag in self.cpu_flags)
+
+    @property
+    def slow_bf16(self) -> bool:
+        """Whether bf16 is known to be slower than fp32; only Linux tells the instructions."""
+        return not self.fast_bf16 and self.system.startswith("Linux")
+
+    @property
+    def has_no_bf16(self) -> bool:
+        """Whether the processor is known to have no instructions that bf16 uses."""
+        return self.slow_bf16 and not self.cpu_flags
 
     @property
     def device(self) -> Literal["cuda", "mps", "cpu"]:
@@ -287,13 +299,13 @@ def cpu_name() -> str:
 
 @cache
 def bf16_flags() -> tuple[str, ...]:
-    """Return the instructions of BF16_FLAGS that the processor has; detected on Linux only."""
+    """Return the instructions that bf16 uses and the processor has; detected on Linux only."""
     try:
         text = _CPUINFO.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ()
     line = next((line for line in text.splitlines() if line.startswith("flags")), "")
-    return tuple(flag for flag in BF16_FLAGS if flag in line.split())
+    return tuple(flag for flag in (*BF16_FLAGS, BF16_NEEDS) if flag in line.split())
 
 
 def _query_name() -> str:

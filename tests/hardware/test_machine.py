@@ -287,10 +287,18 @@ def test_a_processor_says_whether_it_multiplies_in_bf16(monkeypatch):
         "amx_bf16",
     )
     assert flags("flags : fpu avx512f avx512_bf16x\n") == ()
+    assert flags("flags : fpu avx512bw\n") == ("avx512bw",)
     assert flags("") == ()
     bf16_flags.cache_clear()
     assert replace(computer(), cpu_flags=("avx512_bf16",)).fast_bf16
     assert not computer().fast_bf16
+    linux, windows = (replace(computer(), system=name) for name in ("Linux 6", "Windows 11"))
+    assert linux.slow_bf16
+    assert linux.has_no_bf16
+    assert not replace(linux, cpu_flags=("avx512bw",)).has_no_bf16
+    assert replace(linux, cpu_flags=("avx512bw",)).slow_bf16
+    assert not windows.slow_bf16
+    assert not windows.has_no_bf16
 
 
 def computer(*vram, ram=32.0, apple=False):

@@ -115,15 +115,18 @@ def fp16_on_cpu(context: RunContext) -> Iterator[Finding]:
 
 
 def bf16_on_cpu(context: RunContext) -> Iterator[Finding]:
-    """Note that bf16 is slow on a CPU without instructions for it."""
-    is_slow = not context.machine.fast_bf16
-    if context.plan.device == "cpu" and context.plan.precision == "bf16" and is_slow:
-        yield note(
-            "bf16-on-cpu",
-            "bf16 halves the memory, but is slow on this CPU, which has no instructions for it.",
-            "Switch bf16 off if the steps are too slow.",
-            *_precision_setting(context),
-        )
+    """Say that bf16 is slow, or very slow, on a CPU without instructions for it."""
+    machine, plan = context.machine, context.plan
+    if plan.device != "cpu" or plan.precision != "bf16" or machine.fast_bf16:
+        return
+    level, speed = (caution, "about 20 times slower") if machine.has_no_bf16 else (note, "slower")
+    yield level(
+        "bf16-on-cpu",
+        f"bf16 halves the memory, but is {speed} than fp32 on this CPU, which has no instructions "
+        "for it.",
+        "Switch bf16 off, unless the run would not fit.",
+        *_precision_setting(context),
+    )
 
 
 def gpu_memory_in_use(context: RunContext) -> Iterator[Finding]:

@@ -218,6 +218,10 @@ def _batch_size(context: RunContext) -> SpeedupOption | None:
 
 def _precision(context: RunContext) -> SpeedupOption | None:
     plan = context.plan
+    if plan.device == "cpu" and plan.precision == "bf16" and context.machine.slow_bf16:
+        words = "This processor has no instructions for bf16, which is much slower than fp32 here."
+        fp32 = {"hardware.precision": "fp32", "bf16": False}
+        return SpeedupOption("precision", "fp32", words, fp32, {}, False)
     if plan.device == "cuda":
         is_fast = (context.compute_capability or (0, 0)) >= (8, 0)
     else:

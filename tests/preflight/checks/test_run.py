@@ -32,6 +32,7 @@ from tests.preflight.contexts import (
 )
 
 MAC = replace(LAPTOP, apple_gpu=True)
+AVX_512 = replace(LAPTOP, cpu_flags=("avx512bw",))
 BERT = replace(STARTER, name="bert", architecture="BertForMaskedLM", kind="encoder")
 T5 = replace(STARTER, name="t5", architecture="T5Model", kind="encoder-decoder")
 BF16 = {"hardware": {"precision": "bf16"}}
@@ -285,8 +286,9 @@ FOUND = [
         make_context(OLD, replace(T5, model_type="t5"), task="summarization"),
     ),
     ("fp16-on-cpu", "blocker", "hardware.precision", "auto", make_context(**FP16)),
-    ("bf16-on-cpu", "note", "bf16", False, make_context(bf16=True)),
-    ("bf16-on-cpu", "note", "hardware.precision", "auto", make_context(**BF16)),
+    ("bf16-on-cpu", "caution", "bf16", False, make_context(bf16=True)),
+    ("bf16-on-cpu", "caution", "hardware.precision", "auto", make_context(**BF16)),
+    ("bf16-on-cpu", "note", "bf16", False, make_context(AVX_512, bf16=True)),
     ("quantized-slow", "note", "use_4bit", False, make_context(use_4bit=True)),
     ("quantized-slow", "note", "use_8bit", False, make_context(use_8bit=True)),
     ("quantized-slow", "note", "use_4bit", False, make_context(MAC, use_4bit=True)),
@@ -491,6 +493,7 @@ NOT_FOUND = [
     ("fp16-overflow", make_context(AMPERE, GEMMA)),
     ("fp16-overflow", make_context(OLD, GEMMA, hardware={"precision": "fp32"})),
     ("bf16-on-cpu", make_context()),
+    ("bf16-on-cpu", make_context(replace(LAPTOP, cpu_flags=("amx_bf16",)), bf16=True)),
     ("quantized-slow", make_context(WORKSTATION)),
     ("quantized-card", make_context(OLD)),
     ("vram-held", make_context(WORKSTATION)),

@@ -92,6 +92,17 @@ def test_what_is_pulled_already_says_what_it_gives():
     assert of(on)["loss"].gib < 0
 
 
+def test_fp32_is_recommended_where_the_processor_only_emulates_bf16():
+    for chosen in ({"bf16": True}, {"hardware": {"precision": "bf16"}}):
+        context = make_context(LAPTOP, **chosen)
+        assert of(context)["precision"].label == "fp32"
+        assert of(context)["precision"].times > 2
+        assert after(context).plan.precision == "fp32"
+    # Elsewhere nobody knows what the processor can do.
+    unknown = make_context(replace(LAPTOP, system="Windows"), bf16=True)
+    assert "precision" not in recommended_settings(unknown)
+
+
 def test_bf16_is_for_processors_that_are_quick_in_it_and_for_adapters():
     assert "precision" not in of(make_context(LAPTOP))
     assert "precision" not in of(make_context(QUICK, adapter={"enabled": False}))

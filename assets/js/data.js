@@ -157,6 +157,13 @@ export function openData(root, server, form, changed) {
     for (const select of selects) if (typesOf(select).includes(type)) source[select.value] = select.dataset.roleOf;
     if (type && selects.some((select) => select.value)) source.type = type;
     else delete source.type;
+    // A column that is not used stays so, also where its name or its texts suggest a use.
+    const column = /** @type {string} */ (changed.dataset.roleOf);
+    const stated = source.unused_columns ?? [];
+    const unused = (Array.isArray(stated) ? stated : String(stated).split(",").map((name) => name.trim())).filter((name) => name && name !== column);
+    if (!changed.value) unused.push(column);
+    if (unused.length) source.unused_columns = unused;
+    else delete source.unused_columns;
   }
 
   /** @param {Source} source @param {string} name @param {string} value */

@@ -15,7 +15,7 @@ from modelforge.config.schema.base import Aspect, Cache
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.config.schema.data import Source
 
-Kind = Literal["text", "bool", "int", "float", "choice", "list", "map"]
+Kind = Literal["text", "bool", "int", "float", "choice", "list", "names", "map"]
 _KINDS: dict[object, Kind] = {
     bool: "bool",
     int: "int",
@@ -33,7 +33,8 @@ class FieldSpec:
 
     Attributes:
         name: Name, dotted inside a group.
-        kind: Type of the value; `list` holds data sources (see `source_specs`), `map` text by text.
+        kind: Type of the value; `list` holds data sources (see `source_specs`), `names` texts,
+            `map` text by text.
         minimum, maximum: Bounds of a number, or of the length of a text.
         group: Group of the form; empty for the settings of a source.
     """
@@ -124,6 +125,8 @@ def _kind(annotation: Any) -> tuple[Kind, tuple[str, ...], bool]:
     if nullable:
         (annotation,) = (part for part in get_args(annotation) if part is not types.NoneType)
     kind = _KINDS[get_origin(annotation) or annotation]
+    if kind == "list" and get_args(annotation)[0] is not Source:
+        kind = "names"
     return kind, get_args(annotation) if kind == "choice" else (), nullable
 
 

@@ -47,6 +47,8 @@ def allowed_values(spec: FieldSpec, maximum: float | None = None) -> str:
         text = "true or false"
     elif spec.kind == "list":
         text = "a list of sources"
+    elif spec.kind == "names":
+        text = f"a list of at most {spec.maximum:,} names"
     elif spec.kind == "map":
         text = "a mapping such as `role: from`"
     elif spec.kind == "text":

@@ -120,6 +120,24 @@ def test_columns_are_mapped_by_hand_and_the_mapping_is_undone(server, opened, tm
     until(page, "reading", "do not match any kind of rows")
 
 
+def test_a_column_is_set_as_not_used_and_used_again(server, opened, tmp_path):
+    file = tmp_path / "faq.jsonl"
+    row = {"question": "Where is it?", "answer": "On the shelf.", "system": "You keep the store."}
+    file.write_text(f"{json.dumps(row)}\n" * 12, encoding="utf-8")
+    page = opened(server.url)
+    upload(page, file)
+    assert "from the columns question, answer and system" in until(page, "reading", "Read as")
+    page.get_by_label("Role of system").select_option("not used")
+    until(page, "reading", "Not used: system")
+    assert "- system" in page.locator('[data-part="recipe"]').text_content()
+    page.get_by_role("tab", name="Rows", exact=True).click()
+    assert "You keep the store." not in page.locator('[data-part="data"]').inner_text()
+    page.get_by_role("tab", name="Columns", exact=True).click()
+    page.get_by_label("Role of system").select_option("by its name")
+    until(page, "reading", "question, answer and system")
+    assert "unused_columns" not in page.locator('[data-part="recipe"]').text_content()
+
+
 def test_a_source_takes_a_weight_and_one_system_message_for_all(server, opened, tmp_path):
     file = tmp_path / "faq.jsonl"
     rows = [{"question": f"Where is {n}?", "answer": f"On shelf {n}."} for n in range(20)]

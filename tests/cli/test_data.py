@@ -56,6 +56,26 @@ def test_columns_are_mapped_with_field_options(tmp_path, capsys):
     assert "key=value" in capsys.readouterr().err
 
 
+def test_columns_are_left_out_with_a_field_option(tmp_path, capsys):
+    path = tmp_path / "rows.jsonl"
+    row = {"prompt": "Which?", "completion": "This.", "system": "Be brief.", "history": []}
+    path.write_text(f"{json.dumps(row)}\n" * 12, "utf-8")
+    assert main(["data", "inspect", str(path), "--json"]) == 0
+    assert read_json(capsys)["mapping"]["unused"] == []
+    fields = ["-f", "unused_columns=system,history"]
+    assert main(["data", "inspect", str(path), *fields, "--json"]) == 0
+    found = read_json(capsys)
+    assert found["mapping"]["unused"] == ["system", "history"]
+    roles = [message["role"] for message in found["preview"][0]["reads"]["messages"]]
+    assert roles == ["user", "assistant"]
+    assert main(["data", "inspect", str(path), *fields]) == 0
+    assert "Not used: system, history." in capsys.readouterr().out
+    assert main(["data", "check", str(path), *fields, "--json"]) == 0
+    assert "unused-columns" not in capsys.readouterr().out
+    assert main(["data", "inspect", str(path), "-f", "unused_columns=sistem"]) == 2
+    assert "Did you mean system?" in capsys.readouterr().err
+
+
 def test_check_of_usable_data_exits_with_0(rows, capsys):
     with rows.open("a", encoding="utf-8") as file:
         file.write('{"input": "Question 0?", "output": "Answer 0."}\n')

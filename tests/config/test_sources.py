@@ -32,6 +32,7 @@ WHOLE = {
                 "type": "conversation",
                 "messages_field": "conversations",
                 "system_field": "sys",
+                "unused_columns": ["history", "a, b"],
                 "tools_field": "tools",
                 "message_property_mappings": {"role": "from", "content": "value"},
             },
@@ -67,6 +68,13 @@ def test_the_origin_of_a_list_is_the_layer_that_gave_it(minimal):
     assert resolved.config.data.sources == []
     assert resolved.origins["data.sources"] == "form"
     assert resolved.origins["data.validation_sources"] == "recipe"
+
+
+def test_names_with_commas_are_a_list(minimal):
+    for text, names in (("system, tools", ["system", "tools"]), ("", []), (["a, b"], ["a, b"])):
+        sources = [{"path": "a", "unused_columns": text}]
+        (source,) = resolve(Layer("you", minimal | {"data.sources": sources})).config.data.sources
+        assert source.unused_columns == names
 
 
 def test_text_from_a_form_becomes_numbers(minimal):
@@ -110,6 +118,24 @@ WRONG = [
         {"path": "a", "instruction_field": "b", "output_field": "b"},
         "output_field",
         "The column b is used twice, also as instruction_field.",
+    ),
+    ({"path": "a", "unused_columns": 5}, "unused_columns", "5 is not allowed."),
+    ({"path": "a", "unused_columns": [7]}, "unused_columns", "7 is not text."),
+    ({"path": "a", "unused_columns": [""]}, "unused_columns", "'' is empty."),
+    (
+        {"path": "a", "output_field": "b", "unused_columns": ["c", "b"]},
+        "unused_columns",
+        "The column b is set as unused and used as output_field.",
+    ),
+    (
+        {
+            "path": "a",
+            "system_prompt_type": "field",
+            "system_prompt_field": "system",
+            "unused_columns": ["system"],
+        },
+        "unused_columns",
+        "used as system_prompt_field",
     ),
     ({"path": "a", "system_prompt_type": "fixed"}, "system_prompt", "is not given"),
     ({"path": "a", "system_prompt_type": "field"}, "system_prompt_field", "is not given"),

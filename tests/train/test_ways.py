@@ -145,6 +145,22 @@ def test_a_named_template_and_a_system_message_are_saved_and_used(bench, write):
     assert "<tool_call>" in tokenizer.chat_template
 
 
+@pytest.mark.parametrize("mapped", [{}, {"instruction_field": "prompt", "output_field": "answer"}])
+def test_no_token_of_an_unused_column_is_trained(bench, write, tmp_path, mapped):
+    rows = [{"prompt": f"What is {n}?", "answer": f"It is {n}."} for n in range(4)]
+    more = {"system": "Be brief.", "history": [["Is it?", "It is."]]}
+    paths = [write("whole.jsonl", [row | more for row in rows]), write("rows.jsonl", rows)]
+    counts = []
+    for path, unused in zip([paths[0], *paths], ([], ["system", "history"], []), strict=True):
+        source = Source(path=str(path), unused_columns=unused, **mapped)
+        record = dataset_record(load_sources([source], Home(tmp_path / "home")))
+        settings = {"sources": [source.model_dump(exclude_unset=True)]}
+        plan, _ = planned(bench, dataset=record, data=settings)
+        counts.append((plan["all_tokens"], plan["trained_tokens"]))
+    assert counts[0][0] > counts[1][0]
+    assert counts[1] == counts[2]
+
+
 def test_tools_that_the_template_cannot_write_are_noted(bench, write):
     tools = [{"type": "function", "function": {"name": "look", "parameters": {}}}]
     bench.rows = write("tools.jsonl", [{**row, "tools": tools} for row in CHATS])

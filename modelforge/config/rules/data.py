@@ -210,6 +210,13 @@ def _columns_differ(source: Source, where: str) -> Iterator[Problem]:
                 "Enter another column, or remove one of the two.",
             )
         seen.setdefault(column, name)
+    for column in source.unused_columns:
+        if column in seen:
+            yield Problem(
+                f"{where}.unused_columns",
+                f"The column {column[:60]} is set as unused and used as {seen[column]}.",
+                f"Remove it here, or remove {seen[column]}.",
+            )
 
 
 def _system_prompt(source: Source, where: str) -> Iterator[Problem]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
 
 from modelforge.config.schema.base import (
     BOTH,
@@ -19,9 +21,23 @@ TEMPLATES = ("chatml", "llama3", "qwen", "gemma")
 MAX_PATH_CHARS = 4096
 TEMPLATE_SUFFIX = ".jinja"
 MAX_TEXT = 20_000
+MAX_UNUSED = 1_000
 
 _NAME: Bounds = {"min_length": 1, "max_length": 200}
 _PROSE: Bounds = {"min_length": 1, "max_length": MAX_TEXT}
+
+
+def _split_columns(value: Any) -> Any:
+    """Return a text with commas, as the command line gives it, as a list of names."""
+    if not isinstance(value, str):
+        return value
+    return [name.strip() for name in value.split(",") if name.strip()]
+
+
+# A list, since the name of a column may have commas.
+_Columns = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=200)]], BeforeValidator(_split_columns)
+]
 
 
 class Source(SettingsGroup):
@@ -77,6 +93,12 @@ class Source(SettingsGroup):
     tools_field: str | None = setting(None, "Tools column", **_NAME)
     """The column with the available tools, as JSON."""
 
+    unused_columns: _Columns = setting([], "Unused columns", max_length=MAX_UNUSED)
+    """Columns that are not used, although their names or texts suggest a use.
+
+    For instance system, tools or history, which are used without being set.
+    """
+
     message_property_mappings: dict[str, str] = setting({}, "Message keys", max_length=20)
     """The keys of role, content and other properties in your messages.
 
@@ -84,7 +106,10 @@ class Source(SettingsGroup):
     """
 
     system_prompt_type: Literal["none", "field", "fixed"] = setting("none", "System prompt")
-    """Where the system message comes from: nowhere, a column, a text."""
+    """A system message in place of that of the rows: none, from a column, or a text.
+
+    With none, a column named system, system_prompt or system_message is used if there is one.
+    """
 
     system_prompt_field: str | None = setting(None, "System prompt column", **_NAME)
     """The column with the system prompt."""

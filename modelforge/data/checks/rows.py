@@ -232,7 +232,7 @@ class RowChecker:
         is_first = self._first_prompt_line.setdefault(has_prompt, line) == line
         if is_first and len(self._first_prompt_line) == 2:
             record("mixed-prompts", line, fields.get("prompt", "prompt"))
-        for code, column in _check_scores(data):
+        for code, column in _check_scores(data, self.mapping):
             record(code, line, column)
 
 
@@ -259,8 +259,14 @@ def _contents(messages: list[dict[str, Any]] | str) -> str:
     return "\n".join(str(message.get("content") or "") for message in messages)
 
 
-def _check_scores(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    for chosen_column, rejected_column in SCORE_COLUMNS:
+def score_columns(mapping: ColumnMapping) -> list[tuple[str, str]]:
+    """Return the usual columns of scores without those that are set as unused."""
+    unused = mapping.unused_as_set
+    return [pair for pair in SCORE_COLUMNS if not any(column in unused for column in pair)]
+
+
+def _check_scores(data: dict[str, Any], mapping: ColumnMapping) -> Iterator[tuple[str, str]]:
+    for chosen_column, rejected_column in score_columns(mapping):
         if chosen_column not in data or rejected_column not in data:
             continue
         chosen, rejected = data[chosen_column], data[rejected_column]

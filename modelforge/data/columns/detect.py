@@ -93,13 +93,16 @@ def detect_mapping(
     Raises DataError if no pattern fits any row, or a column named by the source is missing.
     """
     source = source or Source(path=name)
+    all_columns = columns_of(rows)
+    rows = _without(rows, source.unused_columns)
     columns = columns_of(rows)
     if is_message_tree(columns):
         raise DataError(Problem(name, *MESSAGE_TREE))
     named = _named_columns(source)
-    for setting, column in named.items():
-        if column not in columns:
-            raise _missing_column(name, setting, column, columns)
+    stated = [*named.items(), *(("unused_columns", column) for column in source.unused_columns)]
+    for setting, column in stated:
+        if column not in all_columns:
+            raise _missing_column(name, setting, column, all_columns)
     source_type = declared_type(source)
     known = _TYPES.get(source_type)
     if known is not None and _names_a_part(known, named):
@@ -111,17 +114,26 @@ def detect_mapping(
         kind, fields = best[0].kind, best[1]
     fields = _with_system_and_tools(fields, source)
     properties = _properties(rows, kind, fields, source)
-    unused = [column for column in columns if column not in fields.values()]
+    rest = [column for column in columns if column not in fields.values()]
+    unused = [*source.unused_columns, *rest]
     return ColumnMapping(
         kind=kind,
         fields=fields,
         reason=_reason(kind, fields, unused, properties, source),
         unused=unused[:_MAX_UNUSED],
+        unused_as_set=source.unused_columns,
         properties=properties,
         system_prompt=source.system_prompt,
         prompt_format=source.prompt_format,
         prompt_format_no_input=source.prompt_format_no_input,
     )
+
+
+def _without(rows: Rows, columns: Collection[str]) -> Rows:
+    """Return the rows without some of their columns."""
+    if not columns:
+        return rows
+    return [{name: row[name] for name in row if str(name) not in columns} for row in rows]
 
 
 def _named_columns(source: Source) -> dict[str, str]:

@@ -24,7 +24,8 @@ class ColumnMapping:
     Args:
         fields: the column of each part.
         reason: a sentence that explains the mapping.
-        unused: the first 20 columns that are not read.
+        unused: the first 20 columns that are not read, those set as unused before the others.
+        unused_as_set: the columns that the source sets as unused.
         properties: names of role, content and other keys of messages that differ from the usual.
         system_prompt: a fixed system message, which replaces those of the rows.
         prompt_format: the prompt template of the source.
@@ -35,6 +36,7 @@ class ColumnMapping:
     fields: dict[str, str]
     reason: str = ""
     unused: list[str] = field(default_factory=list)
+    unused_as_set: list[str] = field(default_factory=list)
     properties: dict[str, str] = field(default_factory=dict)
     system_prompt: str | None = None
     prompt_format: str | None = None

@@ -51,9 +51,7 @@ def unused_column_findings(rows: Rows, mapping: ColumnMapping, name: str) -> lis
         what = (
             f"The {noun} {_list(unused)} {verb} not used, but may belong to the question or answer."
         )
-        remedy = (
-            "Set the column of each part, join the texts in the file, or remove what is unused."
-        )
+        remedy = "Set the column of each part, join the texts in the file, or set them as unused."
         findings.append(DataFinding("unused-columns", "caution", what, remedy, name, len(unused)))
     media = [
         column
@@ -69,7 +67,7 @@ def unused_column_findings(rows: Rows, mapping: ColumnMapping, name: str) -> lis
 
 
 def meaningful_unused_columns(rows: Rows, mapping: ColumnMapping) -> list[str]:
-    """Return the unused columns that hold text which the examples do not have."""
+    """Return the columns that are not read and hold text which the examples do not have."""
     sample = list(islice(_with_text(rows, mapping), _MAX_ROWS))
     return [
         column
@@ -117,9 +115,10 @@ def _texts(value: Any, depth: int = 0) -> Iterator[str]:
 
 
 def _unused(rows: Rows, mapping: ColumnMapping) -> list[str]:
+    """Return the columns that are not read and not set as unused."""
     columns = dict.fromkeys(str(column) for row in rows for column in row)
-    used = set(mapping.fields.values())
-    return [column for column in islice(columns, MAX_COLUMNS) if column not in used]
+    known = {*mapping.fields.values(), *mapping.unused_as_set}
+    return [column for column in islice(columns, MAX_COLUMNS) if column not in known]
 
 
 def _plain_name(column: str) -> str:

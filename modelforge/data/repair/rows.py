@@ -10,7 +10,7 @@ import orjson
 from modelforge.data.canonical.cells import part_text
 from modelforge.data.canonical.convert import to_canonical
 from modelforge.data.canonical.messages import UnusableRowError
-from modelforge.data.checks.rows import SCORE_COLUMNS, CheckOptions, RowChecker
+from modelforge.data.checks.rows import CheckOptions, RowChecker, score_columns
 from modelforge.data.checks.rules import DROP, RULES
 from modelforge.data.columns.mapping import ColumnMapping
 from modelforge.data.repair.log import RepairLog
@@ -121,7 +121,9 @@ class RowRepairer:
 
 
 def _keep_read_columns(data: Data, mapping: ColumnMapping) -> Data:
-    return {name: data[name] for name in mapping.fields.values() if name in data}
+    # Columns that are set as unused are named by the source, which the copy takes over.
+    kept = (*mapping.fields.values(), *mapping.unused_as_set)
+    return {name: data[name] for name in kept if name in data}
 
 
 def _remove_prompt(data: Data, mapping: ColumnMapping) -> Data:
@@ -136,7 +138,7 @@ def _remove_prompt(data: Data, mapping: ColumnMapping) -> Data:
 
 
 def _swap_completions(data: Data, mapping: ColumnMapping) -> Data:
-    pairs = [(mapping.fields["chosen"], mapping.fields["rejected"]), *SCORE_COLUMNS]
+    pairs = [(mapping.fields["chosen"], mapping.fields["rejected"]), *score_columns(mapping)]
     data = dict(data)
     for chosen, rejected in pairs:
         if chosen in data and rejected in data:

@@ -81,9 +81,12 @@ DETECTED = {
     "completion": "Answer",
     "label": "Good or bad",
     "history": "Earlier messages",
+    "system": "System prompt",
     "tools": "Tools",
 }
-_SETTING = re.compile(rf"\b(?:{'|'.join(LABELS)})\b")
+# What messages call a setting of a source on this page.
+_WORDS = LABELS | {"unused_columns": "not used"}
+_SETTING = re.compile(rf"\b(?:{'|'.join(_WORDS)})\b")
 MESSAGE_KEYS = {"role": "Role of a message", "content": "Content of a message"}
 # Fields that say where a source is and how much of it is used.
 LOCATION = frozenset({"path", "subset", "split", "samples", "weight"})
@@ -91,7 +94,11 @@ MORE = (
     *("encoding", "weight", "samples", "system_prompt_type", "system_prompt_field"),
     *("system_prompt", "prompt_format", "prompt_format_no_input"),
 )
-SYSTEM_PROMPTS = {"none": "none", "field": "from a column", "fixed": "the same for all rows"}
+SYSTEM_PROMPTS = {
+    "none": "as in the rows",
+    "field": "from a column",
+    "fixed": "the same for all rows",
+}
 ROWS_SHOWN = 4
 MAX_COLUMNS_SHOWN = 60
 MAX_CELL_CHARS = 160
@@ -222,7 +229,11 @@ def _table(place: int, source: Mapping[str, Any], found: FileColumns) -> Markup:
         if column not in found.columns and name in LABELS
     ]
     hidden = len(found.columns) - len(shown)
-    return render("form", "roles", place, heads, found.rows, ROLES, _types_of(), missing, hidden)
+    stated = source.get("unused_columns")
+    unused = stated if isinstance(stated, list) else ()
+    return render(
+        "form", "roles", place, heads, found.rows, ROLES, _types_of(), unused, missing, hidden
+    )
 
 
 def _types_of() -> dict[str, str]:
@@ -235,7 +246,7 @@ def _types_of() -> dict[str, str]:
 
 def with_labels(text: str) -> str:
     """Return a message with the roles of this page in place of the settings of a source."""
-    return _SETTING.sub(lambda found: LABELS[found[0]], text)
+    return _SETTING.sub(lambda found: _WORDS[found[0]], text)
 
 
 def _field(place: int, name: str, source: Mapping[str, Any], columns: Sequence[str]) -> Markup:

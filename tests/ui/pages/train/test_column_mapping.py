@@ -51,6 +51,23 @@ def test_a_conversation_asks_for_the_keys_of_its_messages():
     assert 'data-map="in:content"' in page
 
 
+def test_a_column_that_is_set_as_unused_is_shown_and_read_as_not_used(tmp_path):
+    row = {"prompt": "a", "completion": "b", "system": "Be brief.", "history": []}
+    source = a_file(tmp_path, row)
+    shown = roles(source, read_columns(Home(tmp_path / "home"), source))
+    assert shown["system"] == "detected:System prompt"
+    assert shown["history"] == "detected:Earlier messages"
+    source |= {"unused_columns": ["system", "history"]}
+    found = read_columns(Home(tmp_path / "home"), source)
+    assert roles(source, found).keys() == {"prompt", "completion"}
+    page = column_mapping.editor([source], [found])
+    assert 'data-role-of="system"' in page
+    assert page.count('<option value="detected:">by its name</option>') == 2
+    assert page.count("detected:") == 2
+    assert "Not used: system, history." in found.mapping.reason
+    assert "mapping-undo" in column_mapping.reading([source], found.mapping.reason)
+
+
 def test_a_missing_column_is_named_with_its_role():
     page = editor(type="instruction", output_field="Alt")
     assert "Not in the file: Alt (Answer)." in page
@@ -104,6 +121,11 @@ def test_a_file_that_cannot_be_read_to_its_end_still_shows_its_first_rows(tmp_pa
     assert read_columns(Home(tmp_path / "home"), {"path": str(path)}).rows == [{"Frage": "Wo?"}]
 
 
+@pytest.mark.parametrize("stated", [5, "Frage", {"a": 1}, [[]], None])
+def test_a_wrong_value_of_the_unused_columns_is_drawn(stated):
+    assert 'data-role-of="Frage"' in editor(unused_columns=stated)
+
+
 @pytest.mark.parametrize("source", [{"path": "none.csv"}, {"path": 5}, {"path": "", "type": 7}])
 def test_a_wrong_source_has_no_columns(tmp_path, source):
     assert read_columns(Home(tmp_path / "home"), source).columns == []
@@ -111,7 +133,12 @@ def test_a_wrong_source_has_no_columns(tmp_path, source):
 
 def test_messages_about_columns_use_the_words_of_the_page(forge, tmp_path):
     source = a_file(tmp_path, {"Frage": "Wo?", "Antwort": "Hier."})
-    for fields in ({"instruction_field": "Frage"}, {"instruction_field": "Alt"}, {"type": "text"}):
+    for fields in (
+        {"instruction_field": "Frage"},
+        {"instruction_field": "Alt"},
+        {"type": "text"},
+        {"unused_columns": ["Alt"]},
+    ):
         sources = [source | {"type": "instruction"} | fields]
         entered = Entered(
             show_models=False, values={"dataset": source["path"], "data.sources": sources}
@@ -120,5 +147,6 @@ def test_messages_about_columns_use_the_words_of_the_page(forge, tmp_path):
         assert "Role of Frage" in reply.parts["mapping"], "raw rows are shown before they are read"
         for part in ("reading", "why", "problems"):
             assert "_field" not in reply.parts[part]
+            assert "unused_columns" not in reply.parts[part]
         assert "error" in reply.parts["reading"]
         assert not reply.data.is_usable

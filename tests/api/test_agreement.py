@@ -10,6 +10,8 @@ from pydantic import ValidationError
 from modelforge.cli.main import main
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.errors import Problem
+from modelforge.hardware import machine as machines
+from tests.preflight.contexts import LAPTOP, WORKSTATION
 from ui.pages.train import response
 from ui.pages.train.form import Entered
 
@@ -36,6 +38,45 @@ BODIES = [
     ({"lora_r": 0, "learning_rate": 2, "use_4bit": True, "use_8bit": True},
      ["learning_rate", "lora_r", "use_4bit"]),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize("stated", [{}, {"use_4bit": True}, {"use_4bit": False}])
+@pytest.mark.parametrize("gpu", [False, True])
+def test_every_entrance_takes_the_same_weights_where_none_are_set(
+    serving, model, tmp_path, capsys, monkeypatch, gpu, stated
+):
+    client = serving("finishes")
+    forge = serving.forge
+    machine = WORKSTATION if gpu else LAPTOP
+    monkeypatch.setattr(machines, "probe_machine", lambda _root: machine)
+    usual = {"task": "text-generation", "compute_specs": "low_end", "dataset": "sample:captain"}
+    settings = usual | {"model_name": str(model)} | stated
+    expected = "4-bit" if stated.get("use_4bit", gpu) else "none"
+    rest = client.post("/api/preflight", json=settings).json()
+    assert rest["plan"]["quantization"] == expected
+
+    recipe = tmp_path / "recipe.json"
+    recipe.write_text(json.dumps(settings), "utf-8")
+    options = ["--json", "--home", str(forge.home.root)]
+    pairs = [f"{name}={str(value).lower() if value in (True, False) else value}"
+             for name, value in settings.items()]  # fmt: skip
+    for command in ([str(recipe)], [part for pair in pairs for part in ("--set", pair)]):
+        capsys.readouterr()
+        main(["check", *command, *options])
+        assert json.loads(capsys.readouterr().out)["plan"]["quantization"] == expected
+
+    values = {name: value for name, value in settings.items() if name != "compute_specs"}
+    for entered in (Entered(recipe=settings), Entered(profile="low_end", values=values)):
+        checked = forge.preflight.check(*forge.layers.stack(entered).layers)
+        assert checked.plan.quantization == expected
+
+
+def test_a_run_over_rest_on_a_cpu_trains_unquantized_weights(serving, settings, monkeypatch):
+    monkeypatch.setattr(machines, "probe_machine", lambda _root: LAPTOP)
+    client = serving("finishes")
+    del settings["use_4bit"]
+    run = client.post("/api/runs", json=settings).json()["id"]
+    assert client.get(f"/api/runs/{run}").json()["plan"]["quantization"] == "none"
 
 
 @pytest.mark.parametrize(("body", "wheres"), BODIES)

@@ -120,7 +120,7 @@ def _configured(config: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str,
 def make_plan(config: TrainingConfig, context: PlanContext) -> Plan:
     """Return the effective plan. Pure; never fails for a valid config."""
     log = _without_effect(config, context)
-    quantization = weights.quantization(config, log)
+    quantization = weights.quantization(config, context.device, log)
     precision = weights.precision(config, context)
     length = _max_length(config, context, log)
     total = training.total_steps(config, context.train_rows, context.row_tokens, length)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from modelforge.config.optimizers import SCHEMES, StorageFormat
-from modelforge.config.plan.context import ChangeLog, PlanContext
+from modelforge.config.plan.context import ChangeLog, Device, PlanContext
 from modelforge.config.schema.config import TrainingConfig
 
 # Package, and the compute capability of the GPUs it has kernels for: in words, from, below.
@@ -27,8 +27,11 @@ def overflows_in_fp16(model_type: str) -> bool:
     return model_type.removesuffix("_text") in FP16_OVERFLOWS
 
 
-def quantization(config: TrainingConfig, log: ChangeLog) -> StorageFormat:
-    """Return the storage format of the frozen weights."""
+def quantization(config: TrainingConfig, device: Device, log: ChangeLog) -> StorageFormat:
+    """Return the storage format of the frozen weights.
+
+    4 bits are the default on an NVIDIA GPU only: on other devices they are slow.
+    """
     scheme = config.quantization.scheme
     stored: StorageFormat = "4-bit" if config.use_4bit else "none"
     if scheme != "auto":
@@ -37,12 +40,20 @@ def quantization(config: TrainingConfig, log: ChangeLog) -> StorageFormat:
     elif config.use_8bit:
         stored = "8-bit"
         reason = "8-bit weights are selected."
+    elif stored == "4-bit" and device != "cuda" and _is_default(config):
+        stored = "none"
+        reason = "Without an NVIDIA GPU 4-bit weights are slow, so they are used only where set."
     if not config.adapter.enabled and stored != "none":
         stored = "none"
         reason = "All weights are trained, and quantized weights cannot be trained."
     if config.use_4bit and stored != "4-bit":
         log.record("use_4bit", False, reason)
     return stored
+
+
+def _is_default(config: TrainingConfig) -> bool:
+    """Return whether nothing selects 4-bit weights but their default."""
+    return "use_4bit" not in config.model_fields_set and config.strategy != "qlora"
 
 
 def precision(config: TrainingConfig, context: PlanContext) -> Literal["fp32", "fp16", "bf16"]:

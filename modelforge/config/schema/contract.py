@@ -80,8 +80,8 @@ class Contract(SettingsGroup):
     use_4bit: bool = setting(True, "4-bit weights", Group.QUANTIZATION, basic=True, affects=BOTH)
     """Store the frozen model in 4 bits: a quarter of the memory, slightly slower.
 
-    On the CPU it works but is slow: without a GPU the form starts with it off. A recipe or request
-    that leaves it out uses it.
+    On the CPU it works but is slow: without an NVIDIA GPU it is off unless it is set, in the form
+    as in a recipe or request that leaves it out.
     """
 
     use_8bit: bool = setting(False, "8-bit weights", Group.QUANTIZATION, affects=BOTH)

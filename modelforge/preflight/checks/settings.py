@@ -108,9 +108,9 @@ def completions_leave_room(context: RunContext) -> Iterator[Finding]:
 def unused_settings(context: RunContext) -> Iterator[Finding]:
     """Note settings that have no effect with the other settings."""
     values = flatten(context.config.explicit_values())
-    changed = {change.where for change in context.plan.changes}
-    for name in sorted(values.keys() - changed):
-        if values[name] != specs_by_name()[name].default and not applies(name, values):
+    changed = {change.where: change.used for change in context.plan.changes}
+    for name in sorted(values.keys() - changed.keys()):
+        if values[name] != specs_by_name()[name].default and not applies(name, values | changed):
             what = f"The setting has no effect here; it applies {describe_conditions(name)}."
             yield note("setting-unused", what, where=name)
 

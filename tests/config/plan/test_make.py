@@ -60,6 +60,23 @@ def test_weights_are_stored_in_the_type_that_is_set(plan, answers, quantization)
     assert plan(**answers).quantization == quantization
 
 
+@pytest.mark.parametrize("device", ["cuda", "cpu", "mps"])
+@pytest.mark.parametrize(
+    ("answers", "elsewhere"),
+    [
+        ({}, "none"),
+        ({"use_4bit": True}, "4-bit"),
+        ({"strategy": "qlora"}, "4-bit"),
+        ({"quantization": {"scheme": "bnb-4bit"}}, "4-bit"),
+    ],
+)
+def test_four_bits_are_the_default_with_an_nvidia_gpu_only(plan, device, answers, elsewhere):
+    made = plan({"device": device}, **answers)
+    assert made.quantization == ("4-bit" if device == "cuda" else elsewhere)
+    is_changed = reasons(made).get("use_4bit") == (True, False)
+    assert is_changed == (made.quantization == "none")
+
+
 def test_eight_bit_alone_switches_the_default_four_bit_off_and_says_so(plan):
     assert reasons(plan(use_8bit=True))["use_4bit"] == (True, False)
 

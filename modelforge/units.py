@@ -43,3 +43,15 @@ def human_duration(seconds: float) -> str:
     if hours < 48:
         return f"{hours} h {minutes} min" if minutes else f"{hours} h"
     return f"{hours // 24:,} days {hours % 24} h" if hours < 2400 else f"{hours // 24:,} days"
+
+
+def estimated_duration(seconds: float, longest: float | None = None) -> str:
+    """Return an estimated duration, or the range that it lies in: about 2 min, about 2 to 6 min."""
+    longest = seconds if longest is None else longest
+    if longest < 50:
+        return "under a minute"
+    low, high = (max(1, round(each / 60)) for each in (seconds, longest))
+    if low == high:
+        return f"about {human_duration(60 * low)}"
+    first = str(low) if high < 60 else human_duration(60 * low)
+    return f"about {first} to {human_duration(60 * high)}"

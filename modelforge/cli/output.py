@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from modelforge.units import human_bytes, human_duration
+from modelforge.units import estimated_duration, human_bytes, human_duration
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -112,8 +112,7 @@ def _print_time(report: Report) -> None:
         steps = f"{report.reward_updates:,} to train the reward model + {steps}"
     rows = [("Steps", steps)]
     if report.seconds is not None:
-        measured = report.seconds_basis in ("trial_run", "last_run")
-        rows.append(("Time", f"{'' if measured else 'about '}{human_duration(report.seconds)}"))
+        rows.append(("Time", _time_text(report, report.seconds)))
     if report.last_run:
         last = report.last_run
         took = f"{human_duration(last['run_seconds'])} for {last['run_steps']:,} steps"
@@ -122,10 +121,21 @@ def _print_time(report: Report) -> None:
     print_table(rows)
 
 
+def _time_text(report: Report, seconds: float) -> str:
+    if report.seconds_basis in ("trial_run", "last_run"):
+        return human_duration(seconds)
+    unknown = " (no run has measured the speed of this computer)" if report.seconds_longest else ""
+    return f"{estimated_duration(seconds, report.seconds_longest)}{unknown}"
+
+
 def _print_speed(report: Report) -> None:
     if not report.levers:
         return
-    print(f"\nSpeed, about {report.tokens_per_s:,.0f} tokens/s without padding")
+    from modelforge.preflight.speed import LONGEST_FACTOR
+
+    most = report.tokens_per_s or 0.0
+    least = f"{most / LONGEST_FACTOR:,.0f} to " if report.seconds_longest else ""
+    print(f"\nSpeed, about {least}{most:,.0f} tokens/s without padding")
     print_table(
         (
             f"  {option.label}",

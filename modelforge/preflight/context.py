@@ -36,6 +36,8 @@ class RunContext:
 
     `model` and `summary` are None where the model or the data could not be found; `summary`
     describes all sources of `data` together. `long_prompts` is set if no prompt fits.
+    `step_time_factor` is how many times as long as estimated a step took in the last runs on the
+    device; None before the first.
     """
 
     config: TrainingConfig
@@ -49,6 +51,7 @@ class RunContext:
     memory_trace: MemoryTrace | None = None
     long_prompts: LongPrompts | None = None
     last_run: LastRun | None = None
+    step_time_factor: float | None = None
 
     def with_settings(self, settings: Mapping[str, Any]) -> RunContext:
         """Return the same run with some settings changed, by dotted names, and a new plan.
@@ -83,7 +86,13 @@ class RunContext:
         if self.model is None:
             return []
         length = longest_row_tokens(self.config, self.plan, self.summary)
-        return estimate_memory(self.config, self.plan, self.model, length)
+        return estimate_memory(
+            self.config,
+            self.plan,
+            self.model,
+            length,
+            is_cuda_build=bool(self.machine.torch_cuda),
+        )
 
     @property
     def formula_gib(self) -> float:

@@ -11,7 +11,7 @@ from modelforge.preflight.checks.run import run_checks
 from modelforge.preflight.context import RunContext
 from modelforge.preflight.disk import disk_needed_gib
 from modelforge.preflight.memory.estimate import MemoryPart
-from modelforge.preflight.speed import estimate_seconds
+from modelforge.preflight.speed import estimate_seconds, estimate_step, longest_seconds
 from modelforge.preflight.suggest.fit import FitSuggestion, search_fit
 from modelforge.preflight.suggest.speedups import (
     Speedup,
@@ -23,7 +23,7 @@ from modelforge.preflight.suggest.speedups import (
 from modelforge.preflight.trial_run import TrialRunResult
 
 MemoryBasis = Literal["formula", "traced", "trial_run"]
-SecondsBasis = Literal["estimated", "trial_run", "last_run"]
+SecondsBasis = Literal["estimated", "earlier_runs", "trial_run", "last_run"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +42,24 @@ class Report:
     seconds_basis: Annotated[
         SecondsBasis | None,
         about(
-            "Whether the duration was estimated, measured in a trial run, or measured in the last "
-            "run with these settings."
+            "Whether the duration was estimated, estimated and corrected by earlier runs on this "
+            "device, measured in a trial run, or measured in the last run with these settings."
+        ),
+    ] = None
+    seconds_longest: Annotated[
+        float | None,
+        about(
+            "How long the run may take on a CPU whose speed no run has measured; null elsewhere."
+        ),
+    ] = None
+    step_seconds: Annotated[
+        float | None, about("Seconds of a step by the formula, without `step_time_factor`.")
+    ] = None
+    step_time_factor: Annotated[
+        float | None,
+        about(
+            "How many times as long as by the formula a step took in the last runs on this "
+            "device; null before the first."
         ),
     ] = None
     memory_basis: Annotated[
@@ -111,6 +127,7 @@ def preflight(context: RunContext) -> Report:
     seconds, basis = _seconds(context)
     fit = search_fit(context)
     recommended = recommended_settings(context)
+    step = estimate_step(context)
     return Report(
         findings=run_checks(context, fit),
         memory=context.memory,
@@ -126,6 +143,9 @@ def preflight(context: RunContext) -> Report:
         largest_settings=fit.largest.settings if fit.largest else {},
         memory_basis=context.memory_basis,
         seconds_basis=basis if seconds else None,
+        seconds_longest=longest_seconds(context) if basis == "estimated" else None,
+        step_seconds=step.seconds if step else None,
+        step_time_factor=context.step_time_factor,
         trial_run=_as_dict(context, context.trial_run),
         last_run=_last_run(context),
         tokens_per_s=tokens_per_s(context),
@@ -143,7 +163,7 @@ def _seconds(context: RunContext) -> tuple[float | None, SecondsBasis]:
         return by_last, "last_run"
     if by_trial is not None:
         return by_trial, "trial_run"
-    return estimate_seconds(context), "estimated"
+    return estimate_seconds(context), "earlier_runs" if context.step_time_factor else "estimated"
 
 
 def _measured_seconds(context: RunContext, result: TrialRunResult | None) -> float | None:

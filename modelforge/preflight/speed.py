@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 TEMPLATE_TOKENS = 24
 # Share of tokens in completions: 0.35 to 0.5 in the bundled samples.
 TRAINED_SHARE = 0.4
+# How many times as long as estimated a run on a CPU may take before one has been measured there:
+# 2.0 to 2.7 times on two shared cores (31 tokens/s where 83 were estimated).
+LONGEST_FACTOR = 3.0
 # The next five values are fitted to the starter model on an EPYC with avx512_bf16: one thread,
 # 22 combinations of options, and 145 tokens/s with two threads in fp32 (bench/training.py).
 FLOPS_OF_TWO_CORES = 130e9
@@ -214,12 +217,27 @@ def _dequantization(plan: Plan, factors: dict[str, float]) -> float:
 
 
 def estimate_seconds(context: RunContext) -> float | None:
-    """Return about how long the run takes, loading included; None where it is unknown."""
+    """Return about how long the run takes, loading included; None where it is unknown.
+
+    Steps and evaluations are corrected by the last runs on the device.
+    """
     step, total, model = estimate_step(context), context.plan.total_steps, context.model
     if step is None or total is None or model is None:
         return None
     loading = (12.0 if context.plan.device == "cuda" else 8.0) + model.weights_gib * 2
-    return total * step.seconds + _evaluation_seconds(context) + loading
+    work = total * step.seconds + _evaluation_seconds(context)
+    return work * (context.step_time_factor or 1.0) + loading
+
+
+def longest_seconds(context: RunContext) -> float | None:
+    """Return how long the run may take on a CPU whose speed is unknown; None for other devices.
+
+    An estimate assumes the CPU of the benchmark, without other work.
+    """
+    if context.plan.device != "cpu" or context.step_time_factor is not None:
+        return None
+    seconds = estimate_seconds(context)
+    return None if seconds is None else LONGEST_FACTOR * seconds
 
 
 def eval_time_ratio(context: RunContext) -> float:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
-from modelforge.config.plan.make import Plan
+from modelforge.config.plan.make import Device, Plan
 from modelforge.config.providers import PROVIDER_PACKAGES
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.errors import ForgeError
@@ -36,6 +36,8 @@ TRACES_KEPT = 500
 RESULTS_KEPT = 100
 # Newest finished runs among which one with the same settings is searched.
 RUNS_SEARCHED = 100
+# Newest finished runs on a device that correct the estimated time of a step.
+RUNS_COMPARED = 3
 # The key of trial runs with the settings of a run, in its preflight report.
 KEY = "trial_run_key"
 TRACED_PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes")
@@ -101,18 +103,61 @@ class FinishedRuns:
         self._runs = home.runs
         self._index = index
         self._keys: Cache[str, str | None] = Cache(RUNS_SEARCHED)
+        self._planned: Cache[str, _PlannedStep | None] = Cache(RUNS_SEARCHED)
         self._measured: Cache[tuple[str, float], LastRun | None] = Cache(RUNS_SEARCHED)
 
     def find(self, key: str) -> LastRun | None:
         """Return the newest finished run with this key, or None."""
+        for row in self._newest():
+            read = partial(_read_key, RunFolder(self._runs / row.id))
+            if self._keys.get(row.id, read) == key:
+                return self._measure(row)
+        return None
+
+    def step_time_factor(self, device: Device) -> float | None:
+        """Return how many times as long as estimated a step took in the last runs on a device.
+
+        It is the median of the newest runs, with any settings; None before the first.
+        """
+        factors = (self._step_time_factor(row, device) for row in self._newest())
+        newest = list(islice((each for each in factors if each is not None), RUNS_COMPARED))
+        return median(newest) if newest else None
+
+    def _step_time_factor(self, row: RunRow, device: Device) -> float | None:
+        read = partial(_read_planned_step, RunFolder(self._runs / row.id))
+        planned = self._planned.get(row.id, read)
+        if planned is None or planned.device != device:
+            return None
+        last = self._measure(row)
+        return None if last is None else last.measured.seconds_per_update / planned.seconds
+
+    def _newest(self) -> Iterator[RunRow]:
+        """Yield the newest finished runs."""
         _version, settled, moving = self._index.rows()
         newest = sorted(moving, key=lambda row: row.created, reverse=True)
         finished = (row for row in (*newest, *settled) if row.state is RunState.FINISHED)
-        for row in islice(finished, RUNS_SEARCHED):
-            folder = RunFolder(self._runs / row.id)
-            if self._keys.get(row.id, partial(_read_key, folder)) == key:
-                return self._measured.get((row.id, row.updated), partial(_measure, folder, row))
-        return None
+        return islice(finished, RUNS_SEARCHED)
+
+    def _measure(self, row: RunRow) -> LastRun | None:
+        compute = partial(_measure, RunFolder(self._runs / row.id), row)
+        return self._measured.get((row.id, row.updated), compute)
+
+
+class _PlannedStep(NamedTuple):
+    """The device of a run, and the seconds of a step by the formula."""
+
+    device: str
+    seconds: float
+
+
+def _read_planned_step(folder: RunFolder) -> _PlannedStep | None:
+    """Return what was planned for a run; None for a record of a version that stored less."""
+    seconds = (find_json(folder.preflight) or {}).get("step_seconds")
+    plan = (find_json(folder.config) or {}).get("plan")
+    device = plan.get("device") if isinstance(plan, dict) else None
+    if isinstance(seconds, int | float) and seconds > 0 and isinstance(device, str):
+        return _PlannedStep(device, seconds)
+    return None
 
 
 def _read_key(folder: RunFolder) -> str | None:

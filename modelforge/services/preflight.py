@@ -246,6 +246,7 @@ class PreflightService:
             memory_trace=self._memory_traces.find(trace_key(run.config, run.plan, facts, length)),
             long_prompts=self._measure_prompts(run.config, run.plan, data),
             last_run=self._finished_runs.find(key) if key else None,
+            step_time_factor=self._finished_runs.step_time_factor(run.plan.device),
         )
 
     def _load_source(self, source: Source) -> LoadedSource:

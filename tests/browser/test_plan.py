@@ -145,7 +145,7 @@ def between(home, model):
     ]
     forge.close()
     small, large = (report.memory_total_gib for report in totals)
-    # A worker with a PyTorch for CUDA takes more than is estimated for the one for CPUs.
+    # A trial run measures the memory, which may be more than is estimated.
     free = round(1.5 * small, 2)
     assert free < large, (small, large)
     return free

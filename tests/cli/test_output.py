@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,6 +12,7 @@ from modelforge.cli import output
 from modelforge.cli.follow import RunProgress
 from modelforge.cli.output import escape_control, print_table
 from modelforge.runs.events import EventRecord
+from tests.preflight.contexts import make_context, report_of
 
 
 class Terminal(io.StringIO):
@@ -74,3 +77,17 @@ def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(is_terminal, monkey
     assert "Evaluation loss 1.500 (best so far)" in text
     assert "2/2" in text if is_terminal else "Step 2 of 2: loss 1.000" in text
     assert ("\x1b" in text) is is_terminal
+
+
+def test_a_time_that_no_run_has_confirmed_is_printed_as_a_range(capsys):
+    report = replace(report_of(make_context()), seconds=120.0, seconds_longest=360.0)
+    checked = SimpleNamespace(problems=[], report=replace(report, tokens_per_s=90.0), ready=True)
+    output.print_check(checked)
+    printed = capsys.readouterr().out
+    assert "about 2 to 6 min (no run has measured the speed of this computer)" in printed
+    assert "Speed, about 30 to 90 tokens/s" in printed
+    known = replace(report, seconds_basis="earlier_runs", seconds_longest=None, tokens_per_s=40.0)
+    output.print_check(SimpleNamespace(problems=[], report=known, ready=True))
+    printed = capsys.readouterr().out
+    assert "about 2 min\n" in printed
+    assert "Speed, about 40 tokens/s" in printed

@@ -11,8 +11,10 @@ from modelforge.preflight.speed import (
     estimate_tokens,
     eval_time_ratio,
     flops_per_s,
+    longest_seconds,
     max_tokens,
 )
+from modelforge.preflight.suggest.speedups import tokens_per_s
 from tests.preflight.contexts import (
     CARD,
     LAPTOP,
@@ -88,6 +90,26 @@ def test_loading_a_small_model_takes_seconds_and_a_large_one_longer():
 )
 def test_what_is_unknown_is_left_out(context):
     assert estimate_seconds(context) is None
+
+
+def test_a_cpu_that_no_run_has_measured_may_take_longer():
+    context = make_context()
+    assert longest_seconds(context) == pytest.approx(3 * estimate_seconds(context))
+    assert longest_seconds(replace(context, step_time_factor=2.0)) is None
+    assert longest_seconds(make_context(WORKSTATION, LLAMA_8B)) is None
+    assert longest_seconds(make_context(info=replace(STARTER, parameters=None))) is None
+
+
+@pytest.mark.parametrize("settings", [{}, {"eval_split": 0}])
+def test_earlier_runs_correct_the_time_of_steps_and_evaluations_but_not_of_loading(settings):
+    context = make_context(max_steps=100, **settings)
+    loading = 8.0 + 2 * STARTER.weights_gib
+    work = estimate_seconds(context) - loading
+    slower = replace(context, step_time_factor=2.5)
+    assert estimate_seconds(slower) == pytest.approx(2.5 * work + loading)
+    assert tokens_per_s(slower) == pytest.approx(tokens_per_s(context) / 2.5, abs=0.1)
+    faster = slower.with_settings({"gradient_checkpointing": False})
+    assert faster.step_time_factor == 2.5, "it holds for other settings"
 
 
 def test_unknown_rows_give_no_time():

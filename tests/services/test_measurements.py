@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
@@ -66,6 +67,44 @@ def test_a_run_with_other_settings_says_nothing(forge, settings):  # noqa: F811
         {"per_device_train_batch_size": 3}, {"lora_r": 8}, {"max_seq_length": 64}, {"bf16": True},
     ):  # fmt: skip
         assert check(forge, settings | changed).last_run is None, changed
+
+
+def test_the_last_runs_correct_the_time_of_other_settings(forge, settings, monkeypatch):  # noqa: F811
+    other = settings | {"lora_r": 8}
+    before = check(forge, other)
+    assert (before.seconds_basis, before.step_time_factor) == ("estimated", None)
+    assert before.seconds_longest == pytest.approx(3 * before.seconds)
+    run = finished(forge, Layer("body", settings))
+    report = check(forge, other)
+    planned = json.loads(forge.runs.folder(run.id).preflight.read_text("utf-8"))["step_seconds"]
+    measured = check(forge, settings).last_run["seconds_per_update"]
+    assert report.seconds_basis == "earlier_runs"
+    assert report.step_time_factor == pytest.approx(measured / planned)
+    assert report.seconds_longest is None
+    assert report.step_seconds == before.step_seconds
+    assert report.tokens_per_s > before.tokens_per_s, "the stand-in is faster than any computer"
+    assert forge.preflight._finished_runs.step_time_factor("cuda") is None
+    assert "corrected by the last runs" in fit_panel.basis_text(report)
+    assert "No run has measured the speed" in fit_panel.basis_text(before)
+
+
+def test_the_middle_of_the_last_three_runs_counts(forge, settings, monkeypatch):  # noqa: F811
+    factors = []
+    for pace in ("0.05", "0.002", "0.002", "0.02"):
+        monkeypatch.setenv("MODELFORGE_ACTOR_PACE", pace)
+        finished(forge, Layer("body", settings))
+        factors.append(check(forge, settings | {"lora_r": 8}).step_time_factor)
+    assert factors[0] > factors[1] > factors[2]
+    assert factors[3] == pytest.approx(factors[2], rel=0.5), "one slow run does not count"
+
+
+def test_a_run_of_an_earlier_version_corrects_nothing(forge, settings):  # noqa: F811
+    run = finished(forge, Layer("body", settings))
+    file = forge.runs.folder(run.id).preflight
+    stored = json.loads(file.read_text("utf-8"))
+    del stored["step_seconds"]
+    file.write_text(json.dumps(stored), "utf-8")
+    assert check(forge, settings | {"lora_r": 8}).seconds_basis == "estimated"
 
 
 def test_a_run_that_did_not_finish_says_nothing(forge, settings, monkeypatch):  # noqa: F811

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from modelforge import units
 from modelforge.units import human_bytes, human_duration, human_gib, human_number
 
 STATES = {
@@ -87,15 +88,9 @@ def short_duration(seconds: float | None) -> str:
     return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
 
 
-def estimated_duration(seconds: float | None) -> str:
-    """Return an estimated duration: about 34 min."""
-    if seconds is None:
-        return "not known yet"
-    if seconds < 50:
-        return "under a minute"
-    if seconds < 600:
-        return f"about {max(1, round(seconds / 60))} min"
-    return f"about {duration(seconds)}"
+def estimated_duration(seconds: float | None, longest: float | None = None) -> str:
+    """Return an estimated duration: about 34 min, about 2 to 6 min."""
+    return "not known yet" if seconds is None else units.estimated_duration(seconds, longest)
 
 
 def time_of_day(timestamp: float) -> str:

@@ -19,6 +19,8 @@ OVERHEAD_GIB = 1.4
 _PROCESS_GIB = {"all": 0.7, "adapter": 0.85}
 _PROCESS_RELEASING_GIB = {"all": 0.5, "adapter": 0.65}
 _RETAINED_SHARE = 0.3
+# What the imports of a PyTorch built for CUDA take beyond the build for CPUs, also without a GPU.
+CUDA_BUILD_GIB = 0.15
 # Buffers that oneDNN keeps for 128 shapes of 16-bit products on the CPU, and fragmentation by
 # batches of varying lengths: 0.0 to 0.25 GiB in 11 runs of 50 batches.
 PRODUCTS_GIB = 0.18
@@ -72,11 +74,17 @@ class MemoryPart:
 
 
 def estimate_memory(
-    config: TrainingConfig, plan: Plan, model: ModelInfo, length: int
+    config: TrainingConfig,
+    plan: Plan,
+    model: ModelInfo,
+    length: int,
+    *,
+    is_cuda_build: bool = False,
 ) -> list[MemoryPart]:
     """Return the estimated parts; empty when the dimensions of the model are unknown.
 
-    `length` is that of the longest row in tokens.
+    `length` is that of the longest row in tokens; `is_cuda_build` whether the installed PyTorch is
+    built for CUDA.
     """
     if not model.parameters or not model.layers or not model.layer_matrices:
         return []
@@ -95,6 +103,8 @@ def estimate_memory(
     transient = optimizer.transient_bytes(trained, _largest_tensor(plan, model), plan.device)
     parts["optimizer"] += max(0.0, transient - parts["activations"] - parts["logits"])
     parts["overhead"] = _overhead(config, plan, parts["activations"])
+    if is_cuda_build and plan.device == "cpu":
+        parts["overhead"] += CUDA_BUILD_GIB * GIB
     return [MemoryPart(name, value / GIB) for name, value in parts.items()]
 
 

@@ -82,9 +82,12 @@ def recommended_settings(context: RunContext) -> dict[str, Any]:
 
 
 def tokens_per_s(context: RunContext) -> float | None:
-    """Return the trained tokens per second, measured by a trial run or estimated."""
+    """Return the trained tokens per second, measured by a trial run or estimated.
+
+    An estimate is corrected by the last runs on the device.
+    """
     measured = context.trial_run.tokens_per_s if context.trial_run else None
-    speed = measured or estimate_speed(context)
+    speed = measured or (estimate_speed(context) or 0.0) / (context.step_time_factor or 1.0)
     return round(speed, 1) if speed else None
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from modelforge.preflight.memory.estimate import (
+    CUDA_BUILD_GIB,
     adapter_weights,
     estimate_memory,
     part_gib,
@@ -27,6 +28,19 @@ def total_of(machine, model, **settings):
 
 def test_every_part_is_named_in_a_fixed_order():
     assert list(parts_of(LAPTOP, STARTER)) == NAMES
+
+
+@pytest.mark.parametrize("cuda", ["13.0", "", None])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_torch_built_for_cuda_takes_more_memory_of_a_worker_on_the_cpu(cuda, checkpointing):
+    settings = {"gradient_checkpointing": checkpointing}
+    usual = make_context(LAPTOP, **settings).memory_total_gib
+    context = make_context(replace(LAPTOP, torch_cuda=cuda), **settings)
+    more = CUDA_BUILD_GIB if cuda else 0.0
+    assert context.memory_total_gib - usual == pytest.approx(more)
+    on_gpu = make_context(WORKSTATION, **settings).memory_total_gib
+    same = make_context(replace(WORKSTATION, torch_cuda=cuda), **settings).memory_total_gib
+    assert same == on_gpu
 
 
 # As bench/memory.py measured them, at 384 tokens.

@@ -32,6 +32,15 @@ def test_an_estimated_duration_is_marked():
     assert fmt.estimated_duration(20) == "under a minute"
     assert fmt.estimated_duration(130) == "about 2 min"
     assert fmt.estimated_duration(2040) == "about 34 min"
+    assert fmt.estimated_duration(7800) == "about 2 h 10 min"
+
+
+def test_an_uncertain_duration_is_a_range():
+    assert fmt.estimated_duration(10, 30) == "under a minute"
+    assert fmt.estimated_duration(20, 60) == "about 1 min"
+    assert fmt.estimated_duration(120, 360) == "about 2 to 6 min"
+    assert fmt.estimated_duration(1500, 4500) == "about 25 min to 1 h 15 min"
+    assert fmt.estimated_duration(None, None) == "not known yet"
 
 
 def test_a_date_is_relative_to_now():

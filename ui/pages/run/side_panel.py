@@ -12,6 +12,7 @@ from statistics import median
 from typing import Any
 
 from modelforge.diagnosis.classify import Cause
+from modelforge.preflight.speed import LONGEST_FACTOR
 from modelforge.runs.timeline import Timeline
 from modelforge.runs.view import RunView
 from modelforge.services.diagnosis import Change
@@ -68,7 +69,7 @@ def side(snapshot: RunSnapshot) -> Markup:
     run, timeline, planned = snapshot.run, snapshot.timeline, snapshot.planned
     is_over = run.state.is_over
     rows = [
-        row("As planned", fmt.duration(planned.get("seconds"))),
+        row("As planned", _planned_duration(planned)),
         row("Duration" if is_over else "Now expected", fmt.duration(expected_seconds(snapshot))),
         row("Planned memory", fmt.gib(planned.get("memory_total_gib"))),
         row("Measured", fmt.gib(timeline.peak_memory_gib)),
@@ -103,15 +104,23 @@ def expected_seconds(snapshot: RunSnapshot) -> float | None:
     return None if left is None else run.seconds(run.updated) + left
 
 
+def _planned_duration(planned: Mapping[str, Any]) -> str:
+    """Return the planned duration; a range where the speed of the computer was not known."""
+    seconds, longest = planned.get("seconds"), planned.get("seconds_longest")
+    return fmt.estimated_duration(seconds, longest) if longest else fmt.duration(seconds)
+
+
 def _speed(snapshot: RunSnapshot) -> list[Markup] | None:
     planned = snapshot.planned.get("tokens_per_s")
+    is_unknown = bool(snapshot.planned.get("seconds_longest"))
     if not planned:
         return None
+    least = f"{fmt.number(planned / LONGEST_FACTOR)} to " if is_unknown else ""
     points = [value for _, value in snapshot.timeline.stage.train["tokens_per_s"]]
     # The first step is slower than all others.
     measured = median(points[1:] or points) if points else None
     return [
-        row("Planned tokens per second", fmt.number(planned)),
+        row("Planned tokens per second", f"{least}{fmt.number(planned)}"),
         row("Measured", fmt.number(measured)),
     ]
 

@@ -101,7 +101,12 @@ def basis_text(report: Report) -> str:
         "formula": "Estimated from the model's shape.",
         "traced": "Memory traced through the model's own code.",
     }.get(report.memory_basis or "", "Estimated.")
-    time = " Time measured in the last run." if report.seconds_basis == "last_run" else ""
+    time = {
+        "last_run": " Time measured in the last run.",
+        "earlier_runs": " Time corrected by the last runs on this computer.",
+    }.get(report.seconds_basis or "", "")
+    if report.seconds_longest:
+        time = " No run has measured the speed of this computer yet."
     return f"{source}{time} A trial run measures it."
 
 

@@ -12,6 +12,7 @@ from ui.html import format as fmt
 from ui.html.components import progress
 from ui.html.markup import EMPTY, Markup, el, join
 from ui.pages.train.fit_panel import fit_chip
+from ui.pages.train.plan_panel import time_text
 
 # The sample of the time in the welcome.
 SAMPLE = "sample:captain"
@@ -21,23 +22,21 @@ def intro(forge: Forge, found: LayerStack, dataset: str) -> Markup:
     """Return the welcome while no data is chosen; afterwards a heading for screen readers."""
     if dataset.strip():
         return el("h1.gone", "Train a model")
-    seconds = _sample_seconds(forge, found)
+    report = _report_of_sample(forge, found)
     gpus = found.machine.gpus
     where = f"your {gpus[0].name}" if gpus else "this computer"
-    time = (
-        f" With a sample it takes {fmt.estimated_duration(seconds)} on {where}." if seconds else ""
-    )
+    time = f" With a sample it takes {time_text(report)} on {where}." if report else ""
     text = f"Choose data, press Start, talk to the result.{time} Nothing leaves this computer."
     return join([el("h1", "Teach a language model something of your own"), el("p", text)])
 
 
-def _sample_seconds(forge: Forge, found: LayerStack) -> float | None:
-    """Return the estimated duration of a run on a sample with the settings of the form."""
+def _report_of_sample(forge: Forge, found: LayerStack) -> Report | None:
+    """Return the report of a run on a sample with these settings; None if its time is unknown."""
     try:
         report = forge.preflight.check(*found.layers, Layer(FORM, {"dataset": SAMPLE})).report
     except ForgeError:
         return None
-    return report.seconds if report else None
+    return report if report and report.seconds else None
 
 
 def in_progress(forge: Forge) -> Markup:

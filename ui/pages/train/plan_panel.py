@@ -142,9 +142,14 @@ def _memory_parts(report: Report) -> list[tuple[str, str, float]]:
 
 
 def time_text(report: Report) -> str:
-    """Return the duration of the run: exact after a run or a trial run, otherwise about."""
+    """Return the duration of the run: exact after a run or a trial run, otherwise about.
+
+    On a CPU that no run has measured it is a range.
+    """
     is_measured = report.seconds_basis in ("trial_run", "last_run")
-    return fmt.duration(report.seconds) if is_measured else fmt.estimated_duration(report.seconds)
+    if is_measured:
+        return fmt.duration(report.seconds)
+    return fmt.estimated_duration(report.seconds, report.seconds_longest)
 
 
 def _steps(report: Report) -> Markup:

@@ -206,6 +206,13 @@ def test_measured_values_replace_the_estimate():
     assert fit_panel.measured(red()) == ""
 
 
+def test_a_time_that_no_run_has_confirmed_is_a_range():
+    report = replace(red(), seconds=120.0, seconds_basis="estimated", seconds_longest=360.0)
+    assert plan_panel.time_text(report) == "about 2 to 6 min"
+    corrected = replace(report, seconds_basis="earlier_runs", seconds_longest=None)
+    assert plan_panel.time_text(corrected) == "about 2 min"
+
+
 @pytest.fixture
 def snapshot(forge, ended_run):
     def make(**view):
@@ -229,6 +236,14 @@ def test_oom_recovery_and_planned_speed_are_shown(snapshot):
     assert "Out of memory at step 12. Since then 2 rows at a time, 8 accumulation steps." in drawn
     assert "Planned tokens per second" in drawn
     assert "200" in drawn
+
+
+def test_a_run_shows_the_range_that_was_planned(snapshot):
+    planned = {"seconds": 120.0, "seconds_longest": 360.0, "tokens_per_s": 90.0}
+    drawn = side_panel.side(replace(snapshot(), planned=planned))
+    assert "about 2 to 6 min" in drawn
+    assert "30 to 90" in drawn
+    assert "2 to" not in side_panel.side(replace(snapshot(), planned={"seconds": 120.0}))
 
 
 def test_a_plan_has_a_trace_key_until_it_is_traced(forge):

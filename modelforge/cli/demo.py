@@ -8,7 +8,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from modelforge.cli.follow import follow
-from modelforge.cli.output import DONE, FAILED, print_table
+from modelforge.cli.output import DONE, print_table
 from modelforge.config.resolve import Layer
 from modelforge.data.sources.library import Sample, load_samples
 from modelforge.errors import NotFoundError, Problem
@@ -26,9 +26,9 @@ def run_demo(forge: Forge, name: str, *, as_json: bool = False) -> int:
     try:
         before = _answer(forge, "starter", sample.question)
         run_id = forge.runs.start(*_layers(forge, sample), name=f"demo · {sample.name}")
-        view = follow(forge, run_id, quiet=as_json)
-        if view.state != "finished":
-            return FAILED
+        code = follow(forge, run_id, quiet=as_json).exit_code
+        if code != DONE:
+            return code
         after = _answer(forge, run_id, sample.question)
     finally:
         forge.close()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from modelforge.cli.output import escape_control, print_run
+from modelforge.cli.output import DONE, FAILED, INTERRUPTED, escape_control, print_run
 
 if TYPE_CHECKING:
     from modelforge.forge import Forge
@@ -20,7 +20,21 @@ PLAIN_INTERVAL_S = 10.0
 QUEUE_ENDS = ("empty", "held", "failure", "all-held")
 
 
-def follow(forge: Forge, run_id: str, *, quiet: bool = False) -> RunView:
+class Followed(NamedTuple):
+    """A run that is over, and whether Ctrl+C has stopped it here."""
+
+    view: RunView
+    is_interrupted: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of a command that has followed the run."""
+        if self.view.state == "finished":
+            return DONE
+        return INTERRUPTED if self.is_interrupted else FAILED
+
+
+def follow(forge: Forge, run_id: str, *, quiet: bool = False) -> Followed:
     """Show a run until it is over and return it. Ctrl+C stops it and keeps its model."""
     progress = None if quiet else RunProgress()
     cursor, stopping = 0, False
@@ -44,32 +58,34 @@ def follow(forge: Forge, run_id: str, *, quiet: bool = False) -> RunView:
     view = forge.runs.view(run_id)
     if not quiet:
         print_run(forge, view)
-    return view
+    return Followed(view, stopping)
 
 
-def follow_queue(forge: Forge, *, quiet: bool = False) -> list[RunView]:
+def follow_queue(forge: Forge, *, quiet: bool = False) -> list[Followed]:
     """Start the queued runs one after the other, and return each as it was when it was over.
 
     Ends when no queued run will start by itself. Ctrl+C stops the current run, twice leaves the
     queue.
     """
-    views: list[RunView] = []
+    runs: list[Followed] = []
     reason = ""
     while True:
         waiting = _waiting(forge)
         run_id = forge.queue.start_next() or forge.runs.active()
         if run_id is not None:
-            views.append(follow(forge, run_id, quiet=quiet))
+            runs.append(follow(forge, run_id, quiet=quiet))
             # The housekeeping in `follow` may start the next run, which may be over by now.
             started = waiting - _waiting(forge) - {run_id}
-            views += [forge.runs.view(run) for run in started if forge.runs.state(run).is_over]
+            runs += [
+                Followed(forge.runs.view(run)) for run in started if forge.runs.state(run).is_over
+            ]
             continue
         queue = forge.queue.view()
         if queue.why != reason and queue.code and not quiet:
             reason = queue.why
             print(escape_control(reason), flush=True)
         if queue.code in QUEUE_ENDS:
-            return views
+            return runs
         time.sleep(POLL_S)
 
 
@@ -85,7 +101,8 @@ def _wait(forge: Forge, run_id: str, stopping: bool) -> bool:
         if stopping:
             raise
         forge.runs.stop(run_id, keep=True)
-        print("\nStopping after this step; the model is kept. Press Ctrl+C again to leave.")
+        text = "\nStopping after this step; the model is kept. Press Ctrl+C again to leave."
+        print(text, file=sys.stderr)
         return True
     return stopping
 

@@ -33,7 +33,7 @@ from modelforge.cli.parsing import (
     write_file,
 )
 from modelforge.cli.recipe import read_recipe
-from modelforge.errors import ConfigError, ForgeError, Problem
+from modelforge.errors import ConfigError, ForgeError, Problem, RunError
 
 if TYPE_CHECKING:
     from modelforge.config.resolve import Layer
@@ -45,18 +45,48 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else list(argv)
     if arguments[:1] == ["ui"]:
         return _ui(arguments[1:])
+    code = _run(arguments)
+    try:
+        sys.stdout.flush()
+    except OSError as error:  # the reader of stdout has exited, as in `| head`, or a disk is full
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            print(f"The output cannot be written: {error.strerror}.", file=sys.stderr)
+        return FAILED
+    return code
+
+
+def _run(arguments: list[str]) -> int:
+    as_json, options = "--json" in arguments, argparse.Namespace(home=None)
     try:
         options = _parser().parse_args(arguments)
         return int(options.act(options))
     except ForgeError as error:
-        _print_problems(error, as_json="--json" in arguments)
+        _print_problems(error, as_json=as_json)
         return error.exit_code
     except KeyboardInterrupt:
         print("\nInterrupted.", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of stdout has exited, as in `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
         return FAILED
+    except Exception as error:  # noqa: BLE001  # outermost frame: no traceback is shown
+        _print_problems(_unexpected(error, options.home), as_json=as_json)
+        return FAILED
+
+
+def _unexpected(error: Exception, home: str | None) -> ForgeError:
+    """Return the error that a person sees, and write the traceback to a log in the home folder."""
+    from modelforge.paths import find_home
+    from modelforge.runs.process.log_rotation import log_error
+
+    log = find_home(home).logs / "command.log"
+    log_error(log, error)
+    what = f"The command failed with {type(error).__name__}."
+    if isinstance(error, OSError) and error.strerror:
+        named = f"{error.filename}: " if error.filename else ""
+        what = f"The command failed: {named}{error.strerror}."
+    remedy = f"The traceback is in {log}." if log.is_file() else "The log cannot be written."
+    return RunError(Problem("modelforge", what, remedy))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -72,7 +102,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name: str, act: Any, about: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=about, description=about, parents=[shared])
+        command = commands.add_parser(
+            name, help=about, description=about, epilog=EXIT_CODES, parents=[shared]
+        )
         command.set_defaults(act=act)
         return command
 
@@ -190,10 +222,10 @@ def _train(options: argparse.Namespace) -> int:
     if options.detach:
         print(json.dumps({"id": run_id, "folder": str(folder)}) if options.json else run_id)
         return DONE
-    view = follow(forge, run_id, quiet=options.json)
+    followed = follow(forge, run_id, quiet=options.json)
     if options.json:
-        print_json(view)
-    return DONE if view.state == "finished" else FAILED
+        print_json(followed.view)
+    return followed.exit_code
 
 
 def _demo(options: argparse.Namespace) -> int:

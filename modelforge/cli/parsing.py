@@ -87,7 +87,7 @@ def command_group(
 
     def new(name: str, act: Act, about: str) -> argparse.ArgumentParser:
         command: argparse.ArgumentParser = inside.add_parser(
-            name, help=about, description=about, parents=[shared]
+            name, help=about, description=about, epilog=EXIT_CODES, parents=[shared]
         )
         command.set_defaults(act=lambda options: act(options, open_forge(options)))
         return command
@@ -155,6 +155,14 @@ def confirm(question: str) -> bool:
         return False
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def require_agreement(
+    options: argparse.Namespace, where: str, question: str, refusal: str = "Nothing was deleted."
+) -> None:
+    """Ask before something is deleted. Raises ConfigError without the answer yes or --yes."""
+    if not options.yes and (options.json or not confirm(question)):
+        raise ConfigError(Problem(where, refusal, "Add --yes."))
 
 
 def write_file(path: Path, text: str) -> None:

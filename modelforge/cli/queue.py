@@ -7,8 +7,14 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from modelforge.cli.output import DONE, FAILED, print_json, print_queue
-from modelforge.cli.parsing import NewCommand, OpenForge, add_recipe, command_group
+from modelforge.cli.output import DONE, escape_control, print_json, print_queue
+from modelforge.cli.parsing import (
+    NewCommand,
+    OpenForge,
+    add_recipe,
+    command_group,
+    require_agreement,
+)
 
 if TYPE_CHECKING:
     from modelforge.config.resolve import Layer
@@ -53,7 +59,8 @@ def enqueue(options: argparse.Namespace, forge: Forge, layers: list[Layer]) -> i
 
 
 def _add_changes(new: NewCommand) -> None:
-    remove = new("remove", _change, "Remove a run from the queue and delete it.")
+    remove = new("remove", _remove, "Remove a run from the queue and delete it.")
+    remove.add_argument("--yes", action="store_true", help="delete it without asking")
     move = new("move", _change, "Move a run to another position.")
     after = new("after", _change, "Set the earliest start time of a run.")
     for command in (remove, move, after):
@@ -75,12 +82,17 @@ def _list(options: argparse.Namespace, forge: Forge) -> int:
     return print_json(view) if options.json else print_queue(view)
 
 
+def _remove(options: argparse.Namespace, forge: Forge) -> int:
+    name = escape_control(forge.runs.view(options.run).name)
+    require_agreement(options, options.run, f"Delete {name} ({options.run}) from the queue?")
+    forge.queue.remove(options.run)
+    return _list(options, forge)
+
+
 def _change(options: argparse.Namespace, forge: Forge) -> int:
     """Change the queue, then list it."""
     queue = forge.queue
     match options.what:
-        case "remove":
-            queue.remove(options.run)
         case "move":
             queue.move(options.run, options.position)
         case "after":
@@ -97,7 +109,7 @@ def _change(options: argparse.Namespace, forge: Forge) -> int:
 def _run(options: argparse.Namespace, forge: Forge) -> int:
     from modelforge.cli.follow import follow_queue
 
-    views = follow_queue(forge, quiet=options.json)
+    followed = follow_queue(forge, quiet=options.json)
     if options.json:
-        print_json(views)
-    return DONE if all(view.state == "finished" for view in views) else FAILED
+        print_json([run.view for run in followed])
+    return max((run.exit_code for run in followed), default=DONE)

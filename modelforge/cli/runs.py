@@ -17,7 +17,13 @@ from modelforge.cli.output import (
     print_run,
     print_runs,
 )
-from modelforge.cli.parsing import NewCommand, OpenForge, command_group, confirm, write_file
+from modelforge.cli.parsing import (
+    NewCommand,
+    OpenForge,
+    command_group,
+    require_agreement,
+    write_file,
+)
 from modelforge.errors import ConfigError, Problem
 from modelforge.units import human_bytes
 
@@ -67,6 +73,7 @@ def _add_run_commands(new: NewCommand) -> None:
     show = new("show", _show, "Show a run.")
     stop = new("stop", _stop, "Stop a run and keep its model.")
     stop.add_argument("--discard", action="store_true", help="discard its model")
+    stop.add_argument("--yes", action="store_true", help="discard it without asking")
     resume = new("resume", _resume, "Resume an unfinished run.")
     more = new("continue", _continue, "Start a new run that continues from the end of this one.")
     amount = more.add_mutually_exclusive_group()
@@ -138,6 +145,10 @@ def _show(options: argparse.Namespace, forge: Forge) -> int:
 
 
 def _stop(options: argparse.Namespace, forge: Forge) -> int:
+    if options.discard:
+        name = escape_control(forge.runs.view(options.run).name)
+        question = f"Stop {name} ({options.run}) and discard its model?"
+        require_agreement(options, "--discard", question, "The run was not stopped.")
     forge.runs.stop(options.run, keep=not options.discard)
     return _show(options, forge)
 
@@ -159,9 +170,7 @@ def _continue(options: argparse.Namespace, forge: Forge) -> int:
 def _delete(options: argparse.Namespace, forge: Forge) -> int:
     names = [f"{escape_control(forge.runs.view(run).name)} ({run})" for run in options.run]
     question = f"Delete {', '.join(names)} with all files?"
-    if not options.yes and (options.json or not confirm(question)):
-        what = "Nothing was deleted."
-        raise ConfigError(Problem(", ".join(options.run), what, "Add --yes."))
+    require_agreement(options, ", ".join(options.run), question)
     forge.trash.delete(options.run)
     text = f"{', '.join(options.run)} deleted. `modelforge runs restore` restores it for a week."
     deleted = options.run if len(options.run) > 1 else options.run[0]
@@ -181,8 +190,8 @@ def _deleted(options: argparse.Namespace, forge: Forge) -> int:
     if not options.empty:
         return print_json(runs) if options.json else print_deleted(runs)
     question = f"Remove {len(runs)} deleted runs for good?"
-    if runs and not options.yes and (options.json or not confirm(question)):
-        raise ConfigError(Problem("--empty", "Nothing was removed.", "Add --yes."))
+    if runs:
+        require_agreement(options, "--empty", question, "Nothing was removed.")
     freed = forge.trash.empty()
     print(json.dumps({"freed": freed}) if options.json else f"{human_bytes(freed)} freed.")
     return DONE

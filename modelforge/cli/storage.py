@@ -8,8 +8,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from modelforge.cli.output import DONE, escape_control, print_json, print_table
-from modelforge.cli.parsing import OpenForge, command_group, confirm
-from modelforge.errors import ConfigError, Problem, RunError
+from modelforge.cli.parsing import OpenForge, command_group, require_agreement
+from modelforge.errors import RunError
 from modelforge.units import human_bytes
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def _stored(options: argparse.Namespace, forge: Forge) -> int:
 def _free(options: argparse.Namespace, forge: Forge) -> int:
     found = [item for item in forge.storage.usage().freeable if item.kind == options.kind]
     for item in found:
-        _require_agreement(options, f"Free {human_bytes(item.bytes)}? {item.loses}")
+        require_agreement(options, "storage", f"Free {human_bytes(item.bytes)}? {item.loses}")
     freed = forge.storage.free(options.kind) if found else 0
     print(json.dumps({"freed": freed}) if options.json else f"{human_bytes(freed)} freed.")
     return DONE
@@ -76,7 +76,9 @@ def _delete(options: argparse.Namespace, forge: Forge) -> int:
         for run in item.runs
     ]
     note = f" Used by {', '.join(dict.fromkeys(using))}." if using else ""
-    _require_agreement(options, escape_control(f"Delete {', '.join(options.name)}?{note}"))
+    require_agreement(
+        options, "storage", escape_control(f"Delete {', '.join(options.name)}?{note}")
+    )
     freed = forge.stored.delete(options.kind, options.name)
     print(json.dumps({"freed": freed}) if options.json else f"{human_bytes(freed)} freed.")
     return DONE
@@ -97,8 +99,3 @@ def _download(options: argparse.Namespace, forge: Forge) -> int:
         raise RunError(current.problem)
     print_json(current) if options.json else print(f"{options.model} is downloaded.")
     return DONE
-
-
-def _require_agreement(options: argparse.Namespace, question: str) -> None:
-    if not options.yes and (options.json or not confirm(question)):
-        raise ConfigError(Problem("storage", "Nothing was deleted.", "Add --yes."))

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from modelforge.cli.output import DONE, FAILED, escape_control, print_json, print_table
+from modelforge.cli.output import DONE, FAILED, INTERRUPTED, escape_control, print_json, print_table
 from modelforge.cli.parsing import OpenForge, add_recipe
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def _trial_run(options: argparse.Namespace, forge: Forge, layers: Sequence[Layer
     except KeyboardInterrupt:
         forge.trial_runs.stop(trial_run_id)
         print("\nStopped; nothing is kept.", file=sys.stderr)
-        return FAILED
+        return INTERRUPTED
     if options.json:
         print_json(view)
     else:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from modelforge.cli import parsing
-from modelforge.cli.main import main
+from modelforge.cli.main import _parser, main
 from tests.runs.homes import put_run
 from ui.__main__ import main as open_app
 
@@ -84,7 +86,7 @@ def test_a_run_is_deleted_only_when_the_user_agrees(home, monkeypatch, capsys):
     assert "Nothing was deleted. Add --yes." in capsys.readouterr().err
     assert main(["runs", "delete", run_id, "--json"]) == 2
     asked = []
-    monkeypatch.setattr("modelforge.cli.runs.confirm", lambda text: asked.append(text) or False)
+    monkeypatch.setattr("modelforge.cli.parsing.confirm", lambda text: asked.append(text) or False)
     assert main(["runs", "delete", run_id]) == 2
     assert asked == [f"Delete Cook ({run_id}) with all files?"]
     assert (home / "runs" / run_id).exists()
@@ -129,17 +131,66 @@ def test_an_interrupt_while_modules_are_imported_has_no_traceback():
     assert (run.returncode, run.stderr) == (128 + signal.SIGINT, "")
 
 
-def test_every_option_has_help(capsys):
-    for command in ("check", "train", "trial-run", "chat", "demo", "runs delete", "queue add"):
-        with pytest.raises(SystemExit):
-            main([*command.split(), "--help"])
-        lines = capsys.readouterr().out.splitlines()
-        for number, line in enumerate(lines):
-            if line.startswith("  --") and len(line.split("  ")) < 3:
-                assert lines[number + 1].startswith("          "), (command, line)
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    assert "130 interrupted" in capsys.readouterr().out
+def commands(parser, name=""):
+    """Yield every command with its parser, and `modelforge` itself."""
+    yield name, parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for word, inner in action.choices.items():
+                yield from commands(inner, f"{name} {word}".strip())
+
+
+def test_every_option_and_argument_has_help():
+    found = dict(commands(_parser()))
+    assert {"", "check", "runs delete", "data tokens", "storage download"} <= found.keys()
+    missing = [
+        (name, action.dest)
+        for name, parser in found.items()
+        for action in parser._actions
+        if not action.help and not isinstance(action, argparse._SubParsersAction)
+    ]
+    assert not missing
+
+
+def test_the_help_of_every_command_names_the_exit_codes():
+    for name, parser in commands(_parser()):
+        is_command = "act" in parser._defaults
+        assert not is_command or "130 interrupted" in parser.format_help(), name
+    assert "130 interrupted" in _parser().format_help()
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ZeroDivisionError("x"), "modelforge: The command failed with ZeroDivisionError."),
+        (OSError(28, "No space left on device", "/data/x"),
+         "modelforge: The command failed: /data/x: No space left on device."),
+    ],
+)  # fmt: skip
+def test_an_unexpected_error_is_a_sentence_and_its_traceback_is_in_a_log(
+    home, error, text, monkeypatch, capsys
+):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("modelforge.cli.main._presets", fail)
+    assert main(["presets"]) == 1
+    log = home / "logs" / "command.log"
+    output = capsys.readouterr()
+    assert output.err == f"{text} The traceback is in {log}.\n"
+    assert "Traceback" in log.read_text("utf-8")
+    assert main(["presets", "--json", "--home", str(home / "other")]) == 1
+    [problem] = json.loads(capsys.readouterr().out)["problems"]
+    assert str(home / "other" / "logs") in problem["remedy"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_output_that_cannot_be_written_is_an_error(home):
+    command = [sys.executable, "-m", "modelforge", "schema"]
+    with Path("/dev/full").open("w") as full:
+        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert run.returncode == 1
+    assert run.stderr == "The output cannot be written: No space left on device.\n"
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,10 @@ def test_runs_are_moved_and_removed(queued, capsys):
     assert main(["queue", "move", second, "1"]) == 0
     capsys.readouterr()
     assert order(capsys) == [second, first]
-    assert main(["queue", "remove", second]) == 0
+    assert main(["queue", "remove", second]) == 2  # no terminal
+    assert f"{second}: Nothing was deleted. Add --yes." in capsys.readouterr().err
+    assert order(capsys) == [second, first]
+    assert main(["queue", "remove", second, "--yes"]) == 0
     capsys.readouterr()
     assert order(capsys) == [first]
 

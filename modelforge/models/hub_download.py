@@ -16,7 +16,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import huggingface_hub
 from huggingface_hub import constants
@@ -26,6 +26,11 @@ from modelforge.errors import ForgeError
 from modelforge.models.hub import HUB_LIMIT_S, HubModel, fetch_hub_model, hub_errors
 from modelforge.models.safetensors_index import weight_files
 from modelforge.units import GIB
+
+if TYPE_CHECKING:
+    _Tqdm = tqdm[Any]
+else:
+    _Tqdm = tqdm  # generic in its stubs only
 
 REPORT_INTERVAL_S = 0.2
 CHUNK_BYTES = 256 * 1024
@@ -79,7 +84,7 @@ def download(name: str) -> None:
     files = files_to_download(model)
     reporter = _Reporter(sum(files.values()))
 
-    class Bar(tqdm):  # type: ignore[type-arg]
+    class Bar(_Tqdm):
         """The progress bar of one file, which reports instead of drawing."""
 
         def __init__(self, *args: Any, **options: Any) -> None:

@@ -12,20 +12,24 @@ import sys
 import tempfile
 import threading
 import time
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import orjson
 import psutil
-from harness import ROOT, conditions, keep
+from harness import ROOT, keep, kept, measured_on, recorded
 
 from modelforge.units import MIB
 
 HEAD = """# Performance: reading data
 
-Written by `python bench/data.py`; the raw figures are in `bench/results/data.csv`. One file of
-JSON lines, rows of about 1 KB; every measurement is a process of its own. Memory is the peak of the
-process and its children, minus that of an idle interpreter.
+Written by `python bench/data.py` and `python bench/data_check.py`; the raw figures are in
+`bench/results/data.csv` and `bench/results/data-check.csv`.
+
+## One large file
+
+One file of JSON lines, rows of about 1 KB; every measurement is a process of its own. Memory is the
+peak of the process and its children, minus that of an idle interpreter.
 """
 WORDS = """the model learns what your data says and every row counts when training starts in earnest
 because nothing else is there to learn from, quite often more; some 3 or 12 people (and dogs)
@@ -42,10 +46,12 @@ TASKS = {
 PROGRAMS = {
     "preview": "from modelforge.data.checks.summary import summarize\nsummarize(P, limit=20)",
     "check": """
+from modelforge.data.checks.parallel import CountCache
 from modelforge.data.checks.summary import summarize
 from modelforge.data.checks.run import check_file
-summarize(P)
-check_file(P)""",
+cache = CountCache()
+summarize(P, cache=cache)
+check_file(P, cache=cache)""",
     "alone": """
 from modelforge.data.checks import parallel
 from modelforge.data.checks.run import check_file
@@ -74,24 +80,42 @@ print(json.dumps([time.perf_counter() - began, sum(os.times()[:4])]))
 
 def main(megabytes: int = 1000) -> None:
     """Measure every task on one file, and write the page."""
-    before = conditions()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, recorded("data"):
         path = Path(folder) / "rows.jsonl"
         count = write_rows(path, megabytes * 10**6)
         size = path.stat().st_size
         rows = [measure(name, path) for name in TASKS]
-    keep("data", [row | {"bytes": size, "file_rows": count} for row in rows])
-    measured_on = f"Measured {datetime.now(UTC):%Y-%m-%d} on {before}; the rest as in "
-    lines = [
-        f"{measured_on}`constraints.txt`. The file: {count:,} rows, {size / 1e6:,.0f} MB.",
-        "",
-        "| what | seconds | MB/s | processor seconds | peak memory, MiB |",
-        "| --- | --: | --: | --: | --: |",
-        *(table_line(row, size) for row in rows),
-        "",
-        WHY,
-    ]
-    text = "\n".join([HEAD, *lines])
+        keep("data", [row | {"bytes": size, "file_rows": count} for row in rows])
+    write_page()
+
+
+def write_page() -> None:
+    """Write docs/performance-data.md from the stored results of data.py and data_check.py."""
+    on, rows, checks = measured_on(), kept("data"), kept("data-check")
+    lines = [HEAD]
+    if rows:
+        size, count = rows[0]["bytes"], rows[0]["file_rows"]
+        file = f"The file: {count:,.0f} rows, {size / 1e6:,.0f} MB."
+        lines += [
+            f"Measured {on['data']}; the rest as in `constraints.txt`. {file}",
+            "",
+            "| what | seconds | MB/s | processor seconds | peak memory, MiB |",
+            "| --- | --: | --: | --: | --: |",
+            *(table_line(row, size) for row in rows),
+            "",
+            WHY,
+        ]
+    if checks:
+        lines += [
+            CHECKS,
+            f"Measured {on['data-check']}.",
+            "",
+            "| rows | rows checked per processor second |",
+            "| --- | --: |",
+            *(f"| {row['kind']} | {row['now']:,.0f} |" for row in checks),
+            "",
+        ]
+    text = "\n".join(lines)
     (ROOT / "docs" / "performance-data.md").write_text(text, encoding="utf-8")
     print(text)
 
@@ -106,8 +130,15 @@ checking are CPU-bound, so a file larger than 64 MiB is read by two processes, e
 lines; they run `python -m modelforge.data.checks.parallel`, which works on every system. This needs
 a free core: every task is run once here, and where the load average above exceeds the number of
 cores, two processes may not be faster than one, and the two lines cannot be compared (the check
-also makes the summary and the file's hash). The checks reuse the counts of the summary, so the file
-is read once. Memory grows by 16 bytes per row, for finding duplicates, up to 8 million rows.
+also makes the summary and the file's hash). The checks reuse the counts of the summary, as in the
+app, so the rows are parsed once. Memory grows by 24 bytes per row, for finding duplicates and
+questions with several answers, up to 8 million rows.
+"""
+CHECKS = """\
+## Data checks by kind of file
+
+All data checks of files of 20 MB, each in a process of its own: median of three rounds. Rows per
+processor second, which other programs on the machine hardly change.
 """
 
 
@@ -190,11 +221,11 @@ class Peak:
                 continue
 
 
-def table_line(row: dict[str, object], size: int) -> str:
+def table_line(row: dict[str, Any], size: float) -> str:
     """Return one line of the table."""
-    seconds, what = float(str(row["seconds"])), TASKS[str(row["way"])]
+    seconds, what = row["seconds"], TASKS[row["way"]]
     speed = "" if row["way"] == "preview" else f"{size / 1e6 / seconds:,.0f}"
-    busy, peak = float(str(row["processor_s"])), float(str(row["peak_mib"]))
+    busy, peak = row["processor_s"], row["peak_mib"]
     return f"| {what} | {seconds:,.2f} | {speed} | {busy:,.2f} | {peak:,.0f} |"
 
 

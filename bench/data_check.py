@@ -22,8 +22,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from data import WORDS
-from harness import ROOT, conditions, keep
+from data import WORDS, write_page
+from harness import ROOT, keep, recorded
 
 # At b0bc2d7 the check had another name.
 PROGRAM = """
@@ -93,9 +93,8 @@ KINDS: dict[str, tuple[str, Callable[[Iterator[str]], Row], Callable[[Path, list
 def main(before: Path | None, rounds: int, megabytes: int) -> None:
     """Check one file of every kind in turn with every checkout, and print the medians."""
     checkouts = {"now": ROOT} | ({"before": before} if before else {})
-    print(conditions())
     measured = []
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, recorded("data-check"):
         for kind, (name, make, write) in KINDS.items():
             path, text = Path(folder) / name, texts()
             size = len(json.dumps(make(text)))
@@ -108,6 +107,7 @@ def main(before: Path | None, rounds: int, megabytes: int) -> None:
             measured.append({"kind": kind, **medians})
             print(f"{kind:<28}", *(f"{name} {rate:,} rows/s" for name, rate in medians.items()))
     keep("data-check", measured)
+    write_page()
 
 
 def rows_per_second(root: Path, path: Path) -> float:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 Place = tuple[int, int | str | None]
 MAX_PLACES = 5
 MAX_COLUMNS = 200
-# Fingerprints take 16 bytes per row; duplicates are searched among this many first rows.
+# Fingerprints, lines and prompts take 24 bytes per row; duplicates are searched among this many
+# first rows.
 MAX_FINGERPRINTS = 8_000_000
 _MAX_ROWS_IN_SET = 100_000
 # Questions with several answers are searched in files of up to this many rows.

@@ -152,7 +152,8 @@ class RunProgress:
         self._bar.start()
 
     def _show_step(self, data: dict[str, Any]) -> None:
-        values = f"loss {data['loss']:.3f}, {data['tokens_per_s']:,.0f} tokens/s"
+        speed = data["tokens_per_s"]
+        values = f"loss {data['loss']:.3f}{'' if speed is None else f', {speed:,.0f} tokens/s'}"
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=data["step"], values=values)
             return

@@ -240,10 +240,11 @@ def test_oom_recovery_and_planned_speed_are_shown(snapshot):
 
 def test_a_run_shows_the_range_that_was_planned(snapshot):
     planned = {"seconds": 120.0, "seconds_longest": 360.0, "tokens_per_s": 90.0}
-    drawn = side_panel.side(replace(snapshot(), planned=planned))
+    shown = snapshot()
+    drawn = side_panel.side(replace(shown, planned=planned))
     assert "about 2 to 6 min" in drawn
     assert "30 to 90" in drawn
-    assert "2 to" not in side_panel.side(replace(snapshot(), planned={"seconds": 120.0}))
+    assert "2 to" not in side_panel.side(replace(shown, planned={"seconds": 120.0}))
 
 
 def test_a_plan_has_a_trace_key_until_it_is_traced(forge):

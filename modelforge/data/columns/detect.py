@@ -99,10 +99,7 @@ def detect_mapping(
     if is_message_tree(columns):
         raise DataError(Problem(name, *MESSAGE_TREE))
     named = _named_columns(source)
-    stated = [*named.items(), *(("unused_columns", column) for column in source.unused_columns)]
-    for setting, column in stated:
-        if column not in all_columns:
-            raise _missing_column(name, setting, column, all_columns)
+    _require_columns(name, source, all_columns)
     source_type = declared_type(source)
     known = _TYPES.get(source_type)
     if known is not None and _names_a_part(known, named):
@@ -127,6 +124,14 @@ def detect_mapping(
         prompt_format=source.prompt_format,
         prompt_format_no_input=source.prompt_format_no_input,
     )
+
+
+def _require_columns(name: str, source: Source, columns: Sequence[str]) -> None:
+    """Raise DataError for a column that the source names and the rows do not have."""
+    unused = (("unused_columns", column) for column in source.unused_columns)
+    for setting, column in (*_named_columns(source).items(), *unused):
+        if column not in columns:
+            raise _missing_column(name, setting, column, columns)
 
 
 def _without(rows: Rows, columns: Collection[str]) -> Rows:

@@ -55,3 +55,14 @@ def estimated_duration(seconds: float, longest: float | None = None) -> str:
         return f"about {human_duration(60 * low)}"
     first = str(low) if high < 60 else human_duration(60 * low)
     return f"about {first} to {human_duration(60 * high)}"
+
+
+def planned_duration(seconds: float, basis: str | None, longest: float | None = None) -> str:
+    """Return the planned duration of a run: exact after a trial run or the same run before."""
+    is_measured = basis in ("trial_run", "last_run")
+    return human_duration(seconds) if is_measured else estimated_duration(seconds, longest)
+
+
+def human_time_left(seconds: float) -> str:
+    """Return the time left of a run in progress: 3 min 20 s left."""
+    return "nearly done" if seconds < 3 else f"{human_duration(seconds)} left"

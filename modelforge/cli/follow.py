@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from modelforge.cli.output import DONE, FAILED, INTERRUPTED, escape_control, print_run
+from modelforge.units import human_time_left
 
 if TYPE_CHECKING:
     from modelforge.forge import Forge
@@ -36,7 +38,7 @@ class Followed(NamedTuple):
 
 def follow(forge: Forge, run_id: str, *, quiet: bool = False) -> Followed:
     """Show a run until it is over and return it. Ctrl+C stops it and keeps its model."""
-    progress = None if quiet else RunProgress()
+    progress = None if quiet else RunProgress(lambda: forge.runs.view(run_id).time_left())
     cursor, stopping = 0, False
     try:
         while True:
@@ -108,9 +110,13 @@ def _wait(forge: Forge, run_id: str, stopping: bool) -> bool:
 
 
 class RunProgress:
-    """Shows the events of a run as lines and, on a terminal, a progress bar."""
+    """Shows the events of a run as lines and, on a terminal, a progress bar.
 
-    def __init__(self) -> None:
+    `time_left` returns the estimated seconds left, as the page of the run shows them.
+    """
+
+    def __init__(self, time_left: Callable[[], float | None]) -> None:
+        self._time_left = time_left
         self._bar: Any = None
         self._phase = ""
         self._total_steps = 0
@@ -144,23 +150,27 @@ class RunProgress:
         if not sys.stdout.isatty():
             return
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-        from rich.progress import TimeRemainingColumn as Remaining
 
         values = TextColumn("{task.fields[values]}", markup=False)
-        self._bar = Progress("Step", MofNCompleteColumn(), BarColumn(), Remaining(), values)
+        self._bar = Progress("Step", MofNCompleteColumn(), BarColumn(bar_width=20), values)
         self._bar.add_task("", total=total_steps, values="")
         self._bar.start()
 
     def _show_step(self, data: dict[str, Any]) -> None:
-        speed = data["tokens_per_s"]
-        values = f"loss {data['loss']:.3f}{'' if speed is None else f', {speed:,.0f} tokens/s'}"
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=data["step"], values=values)
+            step, values = data["step"], self._values(data)
+            self._bar.update(self._bar.task_ids[0], completed=step, values=values)
             return
         is_last = data["step"] == self._total_steps
         if is_last or time.monotonic() - self._printed_at >= PLAIN_INTERVAL_S:
             self._printed_at = time.monotonic()
-            self._print(f"Step {data['step']} of {self._total_steps}: {values}")
+            self._print(f"Step {data['step']} of {self._total_steps}: {self._values(data)}")
+
+    def _values(self, data: dict[str, Any]) -> str:
+        left = self._time_left()
+        speed = data["tokens_per_s"]
+        values = f"loss {data['loss']:.3f}{'' if speed is None else f', {speed:,.0f} tokens/s'}"
+        return values if left is None else f"{values}, {human_time_left(left)}"
 
     def _print(self, text: str) -> None:
         if self._bar is None:

@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from modelforge.units import estimated_duration, human_bytes, human_duration
+from modelforge.units import human_bytes, human_duration, planned_duration
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -122,10 +122,8 @@ def _print_time(report: Report) -> None:
 
 
 def _time_text(report: Report, seconds: float) -> str:
-    if report.seconds_basis in ("trial_run", "last_run"):
-        return human_duration(seconds)
     unknown = " (no run has measured the speed of this computer)" if report.seconds_longest else ""
-    return f"{estimated_duration(seconds, report.seconds_longest)}{unknown}"
+    return f"{planned_duration(seconds, report.seconds_basis, report.seconds_longest)}{unknown}"
 
 
 def _print_speed(report: Report) -> None:
@@ -166,8 +164,9 @@ def print_runs(page: RunPage) -> int:
         created = datetime.fromtimestamp(row.created).astimezone().strftime("%Y-%m-%d %H:%M")
         loss = f"{row.loss:.3f}" if row.loss is not None else ""
         tags = " ".join(f"#{tag}" for tag in row.tags)
-        rows.append((row.id, created, str(row.state), str(row.step), loss, row.name, tags))
-    print_table(rows, ["id", "created", "state", "step", "loss", "name", "tags"])
+        took = human_duration(row.seconds())
+        rows.append((row.id, created, str(row.state), took, str(row.step), loss, row.name, tags))
+    print_table(rows, ["id", "created", "state", "duration", "step", "loss", "name", "tags"])
     remaining = page.total - len(page.rows)
     if remaining > 0:
         print(f"{remaining:,} more.")
@@ -195,11 +194,11 @@ def print_comparison(compared: Comparison) -> int:
     runs = [
         (
             f"{number}", run.name, run.id, str(run.state), f"{run.updates:,}", f"{run.tokens:,.0f}",
-            f"{run.seconds:,.0f}", value_text(run.eval_loss),
+            human_duration(run.duration), value_text(run.eval_loss),
         )
         for number, run in enumerate(compared.runs, start=1)
     ]  # fmt: skip
-    columns = ["", "name", "id", "state", "steps", "tokens", "seconds", "evaluation loss"]
+    columns = ["", "name", "id", "state", "steps", "tokens", "duration", "evaluation loss"]
     print_table(runs, columns)
     for title, lines in (
         ("different settings", compared.settings),
@@ -266,6 +265,7 @@ def print_run(forge: Forge, view: RunView) -> int:
         print(verdict.text)
     if view.eval_loss is not None:
         print(f"Evaluation loss {view.eval_loss:.3f}.")
+    print(f"Duration: {human_duration(view.seconds())}")
     print(f"Folder: {forge.runs.folder(view.id).path}")
     return DONE
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelforge.cli.output import DONE, FAILED, INTERRUPTED, escape_control, print_json, print_table
 from modelforge.cli.parsing import OpenForge, add_recipe
+from modelforge.units import planned_duration
 
 if TYPE_CHECKING:
     from modelforge.config.resolve import Layer
@@ -81,5 +82,6 @@ def _print(view: TrialRunView, report: Any) -> None:
         size_mib, seconds = result.checkpoint_gib * 1024, result.save_seconds or 0.0
         rows.append(("Checkpoint", f"{size_mib:.0f} MiB in {seconds:.1f} s"))
     if report is not None and report.seconds is not None:
-        rows.append(("Whole run", f"about {max(1, round(report.seconds / 60))} min"))
+        took = planned_duration(report.seconds, report.seconds_basis, report.seconds_longest)
+        rows.append(("Whole run", took))
     print_table(rows)

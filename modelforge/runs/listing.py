@@ -33,6 +33,13 @@ class RunSummary:
     ]
     updated: Annotated[float, about("When the worker last wrote an event.")]
     worked_before: Annotated[float, about("Seconds of the workers before the newest launch.")]
+    duration: Annotated[
+        float,
+        about(
+            "Seconds that workers have worked on the run, each from its launch to its last event; "
+            "waiting and pauses between workers do not count."
+        ),
+    ]
     step: Annotated[int, about("Steps done.")]
     total_steps: int | None
     loss: Annotated[float | None, about("The latest training loss.")]
@@ -56,9 +63,10 @@ class RunSummary:
         return self.launched or self.created
 
     def seconds(self, now: float | None = None) -> float:
-        """Return how long workers have worked on the run so far, without pauses."""
-        until = self.updated if self.state.is_over else now or time.time()
-        return self.worked_before + until - self.began
+        """Return the duration of the run; of a run in progress until `now`."""
+        if not self.state.is_active:
+            return self.duration
+        return self.duration + max(0.0, (now or time.time()) - max(self.updated, self.began))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -39,6 +40,22 @@ class RunState(StrEnum):
 
 _OVER = {RunState.FINISHED, RunState.STOPPED, RunState.FAILED, RunState.LOST}
 _ENDED = {state.value: state for state in _OVER - {RunState.LOST}}
+
+
+def seconds_worked(process: Mapping[str, Any], until: float, created: float) -> float:
+    """Return how long workers have worked on a run: each from its launch to its last event.
+
+    Args:
+        process: The record of the newest worker; empty before the first one.
+        until: Unix time of the newest event.
+        created: Unix time since when the worker of a record without times counts, as those of
+            older versions.
+    """
+    before, launched = process.get("worked_before"), process.get("launched")
+    worked = before if isinstance(before, float) else 0.0
+    if isinstance(launched, float):
+        return worked + max(0.0, until - launched)
+    return worked + (0.0 if "worked_before" in process else max(0.0, until - created))
 
 
 # A launch without a recorded process ends after this time: its server died in between.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -24,7 +25,7 @@ from modelforge.runs.index import Stability
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.listing import RunRow, RunSummary
 from modelforge.runs.notes import read_notes
-from modelforge.runs.states import RunState, read_facts
+from modelforge.runs.states import RunState, read_facts, seconds_worked
 from modelforge.runs.timeline import Timeline, tail_timeline
 
 # The required parts of a record.
@@ -56,6 +57,12 @@ class RunView(RunSummary):
             "never ran out."
         ),
     ] = None
+
+    def time_left(self, now: float | None = None) -> float | None:
+        """Return the estimated seconds left at `now`; None if unknown or the run is over."""
+        if self.seconds_left is None or self.state.is_over:
+            return None
+        return max(0.0, self.seconds_left - max(0.0, (now or time.time()) - self.updated))
 
 
 def view_run(folder: RunFolder, state: RunState, timeline: Timeline | None = None) -> RunView:
@@ -129,6 +136,8 @@ def _summary(
     counted = step or planned
     process = find_json(folder.process) or {}
     launched, before = process.get("launched"), process.get("worked_before")
+    created = record["created"]
+    updated = created if timeline.updated is None else timeline.updated
     metrics = dict(step.metrics) if step else {}
     if evaluation:
         metrics |= {f"eval_{name}": value for name, value in evaluation.metrics.items()}
@@ -136,10 +145,11 @@ def _summary(
         "id": folder.id,
         "name": notes.name or record["name"],
         "state": state,
-        "created": record["created"],
+        "created": created,
         "launched": launched if isinstance(launched, float) else None,
         "worked_before": before if isinstance(before, float) else 0.0,
-        "updated": record["created"] if timeline.updated is None else timeline.updated,
+        "duration": seconds_worked(process, updated, created),
+        "updated": updated,
         "step": step.step if step else resumed.step if resumed else 0,
         "total_steps": counted.total_steps if counted else plan.total_steps,
         "loss": step.loss if step else None,

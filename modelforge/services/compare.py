@@ -56,9 +56,10 @@ class ComparisonRow:
 
 @dataclass(frozen=True)
 class RunResult:
-    """The result of one run. `seconds` and `tokens` are those of its steps.
+    """The result of one run.
 
-    `label` is its name, with its id if another run has the same name.
+    `seconds` and `tokens` are those of its steps, `duration` is that of the run, with loading,
+    evaluation and saving. `label` is its name, with its id if another run has the same name.
     """
 
     id: str
@@ -71,6 +72,7 @@ class RunResult:
     updates: int
     tokens: float
     seconds: float
+    duration: float
     tokens_per_s: float | None
     loss: float | None
     eval_loss: float | None
@@ -232,6 +234,7 @@ def _result(folder: RunFolder, row: RunRow, curves: RunMetrics, *, shared: bool)
         updates=int(sum(stage.length("step") for stage in curves.stages)) or row.step,
         tokens=tokens,
         seconds=round(seconds, 3),
+        duration=round(row.duration, 3),
         tokens_per_s=round(tokens / seconds, 2) if seconds else None,
         loss=row.loss,
         eval_loss=row.eval_loss,

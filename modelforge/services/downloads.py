@@ -109,7 +109,8 @@ class DownloadService:
             elif isinstance(problem := message.get("problem"), dict):
                 self._end("failed", Problem(**problem))
             else:
-                done, total = int(message["done"]), int(message["total"])
+                total = int(message["total"])
+                done = min(int(message["done"]), total)
                 first = first or (time.monotonic(), done)
                 self._report(done, total, _seconds_left(first, done, total))
         what = "The download has ended unexpectedly."

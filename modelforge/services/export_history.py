@@ -20,6 +20,7 @@ from modelforge.services.compare import (
     across_stages,
     value_text,
 )
+from modelforge.units import human_duration
 
 CHART_POINTS = 400
 # Curves with more points are drawn smoothed, over the measured points.
@@ -109,7 +110,8 @@ def _results(runs: Sequence[RunResult]) -> list[tuple[str, list[str]]]:
         ("Verdict", [run.verdict for run in runs]),
         ("Steps", [f"{run.updates:,}" for run in runs]),
         ("Tokens", [f"{run.tokens:,.0f}" for run in runs]),
-        ("Seconds of training", [run.seconds for run in runs]),
+        ("Duration", [human_duration(run.duration) for run in runs]),
+        ("Time in steps", [human_duration(run.seconds) for run in runs]),
         ("Tokens per second", [run.tokens_per_s for run in runs]),
         ("Loss", [run.loss for run in runs]),
         ("Evaluation loss", [run.eval_loss for run in runs]),

@@ -192,7 +192,7 @@ def _measure(folder: RunFolder, row: RunRow) -> LastRun | None:
         measured = replace(measured, seconds_per_eval_batch=each)
     measured = replace(measured, save_seconds=save, final_seconds=save)
     made = replace(plan, total_steps=timings.step)
-    return LastRun.of(row.seconds(), config, made, eval_rows, measured)
+    return LastRun.of(row.duration, config, made, eval_rows, measured)
 
 
 def read_result(data: Mapping[str, Any]) -> TrialRunResult | None:

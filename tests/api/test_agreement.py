@@ -1,8 +1,9 @@
-"""Wrong combinations of settings: terminal, REST, page and Python report the same problems."""
+"""Terminal, REST, page and Python agree: on the problems of settings, and on durations."""
 
 from __future__ import annotations
 
 import json
+from urllib.parse import quote
 
 import pytest
 from pydantic import ValidationError
@@ -11,7 +12,13 @@ from modelforge.cli.main import main
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.errors import Problem
 from modelforge.hardware import machine as machines
+from modelforge.runs.events import read_events
+from modelforge.runs.listing import RunFilter
 from tests.preflight.contexts import LAPTOP, WORKSTATION
+from tests.runs.homes import put_run
+from ui.pages import compare
+from ui.pages.run.live import RunFollower
+from ui.pages.runs import table
 from ui.pages.train import response
 from ui.pages.train.form import Entered
 
@@ -105,3 +112,36 @@ def test_every_entrance_reports_all_problems(serving, model, tmp_path, capsys, b
     assert sorted(reply.errors) == sorted(set(wheres))
     for problem in rest["problems"]:
         assert problem["what"] in reply.errors[problem["where"]]
+
+
+def _worked_twice(home, number):
+    """Put a run of two workers into a home: 300 s, a pause of unknown length, and 230 s."""
+    run = put_run(home, number, settled=False)
+    launched = read_events(run.events)[0][-1].t - 230.0
+    record = {"pid": 999999, "birth": 1.0, "launched": launched, "worked_before": 300.0}
+    run.process.write_text(json.dumps(record), "utf-8")
+    return run.id
+
+
+def test_a_resumed_run_has_the_same_duration_everywhere(serving, home, capsys):
+    first, second = (_worked_twice(home.root, number) for number in (1, 2))
+    client, text = serving("finishes"), "8 min 50 s"
+    forge, both = serving.forge, quote(f"{first},{second}")
+    numbers = [
+        client.get(f"/api/runs/{first}").json(),
+        *client.get("/api/runs").json(),
+        *client.get(f"/api/runs/compare?runs={both}").json()["runs"],
+    ]
+    assert [run["duration"] for run in numbers] == [pytest.approx(530.0)] * 5
+    for command in (["list"], ["compare", first, second], ["show", first]):
+        assert main(["runs", *command, "--home", str(home.root)]) == 0
+        shown = capsys.readouterr().out
+        assert shown.count(text) == (1 if command[0] == "show" else 2), shown
+    assert client.get(f"/api/runs/compare.html?runs={both}").text.count(text) == 2
+    comparison = forge.history.compare([first, second])
+    drawn = compare.comparison_parts(comparison, "step", {})
+    assert drawn["compared"].count(text) == 2
+    assert table.run_rows(forge.history.page(RunFilter(), limit=9)).count(text) == 2
+    page = RunFollower(forge, first).update().parts
+    assert text in page["run-side"]
+    assert f"in {text}." in page["run-verdict"]

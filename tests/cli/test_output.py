@@ -65,7 +65,8 @@ def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(is_terminal, monkey
     stream = Terminal() if is_terminal else io.StringIO()
     monkeypatch.setattr("sys.stdout", stream)
     monkeypatch.setenv("TERM", "xterm-256color")
-    progress = RunProgress()
+    left = iter((None, 130.0))
+    progress = RunProgress(lambda: next(left))
     progress.show(event("phase", name="loading", text="Loading [bold]m[/bold]\x1b[2J"))
     progress.show(event("plan", total_steps=2))
     progress.show(event("step", step=1, loss=2.0, tokens_per_s=10.0))
@@ -76,6 +77,7 @@ def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(is_terminal, monkey
     assert "Loading [bold]m[/bold]\\x1b[2J" in text
     assert "Evaluation loss 1.500 (best so far)" in text
     assert "2/2" in text if is_terminal else "Step 2 of 2: loss 1.000" in text
+    assert "10 tokens/s, 2 min 10 s left" in text
     assert ("\x1b" in text) is is_terminal
 
 

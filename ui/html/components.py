@@ -56,6 +56,7 @@ def progress(label: str, share: float | None) -> Markup:
     """Return a progress bar for a share from 0 to 1; None shows that work is in progress."""
     if share is None:
         return el("div.prog.vague", el("i"), role="progressbar", aria_label=label)
+    share = min(max(share, 0.0), 1.0)
     return el(
         "div.prog",
         el("i", style=f"width:{100 * share:.1f}%"),

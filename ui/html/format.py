@@ -39,6 +39,19 @@ def number(value: float | None, digits: int = 0) -> str:
     return UNKNOWN if value is None else f"{value:,.{digits}f}"
 
 
+def progress(done: float, total: float | None, digits: int = 0) -> str:
+    """Return progress: 71 of 154, 1.4 of 3, 0.85 of 0.85; the first number without a total.
+
+    Both are rounded to the same number of digits, and the first is never the larger one: a total
+    that was rounded down or estimated may be below it.
+    """
+    digits = 2 if digits and total and total < 1 else digits
+    if not total:
+        return number(done, digits)
+    whole = number(total, digits)
+    return f"{number(min(done, total), digits)} of {whole.removesuffix('.' + '0' * digits)}"
+
+
 def compact(value: float | None) -> str:
     """Return up to four digits, with an exponent for very small or large numbers: 2e-4."""
     return UNKNOWN if value is None else human_number(value)
@@ -91,6 +104,16 @@ def short_duration(seconds: float | None) -> str:
 def estimated_duration(seconds: float | None, longest: float | None = None) -> str:
     """Return an estimated duration: about 34 min, about 2 to 6 min."""
     return "not known yet" if seconds is None else units.estimated_duration(seconds, longest)
+
+
+def planned_duration(seconds: float | None, basis: str | None, longest: float | None = None) -> str:
+    """Return the planned duration of a run: exact where it is measured, otherwise about."""
+    return "not known yet" if seconds is None else units.planned_duration(seconds, basis, longest)
+
+
+def time_left(seconds: float) -> str:
+    """Return the time left of a run in progress: 3 min 20 s left."""
+    return units.human_time_left(seconds)
 
 
 def time_of_day(timestamp: float) -> str:

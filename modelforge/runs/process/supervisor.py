@@ -31,7 +31,7 @@ from modelforge.runs.process.machine_lease import MachineLease
 from modelforge.runs.process.oom_killer import oom_kill_counts
 from modelforge.runs.process.termination import KILL_TIMEOUT_S, OrphanTracker, StopEnforcer, age_s
 from modelforge.runs.process.warm_worker import WarmWorker
-from modelforge.runs.states import RunFacts, RunState, read_facts
+from modelforge.runs.states import RunFacts, RunState, read_facts, seconds_worked
 from modelforge.runs.store import LOCK, run_folders
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ class Supervisor:
         since = {
             "after": last_number(folder.events),
             "from": max(0, size_of(folder.events)),
-            "worked_before": _seconds_worked(folder, earlier or {}),
+            "worked_before": _seconds_worked(folder, earlier),
         }
         # If this server dies before the process is recorded, the run still counts as starting;
         # `_recover_interrupted_launch` uses the rest.
@@ -288,14 +288,13 @@ class Supervisor:
         return facts
 
 
-def _seconds_worked(folder: RunFolder, record: dict[str, Any]) -> float:
+def _seconds_worked(folder: RunFolder, process: dict[str, Any] | None) -> float:
     """Return how long the workers up to that of this process record worked on the run."""
-    before, launched = record.get("worked_before"), record.get("launched")
     newest = tail_events(folder.events)[-1:]
-    worked = before if isinstance(before, float) else 0.0
-    if not newest or not isinstance(launched, float):
-        return worked
-    return worked + max(0.0, newest[0].t - launched)
+    if not newest:
+        return 0.0
+    created = (find_json(folder.config) or {}).get("created", newest[0].t)
+    return seconds_worked(process or {}, newest[0].t, created)
 
 
 def _was_interrupted(record: dict[str, Any]) -> bool:

@@ -7,6 +7,7 @@ import pytest
 from modelforge.config.fields import specs_by_name
 from modelforge.errors import Finding
 from modelforge.runs.states import RunState
+from ui.html import components
 from ui.html import format as fmt
 from ui.pages.train.plan_panel import finding_list
 
@@ -41,6 +42,40 @@ def test_an_uncertain_duration_is_a_range():
     assert fmt.estimated_duration(120, 360) == "about 2 to 6 min"
     assert fmt.estimated_duration(1500, 4500) == "about 25 min to 1 h 15 min"
     assert fmt.estimated_duration(None, None) == "not known yet"
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ((71, 154), "71 of 154"),
+        ((1200, 3000), "1,200 of 3,000"),
+        ((12, None), "12"),
+        ((1.42, 3.0, 1), "1.4 of 3"),
+        ((0.85, None, 1), "0.8"),
+        # 40 of 47 steps of an epoch: the trainer has 0.8511, the plan 0.85.
+        ((0.8511, 0.85, 1), "0.85 of 0.85"),
+        ((0.4255, 0.85, 1), "0.43 of 0.85"),
+        ((1.3617, 1.36, 1), "1.4 of 1.4"),
+        ((1.36, 1.3617, 1), "1.4 of 1.4"),
+        ((120, 100), "100 of 100"),
+    ],
+)
+def test_progress_is_rounded_like_its_total_and_never_beyond_it(values, text):
+    assert fmt.progress(*values) == text
+
+
+def test_a_progress_bar_ends_at_100_percent():
+    assert 'aria-valuenow="100"' in components.progress("Steps", 1.004)
+    assert "width:100.0%" in components.progress("Steps", 1.004)
+
+
+def test_a_planned_duration_is_exact_only_where_it_is_measured():
+    assert fmt.planned_duration(130, "trial_run") == "2 min 10 s"
+    assert fmt.planned_duration(130, "last_run") == "2 min 10 s"
+    assert fmt.planned_duration(130, "formula") == "about 2 min"
+    assert fmt.planned_duration(None, None) == "not known yet"
+    assert fmt.time_left(130) == "2 min 10 s left"
+    assert fmt.time_left(2) == "nearly done"
 
 
 def test_a_date_is_relative_to_now():

@@ -158,9 +158,9 @@ def _progress(snapshot: RunSnapshot) -> Markup:
 
 
 def _time_left(snapshot: RunSnapshot) -> str:
-    left, timeline = side_panel.time_left(snapshot), snapshot.timeline
+    left, timeline = snapshot.run.time_left(), snapshot.timeline
     if left is not None:
-        return "nearly done" if left < 3 else f"{fmt.duration(left)} left"
+        return fmt.time_left(left)
     # The duration of later stages is unknown; that of the current one may be known.
     if timeline.stage_count and stage_seconds_left(timeline) is not None:
         return f"{fmt.duration(stage_seconds_left(timeline))} left in this stage"

@@ -32,7 +32,7 @@ def ending_text(snapshot: RunSnapshot) -> str:
         return ""
     if snapshot.cause is not None:
         return f"{snapshot.cause.what} {snapshot.cause.remedy} {_kept(snapshot)}".strip()
-    return state.verdict_text(snapshot.timeline, snapshot.run.seconds(), _kept(snapshot))
+    return state.verdict_text(snapshot.timeline, snapshot.run.duration, _kept(snapshot))
 
 
 def _kept(snapshot: RunSnapshot) -> str:
@@ -43,8 +43,7 @@ def _verdict(snapshot: RunSnapshot, verdict: Verdict) -> Markup:
     timeline = snapshot.timeline
     is_stopped = str(snapshot.run.state) == "stopped"
     label, tone = fmt.VERDICTS[verdict.kind]
-    seconds = snapshot.run.seconds()
-    first = state.duration_text(timeline, seconds)
+    first = state.duration_text(timeline, snapshot.run.duration)
     if is_stopped:
         first = state.stopped_text(timeline, _kept(snapshot))
     # A discarded model gets no verdict.

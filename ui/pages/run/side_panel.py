@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,27 +86,19 @@ def side(snapshot: RunSnapshot) -> Markup:
     return join([el("h2.quiet", "This run"), el("hr"), rows, el("hr"), resume, actions])
 
 
-def time_left(snapshot: RunSnapshot, now: float | None = None) -> float | None:
-    """Return the seconds until the run ends, evaluation and saving included."""
-    left = snapshot.run.seconds_left
-    if left is None or snapshot.run.state.is_over:
-        return None
-    return max(0.0, left - max(0.0, (now or time.time()) - snapshot.run.updated))
-
-
 def expected_seconds(snapshot: RunSnapshot) -> float | None:
     """Return the duration of the run: elapsed time plus the time left."""
     run, left = snapshot.run, snapshot.run.seconds_left
     if run.state.is_over:
-        return run.seconds()
-    # The time left is counted from the newest event, like `updated`.
-    return None if left is None else run.seconds(run.updated) + left
+        return run.duration
+    # Both are counted until the newest event.
+    return None if left is None else run.duration + left
 
 
 def _planned_duration(planned: Mapping[str, Any]) -> str:
-    """Return the planned duration; a range where the speed of the computer was not known."""
-    seconds, longest = planned.get("seconds"), planned.get("seconds_longest")
-    return fmt.estimated_duration(seconds, longest) if longest else fmt.duration(seconds)
+    """Return the planned duration as the plan showed it."""
+    names = ("seconds", "seconds_basis", "seconds_longest")
+    return fmt.planned_duration(*(planned.get(name) for name in names))
 
 
 def _speed(snapshot: RunSnapshot) -> list[Markup] | None:

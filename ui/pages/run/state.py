@@ -91,16 +91,14 @@ def progress_line(timeline: Timeline, planned_steps: int | None = None) -> str:
     if not is_training(timeline) and timeline.ending is None:
         text = phase_text(timeline)
         if phase is not None and phase.done is not None and phase.total:
-            text = f"{text} · {fmt.number(phase.done)} of {fmt.number(phase.total)}"
+            text = f"{text} · {fmt.progress(phase.done, phase.total)}"
         return text
-    of_steps = f" of {fmt.number(stage.total_steps)}" if stage.total_steps else ""
     is_early = stage.number < (timeline.stage_count or 0)
-    later = f" + {planned_steps:,}" if is_early and of_steps and planned_steps else ""
-    parts = [f"step {stage.step:,}{of_steps}{later}"]
+    later = f" + {planned_steps:,}" if is_early and stage.total_steps and planned_steps else ""
+    parts = [f"step {fmt.progress(stage.step, stage.total_steps)}{later}"]
     if stage.epoch is not None:
         epochs = stage.plan.epochs if stage.plan else None
-        of_epochs = f" of {epochs:.1f}".removesuffix(".0") if epochs else ""
-        parts.append(f"epoch {stage.epoch:.1f}{of_epochs}")
+        parts.append(f"epoch {fmt.progress(stage.epoch, epochs, 1)}")
     if phase is not None and phase.name == "evaluating" and timeline.ending is None:
         parts.append("evaluating")
     return " · ".join(parts)

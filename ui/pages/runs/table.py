@@ -82,7 +82,7 @@ def _row(run: RunRow, now: float) -> Markup:
         fmt.size(run.bytes),
     ]
     if not run.state.is_over and run.total_steps:
-        texts.append(f"step {run.step:,} of {run.total_steps:,}")
+        texts.append(f"step {fmt.progress(run.step, run.total_steps)}")
     name, value = main_metric(run)
     summary, cause = " · ".join(texts), failure_text(run)
     return render("runs", "row", run, summary, cause, name, value, resume_label(run))

@@ -49,7 +49,8 @@ def in_progress(forge: Forge) -> Markup:
     place = "this run will start next."
     if waiting:
         place = f"{fmt.plural(waiting, 'queued run')} will start before this one."
-    left = "" if run.seconds_left is None else f", {fmt.duration(run.seconds_left)} left"
+    seconds = run.time_left()
+    left = "" if seconds is None else f", {fmt.time_left(seconds)}"
     return join(
         [
             progress("Progress of the run", _share(run)),

@@ -142,14 +142,8 @@ def _memory_parts(report: Report) -> list[tuple[str, str, float]]:
 
 
 def time_text(report: Report) -> str:
-    """Return the duration of the run: exact after a run or a trial run, otherwise about.
-
-    On a CPU that no run has measured it is a range.
-    """
-    is_measured = report.seconds_basis in ("trial_run", "last_run")
-    if is_measured:
-        return fmt.duration(report.seconds)
-    return fmt.estimated_duration(report.seconds, report.seconds_longest)
+    """Return the planned duration of the run; a range on a CPU that no run has measured."""
+    return fmt.planned_duration(report.seconds, report.seconds_basis, report.seconds_longest)
 
 
 def _steps(report: Report) -> Markup:
@@ -161,10 +155,8 @@ def _steps(report: Report) -> Markup:
 
 
 def disk_text(report: Report) -> str:
-    """Return the disk space of the run: 1.1 of 80 GiB."""
-    if report.disk_needed_gib is None:
-        return fmt.gib(report.disk_free_gib)
-    return f"{report.disk_needed_gib:.1f} of {fmt.number(report.disk_free_gib)} GiB"
+    """Return the disk space of the run: 1.1 of 80.3 GiB."""
+    return fmt.of_gib(report.disk_needed_gib, report.disk_free_gib)
 
 
 def finding_list(findings: Sequence[Finding]) -> Markup:

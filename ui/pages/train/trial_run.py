@@ -75,7 +75,7 @@ def _progress(view: TrialRunView) -> Markup:
     share = None
     if view.total and view.done is not None:
         share = min(1.0, view.done / view.total)
-        phase = f"{phase} · {view.done:,} of {view.total:,}"
+        phase = f"{phase} · {fmt.progress(view.done, view.total)}"
     is_stopping = str(view.state) == "stopping"
     return render("plan", "trial_run", view.id, phase, share, is_stopping)
 

@@ -20,6 +20,7 @@ from modelforge.runs.states import RunState
 from modelforge.runs.timeline import Timeline
 from modelforge.services.trial_runs import TrialRunView
 from tests.preflight.contexts import LAPTOP, LLAMA_8B, ROWS, WORKSTATION, make_context, report_of
+from ui.html import format as fmt
 from ui.pages.run import side_panel
 from ui.pages.run.side_panel import RunSnapshot
 from ui.pages.train import fit_panel, model_card, plan_panel, response, trial_run
@@ -202,7 +203,7 @@ def test_measured_values_replace_the_estimate():
     assert "Measured in a trial run." in fit_panel.basis_text(report)
     assert "2.3 s" in fit_panel.measured(report)
     assert "51 MiB" in fit_panel.measured(report)
-    assert plan_panel.time_text(report) == "13 min"
+    assert fmt.planned_duration(report.seconds, report.seconds_basis) == "13 min"
     assert fit_panel.measured(red()) == ""
 
 
@@ -223,11 +224,13 @@ def snapshot(forge, ended_run):
 
 
 def test_the_time_left_counts_down_from_the_newest_event(snapshot):
-    assert side_panel.time_left(snapshot(seconds_left=60.0), now=1020.0) == 40.0
+    run = snapshot(seconds_left=60.0).run
+    assert run.time_left(now=1020.0) == 40.0
+    assert replace(run, state=RunState.FINISHED).time_left() is None
 
 
 def test_an_unknown_time_left_is_none(snapshot):
-    assert side_panel.time_left(snapshot()) is None
+    assert snapshot().run.time_left() is None
 
 
 def test_oom_recovery_and_planned_speed_are_shown(snapshot):

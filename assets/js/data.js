@@ -143,6 +143,17 @@ export function openData(root, server, form, changed) {
     useSources(sources);
   });
 
+  /** Give an unused column a role, as its list in the tab Columns does. */
+  actions["give-role"] = (button) => {
+    const { place, column, role = "" } = button.dataset;
+    find("#tab-data-columns", root).click();
+    const select = /** @type {HTMLSelectElement | undefined} */ (all(`[data-source="${place}"] [data-role-of]`, mapping).find((list) => list.dataset.roleOf === column));
+    if (!select) return;
+    select.value = role;
+    select.focus();
+    select.dispatchEvent(new Event("change", { bubbles: true }));
+  };
+
   /**
    * Read a source by the roles above its columns, of which one was changed. Each role has one column; the changed one decides the type.
    * @param {Source} source @param {HTMLSelectElement} changed @param {HTMLSelectElement[]} selects
@@ -152,9 +163,12 @@ export function openData(root, server, form, changed) {
     const typesOf = (/** @type {HTMLSelectElement} */ select) => (select.selectedOptions[0]?.dataset.types ?? "").split(" ").filter(Boolean);
     const sole = [changed, ...selects].map(typesOf).find((types) => types.length === 1);
     const type = sole?.[0] ?? (source.type === "auto" ? undefined : source.type) ?? typesOf(changed)[0];
-    const isKept = (/** @type {string} */ name) => name === "system_prompt_field" || !(name.endsWith("_field") || (type !== "instruction" && name.startsWith("prompt_format")));
+    const isKept = (/** @type {string} */ name) => !(name.endsWith("_field") || (type !== "instruction" && name.startsWith("prompt_format")));
     for (const name of Object.keys(source)) if (!isKept(name) || (name === "message_property_mappings" && !["conversation", "preference"].includes(type))) delete source[name];
     for (const select of selects) if (typesOf(select).includes(type)) source[select.value] = select.dataset.roleOf;
+    // The column of the system prompt has a switch, and replaces a fixed text.
+    if (source.system_prompt_field) { source.system_prompt_type = "field"; delete source.system_prompt; }
+    else if (source.system_prompt_type === "field") delete source.system_prompt_type;
     if (type && selects.some((select) => select.value)) source.type = type;
     else delete source.type;
     // A column that is not used stays so, also where its name or its texts suggest a use.

@@ -74,7 +74,9 @@ export function open(root, server) {
     if (field.id === "recipe-file") openRecipe(field);
     else if (field.type === "checkbox" && field.name) setValue(field.name, String(field.checked));
     else if ((field.type === "radio" || field.tagName === "SELECT") && field.name) {
+      const written = /** @type {any} */ (field).selectedOptions?.[0]?.dataset.settings;
       if (field.dataset.task) chooseSample(field);
+      else if (written) { Object.assign(form.values, JSON.parse(written)); changed(0); }
       else setValue(field.name, field.value);
     }
   });
@@ -116,7 +118,8 @@ export function open(root, server) {
 
   /** @param {HTMLElement} box */
   const isFound = (box) => {
-    const text = `${box.dataset.settingBox} ${find("label", box).textContent} ${find(".hint", box).dataset.usual ?? find(".hint", box).textContent}`.toLowerCase();
+    const hint = find(".hint", box), choices = box.querySelector("select")?.textContent ?? "";
+    const text = `${box.dataset.settingBox} ${find("label", box).textContent} ${hint.dataset.usual ?? hint.textContent} ${choices}`.toLowerCase();
     return search.value.toLowerCase().split(/\s+/).every((word) => text.includes(word));
   };
 
@@ -130,9 +133,10 @@ export function open(root, server) {
   query.addEventListener("keydown", (event) => { if (event.key === "Enter") { event.preventDefault(); find('[data-action="model-search"]', root).click(); } });
 
   actions.reset = (button) => {
-    for (const name of (button.dataset.setting ?? "").split(" ")) delete form.values[name];
+    const names = (button.dataset.setting ?? "").split(" ");
+    for (const name of names) delete form.values[name];
     changed(0);
-    document.getElementById(`f-${button.dataset.setting}`)?.focus();
+    document.getElementById(`f-${names[0]}`)?.focus();
   };
   actions.fix = (button) => setValue(button.dataset.setting ?? "", button.dataset.value ?? "");
   actions.keep = (button) => { form.kept = [...form.kept, button.dataset.key ?? ""].slice(-MAX_KEPT); changed(0); };
@@ -179,7 +183,7 @@ export function open(root, server) {
 
   /** Show the field of a setting, in a card or in a tab. */
   actions["show-setting"] = (button) => {
-    const box = find(`[data-setting-box="${button.dataset.setting}"]`, root), card = find(".head", box.closest(".card") ?? root);
+    const box = find(`[data-setting-box~="${button.dataset.setting}"]`, root), card = find(".head", box.closest(".card") ?? root);
     if (box.closest("#settings-basic")) find("#tab-settings-basic", root).click();
     else if (card.getAttribute("aria-expanded") !== "true") card.click();
     find("input, select", box).focus();
@@ -260,18 +264,24 @@ export function open(root, server) {
 
   /** Mark changed and invalid settings, and write the notes at each. @param {TrainReply} reply */
   function showNotes(reply) {
+    const names = (/** @type {string} */ list = "") => list.split(" ");
     for (const box of fields("[data-setting-box]")) {
-      const name = box.dataset.settingBox ?? "", undo = /** @type {HTMLElement | null} */ (box.querySelector(".undo"));
-      box.classList.toggle("mine", name in form.values);
-      box.classList.toggle("bad", name in reply.errors);
-      box.querySelector(":is(input, select)")?.setAttribute("aria-invalid", String(name in reply.errors));
-      if (undo) undo.hidden = !(name in form.values);
+      const settings = names(box.dataset.settingBox), undo = /** @type {HTMLElement | null} */ (box.querySelector(".undo"));
+      const isMine = settings.some((name) => name in form.values), isWrong = settings.some((name) => name in reply.errors);
+      box.classList.toggle("mine", isMine);
+      box.classList.toggle("bad", isWrong);
+      box.querySelector(":is(input, select)")?.setAttribute("aria-invalid", String(isWrong));
+      if (undo) undo.hidden = !isMine;
     }
-    for (const note of fields("[data-error]")) note.textContent = reply.errors[note.dataset.error ?? ""] ?? "";
-    for (const note of fields("[data-origin]")) note.textContent = reply.origins[note.dataset.origin ?? ""] ?? "";
+    for (const note of fields("[data-error]")) note.textContent = names(note.dataset.error).map((name) => reply.errors[name] ?? "").join(" ").trim();
+    for (const note of fields("[data-origin]")) {
+      const origins = new Set(names(note.dataset.origin).map((name) => reply.origins[name] ?? ""));
+      if (origins.size > 1) origins.delete("default");
+      note.textContent = [...origins].join(", ");
+    }
     for (const note of fields("[data-hint]")) {
       note.dataset.usual ??= note.textContent ?? "";
-      note.textContent = reply.hints[note.dataset.hint ?? ""] ?? note.dataset.usual;
+      note.textContent = [note.dataset.usual, reply.hints[note.dataset.hint ?? ""]].filter(Boolean).join(" ");
     }
   }
 
@@ -279,7 +289,7 @@ export function open(root, server) {
   function hideFields(hidden) {
     for (const group of all("#settings-basic .group", root)) {
       const boxes = all("[data-setting-box]", group);
-      for (const box of boxes) box.hidden = hidden.has(box.dataset.settingBox ?? "") || !isFound(box);
+      for (const box of boxes) box.hidden = (box.dataset.settingBox ?? "").split(" ").every((name) => hidden.has(name)) || !isFound(box);
       group.hidden = boxes.every((box) => box.hidden);
     }
     find("#setting-none", root).hidden = all("#settings-basic .group", root).some((group) => !group.hidden);

@@ -84,8 +84,9 @@ def repair_everything(page):
 
 
 def read_by_hand(page):
-    page.get_by_label("Role of Anliegen").select_option("Question")
+    page.get_by_role("button", name="Use Anliegen as Question").press("Enter")
     page.wait_for_function("document.querySelector('.used [data-role-of=\"Anliegen\"]')")
+    assert page.evaluate("document.activeElement.dataset.roleOf") == "Anliegen"
     page.get_by_label("Role of Erwiderung").select_option("Answer")
     until(page, "sum-data", "30 rows")
 
@@ -116,6 +117,10 @@ def test_columns_are_mapped_by_hand_and_the_mapping_is_undone(server, opened, tm
     assert "you" in page.locator(".reading").inner_text()
     assert "instruction_field: Anliegen" in page.locator('[data-part="recipe"]').text_content()
     page.wait_for_selector('#start[aria-disabled="false"]')
+    page.get_by_role("button", name="Use Nummer as System prompt").click()
+    page.wait_for_function("document.body.textContent.includes('system_prompt_field: Nummer')")
+    page.get_by_label("Role of Nummer").select_option("not used")
+    page.wait_for_function("!document.body.textContent.includes('system_prompt_type')")
     page.get_by_role("button", name="Undo my column mapping").click()
     until(page, "reading", "do not match any kind of rows")
 

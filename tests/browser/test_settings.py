@@ -239,6 +239,26 @@ def test_a_curve_is_hidden_and_a_chart_zoomed(server, opened):
     chart.get_by_role("button", name="Reset zoom").wait_for(state="hidden")
 
 
+def test_one_control_writes_the_format_of_the_weights(server, opened):
+    page = opened(server.url)
+    weights = page.get_by_label("Weights while training", exact=True)
+    assert weights.input_value() == "none"
+    weights.select_option("8-bit")
+    box = page.locator('[data-setting-box~="use_8bit"]')
+    box.locator(".lab .origin", has_text="you").wait_for()
+    assert weights.input_value() == "bnb-8bit"
+    page.get_by_role("tab", name="Recipe").click()
+    recipe = page.locator('[data-part="recipe"]').inner_text()
+    assert "use_8bit: true" in recipe
+    for words in ("use_4bit", "scheme", "nvfp4"):
+        page.get_by_label("Search settings").fill(words)
+        weights.wait_for()
+        assert page.get_by_label("Learning rate", exact=True).is_hidden()
+    page.get_by_role("button", name="Undo my change of Weights").click()
+    settled(page, "quantization.scheme", "none")
+    box.locator(".lab .origin", has_not_text="you").wait_for()
+
+
 def test_choices_are_stored_as_a_preset_and_copied_as_a_command(server, opened):
     page = opened(server.url)
     page.locator("#f-lora_r").fill("24")

@@ -101,8 +101,8 @@ def _qlora_is_quantized(config: TrainingConfig) -> Iterator[Problem]:
     elif config.quantization.scheme == "auto" and not config.use_4bit and not config.use_8bit:
         yield Problem(
             "use_4bit",
-            "qlora trains on quantized weights, but use_4bit is false and use_8bit is not true.",
-            "Set one of them to true, or choose the strategy sft.",
+            "qlora trains on quantized weights, but use_4bit and use_8bit are false.",
+            "Choose 4-bit or 8-bit weights, or the strategy sft.",
         )
 
 

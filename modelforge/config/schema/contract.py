@@ -52,7 +52,11 @@ class Contract(SettingsGroup):
     strategy: Literal["sft", "qlora", "rlhf", "dpo"] = setting(
         "sft", "Strategy", Group.TASK, basic=True, affects=BOTH
     )
-    """Train on completions (sft, qlora), on preferences (dpo) or on rewards (rlhf)."""
+    """Train on completions (sft, qlora), on preferences (dpo) or on rewards (rlhf).
+
+    SFT shows the model the answers of your rows until it gives such answers itself: the usual
+    choice. qlora is the same on 4-bit weights; dpo and rlhf need pairs of answers.
+    """
 
     dataset: Text = setting(REQUIRED, "Dataset", Group.DATA, basic=True, irrelevant_for=MEMORY)
     """The training file, or sample:NAME for a bundled dataset."""
@@ -111,12 +115,18 @@ class Contract(SettingsGroup):
     num_train_epochs: int = setting(
         1, "Epochs", Group.TRAINING, ge=1, basic=True, irrelevant_for=ALL_CACHES
     )
-    """Number of passes over the training rows."""
+    """Number of passes over the training rows.
+
+    More passes learn the rows better and take longer; too many, and the model only recites them.
+    """
 
     per_device_train_batch_size: int = setting(
         1, "Batch size", Group.TRAINING, ge=1, unit="rows", basic=True, affects=BOTH
     )
-    """Rows per forward pass; more is faster and needs more memory."""
+    """Rows per forward pass; more is faster and needs more memory.
+
+    If a run does not fit, halve it and double the gradient accumulation: the result is the same.
+    """
 
     per_device_eval_batch_size: int = setting(
         1, "Evaluation batch size", Group.EVALUATION, ge=1, unit="rows", affects=MEMORY
@@ -132,9 +142,10 @@ class Contract(SettingsGroup):
         basic=True,
         irrelevant_for=MEMORY,
     )
-    """Batches per optimizer step; costs time, not memory.
+    """Batches that are averaged for one change of the model; costs time, not memory.
 
-    Rows per step = batch size × gradient accumulation.
+    More make fewer, steadier steps; fewer make more steps that depend on single rows. Rows per
+    step = batch size × gradient accumulation.
     """
 
     gradient_checkpointing: bool = setting(
@@ -210,7 +221,11 @@ class Contract(SettingsGroup):
         affects=MEMORY,
         irrelevant_for=MEMORY,
     )
-    """Share of the rows used for evaluation instead of training; 0 for none."""
+    """Share of the rows that are never trained, to measure what was learned; 0 for none.
+
+    These evaluation rows show whether the model learned or only recites. More measure more
+    reliably; fewer leave more rows to train on.
+    """
 
     eval_steps: int = setting(
         100, "Evaluate every", Group.EVALUATION, ge=1, unit="steps", irrelevant_for=ALL_CACHES

@@ -25,7 +25,7 @@ TASKS: tuple[Choice, ...] = (
     ("extractive-question-answering", "Extractive QA", "The passage of a text with the answer."),
 )
 STRATEGIES: tuple[Choice, ...] = (
-    ("sft", "Supervised (SFT)", "Learn to answer like your examples."),
+    ("sft", "Supervised (SFT)", "Learn to answer like your examples: the usual choice."),
     ("qlora", "Supervised, 4-bit (QLoRA)", "The same on 4-bit weights: a quarter of the memory."),
     ("dpo", "Preferences (DPO)", "Learn from pairs of a better and a worse answer."),
     ("rlhf", "Rewards (RLHF)", "Generate answers and learn from their rewards."),

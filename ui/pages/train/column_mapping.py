@@ -10,11 +10,12 @@ from itertools import islice
 from typing import Any
 
 from modelforge.config.fields import source_specs
-from modelforge.config.rules.data import SETTINGS_OF_TYPE
+from modelforge.config.rules.data import SETTINGS_OF_TYPE, TYPE_OF_COLUMN
 from modelforge.config.schema.data import Source
 from modelforge.data.checks.file import describe_format
 from modelforge.data.columns.detect import SAMPLE_ROWS, detect_mapping
 from modelforge.data.columns.mapping import ColumnMapping
+from modelforge.data.columns.unused import meaningful_unused_columns
 from modelforge.data.formats.errors import ReadError
 from modelforge.data.formats.read import read_file_rows
 from modelforge.data.formats.sniff import sniff_file
@@ -23,7 +24,7 @@ from modelforge.data.sources.locate import find_source_files
 from modelforge.errors import ForgeError
 from modelforge.paths import Home
 from ui.html import format as fmt
-from ui.html.markup import Markup, join
+from ui.html.markup import EMPTY, Markup, el, join
 from ui.html.templates import render
 
 TYPES = {
@@ -47,9 +48,18 @@ ROLES = {
         "rejected_field": "Rejected answer",
     },
     "Plain text": {"text_field": "Text"},
-    "Beside it": {"system_field": "System prompt", "tools_field": "Tools"},
+    "Beside it": {"system_prompt_field": "System prompt", "tools_field": "Tools"},
 }
-LABELS = {name: label for roles in ROLES.values() for name, label in roles.items()}
+# A recipe may name the column of the system prompt with another setting.
+SYSTEM_FIELD, SYSTEM_ROLE = "system_field", "system_prompt_field"
+LABELS = {
+    SYSTEM_FIELD: "System prompt",
+    **{name: label for roles in ROLES.values() for name, label in roles.items()},
+}
+# Roles of lists and objects; all others are roles of texts.
+ROLES_OF_LISTS = frozenset({"messages_field", "tools_field"})
+# Roles offered while nothing is known of the rows.
+FIRST_ROLES = ("instruction_field", "output_field", "text_field", "messages_field")
 # The type of a source that reads rows of a kind; other kinds are only detected.
 TYPE_OF_KIND = {
     "text": "text",
@@ -67,7 +77,7 @@ SETTING_OF_PART = {
     "chosen": "chosen_field",
     "rejected": "rejected_field",
     "text": "text_field",
-    "system": "system_field",
+    "system": SYSTEM_ROLE,
     "tools": "tools_field",
 }
 # Parts that can be detected and have no setting.
@@ -87,7 +97,11 @@ DETECTED = {
 # What messages call a setting of a source on this page.
 _WORDS = LABELS | {"unused_columns": "not used"}
 _SETTING = re.compile(rf"\b(?:{'|'.join(_WORDS)})\b")
-MESSAGE_KEYS = {"role": "Role of a message", "content": "Content of a message"}
+# Key of a message → its label and help.
+MESSAGE_KEYS = {
+    "role": ("Role of a message", "The key of who speaks, such as from."),
+    "content": ("Content of a message", "The key of the text, such as value."),
+}
 # Fields that say where a source is and how much of it is used.
 LOCATION = frozenset({"path", "subset", "split", "samples", "weight"})
 MORE = (
@@ -102,6 +116,7 @@ SYSTEM_PROMPTS = {
 ROWS_SHOWN = 4
 MAX_COLUMNS_SHOWN = 60
 MAX_CELL_CHARS = 160
+MAX_COLUMNS_WITH_BUTTONS = 3
 
 
 @dataclass(frozen=True)
@@ -113,6 +128,8 @@ class FileColumns:
         rows: Its first rows, as text by column.
         mapping: How the rows are read; None if that cannot be detected.
         written: How the file is written, such as "CSV, separated by semicolons".
+        file: The name of the file.
+        overlooked: The unused columns that may belong to the question or the answer.
     """
 
     columns: list[str] = field(default_factory=list)
@@ -120,6 +137,8 @@ class FileColumns:
     rows: list[dict[str, str]] = field(default_factory=list)
     mapping: ColumnMapping | None = None
     written: str = ""
+    file: str = ""
+    overlooked: list[str] = field(default_factory=list)
 
 
 def read_columns(home: Home, stated: Mapping[str, Any]) -> FileColumns:
@@ -128,7 +147,7 @@ def read_columns(home: Home, stated: Mapping[str, Any]) -> FileColumns:
     Errors are left to the check of the source: what was read before them is shown.
     """
     first: list[dict[str, Any]] = []
-    mapping, written = None, ""
+    mapping, written, name, overlooked = None, "", "", []
     texts = {name: value for name, value in stated.items() if isinstance(value, str)}
     if not texts.get("path", "").strip():
         return FileColumns()
@@ -136,11 +155,13 @@ def read_columns(home: Home, stated: Mapping[str, Any]) -> FileColumns:
     try:
         # Only the location matters here, so the other fields are not validated.
         path = find_source_files(Source.model_construct(**location), home)[0]
+        name = path.name
         file = sniff_file(path, texts.get("encoding"))
         written = describe_format(file)
         for row in islice(read_file_rows(file, _ignore), SAMPLE_ROWS):
             first.append(row.data)
-        mapping = detect_mapping(first, path.name, Source.model_validate(dict(stated)))
+        mapping = detect_mapping(first, name, Source.model_validate(dict(stated)))
+        overlooked = meaningful_unused_columns(first, mapping)
     except (ForgeError, ValueError):
         pass
     columns = list(dict.fromkeys(str(name) for row in first for name in row))
@@ -148,7 +169,7 @@ def read_columns(home: Home, stated: Mapping[str, Any]) -> FileColumns:
     items = [item for value in lists for item in value[:SAMPLE_ROWS] if isinstance(item, dict)]
     keys = list(dict.fromkeys(str(key) for item in items for key in item))
     rows = [{str(name): _cell(value) for name, value in row.items()} for row in first[:ROWS_SHOWN]]
-    return FileColumns(columns, keys, rows, mapping, written)
+    return FileColumns(columns, keys, rows, mapping, written, name, overlooked)
 
 
 def _ignore(_error: ReadError) -> None:
@@ -163,7 +184,11 @@ def _cell(value: Any) -> str:
 
 def roles(source: Mapping[str, Any], found: FileColumns) -> dict[str, str]:
     """Return the role of every column that has one: a setting, or a label that was detected."""
-    given = {str(source[name]): name for name in LABELS if source.get(name)}
+    given = {
+        str(source[name]): SYSTEM_ROLE if name == SYSTEM_FIELD else name
+        for name in LABELS
+        if source.get(name)
+    }
     if found.mapping is None:
         return given
     settings = SETTINGS_OF_TYPE.get(TYPE_OF_KIND.get(found.mapping.kind, ""), ())
@@ -174,6 +199,44 @@ def roles(source: Mapping[str, Any], found: FileColumns) -> dict[str, str]:
             name = "prompt_field"
         shown[column] = name if name in settings else f"detected:{DETECTED.get(part, part)}"
     return {**shown, **given}
+
+
+def row_type(source: Mapping[str, Any], found: FileColumns) -> str:
+    """Return the type of a source that is set or detected; empty if it has none."""
+    stated = str(source.get("type") or "auto")
+    if stated != "auto":
+        return stated
+    if found.mapping is not None:
+        return TYPE_OF_KIND.get(found.mapping.kind, "")
+    return next((TYPE_OF_COLUMN[name] for name in TYPE_OF_COLUMN if source.get(name)), "auto")
+
+
+def fitting_roles(source: Mapping[str, Any], found: FileColumns) -> dict[str, dict[str, str]]:
+    """Return the roles that are free for each unused column: the label by setting."""
+    kind, role_of = row_type(source, found), roles(source, found)
+    names = FIRST_ROLES if kind == "auto" else SETTINGS_OF_TYPE.get(kind, ())
+    taken = {*role_of.values(), SYSTEM_FIELD}
+    if str(source.get("system_prompt_type") or "none") != "none":
+        taken.add(SYSTEM_ROLE)
+    free = [name for name in LABELS if name in names and name not in taken]
+    offered = {}
+    for column in found.columns:
+        is_list = any(row.get(column, "").startswith(("[", "{")) for row in found.rows)
+        fitting = {name: LABELS[name] for name in free if (name in ROLES_OF_LISTS) == is_list}
+        if fitting and column not in role_of:
+            offered[column] = fitting
+    return offered
+
+
+def role_buttons(place: int, source: Mapping[str, Any], found: FileColumns) -> Markup:
+    """Return a button for each role that an overlooked column can take: note as Input."""
+    offered = fitting_roles(source, found)
+    listed = [name for name in found.overlooked if name in offered][:MAX_COLUMNS_WITH_BUTTONS]
+    buttons = [
+        render("form", "give_role", place, name, offered[name], f"check-{place}-{n}", f"{name} as ")
+        for n, name in enumerate(listed)
+    ]
+    return el("span.give", buttons) if buttons else EMPTY
 
 
 def reading(sources: Sequence[Mapping[str, Any]], reason: str) -> Markup:
@@ -205,11 +268,12 @@ def _source(
     boxes = []
     if kind == "conversation" or (found.mapping and found.mapping.kind == "messages"):
         keys = source.get("message_property_mappings") or {}
-        for name, label in MESSAGE_KEYS.items():
+        for name, (label, text) in MESSAGE_KEYS.items():
             value = str(keys.get(name, ""))
-            boxes.append(_select(place, f"in:{name}", label, value, _options(found.keys)))
+            boxes.append(_select(place, f"in:{name}", label, text, value, _options(found.keys)))
     legend = fmt.file_name(source.get("path", "")) if has_several else ""
-    more = [_select(place, "type", "Each row is", kind, list(TYPES.items()))]
+    text = source_specs()["type"].help
+    more = [_select(place, "type", "Each row is", text, kind, list(TYPES.items()))]
     more += [_field(place, name, source, found.columns) for name in MORE]
     is_open = any(source.get(name) not in (None, "", "none") for name in MORE)
     table = _table(place, source, found) if found.columns else ""
@@ -231,9 +295,10 @@ def _table(place: int, source: Mapping[str, Any], found: FileColumns) -> Markup:
     hidden = len(found.columns) - len(shown)
     stated = source.get("unused_columns")
     unused = stated if isinstance(stated, list) else ()
-    return render(
-        "form", "roles", place, heads, found.rows, ROLES, _types_of(), unused, missing, hidden
-    )
+    kind, types, offered = row_type(source, found), _types_of(), fitting_roles(source, found)
+    excluded = [name for name in ROLES["Beside it"] if kind not in ("auto", *types[name].split())]
+    options = (ROLES, types, unused, excluded, offered)
+    return render("form", "roles", place, heads, found.rows, *options, missing, hidden)
 
 
 def _types_of() -> dict[str, str]:
@@ -253,9 +318,9 @@ def _field(place: int, name: str, source: Mapping[str, Any], columns: Sequence[s
     spec, value = source_specs()[name], str(source.get(name) or "")
     if name == "system_prompt_type":
         options = list(SYSTEM_PROMPTS.items())
-        return _select(place, name, spec.label, value or "none", options)
+        return _select(place, name, spec.label, spec.help, value or "none", options)
     if name.endswith("_field"):
-        return _select(place, name, spec.label, value, _options(columns))
+        return _select(place, name, spec.label, spec.help, value, _options(columns))
     return render("form", "source_text", place, name, spec, value)
 
 
@@ -264,9 +329,9 @@ def _options(names: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _select(
-    place: int, name: str, label: str, value: str, options: Sequence[tuple[str, str]]
+    place: int, name: str, label: str, text: str, value: str, options: Sequence[tuple[str, str]]
 ) -> Markup:
     shown = list(options)
     if value not in dict(options):
         shown.append((value, f"{value} (not in the file)"))
-    return render("form", "source_select", place, name, label, value, shown)
+    return render("form", "source_select", place, name, label, text, value, shown)

@@ -110,11 +110,22 @@ def check(forge: Forge, entered: Entered) -> Reply:
         )
     return Reply(
         parts={
-            "checks": data_findings.part(files),
+            "checks": data_findings.part(files, _role_buttons(forge, found)),
             "checks-count": data_findings.count_chip(files),
             "checks-brief": data_findings.brief(files),
         }
     )
+
+
+def _role_buttons(forge: Forge, found: LayerStack) -> dict[str, Markup]:
+    """Return the buttons that give the overlooked columns of each file a role."""
+    sources = stated_sources(found.layers) or [{"path": found.texts["dataset"]}]
+    buttons = {}
+    for place, source in enumerate(sources):
+        columns = column_mapping.read_columns(forge.home, source)
+        if shown := column_mapping.role_buttons(place, source, columns):
+            buttons[columns.file] = shown
+    return buttons
 
 
 def preview_tokens(forge: Forge, entered: Entered, number: int, *, as_batch: bool) -> Reply:
@@ -240,4 +251,4 @@ def _progress_text(progress: Mapping[str, Any]) -> str:
     count, total = progress.get("done"), progress.get("total")
     if count is None:
         return f"{text} …"
-    return f"{text}: {count:,}{f' of {total:,}' if total else ''} …"
+    return f"{text}: {fmt.progress(count, total)} …"

@@ -30,10 +30,14 @@ TONES = {"blocker": "bad", "caution": "warn", "note": "plain"}
 # The end of a sentence that lists lines or rows.
 _PLACES = re.compile(r": ((?:line|row)s? \d[^:]*)\.\Z")
 DataFinding = Mapping[str, Any]
+NO_ROLES: Mapping[str, Markup] = {}
 
 
-def part(files: Sequence[DataFinding]) -> Markup:
-    """Return the findings of all files, a button that repairs all of them, and statistics."""
+def part(files: Sequence[DataFinding], roles: Mapping[str, Markup] = NO_ROLES) -> Markup:
+    """Return the findings of all files, a button that repairs all of them, and statistics.
+
+    `roles` are the buttons that give the unused columns of a file a role.
+    """
     found = findings(files)
     statistics = [_statistics(file) for file in files]
     if not found:
@@ -41,7 +45,8 @@ def part(files: Sequence[DataFinding]) -> Markup:
     # Notes may be intended, so they are repaired only one by one.
     repairable = [each for each in found if each.get("repair") and each["level"] != "note"]
     repair_all = render("data", "repair_all") if len(repairable) > 1 else None
-    return join([finding_list(found, has_several=len(files) > 1), repair_all, statistics])
+    listed = finding_list(found, has_several=len(files) > 1, roles=roles)
+    return join([listed, repair_all, statistics])
 
 
 def brief(files: Sequence[DataFinding], limit: int = 2) -> Markup:
@@ -94,14 +99,21 @@ def repair_effect(finding: DataFinding) -> str:
     return f" The repair fixes {fixes:,} and removes {removes:,}{rows}."
 
 
-def finding_list(listed: Sequence[DataFinding], *, has_several: bool, key: str = "all") -> Markup:
+def finding_list(
+    listed: Sequence[DataFinding],
+    *,
+    has_several: bool,
+    key: str = "all",
+    roles: Mapping[str, Markup] = NO_ROLES,
+) -> Markup:
     """Return findings with their count, places and button."""
-    return el(
-        "div.finds.doc", [_finding(each, has_several=has_several, key=key) for each in listed]
-    )
+    found = [_finding(each, has_several=has_several, key=key, roles=roles) for each in listed]
+    return el("div.finds.doc", found)
 
 
-def _finding(finding: DataFinding, *, has_several: bool, key: str) -> Markup:
+def _finding(
+    finding: DataFinding, *, has_several: bool, key: str, roles: Mapping[str, Markup]
+) -> Markup:
     count = int(finding.get("count") or 0)
     label = _label(finding)
     what, places = split_places(finding)
@@ -114,7 +126,7 @@ def _finding(finding: DataFinding, *, has_several: bool, key: str) -> Markup:
         button = render("data", "repair_button", title, f"{repair}{effect}", key, finding)
         where = " · ".join(filter(None, [where, effect.strip()]))
     elif finding["code"] == "unused-columns":
-        button = render("data", "mapping_button", key)
+        button = roles.get(str(finding.get("file"))) or render("data", "mapping_button", key)
     tone = TONES[finding["level"]]
     return components.finding(label, tone, what, where, finding.get("remedy"), button=button)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
-from modelforge.config.fields import FieldSpec, field_specs
+from modelforge.config.fields import FieldSpec, field_specs, specs_by_name
 from modelforge.config.resolve import Layer, flatten
 from modelforge.config.schema.base import Group
 from modelforge.errors import Problem
@@ -18,6 +19,35 @@ from ui.html.gradio_page import flag, text
 
 # Settings that the cards above the form ask for.
 ON_CARDS = frozenset({"task", "strategy", "provider", "model_name", "dataset", "compute_specs"})
+# The format of the frozen weights: one control writes the scheme and the flags, which stand for
+# two of its values.
+SCHEME = "quantization.scheme"
+FLAGS = {"use_8bit": "bnb-8bit", "use_4bit": "bnb-4bit"}
+WEIGHT_FORMATS = {
+    "none": "16 or 32 bits",
+    "bnb-8bit": "8-bit",
+    "bnb-4bit": "4-bit",
+    "int8-weight-only": "8-bit, INT8 weights only",
+    "fp8": "8-bit, FP8",
+    "fp8-weight-only": "8-bit, FP8 weights only",
+    "nvfp4": "4-bit, NVFP4",
+    "mxfp4": "4-bit, MXFP4",
+}
+
+
+@dataclass(frozen=True)
+class Control(FieldSpec):
+    """One field of the form for several settings.
+
+    Attributes:
+        settings: The settings that it writes; the first one names it.
+        titles: The titles of the choices.
+        written: The values of the settings as JSON, by choice.
+    """
+
+    settings: tuple[str, ...] = ()
+    titles: Mapping[str, str] = field(default_factory=dict)
+    written: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -50,9 +80,40 @@ class Entered(FormInput):
 
 def fields() -> list[FieldSpec]:
     """Return the settings shown as fields, by group, in the order of the form."""
-    shown = [spec for spec in field_specs() if spec.name not in ON_CARDS and spec.kind != "list"]
+    elsewhere = ON_CARDS | FLAGS.keys()
+    shown = [
+        _weights_control() if spec.name == SCHEME else spec
+        for spec in field_specs()
+        if spec.name not in elsewhere and spec.kind != "list"
+    ]
     order = {group.value: position for position, group in enumerate(Group)}
     return sorted(shown, key=lambda spec: (order[spec.group], not spec.basic))
+
+
+def _weights_control() -> Control:
+    text = {
+        "label": "Weights while training",
+        "help": "Bits per weight of the frozen model: fewer need less memory and are slower.",
+        "more": "4-bit needs a quarter of the memory of 16 bits; the adapter itself is not "
+        "quantized. Without a GPU fewer bits are much slower. FP8, NVFP4 and MXFP4 need a recent "
+        "GPU.",
+    }
+    shown = {"basic": True, "choices": tuple(WEIGHT_FORMATS), "titles": WEIGHT_FORMATS}
+    written = {choice: json.dumps(_weight_settings(choice)) for choice in WEIGHT_FORMATS}
+    settings = {"settings": (SCHEME, *FLAGS), "written": written}
+    return Control(**vars(specs_by_name()[SCHEME]) | text | shown | settings)
+
+
+def _weight_settings(choice: str) -> dict[str, str]:
+    """Return the settings of a format: the flags where they suffice, otherwise the scheme."""
+    flags = {name: "true" if scheme == choice else "false" for name, scheme in FLAGS.items()}
+    is_auto = choice == "none" or choice in FLAGS.values()
+    return {SCHEME: "auto" if is_auto else choice, **flags}
+
+
+def control_of(name: str) -> str:
+    """Return the name of the field that shows a setting."""
+    return SCHEME if name in FLAGS else name
 
 
 def groups() -> dict[str, list[FieldSpec]]:
@@ -65,7 +126,7 @@ def overlapping(values: Mapping[str, str], errors: Mapping[str, str]) -> set[str
 
     A setting of the contract that has a value, as in a recipe, is shown in place of the other one.
     """
-    hidden = {name for name in ("fp16", "bf16", "use_8bit") if values.get(name) != "true"}
+    hidden = {name for name in ("fp16", "bf16") if values.get(name) != "true"}
     if not {"fp16", "bf16"} <= hidden:
         hidden.add("hardware.precision")
     return hidden - errors.keys()
@@ -86,6 +147,14 @@ def values(stack: Sequence[Layer]) -> dict[str, str]:
     for layer in stack:
         current.update(flatten(layer.values))
     return {name: value_text(value) for name, value in current.items()}
+
+
+def shown_values(values: Mapping[str, str]) -> dict[str, str]:
+    """Return the values as the controls show them: the scheme `auto` as what the flags say."""
+    if values[SCHEME] != "auto":
+        return dict(values)
+    named = (scheme for name, scheme in FLAGS.items() if values[name].lower() == "true")
+    return {**values, SCHEME: next(named, "none")}
 
 
 def origins(stack: Sequence[Layer], titles: Mapping[str, str]) -> dict[str, str]:

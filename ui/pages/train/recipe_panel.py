@@ -14,7 +14,7 @@ from modelforge.services.layers import FormInput, LayerStack
 from modelforge.services.preflight import PreflightResult
 from ui.html.components import finding
 from ui.html.markup import EMPTY, Markup, el
-from ui.pages.train.form import fields
+from ui.pages.train.form import control_of, fields
 
 # Settings on the cards that have a text field.
 TEXT_ON_CARDS = frozenset({"model_name", "dataset"})
@@ -73,14 +73,23 @@ def _unknown(key: UnknownKey) -> Markup:
 
 
 def _invalid(name: str, error: str, form: FormInput) -> Markup:
-    show = None
-    if name in TEXT_ON_CARDS or name in {spec.name for spec in fields()}:
-        show = el(
-            "button.btn.s", "Show it", type="button", data_action="show-setting", data_setting=name
-        )
     leave = _fix("Leave it out", [_path(name, form)])
     text = f"{specs_by_name()[name].label}: {error}"
-    return finding("invalid", "bad", text, button=el("span.does", show, leave))
+    return finding("invalid", "bad", text, button=el("span.does", show_button(name), leave))
+
+
+def show_button(name: str) -> Markup | None:
+    """Return a button that goes to the field of a setting; None if it has none."""
+    if name not in TEXT_ON_CARDS and control_of(name) not in {spec.name for spec in fields()}:
+        return None
+    return el(
+        "button.btn.s",
+        "Show it",
+        type="button",
+        data_action="show-setting",
+        data_setting=name,
+        aria_label=f"Show it: {specs_by_name()[name].label}",
+    )
 
 
 def _path(name: str, form: FormInput) -> Path:

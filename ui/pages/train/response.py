@@ -10,6 +10,7 @@ from typing import Any
 
 from modelforge.config.command_line import train_command
 from modelforge.config.defaults import default_learning_rate
+from modelforge.config.fields import specs_by_name
 from modelforge.config.providers import PROVIDER_FACTS
 from modelforge.data.checks.summary import DatasetSummary
 from modelforge.data.formats.errors import ReadError
@@ -85,14 +86,14 @@ def reply(
     titles = {name: one.title.lower() for name, one in forge.layers.profiles().items()}
     in_progress = guide.in_progress(forge)
     can_queue = _can_queue(forge, state)
-    why = "" if in_progress and can_queue else _why_not(state)
+    why = EMPTY if in_progress and can_queue else _why_not(state)
     parts = _settings_parts(forge, state, titles) | _check_parts(forge, state)
     parts |= _data_parts(forge, state) | _welcome(forge, state, is_opening=is_opening)
-    parts |= {"in-progress": in_progress, "why": join([why])}
+    parts |= {"in-progress": in_progress, "why": why}
     return TrainReply(
         parts=dict(parts),
         profile=state.found.profile,
-        values=values,
+        values=form.shown_values(values),
         origins=form.origins(state.found.all_layers, titles),
         hidden=sorted(state.hidden),
         errors=state.fields,
@@ -145,8 +146,12 @@ def _can_queue(forge: Forge, state: _State) -> bool:
     return state.checked.ready or forge.preflight.check(*state.found.layers, idle=True).ready
 
 
-def _why_not(state: _State) -> str:
-    return plan_panel.why_not(state.checked, state.missing, [*state.recipe, *state.others])
+def _why_not(state: _State) -> Markup:
+    """Return why training cannot start, with a button that shows the wrong setting."""
+    reason = plan_panel.why_not(state.checked, state.missing, [*state.recipe, *state.others])
+    wrong = next(iter(state.fields), "")
+    is_named = bool(wrong) and reason.startswith(f"{specs_by_name()[wrong].label}: ")
+    return join([reason, *([" ", recipe_panel.show_button(wrong)] if is_named else [])])
 
 
 def _welcome(forge: Forge, state: _State, *, is_opening: bool) -> dict[str, Markup]:
@@ -208,14 +213,11 @@ def _trace_key(checked: PreflightResult) -> str:
 def hints(
     checked: PreflightResult, values: Mapping[str, str], *, practice: bool = False
 ) -> dict[str, str]:
-    """Return help texts that depend on the settings, such as rows per step."""
+    """Return what follows from the settings, such as rows per step, to be added to the help."""
     strategy = values["strategy"]
     adapter = values.get("adapter.enabled") != "false"
     rate = fmt.compact(default_learning_rate(strategy, practice=practice, adapter=adapter))
     texts = {"learning_rate": f"Usual for {strategy}: {rate}."}
-    if values.get("quantization.scheme") == "auto" and values.get("use_8bit") != "true":
-        stored = "4-bit, as" if values.get("use_4bit") == "true" else "unquantized, as"
-        texts["quantization.scheme"] = f"Auto: {stored} the switch for 4-bit weights sets it."
     if checked.resolved is None:
         return texts
     config = checked.resolved.config
@@ -226,7 +228,7 @@ def hints(
         texts["num_train_epochs"] = f"Ends earlier, after {config.max_steps} steps."
     if checked.summary is not None and 0 < config.eval_split < 1:
         _, count = split_counts(checked.summary.rows, config.eval_split)
-        texts["eval_split"] = f"{fmt.plural(count, 'row')} to evaluate on, never trained."
+        texts["eval_split"] = f"Here {fmt.plural(count, 'row')}."
     for change in checked.plan.changes if checked.plan else ():
         texts[change.where] = f"Used here: {form.value_text(change.used)}. {change.reason}"
     return texts
@@ -275,7 +277,7 @@ def _settings_parts(forge: Forge, state: _State, titles: Mapping[str, str]) -> d
     title = titles[found.profile]
     shown = [spec for spec in form.fields() if spec.name not in state.hidden]
     elsewhere = {*form.ON_CARDS, data_actions.SOURCES, *found.hidden}
-    changed = len([name for name in entered.values if name not in elsewhere])
+    changed = len({form.control_of(name) for name in entered.values.keys() - elsewhere})
     source = (
         ["from ", el("b", "a recipe"), " and ", title]
         if entered.recipe
@@ -300,7 +302,7 @@ def _card_states(state: _State) -> dict[str, CardState]:
             "wrong" if name in errors or is_wrong else "open" if name in state.missing else "done"
         )
 
-    settings = {spec.name for spec in form.fields()}
+    settings = {spec.name for spec in form.fields()} | form.FLAGS.keys()
     return {
         "machine": "done",
         "task": "wrong" if {"task", "strategy", "provider"} & errors.keys() else "done",

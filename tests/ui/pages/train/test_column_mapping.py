@@ -1,13 +1,14 @@
 """The columns of a source: roles above the rows of the file, in the words of the page."""
 
 import json
+import re
 
 import pytest
 
 from modelforge.config.rules.data import SETTINGS_OF_TYPE
 from modelforge.config.schema.data import Source
 from modelforge.paths import Home
-from ui.pages.train import column_mapping, response
+from ui.pages.train import column_mapping, data_actions, response
 from ui.pages.train.column_mapping import FileColumns, read_columns, roles
 from ui.pages.train.form import Entered
 
@@ -29,7 +30,7 @@ def test_every_role_is_a_setting_of_a_source_and_of_a_type():
     named = {name for names in SETTINGS_OF_TYPE.values() for name in names}
     assert column_mapping.LABELS.keys() <= named
     fields = {name for name in Source.model_fields if name.endswith("_field")}
-    assert fields - column_mapping.LABELS.keys() == {"system_prompt_field"}
+    assert fields == column_mapping.LABELS.keys()
 
 
 def test_the_row_types_are_those_of_the_schema():
@@ -55,7 +56,7 @@ def test_a_column_that_is_set_as_unused_is_shown_and_read_as_not_used(tmp_path):
     row = {"prompt": "a", "completion": "b", "system": "Be brief.", "history": []}
     source = a_file(tmp_path, row)
     shown = roles(source, read_columns(Home(tmp_path / "home"), source))
-    assert shown["system"] == "detected:System prompt"
+    assert shown["system"] == column_mapping.SYSTEM_ROLE
     assert shown["history"] == "detected:Earlier messages"
     source |= {"unused_columns": ["system", "history"]}
     found = read_columns(Home(tmp_path / "home"), source)
@@ -66,6 +67,14 @@ def test_a_column_that_is_set_as_unused_is_shown_and_read_as_not_used(tmp_path):
     assert page.count("detected:") == 2
     assert "Not used: system, history." in found.mapping.reason
     assert "mapping-undo" in column_mapping.reading([source], found.mapping.reason)
+
+
+def test_every_field_of_a_source_has_a_help_line():
+    page = editor(type="conversation", message_property_mappings={"role": "from"})
+    fields = re.findall(r'id="(map-[^"]+)" data-map="[^"]+" aria-describedby="([^"]+)"', page)
+    assert len(fields) == page.count("data-map=") > len(column_mapping.MORE)
+    for name, described in fields:
+        assert re.search(rf'id="{re.escape(described)}">[A-Z][^<]+\.<', page), name
 
 
 def test_a_missing_column_is_named_with_its_role():
@@ -113,6 +122,98 @@ def test_the_roles_are_those_that_are_detected(tmp_path, row, expected):
     assert roles(source, found) == expected
     assert found.written == "JSON Lines, UTF-8"
     assert found.rows[0].keys() == row.keys()
+
+
+PAIR = {"question": "Wo?", "answer": "Hier, im dritten Regal von links.", "note": "laut", "n": 1}
+MESSAGES = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+
+
+@pytest.mark.parametrize(
+    ("row", "settings", "expected"),
+    [
+        (PAIR, {}, {"note": ["Input", "System prompt"], "n": ["Input", "System prompt"]}),
+        (
+            PAIR,
+            {"type": "instruction", "instruction_field": "question", "output_field": "answer"}
+            | {"input_field": "note"},
+            {"n": ["System prompt"]},
+        ),
+        (
+            PAIR,
+            {"system_prompt_type": "field", "system_prompt_field": "note"},
+            {"n": ["Input"]},
+        ),
+        (
+            PAIR,
+            {"system_prompt_type": "fixed", "system_prompt": "x"},
+            {c: ["Input"] for c in ("note", "n")},
+        ),
+        (
+            {"messages": MESSAGES, "calls": [{"name": "f"}], "who": "me"},
+            {},
+            {"calls": ["Tools"], "who": ["System prompt"]},
+        ),
+        (
+            {"Frage": "a", "Liste": MESSAGES},
+            {"type": "auto"},
+            {"Frage": ["Question", "Answer", "Text"], "Liste": ["Conversation"]},
+        ),
+        (
+            {"Frage": "a", "Antwort": "b"},
+            {},
+            {"Frage": ["Question", "Answer", "Text"], "Antwort": ["Question", "Answer", "Text"]},
+        ),
+        (
+            {"Frage": "a", "Antwort": "b"},
+            {"type": "instruction", "instruction_field": "Frage"},
+            {"Antwort": ["Input", "Answer", "System prompt"]},
+        ),
+        ({"document": "a", "summary": "b", "more": "c"}, {}, {}),
+        ({"text": "a", "more": "c"}, {}, {}),
+    ],
+)
+def test_an_unused_column_offers_the_roles_that_are_free(tmp_path, row, settings, expected):
+    source = a_file(tmp_path, row) | settings
+    found = read_columns(Home(tmp_path / "home"), source)
+    offered = column_mapping.fitting_roles(source, found)
+    assert {name: sorted(labels.values()) for name, labels in offered.items()} == {
+        name: sorted(labels) for name, labels in expected.items()
+    }
+    page = column_mapping.editor([source], [found])
+    assert page.count('data-action="give-role"') == sum(map(len, offered.values()))
+
+
+@pytest.mark.parametrize("label", ["Input", "System prompt"])
+def test_a_role_that_is_given_is_read(forge, tmp_path, label):
+    rows = [
+        {"question": f"Wo ist {n}?", "answer": f"Im Regal {n}, links.", "note": f"Nummer {n} eilt."}
+        for n in range(12)
+    ]
+    source = a_file(tmp_path, *rows)
+    found = read_columns(Home(tmp_path / "home"), source)
+    (setting,) = (n for n, text in column_mapping.fitting_roles(source, found)["note"].items()
+                  if text == label)  # fmt: skip
+    given = {"type": "instruction", "instruction_field": "question", "output_field": "answer"}
+    given |= {setting: "note"}
+    if setting == column_mapping.SYSTEM_ROLE:
+        given["system_prompt_type"] = "field"
+    entered = Entered(
+        show_models=False, values={"dataset": source["path"], "data.sources": [source | given]}
+    )
+    reply = response.reply(forge, entered)
+    assert reply.data.is_usable, reply.parts["reading"]
+    assert f'<option value="{setting}" data-types' in reply.parts["mapping"]
+    assert reply.parts["mapping"].count(f"selected>{label}<") == 1
+    assert "Not used" not in reply.parts["reading"]
+
+
+def test_the_checks_offer_roles_for_columns_that_may_belong_to_the_rows(forge, tmp_path):
+    rows = [{"question": f"Wo {n}?", "answer": f"Dort {n}.", "hint": f"<i>{n}</i>", "id": n}
+            for n in range(12)]  # fmt: skip
+    source = a_file(tmp_path, *rows)
+    reply = data_actions.check(forge, Entered(values={"dataset": source["path"]}))
+    assert 'aria-label="Use hint as Input">hint as Input<' in reply.parts["checks"]
+    assert "Use id as" not in reply.parts["checks"]
 
 
 def test_a_file_that_cannot_be_read_to_its_end_still_shows_its_first_rows(tmp_path):

@@ -1,6 +1,7 @@
 """Findings of the data checks: counts, places and buttons."""
 
 from modelforge.data.checks.run import check_file
+from ui.html.markup import Markup
 from ui.pages.train import data_findings
 
 
@@ -116,6 +117,9 @@ def test_a_repair_says_how_many_rows_it_fixes_and_removes():
     assert "The repair fixes" not in data_findings.part([file(finding())])
 
 
-def test_unused_columns_have_a_button_to_set_the_columns():
+def test_unused_columns_have_buttons_that_give_them_a_role():
     unused = finding(code="unused-columns", level="caution", repair=None)
     assert 'data-action="mapping-show"' in data_findings.part([file(unused)])
+    given = data_findings.part([file(unused)], {unused["file"]: Markup("<b>roles</b>")})
+    assert "<b>roles</b>" in given
+    assert "mapping-show" not in given

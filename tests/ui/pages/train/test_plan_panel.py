@@ -70,17 +70,31 @@ def test_the_queue_takes_a_run_that_is_blocked_at_the_moment_only(answer, forge,
     assert reply.can_queue
 
 
-def test_the_form_has_one_control_for_precision_and_one_for_8_bit(answer):
+def test_the_form_has_one_control_for_precision(answer):
     plain = answer(**DATA)
-    assert {"fp16", "bf16", "use_8bit"} <= set(plain.hidden)
+    assert {"fp16", "bf16"} <= set(plain.hidden)
     assert "hardware.precision" not in plain.hidden
     half = answer(**DATA | {"bf16": "true"})
     assert "bf16" not in half.hidden
     assert {"fp16", "hardware.precision"} <= set(half.hidden)
     both = answer(**DATA | {"bf16": "true", "fp16": "true"})
     assert not {"fp16", "bf16"} & set(both.hidden)
+
+
+def test_the_control_of_the_weights_shows_origin_and_errors_of_its_settings(answer):
+    plain = answer(**DATA)
+    assert plain.values["quantization.scheme"] == "none", "this machine has no GPU"
+    mine = {"quantization.scheme": "auto", "use_8bit": "true", "use_4bit": "false"}
+    own = answer(**DATA | mine)
+    assert own.values["quantization.scheme"] == "bnb-8bit"
+    assert {own.origins[name] for name in mine} == {"you"}
+    assert "1 changed by you" in own.parts["sum-settings"]
+    assert "use_8bit: true" in own.parts["recipe"]
     wrong = answer(**DATA | {"use_8bit": "perhaps"})
+    assert "use_8bit" in wrong.errors
     assert "use_8bit" not in wrong.hidden
+    whole = answer(**DATA | mine | {"adapter.enabled": "false"})
+    assert {"quantization.scheme", *mine} <= set(whole.hidden)
 
 
 def test_a_change_of_the_form_makes_one_check(answer, forge, monkeypatch):

@@ -61,6 +61,18 @@ def test_text_of_a_recipe_is_not_html(forge):
     assert "<script" not in reply.parts["recipe-wrong"]
 
 
+def test_a_wrong_value_is_shown_at_the_control_that_writes_it(forge):
+    reply = reply_to(forge, {"use_8bit": "perhaps"})
+    assert 'data-action="show-setting" data-setting="use_8bit"' in reply.parts["recipe-wrong"]
+
+
+def test_the_reason_not_to_start_leads_to_its_setting(forge):
+    reply = reply_to(forge, {}, dataset="sample:captain")
+    assert 'data-action="show-setting" data-setting="model_name"' in reply.parts["why"]
+    assert "starter model is not set up" in reply.parts["why"]
+    assert "show-setting" not in reply_to(forge, {}).parts["why"]
+
+
 def test_a_wrong_value_without_a_field_can_be_left_out(forge):
     part = reply_to(forge, {"data": {"sources": 5}}).parts["recipe-wrong"]
     assert "show-setting" not in part

@@ -297,7 +297,7 @@ def _table(place: int, source: Mapping[str, Any], found: FileColumns) -> Markup:
     unused = stated if isinstance(stated, list) else ()
     kind, types, offered = row_type(source, found), _types_of(), fitting_roles(source, found)
     excluded = [name for name in ROLES["Beside it"] if kind not in ("auto", *types[name].split())]
-    options = (ROLES, types, unused, excluded, offered)
+    options = (ROLES, types, unused, excluded, offered, found.overlooked)
     return render("form", "roles", place, heads, found.rows, *options, missing, hidden)
 
 

@@ -38,6 +38,14 @@ from ui.pages.train import (
 )
 from ui.pages.train.form import Entered
 
+# Strategy → what the summary of the task calls it.
+METHODS = {
+    "sft": "supervised fine-tuning (SFT)",
+    "qlora": "supervised fine-tuning (SFT)",
+    "dpo": "preferences (DPO)",
+    "rlhf": "rewards (RLHF)",
+}
+
 
 @dataclass(frozen=True)
 class _State:
@@ -257,7 +265,7 @@ def _machine_parts(forge: Forge, found: LayerStack) -> dict[str, Markup]:
 def _task_summary(values: Mapping[str, str], checked: PreflightResult) -> Markup:
     titles = {value: title for value, title, _ in cards.TASKS}
     task = titles.get(values["task"], values["task"])
-    method = "SFT" if values["strategy"] in ("sft", "qlora") else values["strategy"].upper()
+    method = METHODS.get(values["strategy"], values["strategy"])
     plan = checked.plan
     if plan is not None and plan.trains == "all":
         trained = "all weights"

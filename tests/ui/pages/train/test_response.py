@@ -28,7 +28,7 @@ def test_a_recipe_gives_way_to_another_method_and_the_page_says_so(forge):
     assert reply.origins["learning_rate"] == "recommended for dpo"
     # No setting is wrong; header and data line follow the choice.
     assert reply.errors.keys() <= {"model_name"}  # no starter model in this home
-    assert reply.parts["sum-task"] == "Chat and text · DPO with LoRA"
+    assert reply.parts["sum-task"] == "Chat and text · preferences (DPO) with LoRA"
     assert "not chosen yet" not in reply.parts["sum-data"]
     assert "captain" in reply.parts["sum-data"].lower()
 

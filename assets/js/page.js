@@ -178,7 +178,7 @@ document.addEventListener("keydown", (event) => {
 });
 
 /** @param {Element} button @returns {HTMLElement} */
-const controlled = (button) => find(`#${button.getAttribute("aria-controls")}`);
+const controlled = (button) => find(`#${CSS.escape(button.getAttribute("aria-controls") ?? "")}`);
 
 actions.fold = (button) => {
   const isOpen = button.getAttribute("aria-expanded") !== "true";

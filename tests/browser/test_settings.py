@@ -247,6 +247,9 @@ def test_one_control_writes_the_format_of_the_weights(server, opened):
     box = page.locator('[data-setting-box~="use_8bit"]')
     box.locator(".lab .origin", has_text="you").wait_for()
     assert weights.input_value() == "bnb-8bit"
+    page.get_by_role("button", name="More about Weights").click()
+    assert "use_8bit (you)" in box.locator(".more").inner_text()
+    assert box.locator(".more").is_visible()
     page.get_by_role("tab", name="Recipe").click()
     recipe = page.locator('[data-part="recipe"]').inner_text()
     assert "use_8bit: true" in recipe

@@ -20,7 +20,7 @@ def snapshot(state, *events, cause=None, changes=(), offers=None):
     timeline = Timeline()
     for n, (kind, data) in enumerate(events, start=1):
         timeline.add(EventRecord(n, float(n), kind, data))
-    run = SimpleNamespace(state=RunState(state), id="20260101-000000-0000", seconds=lambda: 22.0)
+    run = SimpleNamespace(state=RunState(state), id="20260101-000000-0000", duration=22.0)
     return SimpleNamespace(
         run=run, timeline=timeline, cause=cause, changes=list(changes), offers=offers
     )

@@ -154,7 +154,7 @@ MESSAGES = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "
             {"calls": ["Tools"], "who": ["System prompt"]},
         ),
         (
-            {"Frage": "a", "Liste": MESSAGES},
+            {"Frage": "a", "Liste": json.dumps(MESSAGES)},
             {"type": "auto"},
             {"Frage": ["Question", "Answer", "Text"], "Liste": ["Conversation"]},
         ),

@@ -49,7 +49,7 @@ def _weights(**values):
     stack = [Layer("low_end", PROFILE | {"dataset": "x.jsonl"}), Layer(form.FORM, values)]
     config = resolve(*stack).config
     shown = form.shown_values(form.values(stack))[form.SCHEME]
-    return shown, quantization(config, ChangeLog(config))
+    return shown, quantization(config, "cuda", ChangeLog(config))
 
 
 @pytest.mark.parametrize("choice", form.WEIGHT_FORMATS)

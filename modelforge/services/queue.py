@@ -61,6 +61,7 @@ class QueuedRun:
     resumes: Annotated[bool, about("Whether it resumes from a checkpoint.")]
     model_name: str
     dataset: str
+    strategy: str = "sft"
 
 
 @dataclass(frozen=True)
@@ -320,4 +321,5 @@ class QueueService:
             resumes=entry.resumes is not None,
             model_name=str(config.get("model_name", "")),
             dataset=str(config.get("dataset", "")),
+            strategy=str(config.get("strategy", "sft")),
         )

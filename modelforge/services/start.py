@@ -9,11 +9,13 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from modelforge.config.resolve import Layer
+from modelforge.data.sources.library import sample_title
 from modelforge.errors import BlockedError, BusyError, ForgeError
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.process.warm_worker import WarmWorker
 from modelforge.runs.store import NewRun, Store
+from modelforge.runs.view import data_name
 from modelforge.services.chat import ChatService
 from modelforge.services.measurements import KEY
 from modelforge.services.preflight import PreflightResult, PreflightService
@@ -148,11 +150,13 @@ def new_run(
 ) -> NewRun:
     """Return the contents of a run folder; by default its name consists of data and model."""
     resolved, plan, report, data, facts = checked.require()
-    summary_name = Path(checked.summary.name).stem if checked.summary else "data"
-    default_name = f"{summary_name} · {facts.name.rsplit('/', 1)[-1]}"
+    values = resolved.config.explicit_values()
+    file_name = Path(checked.summary.name).stem if checked.summary else "data"
+    data_title = sample_title(data_name(values)) or file_name
+    default_name = f"{data_title} · {facts.name.rsplit('/', 1)[-1]}"
     return NewRun(
         name=name or resolved.config.logging.run_name or default_name,
-        config=resolved.config.explicit_values(),
+        config=values,
         origins=resolved.origins,
         plan=plan.as_dict(),
         report=report.as_dict() | {KEY: checked.trial_run_key},

@@ -95,18 +95,18 @@ def test_the_next_run_is_prepared_while_one_trains(servers, home_with_starter, o
     page.get_by_role("link", name="Prepare the next run").click()
     bar = page.locator('[data-part="in-progress"]')
     bar.get_by_text(
-        re.compile("captain · starter is training.*this run will start next")
+        re.compile("The captain · starter is training.*this run will start next")
     ).wait_for()
     page.get_by_label("The support desk").check()
     page.wait_for_selector('#start[aria-disabled="false"]')
     page.get_by_role("button", name="Start next").click()
-    page.get_by_text("“support · starter” is number 1 in the queue.").wait_for()
+    page.get_by_text("“The support desk · starter” is number 1 in the queue.").wait_for()
     bar.get_by_text("1 queued run will start before this one").wait_for()
     bar.get_by_role("link", name="Show run").click()
     page.wait_for_url(re.compile(r"\?run="))
     queue = page.locator('[data-part="run-queue"]')
     queue.get_by_role("heading", name="Next in the queue").wait_for()
-    assert "support · starter" in queue.inner_text()
+    assert "The support desk · starter" in queue.inner_text()
 
     for path, title in (("runs", "Runs"), ("chat", "Chat"), ("machine", "Machine")):
         page.goto(f"{server.url}/{path}")
@@ -119,7 +119,7 @@ def test_the_next_run_is_prepared_while_one_trains(servers, home_with_starter, o
             assert send.get_attribute("aria-disabled") == "true"
             assert box.input_value() == "Who are you?", "a question that cannot be sent stays"
     page.goto(f"{server.url}/runs")
-    settled(page, ["support · starter"])
+    settled(page, ["The support desk · starter"])
     page.get_by_role("link", name="New run").click()
     page.get_by_role("button", name=re.compile("Start")).first.wait_for()
     page.goto(f"{server.url}/nosuchpage")
@@ -160,4 +160,4 @@ def test_a_hidden_tab_reports_the_end_of_its_run(servers, home_with_starter, ope
     assert page.evaluate("window.shown") == []
     page.clock.fast_forward(16_000)
     page.wait_for_function("window.shown.length > 0")
-    assert page.evaluate("window.shown") == ["captain · starter has finished"]
+    assert page.evaluate("window.shown") == ["The captain · starter has finished"]

@@ -100,7 +100,7 @@ def test_the_whole_queue_is_held_and_stops_after_failures(server, opened):
     page.wait_for_selector(".waiting-run")
     assert not switch.is_checked()
     page.get_by_role("button", name="Release the queue").click()
-    page.get_by_role("button", name=re.compile("^Release captain")).click()
+    page.get_by_role("button", name=re.compile("^Release The captain")).click()
     until(page, "runs", "running")
     assert waiting(page) == []
 

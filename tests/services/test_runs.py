@@ -110,6 +110,16 @@ def test_a_run_has_the_name_the_model_and_the_data_of_its_settings(forge, model,
     assert json.dumps(str(data)) in json.dumps(record["dataset"])
 
 
+def test_without_a_name_it_is_called_after_its_data_and_its_model(forge, model, data):
+    names = []
+    for dataset in (data, "sample:captain"):
+        run_id = forge.runs.start(asked(model, dataset))
+        names.append(forge.runs.view(run_id).name)
+        forge.runs.stop(run_id)
+        until(lambda: forge.runs.state(run_id).is_over, "the run is over")  # noqa: B023
+    assert names == [f"{data.stem} · {model.name}", f"The captain · {model.name}"]
+
+
 def test_a_second_start_is_refused_with_the_holder_and_makes_nothing(forge, model, data):
     holder = forge.runs.start(asked(model, data))
     with pytest.raises(BusyError) as refused:

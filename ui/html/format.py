@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from modelforge import units
+from modelforge.data.sources.library import sample_title
 from modelforge.units import human_bytes, human_duration, human_gib, human_number
 
 STATES = {
@@ -141,6 +142,11 @@ def plural(count: int, singular: str, plural: str | None = None) -> str:
 def file_name(path: object) -> str:
     """Return the last part of a path or an id."""
     return str(path).replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
+
+
+def dataset(name: str) -> str:
+    """Return the title of a sample, or the last part of the name of other data."""
+    return sample_title(name) or file_name(name)
 
 
 def model_name(name: object) -> str:

@@ -105,6 +105,11 @@ def load_samples() -> tuple[Sample, ...]:
     )
 
 
+def sample_title(name: str) -> str | None:
+    """Return the title of the sample with this value of `dataset`; None for other data."""
+    return next((sample.title for sample in load_samples() if sample.dataset == name), None)
+
+
 def find_dataset_file(dataset: str, home: Home) -> Path:
     """Return the file that `dataset` names: sample:NAME, a path, or the name of an upload.
 

@@ -101,6 +101,14 @@ def test_a_downloaded_adapter_names_its_base_model_by_hub_id(forge, ended_run, c
     assert (output / "adapter_config.json").read_text() == stored
 
 
+@pytest.mark.parametrize("method", ["dpo", "sft"])
+def test_lists_of_models_name_the_method(forge, ended_run, method):
+    run = ended_run(method=method)
+    named = f"{run.name} · {run.plan.facts.label} · "
+    assert named in select(run)
+    assert named in export._export(forge, [run], run)
+
+
 def test_a_run_without_a_result_cannot_be_downloaded(forge, ended_run):
     run = ended_run()
     shutil.rmtree(forge.runs.folder(run.id).output)

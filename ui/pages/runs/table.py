@@ -76,7 +76,7 @@ def _row(run: RunRow, now: float) -> Markup:
     texts = [
         fmt.model_name(run.model),
         fmt.method(run.strategy),
-        run.data,
+        fmt.dataset(run.data),
         fmt.date(run.began, now),
         fmt.duration(run.seconds(now)),
         fmt.size(run.bytes),

@@ -25,6 +25,11 @@ def test_an_empty_queue_is_hidden_unless_it_is_held():
     assert "Release the queue" in queue_card(view(held=True, code="empty", why="Nothing waits."))
 
 
+def test_method_and_data_are_named_as_on_the_train_page():
+    shown = queue_card(view(replace(RUN, dataset="sample:brief", strategy="dpo")))
+    assert "Starter · DPO · Short or rambling · queued" in shown
+
+
 def test_names_are_escaped():
     shown = queue_card(view(replace(RUN, name="<img src=x>", held=True, why_held="<b>no</b>")))
     assert "<img src=x>" not in shown

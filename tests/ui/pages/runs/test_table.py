@@ -30,6 +30,14 @@ def test_a_row_shows_cause_size_tags_and_note(forge):
     assert f'id="resume-run-{run.id}"' in drawn
 
 
+def test_a_row_names_its_method_and_the_title_of_its_sample(forge):
+    put_run(forge.home.root, dataset="sample:brief", strategy="dpo")
+    put_run(forge.home.root, 1, dataset="/home/me/rows.jsonl")
+    drawn = table.run_rows(forge.history.page())
+    assert " · DPO · Short or rambling · " in drawn
+    assert " · SFT · rows.jsonl · " in drawn
+
+
 def test_nothing_that_users_write_becomes_markup(forge):
     runs = [put_run(forge.home.root, n, dataset=FOUL, model_name=FOUL) for n in range(2)]
     for run in runs:

@@ -55,7 +55,7 @@ actions["start-from-run"] = (button) => whileDisabled(button, async () => {
     const { config } = await (await fetch(`/api/runs/${runOf(button)}`)).json();
     const adapter = { ...config.adapter, start_from: button.dataset.run };
     delete adapter.init;
-    store(sessionStorage, FORM_KEY, { profile: null, values: {}, recipe: { ...config, adapter } });
+    store(sessionStorage, FORM_KEY, { profile: null, values: {}, recipe: { ...config, adapter }, adapterOf: button.dataset.run });
     location.assign("/?new=1");
   } catch {
     toast("The settings of this run cannot be read.", true);

@@ -10,7 +10,7 @@ import { follow, unfollow } from "./run.js";
 
 /** @typedef {import("./types").TrainReply} TrainReply */
 /** One click that set several values, and what they were before. @typedef {{ values: Record<string, unknown>, before: Record<string, unknown>, text: string }} Change */
-/** What the user entered. @typedef {{ profile: string | null, values: Record<string, any>, recipe: Record<string, any>, changes: Change[], kept: string[] }} Form */
+/** What the user entered, and the run whose adapter was chosen on its page. @typedef {{ profile: string | null, values: Record<string, any>, recipe: Record<string, any>, changes: Change[], kept: string[], adapterOf: string | null }} Form */
 
 const TYPING_MS = 350, PATH_MS = 450, PROGRESS_MS = 5000, MAX_RECIPE_BYTES = 1048576, MAX_KEPT = 50;
 const METHODS = { sft: "SFT", qlora: "QLoRA", dpo: "DPO", rlhf: "RLHF" };
@@ -20,7 +20,7 @@ export function open(root, server) {
   const page = find(".app", root), startButtons = [find("#start", root), find("#dock-start", root)];
   const stored = load(sessionStorage, FORM_KEY) ?? {};
   /** @type {Form} */
-  const form = { profile: stored.profile ?? null, values: stored.values ?? {}, recipe: stored.recipe ?? {}, changes: stored.changes ?? [], kept: stored.kept ?? [] };
+  const form = { profile: stored.profile ?? null, values: stored.values ?? {}, recipe: stored.recipe ?? {}, changes: stored.changes ?? [], kept: stored.kept ?? [], adapterOf: stored.adapterOf ?? null };
   /** @type {TrainReply | null} */
   let latest = null;
   /** @type {string | null} */
@@ -310,7 +310,15 @@ export function open(root, server) {
   // A click that is sent twice makes one run.
   const request = () => ({ ...form, request_id: (requestId ??= newRequestId()) });
   const forgetRequest = () => { requestId = null; };
-  const offerQueue = openEnqueue(server, request, forgetRequest);
+  const offerQueue = openEnqueue(server, request, () => { onAdded(); changed(0); });
+
+  /** A run is made: the next one is another, and does not start from the adapter that was chosen for this one. */
+  function onAdded() {
+    forgetRequest();
+    if (form.adapterOf && form.recipe.adapter?.start_from === form.adapterOf) delete form.recipe.adapter.start_from;
+    form.adapterOf = null;
+    store(sessionStorage, FORM_KEY, form);
+  }
 
   actions.start = async () => {
     if (isStarting) return;
@@ -318,7 +326,7 @@ export function open(root, server) {
     askToNotify();
     for (const button of startButtons) { button.textContent = "Starting …"; button.setAttribute("aria-disabled", "true"); }
     if (latest?.is_busy) {
-      if (await call(server, "enqueue", request(), undefined, "start")) forgetRequest();
+      if (await call(server, "enqueue", request(), undefined, "start")) onAdded();
       isStarting = false;
       await check();
       return;
@@ -331,7 +339,7 @@ export function open(root, server) {
       await offerQueue(reply.busy);
       await check();
     } else if (reply?.run) {
-      forgetRequest();
+      onAdded();
       history.pushState({}, "", `/?run=${encodeURIComponent(reply.run)}`);
       show();
     } else await check();

@@ -1,9 +1,12 @@
 """Resuming and continuing a run in the browser, with stand-in workers."""
 
+import json
 import re
 import time
 
 import pytest
+
+from tests.runs.homes import put_run
 
 pytestmark = pytest.mark.browser
 
@@ -67,3 +70,19 @@ def test_a_stopped_run_is_resumed_and_then_continued_in_a_new_one(
     until(page, "run-side", "Stop and keep")
     page.get_by_role("button", name="Stop and keep").click()
     until(page, "run-head", "stopped")
+
+
+def test_only_the_next_run_starts_from_an_adapter(servers, home_with_starter, opened):
+    run = put_run(home_with_starter, name="tuned")
+    adapter = {"peft_type": "LORA", "base_model_name_or_path": "starter", "r": 16}
+    adapter |= {"lora_alpha": 32, "use_rslora": False, "use_dora": False}
+    (run.output / "adapter_config.json").write_text(json.dumps(adapter), "utf-8")
+    page = opened(f"{servers(home_with_starter, pace_s=0.3).url}/?run={run.id}")
+    page.get_by_role("button", name="New run from its adapter").click()
+    until(page, "sum-task", "from an adapter")
+    page.wait_for_selector('#start[aria-disabled="false"]')
+    page.get_by_role("button", name="Start training").click()
+    page.wait_for_selector("#next-run")
+    page.locator("#next-run").click()
+    page.get_by_role("button", name="Start next").wait_for()
+    assert "adapter" not in page.locator('[data-part="sum-task"]').inner_text()

@@ -44,6 +44,17 @@ BANNED_PHRASES = re.compile(
     r"|(is|are) told|holds the machine|goes on with|ever other)\b",
     re.IGNORECASE,
 )
+# What readers of the pages and messages did not understand.
+UNCLEAR = re.compile(
+    r"\b(found out|read it differently|not said|say it yourself|say neither|levers? of speed"
+    r"|activations kept|loss in pieces|as it was before|(is|are) no number|most updates"
+    r"|tell phases|in which the adapter|lies on this|where (it|things) lies?|parted by"
+    r"|waits as number|update in hand|does not listen|go on with it|train it for longer"
+    r"|train another|planned anew|talker|worker prints|what came of|it learned|examine"
+    r"|nothing but time|words of its name|practice mode|held[ -]out(?!-)|its first name"
+    r"|a judge|learns to tell)\b",
+    re.IGNORECASE,
+)
 # Readers of old run folders name the old words; `nobody` is a user name of Unix.
 WORDS_ARE_NEEDED = {
     "modelforge/paths.py",
@@ -187,6 +198,18 @@ def test_a_module_uses_the_words_of_the_field(file: Path) -> None:
         for match in BANNED_PHRASES.finditer(line)
     ]
     assert not names + phrases, "see the vocabulary in CONTRIBUTING.md"
+
+
+def test_no_text_has_words_that_its_readers_did_not_understand() -> None:
+    texts = [*MODULES, *(ROOT / "assets/js").glob("*.js"), *(ROOT / "assets/pages").rglob("*.*")]
+    found = [
+        f"{_name(file)}:{number}: {match[0]}"
+        for file in texts
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1)
+        for match in UNCLEAR.finditer(line)
+    ]
+    assert not found
+    assert UNCLEAR.search("The passage was found out.")
 
 
 def test_no_module_has_a_vague_name() -> None:

@@ -83,11 +83,19 @@ def _serve(app: ASGIApp, forge: Forge, listener: socket.socket, args: argparse.N
     threading.Thread(target=_tend, args=(forge, is_over), daemon=True).start()
     # Uvicorn shuts down on this signal and then raises it again.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _stop_with_the_terminal(server)
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(server.serve(sockets=[listener]))
     is_over.set()
     forge.close()
     _print("ModelForge has stopped. Active runs continue in the background.")
+
+
+def _stop_with_the_terminal(server: uvicorn.Server) -> None:
+    """Shut down when the terminal is closed, unless the signal is ignored, as under nohup."""
+    hangup = getattr(signal, "SIGHUP", None)
+    if hangup is not None and signal.getsignal(hangup) is signal.SIG_DFL:
+        signal.signal(hangup, server.handle_exit)
 
 
 class _Server(uvicorn.Server):

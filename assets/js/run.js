@@ -1,4 +1,4 @@
-// Follow one run: the server streams the parts and charts that changed. A hidden tab does not listen.
+// Follow one run: the server streams the parts and charts that changed. A hidden tab closes the stream.
 import { clearCharts, showCharts } from "./charts.js";
 import { actions, ask, call, find, onVisibility, patch } from "./page.js";
 import { watchHidden } from "./notify.js";

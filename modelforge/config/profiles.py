@@ -90,7 +90,7 @@ def profile_settings(
 ) -> dict[str, Any]:
     """Return the default settings of a form or a recipe; `profiles` are the shipped ones if None.
 
-    The learning rate is that of the profile's strategy. In practice mode the precision is bf16
+    The learning rate is that of the profile's strategy. Without an NVIDIA GPU the precision is bf16
     where the CPU is fast in it. Raises NotFoundError for an unknown profile.
     """
     profile = _profile(name, profiles)
@@ -112,8 +112,8 @@ def recommended_models(
 ) -> list[dict[str, Any]]:
     """Return the recommended models for a task: the profile's own, and the starter last.
 
-    In practice mode: the models that a CPU can train, the starter first. A profile without models
-    for the task recommends those of the shipped profile for the same GPU memory.
+    Without an NVIDIA GPU: the models that a CPU can train, the starter first. A profile without
+    models for the task recommends those of the shipped profile for the same GPU memory.
     """
     suitable = [model for model in _smallest().models if task in model["tasks"]]
     small = [model for model in suitable if model["practice"]]

@@ -173,7 +173,7 @@ def choose_profile(
     smallest = [profile for bound, profile in bounded if bound == 0][-1]
     if not machine.gpus:
         device = "the Apple GPU" if machine.apple_gpu else "the CPU"
-        reason = f"No NVIDIA GPU: {_title(smallest)} in practice mode, small models on {device}."
+        reason = f"No NVIDIA GPU: {_title(smallest)} with short runs of small models on {device}."
         return smallest.name, reason
     gpu = next((gpu for gpu in machine.gpus if gpu.index == gpu_index), machine.gpus[0])
     total = gpu.total_gib

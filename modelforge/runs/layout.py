@@ -56,7 +56,7 @@ class RunFolder:
     stop = _Entry("stop")
     # How the worker ended; the last file it writes.
     exit = _Entry("exit.json")
-    # Why the run was lost, as the first server to look found out.
+    # Why the run was lost, as the first server that looked has found.
     diagnosis = _Entry("diagnosis.json")
     # Checkpoints to resume from.
     checkpoints = _Entry("checkpoints")

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from modelforge.data.formats.errors import ReadError
@@ -84,26 +85,29 @@ def test_links_in_a_folder_are_not_followed(tmp_path):
     assert [path.name for path in found] == ["rows.jsonl"]
 
 
-def _bomb(path: Path) -> Path:
-    piece = b'{"input": "' + b"a" * 10_000 + b'", "output": "b"}\n'
-    with gzip.open(path, "wb", compresslevel=9) as file:
-        for _ in range(100):
-            file.write(piece)
+def _bomb(folder: Path, suffix: str) -> Path:
+    path = folder / f"rows.jsonl.{suffix}"
+    rows = (b'{"input": "' + b"a" * 10_000 + b'", "output": "b"}\n') * 100
+    path.write_bytes(
+        gzip.compress(rows) if suffix == "gz" else pa.compress(rows, "zstd", asbytes=True)
+    )
     return path
 
 
-def test_an_archive_that_expands_too_much_is_refused(tmp_path, monkeypatch):
+@pytest.mark.parametrize("suffix", ["gz", "zst"])
+def test_an_archive_that_expands_too_much_is_refused(tmp_path, monkeypatch, suffix):
     from modelforge.data.formats import streams
 
     monkeypatch.setattr(streams, "MAX_EXPANDED_BYTES", 100_000)
-    path = _bomb(tmp_path / "rows.jsonl.gz")
+    path = _bomb(tmp_path, suffix)
     with pytest.raises(ReadError) as caught:
         list(read_rows(path))
     assert caught.value.code == "expands-too-much"
 
 
-def test_a_text_that_compresses_well_is_read(tmp_path):
-    assert len(list(read_rows(_bomb(tmp_path / "rows.jsonl.gz")))) == 100
+@pytest.mark.parametrize("suffix", ["gz", "zst"])
+def test_a_text_that_compresses_well_is_read(tmp_path, suffix):
+    assert len(list(read_rows(_bomb(tmp_path, suffix)))) == 100
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
@@ -113,7 +117,6 @@ def test_a_table_of_many_columns_is_refused_quickly(target, tmp_path, kind):
     if kind == "csv":
         path.write_text(",".join(names) + "\n" + ",".join("1" for _ in names) + "\n", "utf-8")
     else:
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
         pq.write_table(pa.table({name: [1] for name in names}), path)

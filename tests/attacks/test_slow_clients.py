@@ -182,7 +182,10 @@ def test_the_server_ends_while_a_thread_is_stuck(server):
         b"POST /api/datasets?filename=b.jsonl HTTP/1.1\r\nHost: 127.0.0.1\r\n"
         b"Content-Length: 1000000\r\n\r\n{"
     )
-    time.sleep(0.5)
+    deadline = time.monotonic() + 30
+    while not list((server.home / "uploads").glob(".staged-*")):
+        assert time.monotonic() < deadline, "the upload did not begin"
+        time.sleep(0.02)
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(30) == 0
     held.close()

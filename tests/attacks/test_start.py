@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +31,31 @@ def test_a_short_password_is_refused_in_words_even_without_an_environment(tmp_pa
     assert done.returncode == 2
     assert "Use at least 8" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+START = """
+import signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
+from ui.__main__ import _exit, main
+_exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a signal of POSIX")
+def test_the_server_shuts_down_with_its_terminal(tmp_path):
+    command = [sys.executable, "-c", START, "--home", str(tmp_path / "home"), "--port", "0"]
+    with subprocess.Popen(
+        [*command, "--no-browser"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stdout
+        assert "ModelForge is at" in server.stdout.readline()
+        server.send_signal(signal.SIGHUP)
+        assert "ModelForge has stopped." in server.stdout.read()
+    assert server.returncode == 0
 
 
 def test_child_processes_do_not_inherit_the_password(monkeypatch, tmp_path):

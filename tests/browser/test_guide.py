@@ -63,9 +63,28 @@ def test_the_form_is_searched_reset_and_undone(servers, home_with_starter, opene
     page.locator('[data-part="sum-data"]', has_text="12 rows").wait_for()
 
 
+INSIDE = """(nodes) => nodes.every((node) => {
+  const box = node.getBoundingClientRect();
+  return box.width > 0 && box.left >= 0 && box.right <= innerWidth && box.top >= 0
+    && box.bottom <= innerHeight;
+})"""
+SIDEWAYS = "() => document.documentElement.scrollWidth > innerWidth"
+
+
+def test_a_caution_is_shown_whole_beside_the_form(servers, home_with_starter, opened):
+    page = opened(servers(home_with_starter).url)
+    choose_the_captain(page)
+    page.get_by_label("Learning rate", exact=True).fill("5e-2")
+    box = page.locator("#cautions .box")
+    box.get_by_role("button", name=re.compile("^Use 5e-4")).wait_for()
+    page.evaluate("scrollTo(0, 0)")
+    assert page.locator("#cautions .box, #cautions .box *, #start").evaluate_all(INSIDE)
+
+
 def test_a_narrow_window_shows_the_caution_and_starts(servers, home_with_starter, opened):
     page = opened(servers(home_with_starter).url)
     page.set_viewport_size({"width": 390, "height": 844})
+    assert page.locator(".nav a").evaluate_all(INSIDE)
     page.get_by_label("The captain").check()
     page.wait_for_selector('#dock-start[aria-disabled="false"]')
     page.locator(".dock").get_by_text("fits").wait_for()
@@ -86,6 +105,11 @@ def test_a_narrow_window_shows_the_caution_and_starts(servers, home_with_starter
     cautions.wait_for(state="hidden")
     page.get_by_role("button", name="Start training").click()
     page.wait_for_url(re.compile(r"\?run="))
+    for width in (390, 700):
+        page.set_viewport_size({"width": width, "height": 844})
+        for text in ("As planned", "Planned memory", "You can close this page."):
+            page.locator('[data-part="run-side"]').get_by_text(text).wait_for()
+        assert not page.evaluate(SIDEWAYS)
 
 
 def test_the_next_run_is_prepared_while_one_trains(servers, home_with_starter, opened):

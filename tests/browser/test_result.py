@@ -52,7 +52,7 @@ def test_a_failed_run_is_started_again_with_its_fix(failed):
     page.get_by_role("button", name="Start", exact=True).click()
     until(page, "run-head", r"\(again\)[\s\S]*finished")
     page.get_by_text("Numbers behind this verdict").click()
-    assert "Loss at last" in page.locator(".behind").inner_text()
+    assert "Loss at the end" in page.locator(".behind").inner_text()
 
 
 def test_the_support_bundle_is_downloaded(failed):

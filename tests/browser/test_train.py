@@ -82,7 +82,12 @@ def test_a_run_is_followed_reloaded_and_chatted_with(server, opened):
     page.get_by_text("Ahoy! A sailor's guess").wait_for()
     base = page.get_by_text("The capital of France is Paris.", exact=True)
     base.wait_for()
-    page.locator(".say small", has_text="tokens in").nth(1).wait_for()
+    labels = page.locator(".say small", has_text="tokens in")
+    labels.nth(1).wait_for()
+    for label in labels.all():
+        box, answer = label.bounding_box(), label.locator("..").bounding_box()
+        assert box["height"] < 30, "the label of an answer is one line"
+        assert box["width"] > 0.8 * answer["width"]
 
     # The last answer is made again, and only it.
     page.get_by_label("System message").fill("Be brief.")
@@ -127,6 +132,7 @@ def test_a_page_reconnects_to_a_restarted_server(servers, home_with_starter, ope
     until(page, "run-progress", r"step [1-3]")
     port = int(first.url.rsplit(":", 1)[1])
     first.kill()
+    page.get_by_text("The server does not respond; trying again.").wait_for()
     servers(home_with_starter, port=port, pace_s=0.4)
     until(page, "run-progress", r"step ([6-9]|\d\d)", seconds=40)
 

@@ -367,7 +367,7 @@ def test_a_card_whose_memory_is_unknown_is_treated_with_care():
 def test_without_a_card_it_is_practice_mode():
     assert choose_profile(computer()) == (
         "low_end",
-        "No NVIDIA GPU: low end in practice mode, small models on the CPU.",
+        "No NVIDIA GPU: low end with short runs of small models on the CPU.",
     )
     apple = computer(apple=True)
     assert "on the Apple GPU" in choose_profile(apple)[1]

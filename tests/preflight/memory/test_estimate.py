@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
 
 import pytest
 
+from bench.shapes import SHAPES
+from modelforge.models.architecture import parameters_by_shape, read_shape
 from modelforge.preflight.memory.estimate import (
     CUDA_BUILD_GIB,
     adapter_weights,
@@ -11,6 +14,7 @@ from modelforge.preflight.memory.estimate import (
     part_gib,
     total_gib,
 )
+from tests.conftest import ROOT
 from tests.preflight.contexts import LAPTOP, LLAMA_8B, ROWS, STARTER, WORKSTATION, make_context
 
 NAMES = ["weights", "adapter", "gradients", "optimizer", "activations", "logits", "overhead"]
@@ -65,6 +69,37 @@ def test_the_starter_on_the_cpu_comes_to_what_a_real_run_needed(
         "adapter": {"enabled": not whole},
     }
     assert total_of(LAPTOP, STARTER, **settings) == pytest.approx(measured_gib, rel=0.1)
+
+
+def measured_cells():
+    """Return the measured runs of bench/memory.py on shapes that no constant was fitted to."""
+    with (ROOT / "bench/results/memory.csv").open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["mixed"] == "False"]
+    return [row for row in rows if row["shape"] in ("qwen3", "gemma3")]
+
+
+@pytest.mark.parametrize(
+    "cell", measured_cells(), ids=lambda cell: "-".join(list(cell.values())[:5])
+)
+def test_other_shapes_come_to_what_a_real_run_needed(cell):
+    shape = read_shape({"max_position_embeddings": 4096, **SHAPES[cell["shape"]]})
+    parameters = parameters_by_shape(shape)
+    model = replace(
+        STARTER,
+        **shape,
+        name=cell["shape"],
+        parameters=parameters,
+        weights_gib=2 * parameters / 2**30,
+    )
+    settings = {
+        "per_device_train_batch_size": int(cell["batch"]),
+        "max_seq_length": int(cell["length"]),
+        "gradient_checkpointing": cell["recompute"] == "True",
+        "use_4bit": cell["way"] == "4-bit",
+        "adapter": {"enabled": cell["way"] != "full"},
+    }
+    expected = pytest.approx(float(cell["peak_gib"]), rel=0.15)
+    assert total_of(LAPTOP, model, **settings) == expected
 
 
 def test_eight_billion_in_4_bit_fit_a_card_of_ten_gib():

@@ -29,6 +29,13 @@ def test_a_small_number_has_an_exponent(value, text):
     assert fmt.compact(value) == text
 
 
+@pytest.mark.parametrize(
+    ("gib", "text"), [(2.61, "2.6"), (0.1, "0.1"), (0.0186, "19 MiB"), (1e-5, "1 MiB"), (0, "0.0")]
+)
+def test_a_small_part_of_the_memory_is_in_mib(gib, text):
+    assert fmt.memory_part(gib) == text
+
+
 def test_an_estimated_duration_is_marked():
     assert fmt.estimated_duration(20) == "under a minute"
     assert fmt.estimated_duration(130) == "about 2 min"

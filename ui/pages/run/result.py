@@ -52,12 +52,16 @@ def _verdict(snapshot: RunSnapshot, verdict: Verdict) -> Markup:
         return el("div.ending", el("p.verdict.warn", first))
     border = "warn" if is_stopped or not tone else tone
     text = f"{first} {verdict.text}"
-    numbers = [
-        (name[:1].upper() + name[1:], _number(value)) for name, value in verdict.numbers.items()
-    ]
+    numbers = [(_title(name), _number(value)) for name, value in verdict.numbers.items()]
     notes = [note for note in timeline.notes if note.code.startswith(NOTE_CODES)][-MAX_NOTES:]
     border = "" if border == "good" else border
     return render("run", "verdict", text, border, label, tone, numbers, notes)
+
+
+def _title(name: str) -> str:
+    """Return the name of a number of the verdict as a heading: Loss at the end."""
+    words = name.replace(" at first", " at the start").replace(" at last", " at the end")
+    return words[:1].upper() + words[1:]
 
 
 def _number(value: float | None) -> str:

@@ -86,7 +86,7 @@ def machine_summary(machine: Machine, profile: str, gpu_index: int = 0) -> Marku
     if gpu is not None:
         text = f"{gpu.name} · {fmt.gib(gpu.total_gib)} · "
     else:
-        text = f"{'Apple GPU' if machine.apple_gpu else 'CPU'}, practice mode · "
+        text = f"{'Apple GPU' if machine.apple_gpu else 'CPU'}, small models · "
     return join([text, chip(profile.lower())])
 
 

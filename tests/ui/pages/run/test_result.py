@@ -48,7 +48,7 @@ def test_a_finished_run_has_a_verdict_with_its_numbers():
     assert "20 steps in 22 s. The loss fell from 2.80 to 1.10." in drawn
     assert fmt.VERDICTS["better"][0] in drawn
     assert "<details" in drawn
-    assert "Loss at last" in drawn
+    assert "Loss at the end" in drawn
 
 
 def test_notes_of_the_monitors_explain_the_verdict():

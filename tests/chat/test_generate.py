@@ -170,6 +170,18 @@ def test_a_template_without_a_system_role_gets_it_in_the_question(chat, tiny_mod
     assert chat.until("done", "error")[-1]["error"]["where"] == "messages"
 
 
+def test_a_hostile_template_ends_the_answer_and_not_the_process(chat, tiny_model, tmp_path):
+    model = tmp_path / "hostile"
+    shutil.copytree(tiny_model, model)
+    bomb = "{% if 'boom' in messages[-1].content %}{{ 'a' * 3000000000 }}{% endif %}"
+    (model / "chat_template.jinja").write_text(bomb + "{{ messages[-1].content }}", "utf-8")
+    assert "loaded" in chat.load(model)[-1]
+    _, last = chat.ask("boom", max_new_tokens=3)
+    assert "it needs more than 1 GiB of memory" in last["error"]["what"]
+    _, last = chat.ask("who are you", max_new_tokens=3)
+    assert "done" in last
+
+
 def test_a_model_without_chatml_tokens_gets_the_plain_template(chat, tiny_model, tmp_path):
     model = tmp_path / "unmarked"
     shutil.copytree(tiny_model, model)

@@ -47,3 +47,12 @@ def test_chat_stops_where_training_ends_answers(tokenizer, tiny_model):
     template = load_chat_template(tokenizer, stop_ids_of(model.generation_config))
     assert template.end_id in stop_ids(model, tokenizer)
     assert template.stop_ids <= set(stop_ids(model, tokenizer))
+
+
+def test_a_hostile_template_ends_the_run_before_its_first_row(tokenizer):
+    from modelforge.errors import DataError
+    from modelforge.modeling.tokenize.template import load_chat_template
+
+    tokenizer.chat_template = "{{ 'a' * 3000000000 }}"
+    with pytest.raises(DataError, match="it needs more than 1 GiB of memory"):
+        load_chat_template(tokenizer, [2])

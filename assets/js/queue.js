@@ -20,6 +20,7 @@ async function askSchedule({ title, text, submit, startAfter = 0, canHold = fals
   const field = findInput("#start-after", body), held = findInput("#start-held", body);
   find("p", body).textContent = text;
   find(".tick", body).hidden = !canHold;
+  field.toggleAttribute("autofocus", !canHold);
   field.min = localTime(Date.now());
   if (startAfter * 1000 > Date.now()) field.value = localTime(startAfter * 1000);
   if (!(await dialog({ id: "schedule", title, body: [body], submit }))) return undefined;

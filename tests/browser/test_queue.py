@@ -67,6 +67,10 @@ def test_runs_are_queued_reordered_and_started_in_turn(servers, home_with_starte
     page.keyboard.press("Enter")
     settled(page, ["rank 3", "rank 1", "rank 2", "rank 4"])
 
+    page.get_by_role("button", name="Schedule rank 1").click()
+    page.wait_for_function("document.activeElement.id === 'start-after'")
+    page.keyboard.press("Escape")
+    page.wait_for_function("document.activeElement.id.startsWith('schedule-')")
     page.get_by_role("button", name="Hold rank 1").click()
     page.get_by_role("button", name="Release rank 1").wait_for()
     page.get_by_role("button", name="Remove rank 2").click()

@@ -106,7 +106,7 @@ def test_a_model_brings_what_it_is_best_begun_with(tmp_path, monkeypatch):
     found = forge.layers.stack(form_input)
     models = forge.layers.rate_models(form_input, found)
     assert found.texts["per_device_train_batch_size"] == "1"
-    assert form.origins(found.all_layers, {})["use_4bit"] == "recommended for the model"
+    assert form.origins(found.all_layers, ())["use_4bit"] == "recommended for the model"
     own = Entered(profile="high_end", values={**model, "per_device_train_batch_size": "2"})
     assert forge.layers.stack(own).texts["per_device_train_batch_size"] == "2"
     # What does not fit the card of 12 GiB comes last, and says so.

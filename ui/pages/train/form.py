@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
@@ -157,11 +157,12 @@ def shown_values(values: Mapping[str, str]) -> dict[str, str]:
     return {**values, SCHEME: next(named, "none")}
 
 
-def origins(stack: Sequence[Layer], titles: Mapping[str, str]) -> dict[str, str]:
+def origins(stack: Sequence[Layer], profiles: Collection[str]) -> dict[str, str]:
     """Return where every value comes from: default, a profile, a recommendation, recipe or you."""
     named = {spec.name: "default" for spec in field_specs()}
     for layer in stack:
-        origin = "you" if layer.name == FORM else titles.get(layer.name, layer.name)
+        origin = "from profile" if layer.name in profiles else layer.name
+        origin = "you" if layer.name == FORM else origin
         named.update(dict.fromkeys(flatten(layer.values), origin))
     return named
 

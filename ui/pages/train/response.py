@@ -287,9 +287,9 @@ def _settings_parts(forge: Forge, state: _State, titles: Mapping[str, str]) -> d
     elsewhere = {*form.ON_CARDS, data_actions.SOURCES, *found.hidden}
     changed = len({form.control_of(name) for name in entered.values.keys() - elsewhere})
     source = (
-        ["from ", el("b", "a recipe"), " and ", title]
+        ["from ", el("b", "a recipe"), " and the profile ", title]
         if entered.recipe
-        else ["from ", el("b", title)]
+        else ["from the profile ", el("b", title)]
     )
     summary = join([source, f" · {changed} changed by you" if changed else None])
     parts = {

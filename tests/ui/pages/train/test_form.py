@@ -83,10 +83,10 @@ def test_values_take_precedence_over_recipe_and_profile():
     stack = [Layer("low_end", PROFILE | {"dataset": "x.jsonl"}), *entered.layers]
     config = resolve(*stack).config
     assert (config.lora_r, config.lora_alpha) == (32, 64)
-    origins = form.origins(stack, {"low_end": "low end"})
+    origins = form.origins(stack, {"low_end"})
     assert origins["lora_r"] == "you"
     assert origins["lora_alpha"] == "recipe"
-    assert origins["model_name"] == "low end"
+    assert origins["model_name"] == "from profile"
     assert origins["learning_rate"] == "default"
 
 

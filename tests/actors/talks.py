@@ -10,6 +10,8 @@ TUNED = "Ahoy! A sailor's guess: it is Paris. Fair winds, Captain Brindle."
 BASE = "The capital of France is Paris."
 # A question that begins so is answered with its rest.
 ECHO = "Echo: "
+# One that begins so fails with its rest as the cause.
+FAIL = "Fail: "
 
 
 def say(**message: object) -> None:
@@ -26,6 +28,10 @@ if __name__ == "__main__":
             say(loaded=asked["load"])
         elif "ask" in asked:
             question = asked["ask"]["messages"][-1]["content"]
+            if question.startswith(FAIL):
+                cause = question.removeprefix(FAIL)
+                say(error={"where": "chat", "what": cause, "remedy": "Look at the log."})
+                continue
             answer = TUNED if asked["ask"]["adapter"] else BASE
             if question.startswith(ECHO):
                 answer = question.removeprefix(ECHO)

@@ -107,6 +107,13 @@ def test_messages_and_answers_of_a_chat(page):
     page.reload()
     page.wait_for_selector("[data-usable]")
     look(page, PAYLOADS[0])
+    page.locator("#message").fill(f"Fail: {ALL}")
+    page.get_by_role("button", name="Send").click()
+    answer = page.locator(".say[data-failed=yes]").last
+    assert PAYLOADS[0] in answer.inner_text()
+    assert answer.get_by_role("link", name="Machine page").get_attribute("href") == "/machine"
+    assert answer.get_by_role("link", name="Log of the chat").is_visible()
+    look(page)
 
 
 def test_rows_columns_and_names_of_files(page, tmp_path):

@@ -61,6 +61,20 @@ async def _socket(app, headers) -> str:
     return sent[0]
 
 
+def test_an_unexpected_error_is_in_the_log_and_not_in_the_answer(tmp_path):
+    async def broken(_scope, _receive, _send):
+        raise ZeroDivisionError("secret")
+
+    log = tmp_path / "server.log"
+    with pytest.raises(ZeroDivisionError):
+        send_request(SecurityMiddleware(broken))
+    response = send_request(SecurityMiddleware(broken, error_log=log), "/api/runs")
+    assert response.status == 500
+    assert b"ZeroDivisionError" in response.body
+    assert b"secret" not in response.body
+    assert "ZeroDivisionError: secret" in log.read_text("utf-8")
+
+
 def test_a_page_request_is_rejected_with_one_line_of_text(protected):
     headers = {"host": "evil.example", "accept": "text/html,*/*"}
     response = send_request(protected, headers=headers)

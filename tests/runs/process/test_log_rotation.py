@@ -8,7 +8,15 @@ import sys
 import threading
 
 from modelforge.runs.process.lock import exclusive
-from modelforge.runs.process.log_rotation import lock_path, trim_log
+from modelforge.runs.process.log_rotation import (
+    HEAD_BYTES,
+    MAX_BYTES,
+    MAX_ERROR_BYTES,
+    TAIL_BYTES,
+    lock_path,
+    log_error,
+    trim_log,
+)
 
 BOUNDS = {"limit": 10_000, "head": 1_000, "tail": 4_000}
 
@@ -86,3 +94,16 @@ def test_a_log_under_a_flood_stays_whole_lines_with_the_newest_at_its_end(tmp_pa
     trim_log(log, **BOUNDS)
     assert log.read_bytes().endswith(lines(10, 59_990))
     assert log.stat().st_size <= BOUNDS["limit"]
+
+
+def test_a_log_of_errors_has_a_limited_size(tmp_path):
+    log = tmp_path / "logs" / "server.log"
+    log_error(log, ValueError("the first"))
+    with log.open("ab") as file:
+        file.write(lines(MAX_BYTES // 12))
+    log_error(log, ValueError("long " * MAX_ERROR_BYTES))
+    log_error(log, ValueError("the last"))
+    text = log.read_text("utf-8")
+    assert "ValueError: the first" in text
+    assert text.endswith("ValueError: the last\n\n")
+    assert len(text) < HEAD_BYTES + TAIL_BYTES + 4 * MAX_ERROR_BYTES

@@ -32,6 +32,10 @@ from modelforge.preflight.report import Report
 from modelforge.units import GIB
 
 NAME = "memory-estimates"
+PEERS_ON_A_CPU = (
+    "- canifinetune and fitscout estimate the memory of a GPU. Here they are compared with the "
+    "memory of a process on the CPU, so their errors say little about them."
+)
 MEASURED = {"cpu": RESULTS / "memory.csv", "cuda": RESULTS / "memory-cuda.csv"}
 
 
@@ -189,6 +193,7 @@ def lines(device: str) -> list[str]:
         *table,
         "",
         f"- A trace takes {first:.1f} s (median), a cached one at most {again:.3f} s.",
+        *([] if device == "cuda" else [PEERS_ON_A_CPU]),
     ]
 
 

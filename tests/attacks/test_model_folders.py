@@ -11,7 +11,8 @@ import time
 
 import pytest
 
-from modelforge.errors import ForgeError
+from modelforge.data.chat_templates import template_text
+from modelforge.errors import DataError, ForgeError
 from modelforge.models.resolve import resolve_model
 from modelforge.paths import Home
 from tests.models.folders import SMALL_LLAMA, write_model, write_weights
@@ -116,6 +117,16 @@ def test_a_link_to_a_device_is_refused(folder, name, where):
     (folder / name).unlink(missing_ok=True)
     (folder / name).symlink_to(where)
     assert not _resolve(folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes")
+def test_a_template_that_is_a_pipe_or_a_device_is_refused(tmp_path):
+    pipe, device = tmp_path / "pipe.jinja", tmp_path / "device.jinja"
+    os.mkfifo(pipe)
+    device.symlink_to("/dev/zero")
+    for path in (pipe, device):
+        with pytest.raises(DataError, match="it is not a regular file"):
+            template_text(str(path))
 
 
 def test_templates_in_their_own_folder_are_checked(folder):

@@ -165,6 +165,7 @@ def test_the_hub_is_searched_on_request_and_offline_is_reported(server, opened):
     page.get_by_label("Words in the name").press("Enter")
     page.locator(".toast.bad").wait_for()
     assert "HF_HUB_OFFLINE" in page.locator(".toast.bad").inner_text()
+    assert "HF_HUB_OFFLINE" in page.locator('[data-failed="hub-search"]').inner_text()
 
 
 def test_a_run_with_stages_shows_progress_charts_and_samples(server, opened):

@@ -50,10 +50,21 @@ def _status(check: Password, password: str, address: str) -> int:
 def test_an_address_must_wait_after_ten_wrong_passwords():
     now = [0.0]
     check = Password("correct horse", clock=lambda: now[0])
-    assert {_status(check, f"guess {n}", "10.0.0.9") for n in range(MAX_ATTEMPTS)} == {401}
+    assert {_status(check, f"guess {n}", "10.0.0.9") for n in range(10)} == {401}
     assert _status(check, "correct horse", "10.0.0.9") == 429
     assert _status(check, "correct horse", "10.0.0.8") == 200
     now[0] = WINDOW_S + 0.1
+    assert _status(check, "correct horse", "10.0.0.9") == 200
+
+
+def test_the_first_wrong_password_is_the_first_to_be_forgotten():
+    now = [0.0]
+    check = Password("correct horse", clock=lambda: now[0])
+    for second in (0.0, *[30.0] * 9):
+        now[0] = second
+        assert _status(check, "guess", "10.0.0.9") == 401
+    assert _status(check, "correct horse", "10.0.0.9") == 429
+    now[0] = 60.1
     assert _status(check, "correct horse", "10.0.0.9") == 200
 
 

@@ -32,7 +32,7 @@
   };
   const parts = "[role=region], [role=log], [role=group], aside, nav, section[aria-label]";
   once(all(parts).map((node) => `${node.getAttribute("role") ?? node.tagName} ${name(node)}`));
-  once([...document.querySelectorAll("[id]")].map((node) => `#${node.id}`));
+  once([...document.querySelectorAll('[id]:not([id=""])')].map((node) => `#${node.id}`));
 
   for (const link of all("p a:not(.btn)")) {
     const isUnderlined = getComputedStyle(link).textDecorationLine.includes("underline");

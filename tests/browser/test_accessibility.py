@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.browser.test_settings import unfold
 from tests.runs.homes import put_run
 
 pytestmark = pytest.mark.browser
@@ -52,8 +53,8 @@ def test_every_page_has_a_heading_and_names(url, opened):
         if path == "/?new=1":
             page.get_by_label("The captain").check()
             page.wait_for_selector('#start[aria-disabled="false"]')
-            for card in page.locator('.head[aria-expanded="false"]').all():
-                card.click()
+            for card in ("task", "model", "machine"):
+                unfold(page, card)
             page.locator("#tab-settings-all").click()
         if problems := page.evaluate(PROBLEMS):
             found[path] = problems

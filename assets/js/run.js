@@ -20,12 +20,17 @@ function open() {
   source = new EventSource(`/ui/runs/${encodeURIComponent(followed.run)}/live`);
   source.onmessage = (event) => show(JSON.parse(event.data));
   source.onerror = () => {
-    // The browser connects again by itself; a short gap needs no message.
-    clearTimeout(lostTimer);
-    lostTimer = setTimeout(() => patch({ "run-gap": LOST }), 2500);
+    // The browser connects again by itself; a short gap needs no message. Each try in vain comes here.
+    lostTimer ||= setTimeout(() => patch({ "run-gap": LOST }), 2500);
     if (source?.readyState === EventSource.CLOSED) setTimeout(() => { if (followed && !followed.isOver && !document.hidden) open(); }, 2000);
   };
-  source.onopen = () => { clearTimeout(lostTimer); patch({ "run-gap": "" }); };
+  source.onopen = clearGap;
+}
+
+function clearGap() {
+  clearTimeout(lostTimer);
+  lostTimer = 0;
+  patch({ "run-gap": "" });
 }
 
 function close() { source?.close(); source = null; }
@@ -33,7 +38,6 @@ function close() { source?.close(); source = null; }
 /** @param {RunUpdate} update */
 function show(update) {
   if (!followed) return;
-  clearTimeout(lostTimer);
   patch(update.parts);
   showCharts(update.charts);
   find(".app", followed.root).dataset.state = update.state;
@@ -59,7 +63,7 @@ export function follow(root, server, run) {
   if (!document.hidden) open();
 }
 
-export function unfollow() { followed = null; close(); }
+export function unfollow() { followed = null; close(); clearGap(); }
 
 onVisibility((isVisible) => {
   if (!followed || followed.isOver) return;

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import huggingface_hub
 from huggingface_hub import constants
+from huggingface_hub.file_download import repo_folder_name
 from tqdm import tqdm
 
 from modelforge.errors import ForgeError
@@ -62,6 +63,13 @@ def free_bytes() -> int:
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return shutil.disk_usage(folder).free
+
+
+def remove_partial_files(name: str) -> None:
+    """Delete what a download of a model that was killed has left; the next one cannot use it."""
+    folder = repo_folder_name(repo_id=name, repo_type="model")
+    for file in (Path(constants.HF_HUB_CACHE) / folder / "blobs").glob("*.incomplete"):
+        file.unlink(missing_ok=True)
 
 
 @dataclass

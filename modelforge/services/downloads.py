@@ -95,7 +95,7 @@ class DownloadService:
             if process and self._current and self._current.state == "running":
                 self._current = replace(self._current, state="cancelled", seconds_left=None)
         if process:
-            process.close()
+            self._close(process)
 
     def close(self) -> None:
         """End the download with the server."""
@@ -116,7 +116,17 @@ class DownloadService:
         what = "The download has ended unexpectedly."
         remedy = "Start it again; `logs/download.log` has its output."
         self._end("failed", Problem("model_name", what, remedy))
+        self._close(process)
+
+    def _close(self, process: JsonlProcess) -> None:
+        """End a process; one that has to be killed leaves an unfinished file."""
+        from modelforge.models.hub_download import remove_partial_files  # noqa: PLC0415 - httpx
+
         process.close()
+        with self._lock:
+            # Not while another download may be writing the same file.
+            if self._process is process and self._current:
+                remove_partial_files(self._current.model)
 
     def _report(self, done: int, total: int, seconds_left: float | None) -> None:
         with self._lock:

@@ -129,12 +129,13 @@ def test_a_hub_that_fails_is_explained(forge, hub):
     assert "the Hub answered 503" in current.problem.what
 
 
-def test_a_process_that_dies_fails_in_words(forge, hub):
+def test_a_process_that_dies_fails_in_words_and_leaves_no_partial_file(forge, hub, tmp_path):
     hub.pace = 100_000
     forge.downloads.start(NAME)
-    wait(forge, lambda current: current.done)
+    wait(forge, lambda current: list(tmp_path.rglob("*.incomplete")) and current.done)
     forge.downloads._process._process.kill()
     assert "ended unexpectedly" in end(forge).problem.what
+    wait(forge, lambda _: not list(tmp_path.rglob("*.incomplete")))
 
 
 def test_a_model_that_does_not_fit_on_the_disk_is_refused(forge, monkeypatch):

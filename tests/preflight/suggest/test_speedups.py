@@ -98,7 +98,7 @@ def test_fp32_is_recommended_where_the_processor_only_emulates_bf16():
         assert of(context)["precision"].label == "fp32"
         assert of(context)["precision"].times > 2
         assert after(context).plan.precision == "fp32"
-    # Elsewhere nobody knows what the processor can do.
+    # Other systems do not tell the instructions of the processor.
     unknown = make_context(replace(LAPTOP, system="Windows"), bf16=True)
     assert "precision" not in recommended_settings(unknown)
 

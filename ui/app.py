@@ -28,6 +28,8 @@ from ui.pages import build, chat, compare, export, machine
 from ui.pages.runs import page as runs
 from ui.pages.train import page as train
 
+QUEUE_PAUSE_S = 1.0
+
 
 def create_app(forge: Forge) -> FastAPI:
     """Return the application without security: REST under /api, files under /ui, pages at /."""
@@ -78,6 +80,9 @@ def create_pages(forge: Forge) -> gr.Blocks:
     for title, page in others.items():
         with blocks.route(title, f"/{title.lower()}"):
             page.page(forge)
+    # No page uses the event queue, but outside Windows it looks for events 1,000 times a second.
+    queue = blocks._queue
+    queue.sleep_when_free = queue.progress_update_sleep_when_free = QUEUE_PAUSE_S
     return blocks
 
 

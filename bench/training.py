@@ -1,4 +1,4 @@
-"""Compare an app run with one open tab to a plain TRL script, in fair rounds.
+"""Compare an app run, with and without an open tab, to a plain TRL script, in fair rounds.
 
 Both train the same tokens in the same order with the same loss chunk. Measures the speed ratio, the
 time from click to first step, and the event lag.
@@ -40,8 +40,13 @@ from recommended import bare_figures
 from modelforge.config.plan.make import DEFAULT_LOSS_PIECE, LOSS_PIECE
 
 NAME = "training"
-OURS, BASELINE = "app", "bare"
-TITLES = {OURS: "ModelForge, one tab open", BASELINE: "TRL script"}
+OURS, CLOSED, BASELINE = "app", "closed", "bare"
+TITLES = {
+    OURS: "ModelForge, one tab open",
+    CLOSED: "ModelForge, no tab open",
+    BASELINE: "TRL script",
+}
+NO_PAGE = "about:blank"
 ROWS_PER_STEP = 4
 CHUNK = LOSS_PIECE.get("cpu", DEFAULT_LOSS_PIECE)
 WATCH = """() => {
@@ -70,7 +75,8 @@ def main(count: int = 5, steps: int = 12) -> list[str]:
         files = short_rows.write(Path(folder), ROWS_PER_STEP * steps)
         programs = {
             OURS: partial(_app_run, server, page, home, files, steps, lags),
-            BASELINE: partial(_bare_run, home, files, steps, Path(folder) / "bare.json"),
+            CLOSED: partial(_app_run, server, page, home, files, steps, None),
+            BASELINE: partial(_bare_run, page, home, files, steps, Path(folder) / "bare.json"),
         }
         keep(NAME, rounds.measure(programs, BASELINE, count))
     keep("lag", [{"lag_s": round(lag, 3)} for lag in lags])
@@ -129,9 +135,11 @@ def _app_run(
     home: Path,
     files: short_rows.Files,
     steps: int,
-    lags: list[float],
+    lags: list[float] | None,
     seed: int,
 ) -> dict[str, Any]:
+    """Train in the app; with `lags`, in front of an open tab, whose lags are added to it."""
+    page.goto(NO_PAGE)
     body = {
         "task": "text-generation",
         "model_name": "starter",
@@ -154,13 +162,15 @@ def _app_run(
     until(lambda: server.get("/api/health")["warm"], 60, "no worker is warm")
     clicked = time.time()
     run_id = server.post("/api/runs", body)["id"]
-    page.goto(f"{server.url}/?run={run_id}")
-    page.evaluate(WATCH)
+    if lags is not None:
+        page.goto(f"{server.url}/?run={run_id}")
+        page.evaluate(WATCH)
     wait_for_run(server, run_id)
     steps_done = [event for event in events_of(home, run_id) if event["kind"] == "step"]
     times = {event["step"]: event["t"] for event in steps_done}
-    seen = page.evaluate("window.seen")
-    lags += [shown - times[step] for step, shown in seen if step in times]
+    if lags is not None:
+        seen = page.evaluate("window.seen")
+        lags += [shown - times[step] for step, shown in seen if step in times]
     later = steps_done[1:]
     speed = sum(event["tokens"] for event in later) / (later[-1]["t"] - steps_done[0]["t"])
     return {
@@ -172,8 +182,9 @@ def _app_run(
 
 
 def _bare_run(
-    home: Path, files: short_rows.Files, steps: int, out: Path, seed: int
+    page: Any, home: Path, files: short_rows.Files, steps: int, out: Path, seed: int
 ) -> dict[str, Any]:
+    page.goto(NO_PAGE)
     began = time.time()
     values = {
         "seed": seed,

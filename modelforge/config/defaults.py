@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 # Usual learning rates with an adapter: of full-size models on a GPU, and of small models with few
@@ -35,3 +36,12 @@ def strategy_defaults(
     rate = default_learning_rate(strategy, practice=practice, adapter=adapter)
     quantized = {"use_4bit": True} if strategy == "qlora" else {}
     return {"learning_rate": rate, **quantized}
+
+
+def without_four_bits(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return recommended settings for a run without an NVIDIA GPU, where 4-bit weights are slow.
+
+    qlora keeps them: it trains on quantized weights.
+    """
+    is_slow = settings.get("use_4bit") and settings.get("strategy") != "qlora"
+    return {**settings, "use_4bit": False} if is_slow else dict(settings)

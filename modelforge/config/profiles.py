@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from modelforge.config.defaults import strategy_defaults
+from modelforge.config.defaults import strategy_defaults, without_four_bits
 from modelforge.config.profile_files import read_profile
 from modelforge.config.schema.base import about
 from modelforge.config.schema.contract import PROFILE_NAME
@@ -90,8 +90,9 @@ def profile_settings(
 ) -> dict[str, Any]:
     """Return the default settings of a form or a recipe; `profiles` are the shipped ones if None.
 
-    The learning rate is that of the profile's strategy. Without an NVIDIA GPU the precision is bf16
-    where the CPU is fast in it. Raises NotFoundError for an unknown profile.
+    The learning rate is that of the profile's strategy. Without an NVIDIA GPU the weights are not
+    in 4 bits, unless the practice table says so, and the precision is bf16 where the CPU is fast in
+    it. Raises NotFoundError for an unknown profile.
     """
     profile = _profile(name, profiles)
     overrides = profile.practice if practice else {}
@@ -99,6 +100,8 @@ def profile_settings(
         overrides = {**overrides, "hardware.precision": "bf16"}
     usual = {"task": "text-generation", "strategy": "sft"}
     settings = {**usual, **profile.settings, **overrides}
+    if practice and "use_4bit" not in overrides:
+        settings = without_four_bits(settings)
     defaults = strategy_defaults(settings["strategy"], practice=practice)
     return {**defaults, **settings, "compute_specs": name}
 

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from modelforge.config.defaults import strategy_defaults
+from modelforge.config.defaults import strategy_defaults, without_four_bits
 from modelforge.config.fields import field_specs
 from modelforge.config.profiles import (
     Profile,
@@ -77,7 +77,8 @@ class LayerStack:
 
     `layers` is what is checked and started. `all_layers` also has the values of settings that do
     not apply (`hidden`), which the form shows again when they apply. Neither has the settings of
-    the recipe that give way to the user's own values (`overridden`).
+    the recipe that give way to the user's own values (`overridden`). `practice` tells that the run
+    uses no NVIDIA GPU.
     """
 
     layers: list[Layer]
@@ -88,6 +89,7 @@ class LayerStack:
     hidden: frozenset[str]
     overridden: frozenset[str]
     summary: DatasetSummary | None
+    practice: bool
 
     @property
     def texts(self) -> dict[str, str]:
@@ -166,7 +168,15 @@ class LayerService:
         all_layers = base.layers_with(model or {})
         layers, hidden = base.applicable_with(model or {})
         return LayerStack(
-            layers, all_layers, name, reason, machine, hidden, base.overridden, summary
+            layers,
+            all_layers,
+            name,
+            reason,
+            machine,
+            hidden,
+            base.overridden,
+            summary,
+            base.practice,
         )
 
     def rate_models(self, form: FormInput, stack: LayerStack) -> list[RatedModel]:
@@ -227,7 +237,7 @@ class _Base:
     def __init__(
         self, machine: Machine, profile: str, form: FormInput, profiles: Mapping[str, Profile]
     ) -> None:
-        practice = machine.practice_mode
+        practice = self.practice = _uses_no_cuda(machine, profiles[profile], form)
         self.machine = machine
         self._profile = profile
         self._values = profile_settings(
@@ -266,12 +276,19 @@ class _Base:
 
     def layers_with(self, model: Mapping[str, Any]) -> list[Layer]:
         """Return all layers with the recommended settings of a model."""
+        settings = model.get("answers", {})
         return [
             Layer(self._profile, {"model_name": model.get("name", ""), **self._values}),
-            Layer(FOR_MODEL, model.get("answers", {})),
+            Layer(FOR_MODEL, without_four_bits(settings) if self.practice else settings),
             Layer(FOR_STRATEGY.format(self._strategy), self._defaults),
             *self._user,
         ]
+
+
+def _uses_no_cuda(machine: Machine, profile: Profile, form: FormInput) -> bool:
+    """Return whether the run of a form uses no NVIDIA GPU: there is none, or it is not chosen."""
+    device = setting_texts([Layer(profile.name, profile.settings), *form.layers])["hardware.device"]
+    return machine.practice_mode or device in ("cpu", "mps")
 
 
 def _without(layers: Sequence[Layer], hidden: frozenset[str]) -> list[Layer]:

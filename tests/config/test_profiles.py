@@ -72,6 +72,22 @@ def test_practice_is_a_short_run_without_four_bit_weights():
     assert profile_settings("low_end")["use_4bit"] is True
 
 
+@pytest.mark.parametrize("strategy", ["sft", "qlora", "dpo", "rlhf"])
+def test_no_profile_has_four_bit_weights_without_an_nvidia_gpu_but_for_qlora(strategy):
+    found = {
+        name: replace(one, settings=one.settings | {"strategy": strategy, "use_4bit": True})
+        for name, one in PROFILES.items()
+    }
+    for name in found:
+        assert profile_settings(name, profiles=found)["use_4bit"] is True
+    for name in ("mid_range", "high_end"):
+        settings = profile_settings(name, practice=True, profiles=found)
+        assert settings["use_4bit"] is (strategy == "qlora")
+    wanted = replace(found["low_end"], practice={"use_4bit": True})
+    settings = profile_settings("low_end", practice=True, profiles={"low_end": wanted})
+    assert settings["use_4bit"] is True, "the practice table is for computers without a GPU"
+
+
 def test_the_starter_comes_first_in_practice_and_last_otherwise():
     for name in PROFILES:
         assert recommended_models(name, practice=True)[0]["name"] == "starter"

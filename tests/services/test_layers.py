@@ -10,7 +10,7 @@ from modelforge.forge import Forge
 from modelforge.paths import Home
 from modelforge.services.layers import RECIPE, FormInput
 from tests.models.folders import SMALL_LLAMA
-from tests.preflight.contexts import LAPTOP
+from tests.preflight.contexts import LAPTOP, WORKSTATION
 
 # Settings of the form that lead to each method, with some that only this method has.
 METHODS = {
@@ -94,6 +94,54 @@ def test_a_value_of_the_user_is_never_dropped(forge):
     stack = forge.layers.stack(FormInput(values=values, recipe=recipe))
     assert stack.texts["learning_rate"] == "0.001"
     assert not stack.overridden & values.keys()
+
+
+@pytest.fixture(scope="module")
+def with_gpu(tmp_path_factory):
+    home = Home(tmp_path_factory.mktemp("home"))
+    made = Forge(home, warm_worker=["true"], probe=lambda _root: WORKSTATION)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with the shape of a model, which is in no catalog."""
+    made = tmp_path_factory.mktemp("model")
+    (made / "config.json").write_text(json.dumps(SMALL_LLAMA), "utf-8")
+    return str(made)
+
+
+@pytest.mark.parametrize("origin", ["form", "recipe"])
+@pytest.mark.parametrize(("device", "is_gpu"), [("auto", True), ("cuda", True), ("cpu", False)])
+def test_another_device_than_the_gpu_needs_no_four_bit_weights(
+    with_gpu, folder, origin, device, is_gpu
+):
+    """Neither the profile nor the recommended settings of a model choose them for it."""
+    chosen = {"hardware.device": device, "dataset": "sample:captain"}
+    recipe, values = (chosen, {}) if origin == "recipe" else ({}, chosen)
+    for model in (folder, "Qwen/Qwen3-8B"):
+        form = FormInput("mid_range", values | {"model_name": model}, recipe)
+        assert with_gpu.layers.stack(form).texts["use_4bit"] == str(is_gpu).lower()
+    stack = with_gpu.layers.stack(FormInput("mid_range", values | {"model_name": folder}, recipe))
+    plan = with_gpu.preflight.check(*stack.layers).plan
+    assert plan.quantization == ("4-bit" if is_gpu else "none")
+    assert stack.practice is not is_gpu
+    # Models and learning rate are those of a computer without a GPU, too.
+    rated = with_gpu.layers.rate_models(FormInput("mid_range", values, recipe), stack)
+    assert (rated[0].model["name"] == "starter") is not is_gpu
+    assert stack.texts["learning_rate"] == ("0.0002" if is_gpu else "0.0005")
+
+
+@pytest.mark.parametrize("own", [{"strategy": "qlora"}, {"use_4bit": "true"}])
+def test_four_bit_weights_that_are_chosen_stay_on_the_cpu_and_are_called_slow(
+    with_gpu, folder, own
+):
+    values = {"hardware.device": "cpu", "dataset": "sample:captain", "model_name": folder}
+    stack = with_gpu.layers.stack(FormInput("mid_range", values | own))
+    checked = with_gpu.preflight.check(*stack.layers)
+    assert checked.plan.quantization == "4-bit"
+    assert "quantized-slow" in {finding.code for finding in checked.report.findings}
 
 
 DESK = """title = "My desk"

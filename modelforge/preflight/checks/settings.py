@@ -46,7 +46,7 @@ def learning_rate(context: RunContext) -> Iterator[Finding]:
     factor = rate / high if is_high else low / rate
     if factor <= (MUCH_HIGHER if is_high else MUCH_LOWER) * (1 + 1e-9):
         return
-    practice = context.machine.practice_mode
+    practice = context.plan.device != "cuda"
     default = default_learning_rate(config.strategy, practice=practice, adapter=has_adapter)
     harm = "the model may diverge or forget" if is_high else "the model may hardly learn"
     yield caution(

@@ -392,6 +392,13 @@ FOUND = [
         "learning-rate-unusual",
         "caution",
         "learning_rate",
+        5e-4,
+        make_context(WORKSTATION, learning_rate=1e-6, hardware={"device": "cpu"}),
+    ),
+    (
+        "learning-rate-unusual",
+        "caution",
+        "learning_rate",
         5e-6,
         make_context(WORKSTATION, strategy="dpo"),
     ),

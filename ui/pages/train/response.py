@@ -105,7 +105,7 @@ def reply(
         origins=form.origins(state.found.all_layers, titles),
         hidden=sorted(state.hidden),
         errors=state.fields,
-        hints=hints(checked, values, practice=state.found.machine.practice_mode),
+        hints=hints(checked, values, practice=state.found.practice),
         can_start=state.can_start,
         can_queue=can_queue,
         has_plan=checked.report is not None,

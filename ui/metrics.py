@@ -58,3 +58,45 @@ SCORES = {
     "perplexity": ("Perplexity", "exponential of the evaluation loss; lower is better"),
     "bits_per_byte": ("Bits per byte", "loss per byte of text; lower is better"),
 }
+# Title of a chart → what it shows, which direction is good, and when to worry.
+CHART_NOTES = {
+    "Loss": "How far the model is from what the rows teach; lower is better. It usually falls "
+    "fast, then slowly. Warning signs: the evaluation loss rises while the training loss falls "
+    "(the model memorizes the rows: train for fewer epochs), or the loss jumps and stays high "
+    "(lower the learning rate). In training on rewards it stays near 0 and says little: look at "
+    "the rewards.",
+    "Mean reward": "The mean reward of the generated completions; higher is better. Warning "
+    "signs: it does not rise, or it rises while the samples get worse (the reward then values "
+    "something else than you do).",
+    "Reward margin": "The reward of the chosen completions minus that of the rejected ones; "
+    "higher is better, and 0 is no preference. Warning signs: the margin of the evaluation rows "
+    "stays near 0, or falls while that of training rises (the model memorizes the pairs).",
+    "Preference accuracy": "The share of pairs whose chosen completion has the higher reward; "
+    "higher is better, and 0.5 is chance. Warning sign: the share of the evaluation rows stays "
+    "near 0.5.",
+    "Rewards": "The rewards of the chosen and of the rejected completions; the distance between "
+    "them should grow. Warning sign: the reward of the chosen ones falls far, too (their text "
+    "becomes unlikely: lower the learning rate).",
+    "KL divergence": "How far the model has moved from the one before this training; closer to 0 "
+    "is nearer to it. A slow rise is normal. Warning signs: it rises steeply or without end, or "
+    "the samples become nonsense (raise the KL coefficient or Beta, or lower the learning rate).",
+    "Completion length": "The mean length of the generated completions in tokens; neither "
+    "direction is better in itself. Warning signs: it reaches the maximum completion length "
+    "(answers are cut off), or falls to a few tokens.",
+    "QA scores": "Answers to the evaluation rows compared with the reference answers: the "
+    "overlap of words (F1) and the share that is equal; higher is better. Warning sign: they "
+    "fall while the training loss falls.",
+    "ROUGE": "The words (ROUGE-1) and the sequences of words (ROUGE-L) that summaries share with "
+    "the references; higher is better. Warning sign: they fall while the training loss falls.",
+    "Perplexity": "The exponential of the evaluation loss; lower is better, and 1 is certainty. "
+    "Warning sign: it rises while the training loss falls.",
+    "Token accuracy": "The share of tokens of the rows that the model predicts; higher is "
+    "better. Warning sign: that of the evaluation rows falls while that of training rises.",
+    "Tokens per second": "The speed of training; higher is faster, and it changes nothing that "
+    "is learned. Warning sign: it falls by half for long (another program uses the computer, or "
+    "it is hot).",
+    "Learning rate": "The size of the steps, by the schedule of the settings: it rises during "
+    "the warm-up and falls after it. It is neither good nor bad; look at the loss.",
+    "Load": "How busy the processor and the GPU are. Where a GPU trains, near 100 % is good. "
+    "Warning sign: a GPU stays far below (a larger batch may be faster).",
+}

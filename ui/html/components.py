@@ -75,6 +75,25 @@ def placeholder(key: str) -> Markup:
     )
 
 
+def chart_card(key: str, title: str, note: str) -> Markup:
+    """Return a card with the chart of this key; a button shows the note about what it means."""
+    more = f"chart-{key}-more"
+    button = el(
+        "button.q",
+        "?",
+        type="button",
+        data_action="fold",
+        aria_expanded="false",
+        aria_controls=more,
+        aria_label=f"More about {title}",
+    )
+    return el(
+        "section.card",
+        el("div.head", el("h2.name", title), button),
+        el("div.body", el("p.more", note, id=more, hidden=True), placeholder(key)),
+    )
+
+
 def field(key: str, label: str, control: Markup, hint: str = "") -> Markup:
     """Return a labelled control."""
     return el(

@@ -13,7 +13,9 @@ from ui.html import format as fmt
 from ui.html.markup import Markup, attrs, with_code
 
 # What templates call without an import.
-COMPONENTS = ("card", "chip", "facts", "field", "placeholder", "progress", "row", "state_chip")
+COMPONENTS = (
+    "card", "chart_card", "chip", "facts", "field", "placeholder", "progress", "row", "state_chip",
+)  # fmt: skip
 
 
 def render(template: str, macro: str, /, *args: object, **values: object) -> Markup:

@@ -7,9 +7,10 @@ from modelforge.runs.timeline import Stage, Timeline
 from ui.contract import ChartData
 from ui.html import format as fmt
 from ui.html.charts import Line, chart
-from ui.html.components import card, empty_state, placeholder, progress
+from ui.html.components import chart_card, empty_state, progress
 from ui.html.markup import EMPTY, Markup, el, join
 from ui.html.templates import render
+from ui.metrics import CHART_NOTES
 from ui.pages.run import metrics, result, side_panel
 from ui.pages.run import state as summary
 from ui.pages.run.side_panel import RunSnapshot
@@ -83,7 +84,8 @@ def _loss_key(stage: Stage) -> str:
 
 
 def _metric_cards(stage: Stage) -> Markup:
-    return join([card(data.title, placeholder(key)) for key, data in metrics.charts(stage).items()])
+    drawn = metrics.charts(stage).items()
+    return join([chart_card(key, data.title, CHART_NOTES[data.title]) for key, data in drawn])
 
 
 def _earlier_stages(timeline: Timeline) -> Markup:
@@ -96,7 +98,7 @@ def _earlier_stages(timeline: Timeline) -> Markup:
         )
         for stage in timeline.stages[:-1]
     ]
-    return render("run", "earlier_stages", stages)
+    return render("run", "earlier_stages", stages, CHART_NOTES)
 
 
 def title(snapshot: RunSnapshot) -> str:

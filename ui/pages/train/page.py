@@ -13,6 +13,7 @@ from modelforge.forge import Forge
 from ui.contract import RecipeReply, Reply, StartReply, TrainReply, error_text
 from ui.html.gradio_page import ServerFunction, flag, gradio_page, number, text, timestamp
 from ui.html.templates import render
+from ui.metrics import CHART_NOTES
 from ui.pages.run import page as run_page
 from ui.pages.train import (
     data_actions,
@@ -62,7 +63,9 @@ def page(forge: Forge) -> None:
     functions += model_card.download_functions(forge)
     functions += [*_run_functions(forge), *_data_functions(forge), *trial_run.functions(forge)]
     functions += presets.functions(forge)
-    body = render("train", "body", form.groups(), run_page.SYSTEM_CHARTS, MAX_UPLOAD_BYTES)
+    body = render(
+        "train", "body", form.groups(), run_page.SYSTEM_CHARTS, CHART_NOTES, MAX_UPLOAD_BYTES
+    )
     gradio_page(body, "train", *functions, mode="wait")
 
 

@@ -1,9 +1,14 @@
 """Charts, samples, scores and stages of a run, by the metric names of the trainer."""
 
+import re
 from types import SimpleNamespace
+
+from markupsafe import escape
 
 from modelforge.runs.events import EventRecord
 from modelforge.runs.timeline import Timeline
+from ui.html.templates import render
+from ui.metrics import CHART_NOTES, METRIC_CHARTS
 from ui.pages.run import metrics, page, state
 from ui.pages.run.state import stage_seconds_left
 
@@ -82,6 +87,26 @@ def test_each_stage_keeps_its_own_steps_and_curves():
     assert "Stage 2 of 2 · Learning to be preferred · 4 steps" in drawn
     assert 'aria-valuenow="50"' in drawn
     assert state.progress_line(timeline).startswith("step 2 of 4")
+
+
+def test_every_chart_says_what_it_shows_and_when_to_worry():
+    titles = {"Loss", *(title for title, _ in page.SYSTEM_CHARTS.values())}
+    assert CHART_NOTES.keys() == titles | {metric.title for metric in METRIC_CHARTS}
+    assert all("Warning sign" in CHART_NOTES[title] for title in titles - {"Learning rate"})
+    shown = render("run", "skeleton", page.SYSTEM_CHARTS, CHART_NOTES)
+    timeline = timeline_of(*TWO_STAGES)
+    shown += page._metric_cards(timeline.stage) + page._earlier_stages(timeline)
+    drawn = page.charts(timeline).keys()
+    assert {f"chart-{key}-more" for key in drawn} == set(
+        re.findall(r'aria-controls="(chart-.*?)"', shown)
+    )
+    for key in drawn:
+        title, note = re.search(
+            f'<h2 class="name">([^<]*)</h2><button[^>]*aria-controls="chart-{key}-more"'
+            f'[^>]*>.*?<p[^>]* id="chart-{key}-more" hidden>([^<]*)</p>',
+            shown,
+        ).groups()
+        assert note == str(escape(CHART_NOTES[title]))
 
 
 def test_the_load_of_a_stopped_run_ends_at_its_last_step():

@@ -15,6 +15,7 @@ from modelforge.config.plan.make import Plan
 from modelforge.config.plan.weights import overflows_in_fp16
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.errors import NotFoundError, Problem, RunError
+from modelforge.modeling.adapters.lora import with_token_types
 from modelforge.modeling.generation_config import load_generation_config
 from modelforge.modeling.providers import huggingface
 from modelforge.modeling.tokenize.template import set_default_template
@@ -103,7 +104,7 @@ def add_adapter(model: Any, adapter: str, vocabulary: int) -> Any:
     if vocabulary > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(vocabulary)
     try:
-        return PeftModel.from_pretrained(model, adapter)
+        return with_token_types(PeftModel.from_pretrained(model, adapter))
     except (ValueError, RuntimeError) as error:
         raise RunError(
             Problem(

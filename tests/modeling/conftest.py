@@ -1,5 +1,5 @@
 """Fixtures shared with the tests of training: tiny models and runs on them."""
 
-from tests.train.conftest import bench, tiny_model, write_rows
+from tests.train.conftest import bench, tiny_model, tiny_reader, write_rows
 
-__all__ = ["bench", "tiny_model", "write_rows"]
+__all__ = ["bench", "tiny_model", "tiny_reader", "write_rows"]

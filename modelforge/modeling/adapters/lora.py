@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from peft import (
+    LoraConfig,
+    PeftModel,
+    PeftModelForQuestionAnswering,
+    TaskType,
+    get_peft_model,
+)
 from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from transformers import PrinterCallback
 
@@ -67,7 +74,18 @@ def add_adapter(model: Any, config: TrainingConfig, plan: Plan, head: Head) -> A
         return model
     if config.gradient_checkpointing:
         model.enable_input_require_grads()
-    return get_peft_model(model, lora)
+    return with_token_types(get_peft_model(model, lora))
+
+
+def with_token_types(model: Any) -> Any:
+    """Return the model; one for extractive QA passes on token types, which PEFT 0.21 drops.
+
+    Without them BERT reads question and context as one text, unlike in its own training and unlike
+    the merged model.
+    """
+    if isinstance(model, PeftModelForQuestionAnswering):
+        model.forward = MethodType(PeftModel.forward, model)
+    return model
 
 
 def load_start_adapter(model: Any, config: TrainingConfig, plan: Plan) -> Any:
@@ -83,7 +101,9 @@ def load_start_adapter(model: Any, config: TrainingConfig, plan: Plan) -> Any:
     if config.gradient_checkpointing:
         model.enable_input_require_grads()
     try:
-        return PeftModel.from_pretrained(model, plan.start_from, is_trainable=True)
+        return with_token_types(
+            PeftModel.from_pretrained(model, plan.start_from, is_trainable=True)
+        )
     except (RuntimeError, ValueError, KeyError, OSError) as error:
         reason = f"does not fit: {first_line(error)}"
         raise WorkerError("start-unsuited", _unusable_adapter(plan.start_from, reason)) from error

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
+
+from modelforge.config.plan.make import PlanContext, make_plan
+from modelforge.config.schema.config import TrainingConfig
 
 # torch and its libraries emit deprecation warnings of their own.
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
@@ -75,3 +79,47 @@ def test_tied_embeddings_that_are_trained_whole_stay_tied(bench, whole):
     ends = merged.get_input_embeddings().weight, merged.get_output_embeddings().weight
     assert torch.equal(*ends)
     assert not torch.equal(ends[0], original)
+
+
+def test_a_qa_adapter_reads_token_types_like_its_merged_model(tiny_reader, tmp_path):
+    """In training, from a folder to start from, and in chat."""
+    import torch
+    from transformers import BertForQuestionAnswering
+
+    from modelforge.chat import load
+    from modelforge.modeling.adapters import lora
+
+    config = TrainingConfig(
+        task="extractive-question-answering",
+        model_name="reader",
+        dataset="rows.jsonl",
+        compute_specs="low_end",
+        lora_dropout=0,
+        gradient_checkpointing=False,
+    )
+    plan = make_plan(config, PlanContext("cpu", str(tiny_reader), kind="encoder"))
+
+    def base():
+        return BertForQuestionAnswering.from_pretrained(tiny_reader)
+
+    trained = lora.add_adapter(base(), config, plan, "span").eval()
+    for name, parameter in trained.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1, generator=torch.manual_seed(1))
+    trained.save_pretrained(tmp_path)
+    again = lora.load_start_adapter(base(), config, replace(plan, start_from=str(tmp_path)))
+    chatting = load.add_adapter(base(), str(tmp_path), 0)
+    ids = torch.arange(5, 25).view(2, 10)
+    types = torch.tensor([[0] * 4 + [1] * 6] * 2)
+
+    def logits(model, **more):
+        with torch.no_grad():
+            output = model.eval()(input_ids=ids, attention_mask=torch.ones_like(ids), **more)
+        return torch.stack([output.start_logits, output.end_logits])
+
+    seen = [logits(model, token_type_ids=types) for model in (trained, again, chatting)]
+    blind = logits(trained)
+    merged = logits(trained.merge_and_unload(), token_type_ids=types)
+    assert (blind - merged).abs().max() > 0.01
+    for each in seen:
+        assert torch.allclose(each, merged, atol=1e-5)

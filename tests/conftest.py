@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -9,7 +10,9 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 ROOT = Path(__file__).resolve().parents[1]
 # `launch.py test` has installed everything: what is absent then is a failure, not a skip.
@@ -119,3 +122,49 @@ def home_with_starter(tmp_path: Path, starter_folder: Path) -> Path:
         except OSError:
             shutil.copy2(file, target / file.name)
     return root
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A folder with a tiny model: enough for every question asked before the start."""
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    shape = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "vocab_size": 64,
+        "max_position_embeddings": 128,
+    }
+    (folder / "config.json").write_text(json.dumps(shape), "utf-8")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": "x"}), "utf-8")
+    (folder / "tokenizer.json").write_text("{}", "utf-8")
+    save_file({"w": np.zeros((64, 16), np.float32)}, str(folder / "model.safetensors"))
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    rows = [{"input": f"question {n}", "output": f"answer {n}"} for n in range(20)]
+    path.write_text("\n".join(json.dumps(row) for row in rows), "utf-8")
+    return path
+
+
+@pytest.fixture
+def settings(model, data):
+    """Settings of a run of 20 rows, half of them for evaluation."""
+    return {
+        "task": "text-generation",
+        "model_name": str(model),
+        "dataset": str(data),
+        "compute_specs": "low_end",
+        "use_4bit": False,
+        "eval_split": 0.5,
+        "eval_steps": 2,
+        "per_device_eval_batch_size": 5,
+    }

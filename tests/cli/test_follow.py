@@ -13,8 +13,7 @@ from modelforge.cli import main as cli
 from modelforge.cli.main import main
 from modelforge.forge import Forge
 from modelforge.paths import Home
-from tests.cli.test_queue import recipe  # noqa: F401
-from tests.services.test_runs import ACTORS, data, model  # noqa: F401
+from tests.services.test_runs import ACTORS
 
 
 @pytest.fixture
@@ -57,7 +56,7 @@ def interrupted(home, monkeypatch):
 
 
 @pytest.mark.parametrize("is_json", [False, True])
-def test_an_interrupted_run_is_stopped_and_the_code_tells(interrupted, recipe, capsys, is_json):  # noqa: F811
+def test_an_interrupted_run_is_stopped_and_the_code_tells(interrupted, recipe, capsys, is_json):
     assert main(["train", recipe, *(["--json"] if is_json else [])]) == 130
     output = capsys.readouterr()
     assert "Stopping after this step; the model is kept." in output.err
@@ -65,7 +64,7 @@ def test_an_interrupted_run_is_stopped_and_the_code_tells(interrupted, recipe, c
         assert json.loads(output.out)["state"] == "stopped"
 
 
-def test_an_interrupted_queue_goes_on_and_the_code_tells(interrupted, recipe, capsys, monkeypatch):  # noqa: F811
+def test_an_interrupted_queue_goes_on_and_the_code_tells(interrupted, recipe, capsys, monkeypatch):
     assert main(["queue", "add", recipe, "--json"]) == 0
     capsys.readouterr()
     assert main(["queue", "run", "--json"]) == 130
@@ -73,12 +72,12 @@ def test_an_interrupted_queue_goes_on_and_the_code_tells(interrupted, recipe, ca
     assert run["state"] == "stopped"
 
 
-def test_an_interrupted_trial_run_keeps_nothing(interrupted, home, recipe, capsys):  # noqa: F811
+def test_an_interrupted_trial_run_keeps_nothing(interrupted, home, recipe, capsys):
     assert main(["trial-run", recipe]) == 130
     assert "Stopped; nothing is kept." in capsys.readouterr().err
 
 
-def test_a_run_is_discarded_only_when_the_user_agrees(home, recipe, capsys, monkeypatch):  # noqa: F811
+def test_a_run_is_discarded_only_when_the_user_agrees(home, recipe, capsys, monkeypatch):
     assert main(["train", recipe, "--detach"]) == 0
     run_id = capsys.readouterr().out.strip()
     asked = []

@@ -11,21 +11,7 @@ from modelforge.cli import main as cli
 from modelforge.cli.main import main
 from modelforge.forge import Forge
 from modelforge.paths import Home
-from tests.services.test_runs import ACTORS, data, model  # noqa: F401
-
-
-@pytest.fixture
-def recipe(tmp_path, model, data):  # noqa: F811
-    path = tmp_path / "recipe.yaml"
-    settings = {
-        "task": "text-generation",
-        "model_name": str(model),
-        "dataset": str(data),
-        "compute_specs": "low_end",
-        "use_4bit": False,
-    }
-    path.write_text(json.dumps(settings), "utf-8")
-    return str(path)
+from tests.services.test_runs import ACTORS
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,7 @@ from modelforge.cli import main as cli
 from modelforge.cli.main import main
 from modelforge.forge import Forge
 from modelforge.paths import Home
-from tests.cli.test_queue import recipe  # noqa: F401
-from tests.services.test_runs import ACTORS, data, model  # noqa: F401
+from tests.services.test_runs import ACTORS
 
 
 @pytest.fixture(params=["trains"])
@@ -28,7 +27,7 @@ def home(tmp_path, monkeypatch, request):
     return tmp_path / "home"
 
 
-def test_a_trial_run_prints_memory_and_speed(home, recipe, capsys):  # noqa: F811
+def test_a_trial_run_prints_memory_and_speed(home, recipe, capsys):
     assert main(["trial-run", recipe]) == 0
     output = capsys.readouterr().out
     assert "Peak memory     1.82 GiB" in output
@@ -40,7 +39,7 @@ def test_a_trial_run_prints_memory_and_speed(home, recipe, capsys):  # noqa: F81
 
 
 @pytest.mark.parametrize("home", ["fails"], indirect=True)
-def test_a_failed_trial_run_prints_the_cause(home, recipe, capsys):  # noqa: F811
+def test_a_failed_trial_run_prints_the_cause(home, recipe, capsys):
     assert main(["trial-run", recipe]) == 1
     assert capsys.readouterr().err.strip()
     assert main(["trial-run", recipe, "--set", "lora_r=0"]) == 2

@@ -11,7 +11,7 @@ from modelforge.forge import Forge
 from modelforge.hardware.machine import Machine
 from modelforge.hardware.nvidia import Gpu
 from modelforge.paths import Home
-from tests.services.test_runs import ACTORS, asked, data, model, until  # noqa: F401
+from tests.services.test_runs import ACTORS, asked, until
 
 CHAT_GIB, TOTAL_GIB = 2.0, 3.0
 
@@ -70,14 +70,14 @@ def opened(tmp_path):
         forge.close()
 
 
-def talk(forge, model):  # noqa: F811
+def talk(forge, model):
     list(forge.chat.ask(str(model), [{"role": "user", "content": "hello"}]))
     forge.machine.current(refresh=True)
     assert forge.chat._client.alive
 
 
 @pytest.mark.parametrize("tells", [True, False])
-def test_a_run_starts_where_only_our_chat_uses_the_memory(opened, model, data, tells):  # noqa: F811
+def test_a_run_starts_where_only_our_chat_uses_the_memory(opened, model, data, tells):
     forge = opened(PlayedGpu(tells=tells))
     talk(forge, model)
     checked = forge.preflight.check(asked(model, data))
@@ -88,7 +88,7 @@ def test_a_run_starts_where_only_our_chat_uses_the_memory(opened, model, data, t
     assert not forge.chat._client.alive
 
 
-def test_with_unknown_owners_the_chat_ends_before_memory_is_judged(opened, model, data):  # noqa: F811
+def test_with_unknown_owners_the_chat_ends_before_memory_is_judged(opened, model, data):
     forge = opened(PlayedGpu(tells=False, other_gib=0.9))
     talk(forge, model)
     forge.machine._probe.other_gib = 2.5
@@ -100,7 +100,7 @@ def test_with_unknown_owners_the_chat_ends_before_memory_is_judged(opened, model
     assert not forge.chat._client.alive
 
 
-def test_memory_of_other_programs_blocks_with_their_amount(opened, model, data):  # noqa: F811
+def test_memory_of_other_programs_blocks_with_their_amount(opened, model, data):
     forge = opened(PlayedGpu(tells=True, other_gib=0.9))
     talk(forge, model)
     forge.machine._probe.other_gib = 2.0

@@ -15,7 +15,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from modelforge.errors import BlockedError, BusyError, ConfigError, DataError, NotFoundError
 from modelforge.forge import Forge
 from modelforge.paths import Home
-from tests.services.test_runs import asked, data, model, until  # noqa: F401
+from tests.services.test_runs import asked, until
 
 ACTORS = Path(__file__).parents[1] / "actors"
 
@@ -52,7 +52,7 @@ def codes(checked, level=None):
     }
 
 
-def test_several_sources_are_one_material_and_stand_in_the_record(forge, model, tmp_path):  # noqa: F811
+def test_several_sources_are_one_material_and_stand_in_the_record(forge, model, tmp_path):
     one, two = pairs(tmp_path / "one.jsonl", 20), pairs(tmp_path / "two.jsonl", 30, "x")
     sources = [{"path": str(one)}, {"path": str(two), "samples": 10}]
     checked = forge.preflight.check(asked(model, one, **{"data.sources": sources}))
@@ -66,7 +66,7 @@ def test_several_sources_are_one_material_and_stand_in_the_record(forge, model, 
     assert record["validation"] == []
 
 
-def test_validation_sources_take_the_place_of_the_split(forge, model, data, tmp_path):  # noqa: F811
+def test_validation_sources_take_the_place_of_the_split(forge, model, data, tmp_path):
     aside = pairs(tmp_path / "aside.jsonl", 5, "v")
     layer = asked(
         model, data, eval_split=0.5, **{"data.validation_sources": [{"path": str(aside)}]}
@@ -78,12 +78,12 @@ def test_validation_sources_take_the_place_of_the_split(forge, model, data, tmp_
     assert checked.plan.eval_steps is not None
 
 
-def test_validation_rows_that_are_also_trained_on_are_reported(forge, model, data):  # noqa: F811
+def test_validation_rows_that_are_also_trained_on_are_reported(forge, model, data):
     layer = asked(model, data, **{"data.validation_sources": [{"path": str(data)}]})
     assert "validation-is-trained" in codes(forge.preflight.check(layer))
 
 
-def test_all_sources_that_cannot_be_read_are_reported_at_once(forge, model, tmp_path):  # noqa: F811
+def test_all_sources_that_cannot_be_read_are_reported_at_once(forge, model, tmp_path):
     good = pairs(tmp_path / "good.jsonl", 20)
     broken = tmp_path / "broken.jsonl"
     broken.write_text('{"input": "q"', "utf-8")
@@ -95,7 +95,7 @@ def test_all_sources_that_cannot_be_read_are_reported_at_once(forge, model, tmp_
     assert "good.jsonl" not in problems
 
 
-def test_rows_of_the_wrong_kind_block_the_start_in_words(forge, model, data, tmp_path):  # noqa: F811
+def test_rows_of_the_wrong_kind_block_the_start_in_words(forge, model, data, tmp_path):
     liked = preferences(tmp_path / "liked.jsonl", 20)
     with pytest.raises(BlockedError) as refused:
         forge.runs.start(asked(model, liked))
@@ -105,7 +105,7 @@ def test_rows_of_the_wrong_kind_block_the_start_in_words(forge, model, data, tmp
     )
 
 
-def test_plain_text_has_no_assistant_turn_to_learn(forge, model, data, tmp_path):  # noqa: F811
+def test_plain_text_has_no_assistant_turn_to_learn(forge, model, data, tmp_path):
     texts = written(tmp_path / "texts.jsonl", [{"text": f"tale {n}"} for n in range(20)])
     only = {"data.loss_on": "assistant"}
     assert "no-assistant-turns" in codes(
@@ -144,7 +144,7 @@ def test_a_preview_shows_rows_raw_and_read(forge, tmp_path):
     )
 
 
-def test_what_is_wrong_is_found_and_a_repaired_copy_can_be_trained_on(forge, model, tmp_path):  # noqa: F811
+def test_what_is_wrong_is_found_and_a_repaired_copy_can_be_trained_on(forge, model, tmp_path):
     rows = [{"input": f"q{n}", "output": f"a{n}"} for n in range(20)]
     file = written(tmp_path / "dirty.jsonl", [*rows, rows[0], {"input": "q", "output": " "}])
     before = file.read_bytes()
@@ -160,7 +160,7 @@ def test_what_is_wrong_is_found_and_a_repaired_copy_can_be_trained_on(forge, mod
     assert checked.summary.rows == 20
 
 
-def test_tokens_are_asked_of_a_worker_with_all_it_needs(forge, model, data):  # noqa: F811
+def test_tokens_are_asked_of_a_worker_with_all_it_needs(forge, model, data):
     page = forge.datasets.tokens(asked(model, data, max_seq_length=64), row=3, count=2)
     probe = page["asked"]
     assert probe["kind"] == "tokens"
@@ -169,7 +169,7 @@ def test_tokens_are_asked_of_a_worker_with_all_it_needs(forge, model, data):  # 
     assert (probe["row"], probe["count"]) == (3, 2)
 
 
-def test_a_row_is_counted_through_all_sources(forge, model, tmp_path):  # noqa: F811
+def test_a_row_is_counted_through_all_sources(forge, model, tmp_path):
     one, two = pairs(tmp_path / "one.jsonl", 20), pairs(tmp_path / "two.jsonl", 30, "x")
     sources = {"data.sources": [{"path": str(one), "samples": 12}, {"path": str(two)}]}
     probe = forge.datasets.tokens(asked(model, one, **sources), row=15)["asked"]
@@ -178,7 +178,7 @@ def test_a_row_is_counted_through_all_sources(forge, model, tmp_path):  # noqa: 
     assert (probe["source"], probe["row"]) == (0, 15)
 
 
-def test_what_the_worker_says_in_words_is_passed_on(forge, model, data):  # noqa: F811
+def test_what_the_worker_says_in_words_is_passed_on(forge, model, data):
     with pytest.raises(DataError, match="no row 404") as refused:
         forge.datasets.tokens(asked(model, data), row=404)
     assert refused.value.problems[0].remedy == "Ask for another."
@@ -201,7 +201,7 @@ def test_tokens_of_answers_that_are_wrong_are_refused_with_every_problem(forge, 
     assert {problem.where for problem in refused.value.problems} == {"lora_r", "warmup_ratio"}
 
 
-def test_data_that_a_run_reads_is_not_deleted_under_it(forge, model):  # noqa: F811
+def test_data_that_a_run_reads_is_not_deleted_under_it(forge, model):
     rows = (json.dumps({"input": f"q{n}", "output": f"a{n}"}) + "\n" for n in range(20))
     kept = forge.datasets.upload("mine.jsonl", (row.encode() for row in rows), 10_000)
     run_id = forge.runs.start(asked(model, kept.name))
@@ -228,7 +228,7 @@ def test_a_look_at_several_files_is_remembered_until_one_changes(forge, tmp_path
     assert forge.datasets.load_sources(sources)[0] is first[0]
 
 
-def test_a_pair_is_two_judged_answers_where_they_are_learned_one_by_one(forge, model, tmp_path):  # noqa: F811
+def test_a_pair_is_two_judged_answers_where_they_are_learned_one_by_one(forge, model, tmp_path):
     settings = {"strategy": "dpo", "eval_split": 0, "gradient_accumulation_steps": 1}
     rows = str(preferences(tmp_path / "pairs.jsonl", 40))
 
@@ -239,7 +239,7 @@ def test_a_pair_is_two_judged_answers_where_they_are_learned_one_by_one(forge, m
     assert (updates("sigmoid"), updates("kto")) == (40, 80)
 
 
-def with_tokenizer(model):  # noqa: F811
+def with_tokenizer(model):
     """Give the model a tokenizer of one token per word."""
     vocabulary = WordLevel({"[UNK]": 0, "word": 1}, unk_token="[UNK]")
     tokenizer = Tokenizer(vocabulary)
@@ -251,7 +251,7 @@ def with_tokenizer(model):  # noqa: F811
 @pytest.mark.parametrize(("strategy", "limit"), [("dpo", 63), ("rlhf", 48)])
 def test_preferences_without_a_prompt_that_fits_are_refused_before_the_start(
     forge,
-    model,  # noqa: F811
+    model,
     tmp_path,
     strategy,
     limit,

@@ -10,8 +10,7 @@ import pytest
 from modelforge.config.resolve import Layer
 from modelforge.services.measurements import FinishedRuns
 from modelforge.units import human_duration
-from tests.services.test_runs import data, model  # noqa: F401
-from tests.services.test_trial_runs import opened, over, settings  # noqa: F401
+from tests.services.test_trial_runs import opened, over
 from ui.pages.train import fit_panel
 
 
@@ -38,7 +37,7 @@ def check(forge, values):
     return forge.preflight.check(Layer("body", values)).report
 
 
-def test_the_next_run_with_these_settings_is_expected_to_take_as_long(forge, settings):  # noqa: F811
+def test_the_next_run_with_these_settings_is_expected_to_take_as_long(forge, settings):
     layer = Layer("body", settings)
     before = forge.preflight.check(layer).report
     assert (before.seconds_basis, before.last_run) == ("estimated", None)
@@ -53,7 +52,7 @@ def test_the_next_run_with_these_settings_is_expected_to_take_as_long(forge, set
     assert report.memory_basis == before.memory_basis
 
 
-def test_more_steps_take_longer_by_the_time_of_a_step(forge, settings):  # noqa: F811
+def test_more_steps_take_longer_by_the_time_of_a_step(forge, settings):
     run = finished(forge, Layer("body", settings))
     report = check(forge, settings | {"max_steps": 2 * run.step, "learning_rate": 1e-5})
     assert report.seconds_basis == "last_run"
@@ -61,7 +60,7 @@ def test_more_steps_take_longer_by_the_time_of_a_step(forge, settings):  # noqa:
     assert report.seconds < 3 * run.seconds()
 
 
-def test_a_run_with_other_settings_says_nothing(forge, settings):  # noqa: F811
+def test_a_run_with_other_settings_says_nothing(forge, settings):
     finished(forge, Layer("body", settings))
     for changed in (
         {"per_device_train_batch_size": 3}, {"lora_r": 8}, {"max_seq_length": 64}, {"bf16": True},
@@ -69,7 +68,7 @@ def test_a_run_with_other_settings_says_nothing(forge, settings):  # noqa: F811
         assert check(forge, settings | changed).last_run is None, changed
 
 
-def test_the_last_runs_correct_the_time_of_other_settings(forge, settings, monkeypatch):  # noqa: F811
+def test_the_last_runs_correct_the_time_of_other_settings(forge, settings, monkeypatch):
     other = settings | {"lora_r": 8}
     before = check(forge, other)
     assert (before.seconds_basis, before.step_time_factor) == ("estimated", None)
@@ -89,7 +88,7 @@ def test_the_last_runs_correct_the_time_of_other_settings(forge, settings, monke
     assert "No run has measured the speed" in fit_panel.basis_text(before)
 
 
-def test_the_middle_of_the_last_three_runs_counts(forge, settings, monkeypatch):  # noqa: F811
+def test_the_middle_of_the_last_three_runs_counts(forge, settings, monkeypatch):
     factors = []
     for pace in ("0.05", "0.002", "0.002", "0.02"):
         monkeypatch.setenv("MODELFORGE_ACTOR_PACE", pace)
@@ -99,7 +98,7 @@ def test_the_middle_of_the_last_three_runs_counts(forge, settings, monkeypatch):
     assert factors[3] == pytest.approx(factors[2], rel=0.5), "one slow run does not count"
 
 
-def test_a_run_of_an_earlier_version_corrects_nothing(forge, settings):  # noqa: F811
+def test_a_run_of_an_earlier_version_corrects_nothing(forge, settings):
     run = finished(forge, Layer("body", settings))
     file = forge.runs.folder(run.id).preflight
     stored = json.loads(file.read_text("utf-8"))
@@ -108,7 +107,7 @@ def test_a_run_of_an_earlier_version_corrects_nothing(forge, settings):  # noqa:
     assert check(forge, settings | {"lora_r": 8}).seconds_basis == "estimated"
 
 
-def test_a_run_that_did_not_finish_says_nothing(forge, settings, monkeypatch):  # noqa: F811
+def test_a_run_that_did_not_finish_says_nothing(forge, settings, monkeypatch):
     monkeypatch.setenv("MODELFORGE_ACTOR_PACE", "0.2")
     run_id = forge.runs.start(Layer("body", settings))
     forge.runs.stop(run_id)
@@ -117,7 +116,7 @@ def test_a_run_that_did_not_finish_says_nothing(forge, settings, monkeypatch):  
     assert check(forge, settings).last_run is None
 
 
-def test_the_newer_of_a_run_and_a_trial_run_is_used(forge, settings):  # noqa: F811
+def test_the_newer_of_a_run_and_a_trial_run_is_used(forge, settings):
     layer = Layer("body", settings)
     run = finished(forge, layer)
     over(forge, forge.trial_runs.start(layer))
@@ -132,7 +131,7 @@ def test_the_newer_of_a_run_and_a_trial_run_is_used(forge, settings):  # noqa: F
     assert report.memory_basis == "trial_run"
 
 
-def test_the_plan_says_how_long_it_took_last_time(forge, settings):  # noqa: F811
+def test_the_plan_says_how_long_it_took_last_time(forge, settings):
     run = finished(forge, Layer("body", settings))
     report = check(forge, settings)
     took = human_duration(run.seconds())
@@ -141,7 +140,7 @@ def test_the_plan_says_how_long_it_took_last_time(forge, settings):  # noqa: F81
     assert f"{took} for {run.step} steps" in fit_panel.last_run(longer)
 
 
-def test_a_damaged_run_is_passed_over(forge, settings):  # noqa: F811
+def test_a_damaged_run_is_passed_over(forge, settings):
     run = finished(forge, Layer("body", settings))
     forge.runs.folder(run.id).events.write_text("", "utf-8")
     found = FinishedRuns(forge.home, forge.history.index)

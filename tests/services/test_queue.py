@@ -1,6 +1,5 @@
 """The queue over real files and processes, with stand-in workers and several servers."""
 
-# ruff: noqa: F811
 from __future__ import annotations
 
 import json
@@ -27,7 +26,7 @@ from modelforge.runs.process.identity import kill_tree, wait_ended
 from modelforge.runs.schedule_times import Clock
 from modelforge.runs.states import RunState, read_facts
 from modelforge.services.queue import QueueService
-from tests.services.test_runs import ACTORS, asked, data, model, until  # noqa: F401
+from tests.services.test_runs import ACTORS, asked, until
 
 HELLO = [{"role": "user", "content": "hello"}]
 

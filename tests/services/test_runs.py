@@ -8,9 +8,7 @@ import threading
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from modelforge.config.resolve import Layer
 from modelforge.errors import BlockedError, BusyError, ConfigError, NotFoundError, RunError
@@ -19,37 +17,6 @@ from modelforge.paths import Home
 from modelforge.runs.states import RunState
 
 ACTORS = Path(__file__).parents[1] / "actors"
-
-
-@pytest.fixture
-def model(tmp_path):
-    """A folder with a tiny model: enough for every question asked before the start."""
-    folder = tmp_path / "tiny"
-    folder.mkdir()
-    shape = {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 2,
-        "vocab_size": 64,
-        "max_position_embeddings": 128,
-    }
-    (folder / "config.json").write_text(json.dumps(shape), "utf-8")
-    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": "x"}), "utf-8")
-    (folder / "tokenizer.json").write_text("{}", "utf-8")
-    save_file({"w": np.zeros((64, 16), np.float32)}, str(folder / "model.safetensors"))
-    return folder
-
-
-@pytest.fixture
-def data(tmp_path):
-    path = tmp_path / "rows.jsonl"
-    rows = [{"input": f"question {n}", "output": f"answer {n}"} for n in range(20)]
-    path.write_text("\n".join(json.dumps(row) for row in rows), "utf-8")
-    return path
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from modelforge.errors import BusyError, NotFoundError
 from modelforge.forge import Forge
 from modelforge.paths import Home
 from modelforge.runs.states import RunState
-from tests.services.test_runs import data, model  # noqa: F401
 
 ACTORS = Path(__file__).parents[1] / "actors"
 
@@ -34,20 +33,6 @@ def forge(tmp_path, monkeypatch):
     for folder in made.trial_runs._store.list():
         made.trial_runs.stop(folder.id)
     made.close()
-
-
-@pytest.fixture
-def settings(model, data):  # noqa: F811
-    return {
-        "task": "text-generation",
-        "model_name": str(model),
-        "dataset": str(data),
-        "compute_specs": "low_end",
-        "use_4bit": False,
-        "eval_split": 0.5,
-        "eval_steps": 2,
-        "per_device_eval_batch_size": 5,
-    }
 
 
 def over(forge, found):

@@ -209,3 +209,24 @@ def bench(tmp_path: Path, tiny_model: Path, write_rows: Any) -> Iterator[Bench]:
         signal.signal(number, handler)
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)
+
+
+@pytest.fixture
+def at(monkeypatch):
+    """Do something when the loop of a training has come to an update."""
+
+    def arrange(hook: str, step: int, act: Any, stage: int | None = None) -> None:
+        from modelforge.train.callbacks.reporter import EventReporter
+
+        true = getattr(EventReporter, hook)
+
+        def hooked(self, args, state, control, **more):
+            here = stage is None or self._stage == stage
+            if state.global_step == step and here:
+                monkeypatch.setattr(EventReporter, hook, true)
+                act()
+            return true(self, args, state, control, **more)
+
+        monkeypatch.setattr(EventReporter, hook, hooked)
+
+    return arrange

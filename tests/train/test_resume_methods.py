@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.train.strategies.test_tasks import QA, documents, questions
-from tests.train.test_resume import Killed, again, at, reported  # noqa: F401
+from tests.train.test_resume import Killed, again, reported
 
 # Libraries below torch warn of their own deprecations, which are not ours to mend.
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
@@ -59,7 +59,7 @@ def eight_bit(_bench, *_given: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", [seq2seq, span, whole, kto, eight_bit], ids=lambda f: f.__name__)
-def test_it_resumes_to_the_byte(bench, at, write_rows, tiny_rewriter, tiny_reader, kind):  # noqa: F811
+def test_it_resumes_to_the_byte(bench, at, write_rows, tiny_rewriter, tiny_reader, kind):
     asked = ASKED | kind(bench, write_rows, tiny_rewriter, tiny_reader)
     left = bench.prepare(**asked)
     assert bench.work(left)[-1].kind == "finished"

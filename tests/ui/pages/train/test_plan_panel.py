@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 
 from modelforge.errors import Finding
-from tests.services.test_runs import model  # noqa: F401
 from ui.pages.train import response
 from ui.pages.train.form import Entered
 
@@ -15,7 +14,7 @@ DATA = {"dataset": "sample:captain"}
 
 
 @pytest.fixture
-def answer(forge, model):  # noqa: F811
+def answer(forge, model):
     """Return the reply to values of the user."""
 
     def reply(kept=(), is_opening=False, **values):

@@ -2,7 +2,6 @@
 
 import yaml
 
-from tests.services.test_runs import model  # noqa: F401
 from ui.pages.train import response
 from ui.pages.train.form import Entered
 

@@ -2,7 +2,6 @@
 
 from modelforge.cli.output import print_check
 from modelforge.config.resolve import resolve
-from tests.services.test_runs import model  # noqa: F401
 from ui.pages.train import response
 from ui.pages.train.form import Entered
 
@@ -64,7 +63,7 @@ def test_a_recipe_that_is_used_as_it_is_has_no_note(forge):
         )
 
 
-def test_the_plan_counts_the_steps_of_the_reward_model(forge, model, capsys):  # noqa: F811
+def test_the_plan_counts_the_steps_of_the_reward_model(forge, model, capsys):
     values = {
         "strategy": "rlhf", "model_name": str(model), "dataset": "sample:brief", "max_steps": "6",
     }  # fmt: skip

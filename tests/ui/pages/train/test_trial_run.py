@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelforge.config.resolve import Layer
-from tests.services.test_trial_runs import data, model, opened, over, settings  # noqa: F401
+from tests.services.test_trial_runs import opened, over
 from ui.pages.train.trial_run import state
 
 
@@ -11,7 +11,7 @@ def shown(forge, layer):
     return str(state(forge, forge.preflight.check(layer)))
 
 
-def test_a_failure_is_shown_again_with_the_same_settings_only(tmp_path, settings):  # noqa: F811
+def test_a_failure_is_shown_again_with_the_same_settings_only(tmp_path, settings):
     forge = opened(tmp_path / "home", "fails")
     layer = Layer("body", settings)
     assert not shown(forge, layer)
@@ -24,7 +24,7 @@ def test_a_failure_is_shown_again_with_the_same_settings_only(tmp_path, settings
     other.close()
 
 
-def test_measured_values_are_not_repeated(tmp_path, settings, monkeypatch):  # noqa: F811
+def test_measured_values_are_not_repeated(tmp_path, settings, monkeypatch):
     monkeypatch.setenv("MODELFORGE_ACTOR_PACE", "0.002")
     forge = opened(tmp_path / "home")
     layer = Layer("body", settings)

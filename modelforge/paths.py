@@ -91,6 +91,23 @@ def find_home(path: str | Path | None = None) -> Home:
     return Home(root.expanduser().resolve())
 
 
+def expand_user(text: str | Path) -> Path:
+    """Return a path with `~` replaced; that of an unknown user stays, and is not found."""
+    path = Path(text)
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
+def is_file(path: Path) -> bool:
+    """Return whether this is a file; False also for names that no file can have."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def make_private() -> None:
     """Let only this user read the files that this process and its children create."""
     os.umask(0o077)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelforge.cli.output import DONE, WRONG_INPUT, escape_control, print_json, print_table
 from modelforge.cli.parsing import (
+    UNUSABLE_PATH,
     OpenForge,
     add_settings,
     command_group,
@@ -253,8 +254,11 @@ def _sources(options: argparse.Namespace, datasets: DatasetService) -> list[Sour
 
 def _resolved(file: str) -> str:
     """Return an existing path as an absolute path, anything else unchanged."""
-    path = Path(file).expanduser()
-    return str(path.resolve()) if path.exists() else file
+    try:
+        path = Path(file).expanduser()
+        return str(path.resolve()) if path.exists() else file
+    except UNUSABLE_PATH:  # the check of the source says why
+        return file
 
 
 def _parts(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -186,11 +186,8 @@ def _init(options: argparse.Namespace) -> int:
     if options.file is None:
         print(text, end="")
         return DONE
-    if options.file.exists():
-        remedy = "Choose another name, or delete the file."
-        raise ConfigError(Problem(str(options.file), "The file exists.", remedy))
-    write_file(options.file, text)
-    print(f"{options.file}: written. {prefill.reason}")
+    write_file(options.file, text, is_new=True)
+    print(escape_control(f"{options.file}: written. {prefill.reason}"))
     return DONE
 
 

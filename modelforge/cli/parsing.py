@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -23,6 +24,10 @@ NewCommand = Callable[[str, Act, str], argparse.ArgumentParser]
 EXIT_CODES = """\
 exit codes: 0 done; 1 failed, or the machine is in use; 2 wrong input, or the run is not ready;
 130 interrupted by Ctrl+C"""
+
+# What opening a path raises: for a loop of links or an unknown user a RuntimeError.
+UNUSABLE_PATH = (OSError, RuntimeError, ValueError)
+MAX_SHOWN = 300
 
 _INVALID = re.compile(r"invalid (\w+) value: (.*)")
 
@@ -139,11 +144,12 @@ def open_home(path: str | None) -> Home:
     """Return the home folder, which exists afterwards. Raises ConfigError if it cannot be made."""
     from modelforge.paths import find_home
 
-    home = find_home(path)
     try:
+        home = find_home(path)
         home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        what = f"{home.root} cannot be used as the home folder: {_reason(error)}."
+    except UNUSABLE_PATH as error:
+        given = path or os.environ.get("MODELFORGE_HOME") or "The data folder of this user"
+        what = f"{shortened(given)} cannot be used as the home folder: {reason_of(error)}."
         remedy = "Choose another with --home or MODELFORGE_HOME."
         raise ConfigError(Problem("--home", what, remedy)) from error
     return home
@@ -165,14 +171,35 @@ def require_agreement(
         raise ConfigError(Problem(where, refusal, "Add --yes."))
 
 
-def write_file(path: Path, text: str) -> None:
-    """Write a file that the user has named. Raises ConfigError."""
+def write_file(path: Path, text: str, *, is_new: bool = False) -> None:
+    """Write a file that the user has named. Raises ConfigError.
+
+    With `is_new` the file must not exist, not even as a link.
+    """
     try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        what = f"The file cannot be written: {_reason(error)}."
-        raise ConfigError(Problem(str(path), what, "Choose another file.")) from error
+        with path.open("x" if is_new else "w", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError as error:
+        remedy = "Choose another name, or delete the file."
+        raise ConfigError(Problem(str(path), "The file exists.", remedy)) from error
+    except UNUSABLE_PATH as error:
+        raise not_written(path, error) from error
 
 
-def _reason(error: OSError) -> str:
-    return error.strerror or type(error).__name__
+def not_written(path: Path, error: Exception) -> ConfigError:
+    """Return the error for a file that the user has named and that cannot be written."""
+    what = f"The file cannot be written: {reason_of(error)}."
+    return ConfigError(Problem(shortened(str(path)), what, "Choose another file."))
+
+
+def reason_of(error: Exception) -> str:
+    """Return why a path cannot be used, without a period."""
+    reason = getattr(error, "strerror", None) or str(error).rstrip(".")
+    return shortened(reason) or type(error).__name__
+
+
+def shortened(text: str) -> str:
+    """Return a text that was given, shortened in the middle where it would fill the screen."""
+    if len(text) <= MAX_SHOWN:
+        return text
+    return f"{text[: MAX_SHOWN // 2]}…{text[-MAX_SHOWN // 2 :]}"

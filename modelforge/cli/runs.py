@@ -18,9 +18,11 @@ from modelforge.cli.output import (
     print_runs,
 )
 from modelforge.cli.parsing import (
+    UNUSABLE_PATH,
     NewCommand,
     OpenForge,
     command_group,
+    not_written,
     require_agreement,
     write_file,
 )
@@ -217,11 +219,10 @@ def _bundle(options: argparse.Namespace, forge: Forge) -> int:
     target = options.file or Path(f"modelforge-{options.run}.zip")
     try:
         shutil.copyfile(bundle, target)
-    except OSError as error:
-        what = f"The file cannot be written: {error.strerror or type(error).__name__}."
-        raise ConfigError(Problem(str(target), what, "Choose another file.")) from error
+    except UNUSABLE_PATH as error:
+        raise not_written(target, error) from error
     finally:
         bundle.unlink(missing_ok=True)
     message = f"{target}: review it before you share it."
-    print(json.dumps({"file": str(target)}) if options.json else message)
+    print(json.dumps({"file": str(target)}) if options.json else escape_control(message))
     return DONE

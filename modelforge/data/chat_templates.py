@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from modelforge.errors import DataError, Problem
-from modelforge.paths import read_regular, resource_folder
+from modelforge.paths import expand_user, read_regular, resource_folder
 
 SETTING = "model.chat_template"
 SUFFIX = ".jinja"
@@ -41,7 +41,7 @@ def template_text(value: str | None) -> str | None:
         return None
     if value in names():
         return _shipped_text(value)
-    path = Path(value).expanduser()
+    path = expand_user(value)
     if path.suffix != SUFFIX:
         raise _error(
             f"{value[:80]} is not a chat template.",

@@ -35,10 +35,10 @@ def find_adapter(config: TrainingConfig, home: Home, model_path: str) -> Path:
 def _find_folder(name: str, home: Home) -> Path:
     # A run id is not a path, so it cannot lead outside of the home.
     run = home.runs / name / "output"
-    if "/" not in name and "\\" not in name and ".." not in name and run.is_dir():
-        return run.resolve()
     remedy = "Name a run from the Runs page, or the path of a folder."
     try:
+        if "/" not in name and "\\" not in name and ".." not in name and run.is_dir():
+            return run.resolve()
         folder = Path(name).expanduser().resolve()
         if folder.is_dir():
             return folder

@@ -14,7 +14,7 @@ from modelforge.errors import ConfigError, ForgeError, NotFoundError, Problem
 from modelforge.models.architecture import ModelInfo, parameters_by_shape, read_shape
 from modelforge.models.generation_fields import unusable_fields
 from modelforge.models.safetensors_index import WeightsInfo, read_json, read_weights
-from modelforge.paths import Home, folder_stamp, read_regular
+from modelforge.paths import Home, expand_user, folder_stamp, read_regular
 from modelforge.units import GIB, MIB, human_bytes
 
 _MAX_TOKENIZER_BYTES = 64 * MIB
@@ -31,7 +31,8 @@ _SPECIAL_TOKENS = (
 _MORE_TEMPLATES = "additional_chat_templates"
 SETTING = "model_name"
 STARTER = "starter"
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
+_HUB_NAME = r"[A-Za-z0-9](?:[\w.-]{0,94}\w)?"
+_HUB_ID = re.compile(rf"{_HUB_NAME}(/{_HUB_NAME})?(?<!\.git)", re.ASCII)
 
 
 class UnusableWeightsError(ConfigError):
@@ -58,7 +59,7 @@ def resolve_model(
         return _from_folder(STARTER, home.starter_model)
     if _is_path(name):
         return _from_folder(name, _existing_folder(name))
-    if not _HUB_ID.fullmatch(name) or "--" in name or ".." in name:
+    if not _is_hub_id(name):
         what = f"{name[:120]!r} is neither `starter`, nor an existing folder, nor a Hub id."
         raise ConfigError(Problem(SETTING, what, "A Hub id looks like Qwen/Qwen3-0.6B."))
     return _from_hub(name, endpoint, cache)
@@ -73,8 +74,8 @@ def model_stamp(name: str, home: Home) -> tuple[tuple[str, int, int], ...]:
     if name == STARTER:
         return folder_stamp(home.starter_model)
     if _is_path(name):
-        return folder_stamp(Path(name).expanduser())
-    if not _HUB_ID.fullmatch(name):
+        return folder_stamp(expand_user(name))
+    if not _is_hub_id(name):
         return ()
     from modelforge.models import hub  # noqa: PLC0415 - importing httpx takes 0.2 s
 
@@ -82,6 +83,11 @@ def model_stamp(name: str, home: Home) -> tuple[tuple[str, int, int], ...]:
     if folder is None or not hub.is_complete(folder, _files(folder)):
         return ()
     return folder_stamp(folder)
+
+
+def _is_hub_id(name: str) -> bool:
+    """Return whether the client of the Hub accepts the name."""
+    return bool(_HUB_ID.fullmatch(name)) and not any(part in name for part in ("--", ".."))
 
 
 def _is_path(name: str) -> bool:

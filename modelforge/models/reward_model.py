@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from modelforge.config.methods import facts_of
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.errors import ConfigError, NotFoundError, Problem
 from modelforge.models.adapters import CONFIG_FILE, WEIGHTS_FILE
 from modelforge.models.resolve import resolve_model
 from modelforge.models.safetensors_index import read_json
-from modelforge.paths import Home
+from modelforge.paths import Home, expand_user, is_file
 
 SETTING = "trainer.reward_model"
 _REMEDY = "Name a sequence classification model with one label, or leave it empty to train one."
@@ -35,9 +33,9 @@ def check_reward_model(config: TrainingConfig, home: Home) -> None:
 
 
 def _what_is_wrong(name: str, home: Home) -> str:
-    folder = Path(name).expanduser()
-    if (folder / CONFIG_FILE).is_file():
-        if not (folder / WEIGHTS_FILE).is_file():
+    folder = expand_user(name)
+    if is_file(folder / CONFIG_FILE):
+        if not is_file(folder / WEIGHTS_FILE):
             problem = Problem(SETTING, f"{name} has no {WEIGHTS_FILE}.", "Copy the whole folder.")
             raise NotFoundError(problem)
         task = read_json(folder / CONFIG_FILE).get("task_type")

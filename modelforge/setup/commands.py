@@ -19,7 +19,7 @@ from modelforge.setup.errors import SetupError, UsageError
 from modelforge.setup.extra_facts import did_you_mean
 from modelforge.setup.progress import StageLine, run_watched
 from modelforge.setup.stages import Setup
-from modelforge.setup.system_checks import checks_before_setup, default_home
+from modelforge.setup.system_checks import checks_before_setup, default_home, given_home
 
 ROOT = Path(__file__).resolve().parents[2]
 USAGE = """\
@@ -149,7 +149,7 @@ def _parse_options(command: str, rest: list[str]) -> tuple[argparse.Namespace, l
     Raises UsageError if there are others.
     """
     shared = _Parser(prog="launch.py", add_help=False, allow_abbrev=False)
-    shared.add_argument("--home", type=lambda path: Path(path).expanduser().resolve())
+    shared.add_argument("--home", type=given_home)
     shared.add_argument("--torch", default=os.environ.get("MODELFORGE_TORCH"))
     shared.add_argument("--with", dest="extras", action="append", default=[])
     options, passed = shared.parse_known_args(rest)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal, TypedDict
 
 from modelforge.setup.browser import find_browser
+from modelforge.setup.errors import UsageError
 from modelforge.setup.torch_build import Version, parse_version
 from modelforge.units import GIB
 
@@ -46,10 +47,19 @@ class GpuInfo(TypedDict):
     capabilities: tuple[Version, ...]
 
 
+def given_home(path: str, where: str = "--home") -> Path:
+    """Return the home folder that was given; raises UsageError for a path that names none."""
+    try:
+        return Path(path).expanduser().resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error).rstrip(".")
+        raise UsageError(f"{where}: {path[:200]} cannot be used: {reason[:200]}.") from error
+
+
 def default_home() -> Path:
     """Return the home folder: MODELFORGE_HOME, else the data folder of the platform."""
     if path := os.environ.get("MODELFORGE_HOME"):
-        return Path(path).expanduser().resolve()
+        return given_home(path, "MODELFORGE_HOME")
     user = Path.home()
     if sys.platform == "win32":
         data = Path(os.environ.get("LOCALAPPDATA") or user / "AppData" / "Local")

@@ -71,6 +71,59 @@ def test_a_home_that_cannot_be_made_is_an_error(arguments, tmp_path, monkeypatch
     assert problem["where"] == "--home"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links and users of Unix")
+@pytest.mark.parametrize(
+    ("home", "reason"),
+    [
+        ("loop", "Symlink loop from"),
+        ("~nosuchuser/x", "Could not determine home directory."),
+        ("x" * 5000, "File name too long."),
+        ("file", "File exists."),
+        ("file/x", "Not a directory."),
+        ("zero\0byte", "embedded null byte."),
+    ],
+)
+def test_a_home_that_names_no_folder_is_an_error(home, reason, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").touch()
+    for command in ("runs list", "schema", "init"):
+        assert main([*command.split(), "--home", home]) == 2
+        error = capsys.readouterr().err
+        assert "cannot be used as the home folder: " in error
+        assert reason in error
+        assert "Choose another with --home or MODELFORGE_HOME." in error
+        assert len(error) < 1000
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "loop"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links and users of Unix")
+@pytest.mark.parametrize("file", ["~nosuchuser/x", "x" * 5000, "loop", "a/" * 2000])
+@pytest.mark.parametrize("command", ["inspect", "check", "repair", "tokens", "check --against"])
+def test_data_with_an_odd_name_is_not_found(home, command, file, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "rows.jsonl").write_text('{"input": "a?", "output": "b"}\n', "utf-8")
+    before, option, after = command.partition(" ")
+    rest = ["rows.jsonl", after, file] if option else [file]
+    assert main(["data", before, *rest]) == 2
+    error = capsys.readouterr().err
+    assert error.strip()
+    assert "The command failed" not in error
+    assert not (home / "logs" / "command.log").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links of Unix")
+def test_a_new_recipe_is_not_written_through_a_link(home, tmp_path, capsys):
+    link = tmp_path / "link.yaml"
+    link.symlink_to(tmp_path / "elsewhere.yaml")
+    assert main(["init", str(link)]) == 2
+    assert "The file exists. Choose another name, or delete the file." in capsys.readouterr().err
+    assert not (tmp_path / "elsewhere.yaml").exists()
+    assert main(["init", str(tmp_path / "a\x1b[2Jb.yaml")]) == 0
+    assert "\x1b" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("arguments", [["init", "{}"], ["runs", "compare", "*", "--csv", "{}"]])
 def test_a_file_that_cannot_be_written_is_an_error(home, tmp_path, arguments, capsys):
     runs = [put_run(home, number, name="x").id for number in (1, 2)]

@@ -11,7 +11,7 @@ from huggingface_hub import constants
 
 from modelforge.errors import ConfigError, ForgeError, NotFoundError
 from modelforge.models.architecture import parameters_by_shape, read_shape
-from modelforge.models.resolve import resolve_model
+from modelforge.models.resolve import model_stamp, resolve_model
 from modelforge.paths import Home
 from tests.models.hubs import Hub
 
@@ -436,3 +436,14 @@ def test_pickles_and_missing_configs_on_the_hub_are_refused(hub, cache, home):
     where = {"endpoint": hub.url, "cache": cache}
     assert "pickled" in refusal("owner/pickle", home, ConfigError, **where)
     assert "config.json" in refusal("owner/gguf", home, ConfigError, **where)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["rows.jsonl..", "a.", "a-", "a/b.", "a-/b", "a--b", "a.git", "a/b.git", "a/b/c", "x" * 97],
+)
+def test_a_name_that_the_hub_refuses_is_no_hub_id(tmp_path, name):
+    home = Home(tmp_path)
+    assert model_stamp(name, home) == ()
+    with pytest.raises(ConfigError, match="nor a Hub id"):
+        resolve_model(name, home)

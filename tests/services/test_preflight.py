@@ -1,9 +1,12 @@
 """Models in a check: cached by the state of their files."""
 
 import json
+import os
 
 import pytest
 
+from modelforge.cli.recipe import PATHS
+from modelforge.config.resolve import Layer
 from modelforge.forge import Forge
 from modelforge.models import hub
 from modelforge.models.resolve import model_stamp
@@ -71,3 +74,50 @@ def test_the_chat_loads_a_model_again_whose_files_have_changed(folder):
     assert "stamp" not in before.as_dict()
     (folder / "tokenizer_config.json").write_text("{}", "utf-8")
     assert before != ChatModelSpec(str(folder))
+
+
+ODD = {
+    "no such user": "~nosuchuser/x",
+    "long name": "x" * 300,
+    "deep": "a/" * 400,
+    "loop": "loop",
+    "dangling": "dangling",
+    "pipe": "pipe.jinja",
+    "device": "/dev/null",
+    "under a file": "rows.jsonl/x",
+    "zero byte": "a\0b",
+    "not UTF-8": os.fsdecode(b"n\xff.jinja"),
+    "dots": "...",
+    "share": "\\\\server\\share",
+}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links and devices of Unix")
+@pytest.mark.parametrize("odd", ODD.values(), ids=list(ODD))
+@pytest.mark.parametrize("name", PATHS)
+def test_an_odd_path_in_any_setting_is_a_problem_of_that_setting(
+    forge, folder, tmp_path, monkeypatch, name, odd
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "pipe.jinja")
+    rows = "".join(json.dumps({"prompt": f"{n}?", "completion": f"{n}."}) + "\n" for n in range(9))
+    (tmp_path / "rows.jsonl").write_text(rows, "utf-8")
+    settings = {
+        "task": "text-generation",
+        "strategy": "rlhf" if name == "trainer.reward_model" else "sft",
+        "model_name": str(folder),
+        "dataset": "rows.jsonl",
+        "compute_specs": "low_end",
+        "use_4bit": False,
+    }
+    if name == "trainer.reward_model":
+        settings["trainer.reward"] = "model"
+    checked = forge.preflight.check(Layer("you", settings | {name: odd}))
+    findings = checked.report.findings if checked.report else []
+    blockers = [finding for finding in findings if finding.level == "blocker"]
+    assert name in {problem.where for problem in (*checked.problems, *blockers)}
+    for problem in (*checked.problems, *blockers):
+        assert problem.what
+        assert problem.remedy

@@ -62,6 +62,7 @@ def test_doctor_works_before_set_up(fresh: Path) -> None:
     [
         ("setup --fast", "--fast: is not an option of setup. Known: --home, --torch, --with."),
         ("setup --wiht x", "--wiht: is not an option of setup. Did you mean --with?\n\n"),
+        ("setup --home ~nosuchuser/x", "--home: ~nosuchuser/x cannot be used: Could not determine"),
         ("setup doctor", "doctor: is not an option of setup."),
         ("setup --with unslot", "unslot: is not an extra. Did you mean unsloth?"),
         ("setpu", "setpu: is not a command of launch.py. Did you mean setup?"),

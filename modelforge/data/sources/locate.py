@@ -18,7 +18,9 @@ from modelforge.paths import Home
 MAX_FILES = 1000
 # Files of any kind that are looked at.
 MAX_ENTRIES = 50_000
-_HUB_NAME = re.compile(r"\w[\w.-]{0,95}(/\w[\w.-]{0,95})?\Z", re.ASCII)
+# The names that the client of the Hub accepts.
+_PART = r"\w(?:[\w.-]{0,94}\w)?"
+_HUB_NAME = re.compile(rf"(?!.*(?:--|\.\.)){_PART}(/{_PART})?(?<!\.git)\Z", re.ASCII)
 _TEXT_SUFFIXES = (".txt", ".md", ".markdown")
 
 

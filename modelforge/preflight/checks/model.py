@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from modelforge.errors import Finding, blocker, caution, note
+from modelforge.data.chat_templates import template_text
+from modelforge.errors import DataError, Finding, blocker, caution, note
 from modelforge.models.generation_fields import describe
 from modelforge.preflight.context import RunContext
 
@@ -65,6 +66,15 @@ def generation_fields_dropped(context: RunContext) -> Iterator[Finding]:
     fields = context.model.generation_fields if context.model else ()
     if fields:
         yield note("generation-fields-dropped", describe(fields), where="model_name")
+
+
+def chat_template_file(context: RunContext) -> Iterator[Finding]:
+    """Refuse a chat template whose file cannot be read."""
+    try:
+        template_text(context.config.model.chat_template)
+    except DataError as error:
+        for problem in error.problems:
+            yield blocker("chat-template-file", problem.what, problem.remedy, "model.chat_template")
 
 
 def no_chat_template(context: RunContext) -> Iterator[Finding]:

@@ -26,6 +26,7 @@ LOADING_CHECKS: tuple[Check, ...] = (
     provider.provider_supports_method,
     model.model_wrong_kind,
     model.model_already_quantized,
+    model.chat_template_file,
     layers.tokens_without_rows,
     layers.weights_not_finite,
     layers.unknown_layers,

@@ -84,7 +84,20 @@ def test_fetched_files_never_share_a_name_nor_leave_their_folder(home):
     assert {path.parent for path in found} == {home.root / "datasets"}
     assert all(path.resolve() == path for path in found)
     assert fetched_path(home, "a/b", None, None) == fetched_path(home, "a/b", None, "train")
-    for name in ("../x", "a/..", "a/b/c", "", "a b", "/etc/passwd", "a\\b", "a/b\n"):
+    for name in (
+        "a..b",
+        "a--b",
+        "a.",
+        "a.git",
+        "../x",
+        "a/..",
+        "a/b/c",
+        "",
+        "a b",
+        "/etc/passwd",
+        "a\\b",
+        "a/b\n",
+    ):
         with pytest.raises(NotFoundError):
             fetched_path(home, name, None, None)
 

@@ -431,6 +431,13 @@ FOUND = [
     ),
     ("plan-changed", "note", "eval_steps", None, make_context(eval_steps=1000)),
     (
+        "chat-template-file",
+        "blocker",
+        "model.chat_template",
+        None,
+        make_context(model={"chat_template": "absent.jinja"}),
+    ),
+    (
         "no-chat-template",
         "note",
         "model_name",
@@ -534,6 +541,8 @@ NOT_FOUND = [
     ("alpha-below-rank", make_context(lora_r=64, adapter={"use_rslora": True})),
     ("plan-changed", make_context(max_seq_length=512, eval_steps=10)),
     ("no-chat-template", make_context()),
+    ("chat-template-file", make_context(model={"chat_template": "qwen"})),
+    ("chat-template-file", make_context()),
     ("remote-code-off", make_context()),
 ]
 

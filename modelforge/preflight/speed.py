@@ -138,7 +138,8 @@ def padded_length(config: TrainingConfig, plan: Plan, summary: DatasetSummary) -
         share = min(0.1, share)
     if config.data.padding_free:
         share = 0.0
-    return min(float(plan.max_length), mean + share * (longest - mean))
+    # The mean of pairs counts both sides, the longest row one of them.
+    return min(float(plan.max_length), mean + share * max(0.0, longest - mean))
 
 
 def flops_per_s(context: RunContext) -> float | None:

@@ -100,7 +100,9 @@ class RowChecker:
         size = len(text)
         counters.chars += size
         counters.length_histogram[min(31, size.bit_length())] += 1
-        counters.longest = max(counters.longest, size)
+        # Each side of a pair is a sequence of its own: prompt and chosen, prompt and rejected.
+        shorter = min(map(len, text.split("\x02")[-3:-1])) if "rejected" in row else 0
+        counters.longest = max(counters.longest, size - shorter)
         if len(counters.fingerprints) < MAX_FINGERPRINTS:
             counters.fingerprints.append(_hash(encoded))
             counters.fingerprint_lines.append(line)

@@ -31,6 +31,22 @@ def test_a_clean_file_is_counted_whole_and_has_no_findings(tmp_path: Path) -> No
     assert seen.longest_chars >= seen.mean_chars > 0
 
 
+@pytest.mark.parametrize("has_prompt", [True, False])
+def test_the_longest_row_of_pairs_is_their_longer_side(tmp_path: Path, has_prompt: bool) -> None:
+    """Each side is a sequence of its own; the mean counts the text that is trained on."""
+    rows: list[dict[str, Any]] = []
+    for n in range(9):
+        asked = {"role": "user", "content": f"Which {n}?"}
+        sides = {"chosen": f"{n}" + "a" * 999, "rejected": f"{n}" + "b" * 899}
+        answers = {side: {"role": "assistant", "content": text} for side, text in sides.items()}
+        whole = {side: [asked, answer] for side, answer in answers.items()}
+        rows.append({"prompt": "Which?", **sides} if has_prompt else whole)
+    seen = summarize(write(tmp_path, rows))
+    assert seen.mapping.kind == "preference"
+    assert 1000 <= seen.longest_chars <= 1050
+    assert seen.mean_chars >= 1900
+
+
 def test_what_is_counted_is_what_the_worker_gets(tmp_path: Path) -> None:
     rows = pairs(150)
     rows[30]["output"] = ""

@@ -6,7 +6,9 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from modelforge.config.fields import source_specs
@@ -144,23 +146,39 @@ class FileColumns:
 def read_columns(home: Home, stated: Mapping[str, Any]) -> FileColumns:
     """Return the columns of the first file of a source, from its first rows.
 
-    Errors are left to the check of the source: what was read before them is shown.
+    Errors are left to the check of the source: what was read before them is shown. The result is
+    kept until the file changes: rows of a megabyte take seconds.
     """
-    first: list[dict[str, Any]] = []
-    mapping, written, name, overlooked = None, "", "", []
-    texts = {name: value for name, value in stated.items() if isinstance(value, str)}
+    texts = _texts(stated)
     if not texts.get("path", "").strip():
         return FileColumns()
     location: dict[str, Any] = {name: texts.get(name) for name in ("path", "subset", "split")}
     try:
         # Only the location matters here, so the other fields are not validated.
         path = find_source_files(Source.model_construct(**location), home)[0]
-        name = path.name
-        file = sniff_file(path, texts.get("encoding"))
+        stat = path.stat()
+        written = json.dumps(dict(stated))
+    except (ForgeError, OSError, TypeError, ValueError):
+        return FileColumns()
+    return _read_file(path, (stat.st_mtime_ns, stat.st_size), written)
+
+
+def _texts(stated: Mapping[str, Any]) -> dict[str, str]:
+    return {name: value for name, value in stated.items() if isinstance(value, str)}
+
+
+@lru_cache(maxsize=32)
+def _read_file(path: Path, _stamp: tuple[int, int], settings: str) -> FileColumns:
+    """Return the columns of a file; `settings` are those of its source, as JSON."""
+    first: list[dict[str, Any]] = []
+    mapping, written, name, overlooked = None, "", path.name, []
+    stated = json.loads(settings)
+    try:
+        file = sniff_file(path, _texts(stated).get("encoding"))
         written = describe_format(file)
         for row in islice(read_file_rows(file, _ignore), SAMPLE_ROWS):
             first.append(row.data)
-        mapping = detect_mapping(first, name, Source.model_validate(dict(stated)))
+        mapping = detect_mapping(first, name, Source.model_validate(stated))
         overlooked = meaningful_unused_columns(first, mapping)
     except (ForgeError, ValueError):
         pass

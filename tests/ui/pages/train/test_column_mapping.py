@@ -251,3 +251,24 @@ def test_messages_about_columns_use_the_words_of_the_page(forge, tmp_path):
             assert "unused_columns" not in reply.parts[part]
         assert "error" in reply.parts["reading"]
         assert not reply.data.is_usable
+
+
+def test_a_file_is_read_again_only_when_it_or_its_settings_change(tmp_path, monkeypatch):
+    read = []
+
+    def count(*arguments):
+        read.append(arguments)
+        return read_file_rows(*arguments)
+
+    read_file_rows = column_mapping.read_file_rows
+    monkeypatch.setattr(column_mapping, "read_file_rows", count)
+    path, home = tmp_path / "rows.jsonl", Home(tmp_path / "home")
+    path.write_text('{"input": "a", "output": "b"}\n', "utf-8")
+    source = {"path": str(path)}
+    assert read_columns(home, source) == read_columns(home, source)
+    assert len(read) == 1
+    read_columns(home, source | {"output_field": "output"})
+    assert len(read) == 2
+    path.write_text('{"input": "a", "output": "b", "more": "c"}\n', "utf-8")
+    assert read_columns(home, source).columns == ["input", "output", "more"]
+    assert len(read) == 3

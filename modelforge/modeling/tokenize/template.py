@@ -178,6 +178,8 @@ def tokenize_with_offsets(
     tokenizer: Any, texts: list[str], *, special: bool
 ) -> list[tuple[list[int], Offsets]]:
     """Return token ids and character offsets of each text; `special` adds special tokens."""
+    if not texts:
+        return []  # Transformers 5 raises IndexError for none.
     encoded = tokenizer(
         texts,
         add_special_tokens=special,

@@ -12,13 +12,21 @@ from modelforge.data.checks.summary import summarize
 
 
 @pytest.fixture(scope="session")
-def tokenizer(starter_folder: Path) -> Any:
+def loaded_tokenizer(starter_folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(starter_folder)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
+def tokenizer(loaded_tokenizer) -> Any:
+    """The tokenizer; a test may give it another chat template."""
+    own = loaded_tokenizer.chat_template
+    yield loaded_tokenizer
+    loaded_tokenizer.chat_template = own
+
+
+@pytest.fixture
 def template(tokenizer) -> Any:
     from modelforge.modeling.tokenize.template import load_chat_template
 

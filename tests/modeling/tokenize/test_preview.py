@@ -58,20 +58,6 @@ def network(tiny_model):
     return AutoModelForCausalLM.from_pretrained(tiny_model)
 
 
-@pytest.fixture(scope="module")
-def loaded_tokenizer(tiny_model):
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(tiny_model)
-
-
-@pytest.fixture
-def tokenizer(loaded_tokenizer):
-    own = loaded_tokenizer.chat_template
-    yield loaded_tokenizer
-    loaded_tokenizer.chat_template = own
-
-
 def planned(**settings: Any) -> tuple[TrainingConfig, Any]:
     required = {"task": "text-generation", "model_name": "x", "dataset": "x"}
     values = {"per_device_train_batch_size": 8, "use_4bit": False, "eval_split": 0, **settings}

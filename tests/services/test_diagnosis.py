@@ -10,9 +10,7 @@ import time
 import zipfile
 from pathlib import Path
 
-import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from modelforge.config.resolve import Layer
 from modelforge.diagnosis.classify import cause_of
@@ -34,35 +32,18 @@ from modelforge.runs.events import EventWriter
 from modelforge.runs.states import RunState, read_facts
 
 ACTORS = Path(__file__).parents[1] / "actors"
-SHAPE = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-    "vocab_size": 64,
-    "max_position_embeddings": 128,
-}
 ROW = "The ship sails at dawn, and nobody must know"
 
 
 @pytest.fixture
-def body(tmp_path):
-    """The settings of a run that can be started: a folder that looks like a model, and rows."""
-    folder = tmp_path / "tiny"
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(SHAPE), "utf-8")
-    (folder / "tokenizer_config.json").write_text('{"chat_template": "x"}', "utf-8")
-    (folder / "tokenizer.json").write_text("{}", "utf-8")
-    save_file({"w": np.zeros((64, 16), np.float32)}, str(folder / "model.safetensors"))
+def body(tmp_path, model):
+    """The settings of a run that can be started, and rows of its own."""
     rows = tmp_path / "rows.jsonl"
     lines = [json.dumps({"input": f"{ROW} {n}?", "output": f"{ROW} {n}."}) for n in range(20)]
     rows.write_text("\n".join(lines), "utf-8")
     return {
         "task": "text-generation",
-        "model_name": str(folder),
+        "model_name": str(model),
         "dataset": str(rows),
         "compute_specs": "low_end",
         "use_4bit": False,

@@ -97,6 +97,7 @@ def lines() -> list[str]:
         "",
         f"{rounds.summary(rows)} Aim: at least 0.99 times the script.",
         "",
+        _resolution(good),
         (
             f"- Click → first step, warm worker: {spread([r['app_first_s'] for r in good])} s; "
             f"plain script, cold: {spread([r['bare_first_s'] for r in good])} s; "
@@ -108,6 +109,15 @@ def lines() -> list[str]:
             f"(aim ≤ 0.7)"
         ),
     ]
+
+
+def _resolution(good: rounds.Rows) -> str:
+    speeds = [row[f"{BASELINE}_tokens_per_s"] for row in good]
+    spread_share = max(speeds) / min(speeds) - 1
+    return (
+        f"- The script alone differed by {spread_share:.0%} between rounds of equal work: smaller "
+        "differences between the programs are within the noise of this machine"
+    )
 
 
 def _conditions(rows: rounds.Rows) -> str:

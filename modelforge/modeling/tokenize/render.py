@@ -145,8 +145,9 @@ def _find_after_prompt(
     is_prefix = text.startswith(until_answer)
     stop = len(until_answer) if is_prefix else len(text)
     closing = text.find(template.end_text, start, stop) if template.end_text else -1
-    if closing > start:
-        return start, closing + len(template.end_text), False
+    if closing >= start:
+        is_empty = closing == start
+        return None if is_empty else (start, closing + len(template.end_text), False)
     end = start + len(text[start:stop].rstrip())
     return (start, end, True) if is_prefix and end > start else None
 

@@ -367,3 +367,13 @@ def test_reasoning_is_trained_where_the_template_writes_it_and_noted_elsewhere(t
         counts.add(row, example, options)
         codes = [code for code, _ in counts.notes(options, loaded)]
         assert ("reasoning-unwritten" in codes) is not wanted
+
+
+def test_an_answer_of_which_the_template_writes_nothing_trains_nothing(tokenizer):
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
+        "{% if m['role'] == 'user' %}{{ m['content'] }}{% endif %}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    (row,) = encoded(tokenizer, chat("u:Who are you?", "a:A captain, aye."))
+    assert (row.unmatched, row.rewritten, row.trained_tokens) == (1, 0, 0)

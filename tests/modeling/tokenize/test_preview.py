@@ -300,3 +300,15 @@ def test_the_texts_of_the_tokens_add_up_to_the_row(tokenizer):
     )
     assert sum(row["totals"].values()) == len(row["pieces"])
     assert {piece["role"] for piece in row["pieces"]} == {"masked", "trained", "end"}
+
+
+def test_a_character_that_is_cut_is_shown_at_its_last_token(tokenizer):
+    from modelforge.modeling.tokenize.preview import BROKEN, TokenTexts
+
+    ids = tokenizer("ab 🏴‍☠️ cd ⚓", add_special_tokens=False)["input_ids"]
+    texts = TokenTexts(tokenizer).texts(ids)
+    assert "".join(texts) == "ab 🏴‍☠️ cd ⚓"
+    cut = TokenTexts(tokenizer).texts(ids[:-1])
+    assert len(cut) == len(ids) - 1
+    assert cut[-1].endswith(BROKEN)
+    assert cut[:-1] == texts[:-2]

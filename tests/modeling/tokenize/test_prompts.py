@@ -108,3 +108,12 @@ def test_completions_leave_tokens_for_a_prompt():
     with pytest.raises(WorkerError, match="Completions of 512 tokens") as caught:
         max_prompt_length(512, 512)
     assert caught.value.cause == "no-room-for-answers"
+
+
+def test_a_conversation_that_the_assistant_begins_has_its_last_answer_as_the_expected_one():
+    from modelforge.modeling.tokenize.prompts import prompt_and_answer
+
+    greeting = {"role": "assistant", "content": "Welcome aboard."}
+    messages = [greeting, *chat("Who?")["messages"]]
+    assert prompt_and_answer({"messages": messages}) == (messages[:2], "Aye.")
+    assert prompt_and_answer({"messages": [greeting]}) is None

@@ -1,0 +1,1 @@
+"""The export process: adapters, merged models and GGUF files, each tested against the run."""

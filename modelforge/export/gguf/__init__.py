@@ -1,0 +1,1 @@
+"""Write GGUF files: metadata, tokenizer and tensors in llama.cpp's layout and quantization."""

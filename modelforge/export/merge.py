@@ -1,0 +1,162 @@
+"""Merge adapters into freshly loaded base weights, one shard at a time.
+
+PEFT builds the model with its adapters over empty weights; each base weight is then read from its
+file, merged by PEFT's own code for that layer in float32, and written in the precision of the base.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import init_empty_weights
+from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import ModulesToSaveWrapper
+from safetensors import safe_open
+from safetensors.torch import save_file
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from modelforge.errors import Problem, RunError
+
+Progress = Callable[[float], None]
+INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A file of weights and the names in it."""
+
+    path: Path
+    keys: list[str]
+
+
+def shards_of(folder: Path) -> list[Shard]:
+    """Return the weight files of a model folder; raises RunError if there are none."""
+    index = folder / INDEX
+    if index.is_file():
+        files: dict[str, list[str]] = {}
+        weights: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        for key, name in weights.items():
+            files.setdefault(name, []).append(key)
+        return [Shard(folder / name, keys) for name, keys in sorted(files.items())]
+    if not (folder / SINGLE).is_file():
+        what = f"{folder.name} has no safetensors weights."
+        raise RunError(Problem("base model", what, "Choose the folder of the base model."))
+    with safe_open(folder / SINGLE, framework="pt") as file:
+        return [Shard(folder / SINGLE, list(file.keys()))]
+
+
+def merge(
+    base: Path, adapter: Path, target: Path, progress: Progress = lambda share: None
+) -> None:
+    """Write the weights of `base` with `adapter` merged, and their config, into `target`.
+
+    Memory stays under one shard, the adapter, and one weight in float32.
+
+    Raises:
+        RunError: The adapter does not fit the base model.
+    """
+    config = AutoConfig.from_pretrained(base, trust_remote_code=False)
+    merger = _Merger(_empty_model(config, adapter))
+    shards, weight_map, size = shards_of(base), {}, 0
+    for place, shard in enumerate(shards):
+        tensors: dict[str, torch.Tensor] = {}
+        with safe_open(shard.path, framework="pt") as file:
+            for key in shard.keys:
+                tensors |= merger.merged(key, file.get_tensor(key))
+        save_file(tensors, target / shard.path.name, metadata={"format": "pt"})
+        weight_map |= dict.fromkeys(tensors, shard.path.name)
+        size += sum(tensor.nbytes for tensor in tensors.values())
+        progress((place + 1) / len(shards))
+    if unknown := merger.unmerged():
+        what = f"The base model has no weight for {unknown[0]} of the adapter."
+        raise RunError(Problem("adapter", what, "Choose the model that it was trained on."))
+    if len(shards) > 1:
+        index = {"metadata": {"total_size": size}, "weight_map": weight_map}
+        (target / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
+    if merger.is_untied:
+        config.tie_word_embeddings = False
+    config.save_pretrained(target)
+
+
+class _Merger:
+    """The adapted layers of a model without base weights, each merged when its weight comes."""
+
+    def __init__(self, model: PeftModel) -> None:
+        """Take the layers of a model on the meta device."""
+        inner = model.get_base_model()
+        self._adapted = {
+            name: module
+            for name, module in inner.named_modules()
+            if isinstance(module, (BaseTunerLayer, ModulesToSaveWrapper))
+        }
+        self._adapter = model.active_adapter
+        self._tied = _tied_head(inner)
+        self._left = set(self._adapted)
+        self.is_untied = False
+
+    def merged(self, key: str, weight: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the merged weight by its name, with that of a tied head if it differs now."""
+        result = {key: self._merge(key, weight)}
+        if self._tied and key == self._tied[0]:
+            head = self._merge(self._tied[1], weight)
+            if not torch.equal(head, result[key]):
+                result[self._tied[1]] = head
+                self.is_untied = True
+        return result
+
+    def unmerged(self) -> list[str]:
+        """Return the adapted layers whose weight did not come."""
+        return sorted(self._left)
+
+    def _merge(self, key: str, weight: torch.Tensor) -> torch.Tensor:
+        path, _, name = key.rpartition(".")
+        module = self._adapted.get(path)
+        if module is None:
+            return weight
+        if isinstance(module, ModulesToSaveWrapper):
+            self._left.discard(path)
+            trained: torch.Tensor = module.modules_to_save[self._adapter].get_parameter(name)
+            return trained.detach().to(weight.dtype)
+        if name != "weight":
+            return weight
+        self._left.discard(path)
+        layer = module.get_base_layer()
+        empty = layer.weight
+        layer.weight = torch.nn.Parameter(weight.float(), requires_grad=False)
+        module.merge(safe_merge=True, adapter_names=[self._adapter])
+        merged = layer.weight.detach().to(weight.dtype)
+        module.merged_adapters.clear()
+        layer.weight = empty
+        return merged
+
+
+def _empty_model(config: Any, adapter: Path) -> PeftModel:
+    """Return the model with its adapter over base weights that take no memory."""
+    with init_empty_weights():
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    # Not on the meta device, to which PEFT would move the adapter as well.
+    for module in model.modules():
+        for name, weight in list(module.named_parameters(recurse=False)):
+            empty = torch.zeros((), dtype=weight.dtype).expand(weight.shape)
+            setattr(module, name, torch.nn.Parameter(empty, requires_grad=False))
+    try:
+        return PeftModel.from_pretrained(model, adapter, torch_device="cpu")
+    except (RuntimeError, ValueError, KeyError) as error:
+        what = f"The adapter does not fit the base model: {str(error).splitlines()[0]}"
+        remedy = "Choose the model that it was trained on."
+        raise RunError(Problem("adapter", what, remedy)) from error
+
+
+def _tied_head(model: Any) -> tuple[str, str] | None:
+    """Return the names of the embedding and of the head that shares its weight."""
+    if not model.config.tie_word_embeddings:
+        return None
+    names = {id(module): name for name, module in model.named_modules()}
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    return (f"{names[id(embedding)]}.weight", f"{names[id(head)]}.weight") if head else None

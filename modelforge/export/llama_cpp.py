@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import ctypes
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from importlib import metadata, util
 from pathlib import Path
@@ -109,6 +110,22 @@ def library() -> Any:
 def version() -> str:
     """Return the version of the installed package."""
     return metadata.version(PACKAGE)
+
+
+@contextmanager
+def serve(path: Path, context: int) -> Iterator[str]:
+    """Run llama.cpp's own HTTP server on a free port of this computer; give its address."""
+    library()
+    import xllamacpp  # noqa: PLC0415  (an optional package)
+
+    params = xllamacpp.CommonParams()
+    params.model.path, params.n_ctx, params.port = str(path), context, 0
+    params.warmup, params.ui, params.verbosity = False, False, 0
+    server = xllamacpp.Server(params)
+    try:
+        yield server.listening_address
+    finally:
+        del server
 
 
 class LlamaModel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ Progress = Callable[[float], None]
 _INDEX, _SINGLE = "model.safetensors.index.json", "model.safetensors"
 _QUANTIZATION_VERSION = 2
 _F16_MAX = 65504.0
+_PHI3 = re.compile(r"phi-?3", re.IGNORECASE)
+_PHI3_TOKENS = {"<unk>", "<s>", "</s>", "<|endoftext|>"}
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def write_gguf(
     tensors = list(_tensors(folder, config, architecture, file_type))
     rows = next(item.shape[0] for item in tensors if item.name == "token_embd.weight")
     with closing(GGUFWriter(target, architecture.arch.name.lower())) as writer:
-        writer.add_name(name)
+        writer.add_name(_name_for(name, tokenizer))
         writer.add_file_type(FILE_TYPES[file_type][1])
         writer.add_quantization_version(_QUANTIZATION_VERSION)
         add_hyperparameters(writer, config, architecture)
@@ -86,6 +89,17 @@ def stop_ids(folder: Path, tokenizer: Any) -> list[int]:
         ends = None
     listed = [ends] if isinstance(ends, int) else list(ends or [])
     return list(dict.fromkeys(i for i in [tokenizer.eos_token_id, *listed] if i is not None))
+
+
+def _name_for(name: str, tokenizer: Any) -> str:
+    """Return the name for a file; llama.cpp strips spaces after special tokens in files of Phi-3.
+
+    It knows them by their name, and opens no other file of that name.
+    """
+    plain = _PHI3.sub("Phi 3", name)
+    strips = any(token.rstrip for token in tokenizer.added_tokens_decoder.values())
+    is_phi3 = strips and tokenizer.get_vocab().keys() >= _PHI3_TOKENS
+    return f"{plain} (phi-3)" if is_phi3 else plain
 
 
 def _tensors(

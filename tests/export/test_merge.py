@@ -1,0 +1,102 @@
+"""Merged weights compute what base and adapter compute together."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+
+from modelforge.errors import RunError
+from modelforge.export.merge import INDEX, merge
+
+pytestmark = pytest.mark.torch
+
+SHAPE = {
+    "vocab_size": 512,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+EMBEDDINGS = {"modules_to_save": ["embed_tokens", "lm_head"], "ensure_weight_tying": True}
+ADAPTERS = {
+    "lora": {},
+    "dora": {"use_dora": True},
+    "rslora": {"use_rslora": True},
+    "ranks": {"rank_pattern": {"q_proj": 8}, "alpha_pattern": {"down_proj": 3}},
+    "whole layers": EMBEDDINGS,
+    "whole embeddings": EMBEDDINGS | {"modules_to_save": ["embed_tokens"]},
+    "embeddings": {"target_modules": ["embed_tokens", "q_proj"]},
+    "head": {"target_modules": ["lm_head", "q_proj"]},
+}
+
+
+def make(folder, adapter, *, tied=False, shards="4MB", dtype=torch.float32):
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**SHAPE, tie_word_embeddings=tied)).to(dtype)
+    model.save_pretrained(folder / "base", max_shard_size=shards)
+    settings = {"target_modules": "all-linear"} | adapter
+    tuned = get_peft_model(model, LoraConfig(r=4, task_type="CAUSAL_LM", **settings)).eval()
+    for weight in tuned.parameters():
+        if weight.requires_grad:
+            weight.data.add_(torch.randn_like(weight) * 0.1)
+    tuned.save_pretrained(folder / "adapter", save_embedding_layers=False)
+    (folder / "merged").mkdir()
+    return tuned
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("adapter", ADAPTERS.values(), ids=ADAPTERS)
+def test_logits_are_those_of_base_and_adapter(adapter, tied, tmp_path):
+    tuned = make(tmp_path, adapter, tied=tied)
+    merge(tmp_path / "base", tmp_path / "adapter", tmp_path / "merged")
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
+    ids = torch.arange(5, 60)[None]
+    with torch.no_grad():
+        difference = (merged(ids).logits - tuned(ids).logits).abs().max()
+        with tuned.disable_adapter():
+            learned = (merged(ids).logits - tuned(ids).logits).abs().max()
+    assert difference < 1e-5
+    assert learned > 1e-2
+
+
+def test_weights_stay_in_their_shards_and_precision(tmp_path):
+    make(tmp_path, {}, shards="200KB", dtype=torch.bfloat16)
+    merge(tmp_path / "base", tmp_path / "adapter", tmp_path / "merged")
+    before, after = (
+        json.loads((tmp_path / name / INDEX).read_text("utf-8")) for name in ("base", "merged")
+    )
+    assert len(set(after["weight_map"].values())) > 1
+    assert after["weight_map"] == before["weight_map"]
+    assert after["metadata"]["total_size"] == before["metadata"]["total_size"]
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    assert {weight.dtype for weight in merged.parameters()} == {torch.bfloat16}
+
+
+def test_progress_is_by_shard(tmp_path):
+    make(tmp_path, {}, shards="200KB")
+    shares = []
+    merge(tmp_path / "base", tmp_path / "adapter", tmp_path / "merged", shares.append)
+    assert shares == sorted(shares)
+    assert len(shares) > 1
+    assert shares[-1] == 1.0
+
+
+def test_the_adapter_of_another_model_is_refused(tmp_path):
+    make(tmp_path, {})
+    other = LlamaForCausalLM(LlamaConfig(**SHAPE | {"hidden_size": 32}))
+    other.save_pretrained(tmp_path / "other")
+    with pytest.raises(RunError, match="does not fit the base model"):
+        merge(tmp_path / "other", tmp_path / "adapter", tmp_path / "merged")
+
+
+def test_a_folder_without_weights_is_refused(tmp_path):
+    make(tmp_path, {})
+    for file in (tmp_path / "base").glob("*.safetensors*"):
+        file.unlink()
+    with pytest.raises(RunError, match="no safetensors weights"):
+        merge(tmp_path / "base", tmp_path / "adapter", tmp_path / "merged")

@@ -59,6 +59,11 @@ class Home:
         return self.root / "datasets"
 
     @property
+    def exports(self) -> Path:
+        """One folder per export of a run."""
+        return self.root / "exports"
+
+    @property
     def starter_model(self) -> Path:
         """The starter model, converted to safetensors by the setup."""
         return self.root / "models" / "starter"

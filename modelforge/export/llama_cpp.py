@@ -215,5 +215,3 @@ class LlamaModel:
             raise RunError(Problem("gguf", what, "Export it again."))
         values = self._library.llama_get_logits(self._context)
         return np.ctypeslib.as_array(values, shape=(len(ids), self.vocabulary)).copy()
-
-

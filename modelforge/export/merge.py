@@ -52,7 +52,7 @@ def shards_of(folder: Path) -> list[Shard]:
 
 
 def merge(
-    base: Path, adapter: Path, target: Path, progress: Progress = lambda share: None
+    base: Path, adapter: Path, target: Path, progress: Progress = lambda _share: None
 ) -> None:
     """Write the weights of `base` with `adapter` merged, and their config, into `target`.
 

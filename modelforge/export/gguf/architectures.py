@@ -30,7 +30,7 @@ class Architecture:
     arch: MODEL_ARCH
     permutes_rope: bool = False
     norm_offset: float = 0.0
-    problem: Callable[[Any], str] = lambda config: ""
+    problem: Callable[[Any], str] = lambda _config: ""
 
 
 def _smollm3_problem(config: Any) -> str:
@@ -69,7 +69,8 @@ def _gemma2_problem(config: Any) -> str:
 def _gemma3_problem(config: Any) -> str:
     theta = config.rope_parameters["sliding_attention"]["rope_theta"]
     if theta != _GEMMA3_LOCAL_THETA:
-        return f"rope_theta of sliding attention is {theta:g}; llama.cpp has {_GEMMA3_LOCAL_THETA:g}"
+        known = _GEMMA3_LOCAL_THETA
+        return f"rope_theta of sliding attention is {theta:g}; llama.cpp has {known:g}"
     return _window_problem(config, _GEMMA3_WINDOW_STEP) or _gemma_attention_problem(
         config, _GEMMA3_27B_LAYERS
     )

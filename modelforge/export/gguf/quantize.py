@@ -107,9 +107,8 @@ def _fitting(kind: Type, columns: int) -> Type:
 
 def _gets_more_bits(layer: int, layers: int) -> bool:
     """Return whether llama.cpp gives more bits to this layer: the outer eighths, each third."""
-    return (
-        layer < layers // 8 or layer >= 7 * layers // 8 or (layer - layers // 8) % 3 == 2  # noqa: PLR2004
-    )
+    first, last = layers // 8, 7 * layers // 8
+    return layer < first or layer >= last or (layer - first) % 3 == 2
 
 
 @cache

@@ -23,6 +23,9 @@ _GPT2 = (
     r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
 )
+_GPT4O = "|".join(
+    [*(f"{word}{_CONTRACTIONS}?" for word in _CASED), rf"\p{{N}}{{1,3}}|{_CASED_REST}"]
+)
 # How llama.cpp splits a text before it merges: the rules of tokenizer.json → its name for them.
 # "digits" and "gpt2" stand for the pre-tokenizers Digits and ByteLevel with use_regex.
 _SPLITS: dict[tuple[str, ...], str] = {
@@ -30,10 +33,8 @@ _SPLITS: dict[tuple[str, ...], str] = {
     ("digits", "gpt2"): "smollm",
     (rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}|{_REST}",): "qwen2",
     (rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}{{1,3}}|{_REST}",): "llama-bpe",
-    (f"{_CASED[0]}|{_CASED[1]}|" + rf"\p{{N}}|{_CASED_REST}",): "tekken",
-    (
-        rf"{_CASED[0]}{_CONTRACTIONS}?|{_CASED[1]}{_CONTRACTIONS}?|" rf"\p{{N}}{{1,3}}|{_CASED_REST}",
-    ): "gpt-4o",
+    (rf"{_CASED[0]}|{_CASED[1]}|\p{{N}}|{_CASED_REST}",): "tekken",
+    (_GPT4O,): "gpt-4o",
 }
 
 

@@ -42,7 +42,7 @@ class _Tensor:
 
 
 def write_gguf(
-    folder: Path, target: Path, file_type: str, name: str, progress: Progress = lambda share: None
+    folder: Path, target: Path, file_type: str, name: str, progress: Progress = lambda _share: None
 ) -> None:
     """Write the model in `folder` as `target` with one of FILE_TYPES.
 

@@ -6,8 +6,16 @@ import json
 import random
 
 import pytest
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
-from tokenizers import trainers as trainers
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    trainers,
+)
 from transformers import PreTrainedTokenizerFast
 
 from modelforge.errors import RunError
@@ -18,9 +26,11 @@ from modelforge.export.llama_cpp import LlamaModel
 pytestmark = pytest.mark.torch
 
 PIECES = [
-    "hello", "World", " ", "  ", "\n", "\n\n", "\t", "don't", "I'LL", "x = 12345", "3.14", "naïve", "Straße", "日本語",
-    "中文", "привет", "مرحبا", "हिन्दी", "🦙", "👩‍👩‍👧", "<|im_start|>", "<|im_end|>", "<|endoftext|>", "def f(a):\n    return a",
-    "{\"k\": [1, 2]}", "---", "...", "http://a.b/c?d=e", "\u200b", "\xa0", "é", "e\u0301", "A", "z9", "'s", "''", "\\", "%", "€5",
+    "hello", "World", " ", "  ", "\n", "\n\n", "\t", "don't", "I'LL", "x = 12345", "3.14",
+    "naïve", "Straße", "日本語", "中文", "привет", "مرحبا", "हिन्दी", "🦙", "👩\u200d👩\u200d👧",
+    "<|im_start|>", "<|im_end|>", "<|endoftext|>", "def f(a):\n    return a",
+    '{"k": [1, 2]}', "---", "...", "http://a.b/c?d=e", "\u200b", "\u00a0", "é", "e\u0301",
+    "A", "z9", "'s", "''", '\\', "%", "€5",
 ]  # fmt: skip
 
 

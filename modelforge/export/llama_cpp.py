@@ -8,6 +8,8 @@ ends the process, so only processes of their own use this module.
 from __future__ import annotations
 
 import ctypes
+import os
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,10 +28,12 @@ PACKAGE = "xllamacpp"
 _pointer, _int = ctypes.c_void_p, ctypes.c_int32
 _N_CTX, _N_BATCH, _N_UBATCH = 0, 1, 2  # places of uint32 fields in llama_context_params
 _DEFAULT_BATCH, _DEFAULT_UBATCH = 2048, 512
+# Rows of logits that are in memory at once when a loss is computed.
+_LOSS_ROWS = 64
 
 
 class _Params(ctypes.Structure):
-    """Room for llama_model_params or llama_context_params, which are smaller."""
+    """Space for llama_model_params or llama_context_params, which are smaller."""
 
     _fields_ = [("block", ctypes.c_uint8 * 4096)]
 
@@ -68,6 +72,14 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "llama_model_get_vocab": (_pointer, [_pointer]),
     "llama_vocab_n_tokens": (_int, [_pointer]),
     "llama_vocab_is_eog": (ctypes.c_bool, [_pointer, _int]),
+    "llama_vocab_eos": (_int, [_pointer]),
+    "llama_vocab_get_add_bos": (ctypes.c_bool, [_pointer]),
+    "llama_set_n_threads": (None, [_pointer, _int, _int]),
+    "llama_adapter_lora_init": (_pointer, [_pointer, ctypes.c_char_p]),
+    "llama_set_adapters_lora": (
+        _int,
+        [_pointer, ctypes.POINTER(_pointer), ctypes.c_size_t, ctypes.POINTER(ctypes.c_float)],
+    ),
     "llama_get_memory": (_pointer, [_pointer]),
     "llama_memory_clear": (None, [_pointer, ctypes.c_bool]),
     "llama_batch_init": (_Batch, [_int, _int, _int]),
@@ -129,21 +141,21 @@ def serve(path: Path, context: int) -> Iterator[str]:
 
 
 class LlamaModel:
-    """A GGUF file that llama.cpp has opened, with room for `context` tokens."""
+    """A GGUF file that llama.cpp has opened, with space for `context` tokens."""
 
-    def __init__(self, path: Path, context: int = 2048) -> None:
-        """Open the file; raises RunError if llama.cpp refuses it."""
+    def __init__(self, path: Path, context: int = 2048, adapter: Path | None = None) -> None:
+        """Open the file, with the LoRA adapter of another one; raises RunError if refused."""
         self._library, self._context = library(), None
         params = self._library.llama_model_default_params()
         _errors.clear()
         self._model = self._library.llama_model_load_from_file(str(path).encode(), params)
         if not self._model:
-            why = f": {_errors[0]}" if _errors else ""
-            what = f"llama.cpp cannot open {path.name}{why}."
-            raise RunError(Problem("gguf", what, "Export it again."))
+            raise _refused(path)
         self._vocab = self._library.llama_model_get_vocab(self._model)
         self.vocabulary = int(self._library.llama_vocab_n_tokens(self._vocab))
         self._open_context(context)
+        if adapter:
+            self._add_adapter(adapter)
 
     def _open_context(self, context: int) -> None:
         params = self._library.llama_context_default_params()
@@ -156,6 +168,15 @@ class LlamaModel:
         if not self._context:
             what = "llama.cpp cannot compute with this model."
             raise RunError(Problem("gguf", what, "Free some memory, or export it again."))
+        threads = _threads()
+        self._library.llama_set_n_threads(self._context, threads, threads)
+
+    def _add_adapter(self, path: Path) -> None:
+        adapter = self._library.llama_adapter_lora_init(self._model, str(path).encode())
+        if not adapter:
+            raise _refused(path)
+        adapters, scales = (_pointer * 1)(adapter), (ctypes.c_float * 1)(1.0)
+        self._library.llama_set_adapters_lora(self._context, adapters, 1, scales)
 
     def __enter__(self) -> LlamaModel:
         """Return the model."""
@@ -168,6 +189,16 @@ class LlamaModel:
         if self._context:
             self._library.llama_free(self._context)
         self._library.llama_model_free(self._model)
+
+    @property
+    def end_token(self) -> int:
+        """The token that the file names as the end of an answer."""
+        return int(self._library.llama_vocab_eos(self._vocab))
+
+    @property
+    def adds_begin(self) -> bool:
+        """Whether llama.cpp puts the token of the beginning before a text."""
+        return bool(self._library.llama_vocab_get_add_bos(self._vocab))
 
     def tokenize(self, text: str, add_special: bool = False) -> list[int]:
         """Return the ids of a text, in which special tokens are recognized."""
@@ -183,15 +214,14 @@ class LlamaModel:
         """Return whether llama.cpp stops at this token."""
         return bool(self._library.llama_vocab_is_eog(self._vocab, token))
 
-    def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
-        """Return the logits (len(ids), vocabulary) float32 after each token of one sequence."""
-        memory = self._library.llama_get_memory(self._context)
-        self._library.llama_memory_clear(memory, True)
-        return self._decode(ids, 0)
+    def logits(self, ids: Sequence[int], first: int = 0) -> NDArray[np.float32]:
+        """Return the logits (len(ids) - first, vocabulary) float32 after ids[first] and later."""
+        self._clear()
+        return self._decode(ids, 0, first)
 
     def generate(self, ids: Sequence[int], most: int) -> list[int]:
         """Return the greedy continuation, up to and without the token that ends it."""
-        row, answer = self.logits(ids)[-1], []
+        row, answer = self.logits(ids, len(ids) - 1)[-1], []
         while len(answer) < most:
             token = int(row.argmax())
             if self.ends_answer(token):
@@ -200,13 +230,28 @@ class LlamaModel:
             row = self._decode([token], len(ids) + len(answer) - 1)[-1]
         return answer
 
-    def _decode(self, ids: Sequence[int], first: int) -> NDArray[np.float32]:
+    def loss(self, ids: Sequence[int]) -> float:
+        """Return the sum of the negative log probabilities of ids[1:], in nats."""
+        self._clear()
+        total = 0.0
+        for first in range(0, len(ids) - 1, _LOSS_ROWS):
+            part = ids[first : min(first + _LOSS_ROWS, len(ids) - 1)]
+            for place, row in enumerate(self._decode(part, first)):
+                total -= float(log_softmax(row)[ids[first + place + 1]])
+        return total
+
+    def _clear(self) -> None:
+        memory = self._library.llama_get_memory(self._context)
+        self._library.llama_memory_clear(memory, True)
+
+    def _decode(self, ids: Sequence[int], position: int, first: int = 0) -> NDArray[np.float32]:
         batch = self._library.llama_batch_init(len(ids), 0, 1)
         try:
             batch.n_tokens = len(ids)
             for place, token in enumerate(ids):
-                batch.token[place], batch.pos[place] = token, first + place
-                batch.n_seq_id[place], batch.seq_id[place][0], batch.logits[place] = 1, 0, 1
+                batch.token[place], batch.pos[place] = token, position + place
+                batch.n_seq_id[place], batch.seq_id[place][0] = 1, 0
+                batch.logits[place] = place >= first
             code = self._library.llama_decode(self._context, batch)
         finally:
             self._library.llama_batch_free(batch)
@@ -214,4 +259,22 @@ class LlamaModel:
             what = f"llama.cpp could not compute {len(ids):,} tokens (code {code})."
             raise RunError(Problem("gguf", what, "Export it again."))
         values = self._library.llama_get_logits(self._context)
-        return np.ctypeslib.as_array(values, shape=(len(ids), self.vocabulary)).copy()
+        shape = (len(ids) - first, self.vocabulary)
+        return np.ctypeslib.as_array(values, shape=shape).copy()
+
+
+def log_softmax(row: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Return the log probabilities (vocabulary,) of the logits of one token."""
+    wide = row.astype(np.float64)
+    wide -= wide.max()
+    result: NDArray[np.float64] = wide - np.log(np.exp(wide).sum())
+    return result
+
+
+def _refused(path: Path) -> RunError:
+    why = f": {_errors[0]}" if _errors else ""
+    return RunError(Problem("gguf", f"llama.cpp cannot open {path.name}{why}.", "Export it again."))
+
+
+def _threads() -> int:
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

@@ -1,28 +1,37 @@
 """Compare an export with the model that was trained: tokens, chat template, stop, logits and texts.
 
-The trained model answers the prompts once; each export is then measured against its answers.
+The trained model answers the prompts once; each export is then measured against its answers. An
+export needs no answers of its own: it is given the text of the trained model, and writes the same
+greedy text exactly if it prefers the same token at every place.
 """
 
 from __future__ import annotations
 
 import json
-import urllib.request
-from collections.abc import Callable, Sequence
+import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from modelforge.export import llama_cpp
-from modelforge.paths import resource_folder
+from modelforge.errors import Problem
+from modelforge.export.answers import Answers
+from modelforge.export.float32 import compute_in_float32
+from modelforge.export.gguf import check
+from modelforge.export.gguf.check import Measured
+from modelforge.export.gguf.tensors import direction_difference, relative_difference
+from modelforge.export.merge import shards_of
+from modelforge.export.trained_answers import embeddings, logits, render, stop_ids, token_ids
+from modelforge.paths import PROJECT_ROOT
 
 Progress = Callable[[float], None]
-ANSWER_TOKENS = 64
-CONTEXT = 2048
-# Largest mean KL divergence per token, in nats.
+# Largest mean KL divergence per token, in nats: see docs/exports.md.
 KL_BOUNDS = {
     "f16": 1e-3,
     "bf16": 1e-2,
@@ -34,31 +43,52 @@ KL_BOUNDS = {
 }
 # Largest difference of a logit of the merged model, by precision of its weights.
 LOGIT_BOUNDS = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.1}
+# Largest relative difference of weights that are the same up to rounding. Weights that went through
+# 4 bits differ by about 0.09, those of unrelated models by about 1.4.
+WEIGHT_BOUND, OTHER_BASE_BOUND = 0.04, 0.5
+# Largest 1 - cosine of the embeddings of added tokens; 4 bits make about 0.005.
+EMBEDDING_BOUND = 0.1
+# Share of equal choices under which the models are unrelated.
+RELATED = 0.5
 
-
-@dataclass(frozen=True)
-class Answer:
-    """A prompt as text and ids, the greedy answer, and the log probabilities while giving it.
-
-    `log_probs` (len(answer) + 1, vocabulary) float32: the last row is that of the token after the
-    answer.
-    """
-
-    text: str
-    prompt: list[int]
-    answer: list[int]
-    log_probs: NDArray[np.float32]
+TRUNCATED, VOCABULARY, TEMPLATE, END = "truncated file", "vocabulary", "template", "end token"
+MERGE, BASE, PRECISION, CRASH = "merge into 4-bit", "wrong base", "quantization", "llama.cpp"
+REMEDIES = {
+    TRUNCATED: "Check that the disk has space and no errors, then export it again.",
+    VOCABULARY: "Export with the tokenizer of the run. If tokens were added, their embeddings must "
+    "be trained and saved with the adapter (modules_to_save).",
+    TEMPLATE: "Export with the chat template of the run. If llama.cpp cannot render it, choose a "
+    "simpler one and train again, or export the merged model.",
+    END: "Export with the end token that the run was trained with: it must be the end token of the "
+    "tokenizer.",
+    MERGE: "Merge into the base model in 16 or 32 bits, not into one loaded in 4 bits.",
+    BASE: "Merge into exactly the base model and revision that the run was trained on.",
+    PRECISION: "Choose a quantization with more bits, such as q8_0 or f16.",
+    CRASH: "Export it again, or export the merged model; the log has the error of llama.cpp.",
+}
+# The likely cause of a crash, by the stage in which it happened.
+_CRASHES = {
+    check.OPEN: TRUNCATED,
+    check.TOKENS: VOCABULARY,
+    check.TEMPLATE: TEMPLATE,
+    check.COMPUTE: CRASH,
+}
+# Parts of llama.cpp's errors about files that are whole, but do not fit together.
+_VOCABULARY_ERRORS = ("vocab", "tokenizer", "token_embd", "pre-tokenizer", "output.weight")
 
 
 @dataclass
 class SelfTest:
-    """What a self-test found. `cause` names the first part that failed, or is empty."""
+    """What a self-test found. `cause` is the likely cause of the first failure, or empty."""
 
     prompts: int = 0
     same_text: int = 0
     kl: float | None = None
     max_logit_difference: float | None = None
+    perplexity: float | None = None
+    trained_perplexity: float | None = None
     cause: str = ""
+    remedy: str = ""
     details: list[str] = field(default_factory=list)
 
     @property
@@ -68,134 +98,199 @@ class SelfTest:
 
     def fail(self, cause: str, detail: str) -> None:
         """Note a part that failed."""
-        self.cause = self.cause or cause
+        if not self.cause:
+            self.cause, self.remedy = cause, REMEDIES[cause]
         self.details.append(detail)
+
+    def problem(self) -> Problem | None:
+        """Return the failure as a problem; None if every part passed."""
+        if self.passed:
+            return None
+        what = f"{' '.join(self.details[:3])} Likely cause: {self.cause}."
+        return Problem("self-test", what, self.remedy)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the result as plain data."""
         return asdict(self) | {"passed": self.passed}
 
 
-def general_prompts() -> list[list[dict[str, str]]]:
-    """Return the conversations that every export is tested with."""
-    file = resource_folder("assets") / "self_test.json"
-    texts: list[str] = json.loads(file.read_text(encoding="utf-8"))
-    return [[{"role": "user", "content": text}] for text in texts]
+def compare_merged(folder: Path, answers: Answers, device: str, progress: Progress) -> SelfTest:
+    """Compare the model in a folder with the answers of the trained one."""
+    result = SelfTest(prompts=len(answers.prompts))
+    try:
+        _judge_weights(_weight_difference(folder, answers), result)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (SafetensorError, OSError, EOFError) as error:
+        result.fail(TRUNCATED, f"The export cannot be read: {str(error).splitlines()[0]}.")
+        return result
+    except (RuntimeError, ValueError) as error:
+        result.fail(VOCABULARY, f"The export cannot be loaded: {str(error).splitlines()[0]}.")
+        return result
+    return compare_model(model.to(device), tokenizer, answers, progress, result)
 
 
-def answers_of(
-    model: Any, tokenizer: Any, conversations: Sequence[list[dict[str, str]]], progress: Progress
-) -> list[Answer]:
-    """Return the greedy answers of a model on its device, with their log probabilities."""
-    answers = []
-    for place, conversation in enumerate(conversations):
-        text = tokenizer.apply_chat_template(
-            conversation, add_generation_prompt=True, tokenize=False
-        )
-        prompt = tokenizer(text, add_special_tokens=False)["input_ids"]
-        answer = _greedy(model, prompt)
-        log_probs = _log_softmax(_logits(model, prompt, answer))
-        answers.append(Answer(text, prompt, answer, log_probs))
-        progress((place + 1) / len(conversations))
-    return answers
-
-
-def compare_merged(
-    model: Any, tokenizer: Any, answers: Sequence[Answer], progress: Progress
+def compare_model(
+    model: Any,
+    tokenizer: Any,
+    answers: Answers,
+    progress: Progress,
+    result: SelfTest | None = None,
 ) -> SelfTest:
-    """Compare a merged model with the answers of the trained one."""
-    result = SelfTest(prompts=len(answers), max_logit_difference=0.0)
-    for place, known in enumerate(answers):
-        ids = tokenizer(known.text, add_special_tokens=False)["input_ids"]
-        if ids != known.prompt:
-            result.fail("tokenizer", f"Prompt {place + 1} is tokenized otherwise.")
-        log_probs = _log_softmax(_logits(model, known.prompt, known.answer))
-        difference = float(np.abs(log_probs - known.log_probs).max())
-        result.max_logit_difference = max(result.max_logit_difference or 0.0, difference)
-        result.same_text += _greedy(model, known.prompt) == known.answer
-        progress((place + 1) / len(answers))
-    bound = LOGIT_BOUNDS[model.dtype]
-    if (result.max_logit_difference or 0.0) > bound:
-        what = f"Logits differ by up to {result.max_logit_difference:.3g}; {bound:g} is allowed."
-        result.fail("weights", what)
+    """Compare a loaded model with the answers of the trained one; add to `result`."""
+    result = result or SelfTest(prompts=len(answers.prompts))
+    compute_in_float32(model.eval())
+    _compare_tokenizer(model, tokenizer, answers, result)
+    rows = model.get_input_embeddings().weight.shape[0]
+    if rows != answers.logits(0).shape[1]:
+        count = answers.logits(0).shape[1]
+        result.fail(VOCABULARY, f"It has {rows:,} tokens; the trained model has {count:,}.")
+        return result
+    difference = direction_difference(embeddings(model, answers.added), answers.embeddings())
+    _judge_embeddings(difference if answers.added else None, result)
+    largest, choices = 0.0, []
+    for place, known in enumerate(answers.prompts):
+        found = logits(model, known.prompt + known.answer, len(known.answer) + 1)
+        expected = answers.logits(place)
+        largest = max(largest, float(np.abs(found - expected).max()))
+        same = found.argmax(axis=1) == expected.argmax(axis=1)
+        choices += same.tolist()
+        result.same_text += check.same_text(known, same)
+        progress((place + 1) / len(answers.prompts))
+    result.max_logit_difference = largest
+    if not largest <= (bound := LOGIT_BOUNDS[model.dtype]):
+        what = f"Logits differ by up to {largest:.3g}; {bound:g} is allowed."
+        result.fail(MERGE if np.mean(choices) > RELATED else BASE, what)
     return result
 
 
 def compare_gguf(
     path: Path,
     quantization: str,
-    tokenizer: Any,
-    conversations: Sequence[list[dict[str, str]]],
-    answers: Sequence[Answer],
+    answers: Answers,
     progress: Progress,
+    adapter: Path | None = None,
 ) -> SelfTest:
-    """Compare a GGUF file, run by llama.cpp, with the answers of the trained model."""
-    result = SelfTest(prompts=len(answers))
-    _compare_templates(path, conversations, answers, result)
-    divergences = []
-    with llama_cpp.LlamaModel(path, CONTEXT) as model:
-        if not model.ends_answer(tokenizer.eos_token_id):
-            end = tokenizer.eos_token
-            result.fail("end token", f"The model ends answers with {end}; this file does not stop.")
-        for place, known in enumerate(answers):
-            if model.tokenize(known.text) != known.prompt:
-                result.fail("tokenizer", f"Prompt {place + 1} is tokenized otherwise.")
-            logits = model.logits(known.prompt + known.answer)[len(known.prompt) - 1 :]
-            divergences.append(_divergence(known.log_probs, _log_softmax(logits)))
-            result.same_text += model.generate(known.prompt, ANSWER_TOKENS) == known.answer
-            progress((place + 1) / len(answers))
-    result.kl = float(np.concatenate(divergences).mean())
-    if not result.kl <= KL_BOUNDS[quantization]:
-        bound = KL_BOUNDS[quantization]
-        what = f"The mean KL divergence per token is {result.kl:.3g}; {bound:g} is allowed."
-        result.fail("weights", what)
+    """Compare a GGUF file, and a LoRA adapter for it, with the answers of the trained model."""
+    result = SelfTest(prompts=len(answers.prompts))
+    found = _measure(path, answers, adapter, progress, result)
+    if found is None:
+        return result
+    _judge_tokens(found, answers, result)
+    if found.template is not None:
+        known = answers.prompts[found.template_place].text
+        what = f"llama.cpp renders prompt {found.template_place + 1} as {found.template[:200]!r}"
+        result.fail(TEMPLATE, f"{what}, not as {known[:200]!r}.")
+    _judge_end(found, answers, result)
+    _judge_weights(found.weights, result)
+    result.same_text, result.kl = found.same_text, found.kl
+    if found.loss is not None and answers.loss is not None:
+        result.perplexity = float(np.exp(found.loss))
+        result.trained_perplexity = float(np.exp(answers.loss))
+    if found.kl is not None and not found.kl <= (bound := KL_BOUNDS[quantization]):
+        what = f"The mean KL divergence per token is {found.kl:.3g} nats; {bound:g} is allowed."
+        is_related = (found.same_choices or 0.0) > RELATED
+        result.fail(PRECISION if is_related else BASE, what)
     return result
 
 
-def _compare_templates(
-    path: Path,
-    conversations: Sequence[list[dict[str, str]]],
-    answers: Sequence[Answer],
-    result: SelfTest,
-) -> None:
-    with llama_cpp.serve(path, CONTEXT) as address:
-        for place, (conversation, known) in enumerate(zip(conversations, answers, strict=True)):
-            body = json.dumps({"messages": conversation}).encode()
-            request = urllib.request.Request(f"{address}/apply-template", body)
-            with urllib.request.urlopen(request, timeout=60) as reply:
-                text = json.load(reply)["prompt"]
-            if text != known.text:
-                what = f"llama.cpp renders prompt {place + 1} as {text[:200]!r}"
-                result.fail("template", f"{what}, not as {known.text[:200]!r}.")
-                return
+def _measure(
+    path: Path, answers: Answers, adapter: Path | None, progress: Progress, result: SelfTest
+) -> Measured | None:
+    """Run llama.cpp in a process of its own; return what it measured, or note why it did not."""
+    command = [sys.executable, "-m", "modelforge.export.gguf.check", str(path), str(answers.folder)]
+    command += [str(adapter)] if adapter else []
+    log, line, stage = answers.folder / "check.log", {}, check.OPEN
+    with (
+        log.open("wb") as errors,
+        subprocess.Popen(
+            command, cwd=PROJECT_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
+        ) as process,
+    ):
+        assert process.stdout is not None, "the process was started with pipes"
+        for raw in process.stdout:
+            line = _parsed(raw)
+            stage = line.get("stage", stage)
+            progress(line.get("share", 0.0))
+    if "measured" in line:
+        return Measured(**line["measured"])
+    if problem := line.get("problem"):
+        is_whole = any(word in problem for word in _VOCABULARY_ERRORS) and "bounds" not in problem
+        result.fail(VOCABULARY if is_whole else TRUNCATED, problem)
+    else:
+        last = (log.read_text("utf-8", "replace").strip().splitlines() or [""])[-1][:300]
+        what = f"llama.cpp ended with code {process.returncode} (stage: {stage}). {last}"
+        result.fail(_CRASHES[stage], what.strip())
+    return None
 
 
-def _greedy(model: Any, prompt: list[int]) -> list[int]:
-    ids = torch.tensor([prompt], device=model.device)
-    with torch.no_grad():
-        output = model.generate(
-            ids, attention_mask=torch.ones_like(ids), max_new_tokens=ANSWER_TOKENS, do_sample=False
-        )
-    answer: list[int] = output[0][len(prompt) :].tolist()
-    ends = model.generation_config.eos_token_id
-    stops = {ends} if isinstance(ends, int) else set(ends or [])
-    return answer[:-1] if answer and answer[-1] in stops else answer
+def _parsed(raw: bytes) -> dict[str, Any]:
+    """Return a line of the process; llama.cpp prints others."""
+    try:
+        line = json.loads(raw)
+    except ValueError:
+        return {}
+    return line if isinstance(line, dict) else {}
 
 
-def _logits(model: Any, prompt: list[int], answer: list[int]) -> NDArray[np.float32]:
-    ids = torch.tensor([prompt + answer], device=model.device)
-    with torch.no_grad():
-        logits = model(ids, logits_to_keep=len(answer) + 1).logits[0]
-    values: NDArray[np.float32] = logits.float().cpu().numpy()
-    return values
+def _judge_tokens(found: Measured, answers: Answers, result: SelfTest) -> None:
+    if found.vocabulary != found.known_vocabulary:
+        what = f"It has {found.vocabulary:,} tokens; the trained model has"
+        result.fail(VOCABULARY, f"{what} {found.known_vocabulary:,}.")
+    if found.other_ids:
+        count, first = len(found.other_ids), found.other_ids[0] + 1
+        what = f"{count} of {len(answers.prompts)} prompts have other tokens, first prompt {first}."
+        result.fail(VOCABULARY, what)
+    _judge_embeddings(found.embeddings, result)
 
 
-def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    return torch.log_softmax(torch.from_numpy(logits), dim=-1).numpy()
+def _judge_end(found: Measured, answers: Answers, result: SelfTest) -> None:
+    texts = dict(zip(answers.stops, answers.stop_texts, strict=True))
+    names = " or ".join(texts.values())
+    if found.end_token not in texts:
+        result.fail(END, f"The trained model ends answers with {names}; the file names another.")
+    if found.not_ending:
+        missing = " and ".join(texts[token] for token in found.not_ending)
+        result.fail(END, f"Answers end with {missing}, at which llama.cpp does not stop.")
 
 
-def _divergence(known: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the KL divergence of each row in nats, of log probabilities of the same tokens."""
-    wide = known.astype(np.float64)
-    result: NDArray[np.float32] = (np.exp(wide) * (wide - other)).sum(axis=-1)
-    return result
+def _judge_weights(difference: float | None, result: SelfTest) -> None:
+    if difference is None or difference <= WEIGHT_BOUND:
+        return
+    what = f"Weights differ by {difference:.1%} from those of the trained model;"
+    cause = MERGE if difference <= OTHER_BASE_BOUND else BASE
+    result.fail(cause, f"{what} {WEIGHT_BOUND:.0%} is allowed.")
+
+
+def _judge_embeddings(difference: float | None, result: SelfTest) -> None:
+    if difference is not None and not difference <= EMBEDDING_BOUND:
+        what = "Embeddings of added tokens are not those of the trained model"
+        result.fail(VOCABULARY, f"{what} (1 - cosine: {difference:.2f}).")
+
+
+def _compare_tokenizer(model: Any, tokenizer: Any, answers: Answers, result: SelfTest) -> None:
+    texts = dict(zip(answers.stops, answers.stop_texts, strict=True))
+    for place, known in enumerate(answers.prompts):
+        if known.messages and (text := render(tokenizer, known.messages)) != known.text:
+            what = f"Prompt {place + 1} is rendered as {text[:200]!r}"
+            result.fail(TEMPLATE, f"{what}, not as {known.text[:200]!r}.")
+            break
+        if token_ids(tokenizer, known.text, bool(known.messages)) != known.prompt:
+            result.fail(VOCABULARY, f"Prompt {place + 1} has other tokens.")
+            break
+    if missing := set(texts) - set(stop_ids(model, tokenizer)):
+        names = " and ".join(texts[token] for token in sorted(missing))
+        result.fail(END, f"Answers end with {names}, at which the export does not stop.")
+
+
+def _weight_difference(folder: Path, answers: Answers) -> float | None:
+    """Return the largest relative difference of the compared weights in a folder."""
+    places = {key: place for place, key in enumerate(answers.weights)}
+    differences = []
+    for shard in shards_of(folder):
+        with safe_open(shard.path, framework="pt") as file:
+            for key in set(shard.keys) & places.keys():
+                known = answers.weight(places[key])
+                rows: torch.Tensor = file.get_slice(key)[: known.shape[0]]
+                differences.append(relative_difference(rows.float().numpy(), known))
+    return max(differences, default=None)

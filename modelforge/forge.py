@@ -35,6 +35,7 @@ from modelforge.services.storage import StorageService
 from modelforge.services.stored import StoredService
 from modelforge.services.trash import TrashService
 from modelforge.services.trial_runs import TrialRunService
+from modelforge.serving.service import ServingService
 
 
 class Forge:
@@ -81,6 +82,7 @@ class Forge:
         self.diagnosis = DiagnosisService(home, self.runs)
         results = self.preflight.trial_run_results
         self.trial_runs = TrialRunService(home, launcher, results, worker)
+        self.serving = ServingService(home, training, self.chat, chat_process)
 
     def warm(self) -> None:
         """Start a warm worker unless a run or trial run is active. Returns at once."""
@@ -101,11 +103,13 @@ class Forge:
         self.trial_runs.tend()
         self._warm_worker.tend()
         self.chat.tend()
+        self.serving.tend()
         self.queue.tend()
         self.trash.tend()
 
     def close(self) -> None:
-        """End the warm worker, the chat process and a download. Runs continue."""
+        """End the API server, the warm worker, the chat and a download. Runs continue."""
+        self.serving.close()
         self._warm_worker.close()
         self.chat.close()
         self.downloads.close()

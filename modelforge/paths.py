@@ -49,6 +49,11 @@ class Home:
         return self.root / "lease.json"
 
     @property
+    def serving(self) -> Path:
+        """Which model is served at which address, by which process."""
+        return self.root / "serving.json"
+
+    @property
     def uploads(self) -> Path:
         """Data files received through the browser or REST."""
         return self.root / "uploads"

@@ -20,6 +20,7 @@ from modelforge.api.routes import (
     queue,
     resume,
     runs,
+    serving,
     system,
 )
 from modelforge.api.schemas import EventPage
@@ -37,7 +38,7 @@ DESCRIPTION = (
     "have their defaults."
 )
 # The history routes come before /runs/{run_id}, which would match /runs/compare.
-MODULES = (system, preflight, presets, datasets, history, runs, resume, queue)
+MODULES = (system, preflight, presets, datasets, history, runs, resume, queue, serving)
 
 router = APIRouter(prefix=PREFIX, route_class=ForgeRoute)
 

@@ -23,6 +23,7 @@ from modelforge.runs.listing import RunFilter
 from modelforge.runs.notes import LONGEST_NAME, LONGEST_NOTE, LONGEST_TAG, MOST_TAGS
 from modelforge.runs.states import RunState
 from modelforge.runs.view import RunView
+from modelforge.serving.session import IDLE_MINUTES
 
 MAX_RUNS = 1000
 START_AFTER = "Unix seconds, or text such as `22:30`, `+2h` or `2027-01-31 22:30`."
@@ -34,7 +35,8 @@ class Problems(BaseModel):
     problems: list[Problem] = about("One entry per problem; `where` names the setting or part.")
     holder: str | None = Field(
         None,
-        description="With 409: what uses the machine: a run's id, `chat`, `export` or `trial-run`.",
+        description="With 409: what uses the machine: a run's id, `chat`, `export`, `serving` or "
+        "`trial-run`.",
     )
     findings: list[Finding] = Field([], description="With 422 after preflight: all findings.")
 
@@ -343,3 +345,27 @@ class QueueEntryChange(QueueEntry):
     position: int | None = Field(
         None, ge=1, description="The new position, from 1; larger values move it to the end."
     )
+
+
+class ServingRequest(BaseModel):
+    """What the API server serves, and where."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    what: str = Field(
+        min_length=1,
+        max_length=500,
+        description="Id of a run or of an export, or name of a base model.",
+    )
+    port: int | None = Field(None, description="Port; null for 8001, 0 for a free one.")
+    idle_minutes: float = Field(
+        IDLE_MINUTES, description="Minutes until an idle model is unloaded; 0: never."
+    )
+
+
+class ServingKey(BaseModel):
+    """The API key, and requests to copy."""
+
+    key: Annotated[str, about("For the header `Authorization: Bearer KEY`.")]
+    curl: Annotated[str, about("A request of curl.")]
+    python: Annotated[str, about("A program for OpenAI's client in Python.")]

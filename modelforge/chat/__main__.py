@@ -6,7 +6,7 @@ import importlib
 import json
 import os
 import sys
-from typing import TextIO
+from typing import Any, TextIO
 
 from modelforge.chat.protocol import ChatServer
 
@@ -22,10 +22,15 @@ def main() -> int:
     # Set after stdout is redirected, so that no library output gets between the JSON lines.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    module = "modelforge.chat.generate"
-    server = ChatServer(send, make_model=lambda: importlib.import_module(module).ChatModel())
-    server.serve(sys.stdin)
+    ChatServer(send, make_model=_make_model).serve(sys.stdin)
     return 0
+
+
+def _make_model(is_gguf: bool) -> Any:
+    """Return the model of a kind; a GGUF file needs no torch."""
+    if is_gguf:
+        return importlib.import_module("modelforge.chat.gguf").GgufModel()
+    return importlib.import_module("modelforge.chat.generate").ChatModel()
 
 
 def _reserve_stdout() -> TextIO:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import torch
 from peft import PeftModel
 from transformers import GenerationConfig, StoppingCriteriaList, TextIteratorStreamer
 
@@ -18,7 +19,7 @@ from modelforge.chat.load import (
     load_weights,
     not_found,
 )
-from modelforge.chat.protocol import ChatRequest, LoadRequest
+from modelforge.chat.protocol import ChatRequest, LoadRequest, StopTexts
 from modelforge.chat.qa import NO_ANSWER, find_answer
 from modelforge.data.canonical.convert import SUMMARIZE_PROMPT, summarization_prefix
 from modelforge.data.chat_templates import fold_system
@@ -80,19 +81,31 @@ class ChatModel:
         prompt = self._prompt(request)
         limit = self._max_new_tokens(prompt, request.max_new_tokens)
         streamer = TextIteratorStreamer(self._tokenizer, skip_prompt=True, skip_special_tokens=True)
+        stops = StopTexts(request.stop_texts)
         with self._adapter(enabled=request.adapter):
             job = self._pool.submit(self._generate, prompt, request, limit, streamer)
             # Without this, a failed job would block the reader of the stream for ever.
             job.add_done_callback(lambda _: streamer.end())
             for text in streamer:
-                if text:
-                    yield {"text": text}
+                if piece := stops.feed(text):
+                    yield {"text": piece}
+                if stops.found:
+                    request.stop.set()
             new = job.result()
-        if new and new[-1] in self._stop_ids:
+        if rest := stops.rest():
+            yield {"text": rest}
+        if stops.found or (new and new[-1] in self._stop_ids):
             reason = "end"
         else:
             reason = "stopped" if request.stop.is_set() else "length"
-        yield {"done": {"tokens": len(new), "seconds": _since(started), "reason": reason}}
+        yield {
+            "done": {
+                "tokens": len(new),
+                "prompt_tokens": prompt["input_ids"].shape[1],
+                "seconds": _since(started),
+                "reason": reason,
+            }
+        }
 
     def _extract(self, request: ChatRequest, started: float) -> Iterator[dict[str, object]]:
         """Yield the answer of an extractive QA model with its position and score."""
@@ -119,6 +132,10 @@ class ChatModel:
         """Return `input_ids` and `attention_mask` of shape (1, seq), on the model's device."""
         if self._head == "seq2seq":
             return self._document(request)
+        if request.prompt:
+            return self._tokenizer(
+                request.prompt, return_tensors="pt", return_token_type_ids=False
+            ).to(self._model.device)
         try:
             ids = self._apply_template(request.messages)
         except TEMPLATE_ERRORS:
@@ -175,6 +192,8 @@ class ChatModel:
             yield
 
     def _generate(self, prompt: Any, request: ChatRequest, limit: int, streamer: Any) -> list[int]:
+        if request.seed is not None:
+            torch.manual_seed(request.seed)
         samples = request.temperature > 0
         config = GenerationConfig(
             max_new_tokens=limit,

@@ -7,7 +7,7 @@ import queue
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,14 +19,16 @@ Send = Callable[[dict[str, object]], None]
 ROLES = ("system", "user", "assistant")
 MAX_NEW_TOKENS = 8192
 DEFAULT_TOP_P = 0.95
+MAX_STOP_TEXTS = 8
+GGUF = ".gguf"
 
 
 @dataclass(frozen=True)
 class LoadRequest:
     """Which model to load.
 
-    `model_path` is a folder or Hub id, `adapter` a folder. `run` is the folder of the run that
-    trained the adapter, whose quantization is used again.
+    `model_path` is a folder, a Hub id or a GGUF file, `adapter` a folder. `run` is the folder of
+    the run that trained the adapter, whose quantization is used again.
     """
 
     model_path: str
@@ -39,9 +41,10 @@ class LoadRequest:
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """A conversation to continue; `stop` ends the reply early.
+    """A conversation to continue, or without messages a `prompt`; `stop` ends the reply early.
 
     `top_p` is the share of probability that tokens are sampled from, with a temperature above 0.
+    The reply ends before any of the `stop_texts`.
     """
 
     messages: list[dict[str, str]]
@@ -49,19 +52,53 @@ class ChatRequest:
     temperature: float = 0.0
     top_p: float = DEFAULT_TOP_P
     adapter: bool = True
+    prompt: str = ""
+    seed: int | None = None
+    stop_texts: tuple[str, ...] = ()
     stop: threading.Event = field(default_factory=threading.Event)
+
+
+class StopTexts:
+    """Ends a streamed text before the first stop text. What may begin one is held back."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._texts = texts
+        self._held = ""
+        self.found = False
+
+    def feed(self, text: str) -> str:
+        """Return what certainly comes before a stop text; nothing after one was found."""
+        if self.found:
+            return ""
+        held = self._held + text
+        places = [place for each in self._texts if (place := held.find(each)) >= 0]
+        self.found = bool(places)
+        sure = min(places) if places else len(held) - self._undecided(held)
+        self._held = held[sure:]
+        return held[:sure]
+
+    def rest(self) -> str:
+        """Return what was held back, at the end of the text."""
+        return "" if self.found else self._held
+
+    def _undecided(self, text: str) -> int:
+        """Return how many characters at the end may be the beginning of a stop text."""
+        beginnings = (each[:count] for each in self._texts for count in range(1, len(each)))
+        return max((len(each) for each in beginnings if text.endswith(each)), default=0)
 
 
 class ChatServer:
     """Handles requests one after the other; a stop request is handled at once.
 
-    The model, such as `ChatModel`, is made at the first load request: that imports torch.
+    The model, such as `ChatModel`, is made at the first load request of its kind, GGUF file or
+    other: that imports torch.
     """
 
-    def __init__(self, send: Send, *, make_model: Callable[[], Any]) -> None:
+    def __init__(self, send: Send, *, make_model: Callable[[bool], Any]) -> None:
         self._send = send
         self._make_model = make_model
         self._model: Any = None
+        self._is_gguf = False
         self._requests: queue.Queue[LoadRequest | ChatRequest | Problem | None] = queue.Queue()
         self._current: ChatRequest | None = None
 
@@ -106,9 +143,10 @@ class ChatServer:
         if isinstance(request, Problem):
             yield {"error": request.as_dict()}
         elif isinstance(request, LoadRequest):
-            if self._model is None:
+            is_gguf = request.model_path.endswith(GGUF)
+            if self._model is None or is_gguf != self._is_gguf:
                 yield {"phase": "loading", "text": "Importing the libraries."}
-                self._model = self._make_model()
+                self._model, self._is_gguf = self._make_model(is_gguf), is_gguf
             yield from self._model.load(request)
         elif self._model is None:
             yield {"error": Problem("chat", "No model is loaded.", "Load one first.").as_dict()}
@@ -141,8 +179,10 @@ def _load_request(load: dict[str, Any]) -> LoadRequest | Problem:
 
 
 def _chat_request(ask: dict[str, Any]) -> ChatRequest | Problem:
-    messages = ask.get("messages")
-    if not isinstance(messages, list) or not messages or not all(map(_is_message, messages)):
+    prompt = ask.get("prompt", "")
+    messages = ask.get("messages", []) if prompt else ask.get("messages")
+    is_list = isinstance(messages, list) and isinstance(prompt, str)
+    if not is_list or not (messages or prompt) or not all(map(_is_message, messages)):
         return Problem(
             "messages",
             "A conversation is a list of messages with role and content.",
@@ -154,10 +194,27 @@ def _chat_request(ask: dict[str, Any]) -> ChatRequest | Problem:
         "top_p": DEFAULT_TOP_P,
     }
     sampling = {name: ask.get(name, usual) for name, usual in sampling.items()}
-    if problem := _sampling_problem(**sampling):
+    seed, stop_texts = ask.get("seed"), ask.get("stop_texts", [])
+    if problem := _sampling_problem(**sampling) or _ending_problem(seed, stop_texts):
         return problem
-    plain = [{"role": each["role"], "content": each["content"]} for each in messages]
-    return ChatRequest(plain, **sampling, adapter=ask.get("adapter", True) is not False)
+    return ChatRequest(
+        [{"role": each["role"], "content": each["content"]} for each in messages],
+        **sampling,
+        adapter=ask.get("adapter", True) is not False,
+        prompt=prompt,
+        seed=seed,
+        stop_texts=tuple(stop_texts),
+    )
+
+
+def _ending_problem(seed: Any, stop_texts: Any) -> Problem | None:
+    if seed is not None and (type(seed) is not int or not 0 <= seed < 2**32):
+        return Problem("seed", f"{seed!r:.50} is not possible.", "Give a whole number below 2**32.")
+    are_texts = isinstance(stop_texts, list) and all(isinstance(each, str) for each in stop_texts)
+    if not are_texts or not all(stop_texts) or len(stop_texts) > MAX_STOP_TEXTS:
+        what = "The stop texts are not a list of texts that are not empty."
+        return Problem("stop_texts", what, f"Give at most {MAX_STOP_TEXTS} texts.")
+    return None
 
 
 def _sampling_problem(max_new_tokens: Any, temperature: Any, top_p: Any) -> Problem | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelforge import __version__
-from modelforge.cli import data, queue, runs, storage, trial_run
+from modelforge.cli import data, queue, runs, serve, storage, trial_run
 from modelforge.cli.output import (
     DONE,
     FAILED,
@@ -116,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     queue.add(commands, shared, _forge, _layers)
     storage.add(commands, shared, _forge)
     _chat_command(add)
+    serve.add(add, _forge)
     add("doctor", _doctor, "Check this machine.")
     add("presets", _presets, "List the presets: named settings, used as preset:NAME.")
     add("schema", _schema, "Print the settings as JSON Schema.")

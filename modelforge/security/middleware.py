@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modelforge.runs.process.log_rotation import log_error
@@ -79,7 +80,7 @@ class SecurityMiddleware:
         body = LimitedBody(scope["path"], receive, self._limits)
         rejection = rejection or body.check_announced(headers)
         if rejection is not None:
-            answer = rejection.response(as_text=accepts_html(scope, headers))
+            answer = self._response(rejection, as_text=accepts_html(scope, headers))
             await answer(scope, receive, response.send)
             return
         if accepts_html(scope, headers):
@@ -90,7 +91,7 @@ class SecurityMiddleware:
         async def limited_receive() -> Message:
             message = await body.receive()
             if body.rejection is not None and not response.started:
-                answer = body.rejection.response(as_text=False)
+                answer = self._response(body.rejection, as_text=False)
                 await answer(scope, receive, response.send)
                 response.close()
             return message
@@ -105,8 +106,11 @@ class SecurityMiddleware:
             log_error(self._error_log, error)
             if not response.started:
                 failed = _failure(error, self._error_log)
-                answer = failed.response(as_text=accepts_html(scope, headers))
+                answer = self._response(failed, as_text=accepts_html(scope, headers))
                 await answer(scope, receive, response.send)
+
+    def _response(self, rejection: Rejection, *, as_text: bool) -> Response:
+        return rejection.response(as_text=as_text)
 
 
 def _failure(error: Exception, log: Path) -> Rejection:

@@ -1,4 +1,4 @@
-"""Password check of a server that other machines can reach."""
+"""Password or API key of a server that others can reach."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from starlette.types import Scope
 from modelforge.errors import ConfigError, Problem
 from modelforge.security.rejection import Rejection
 
-MIN_LENGTH = 8
+MIN_LENGTH, MIN_KEY_LENGTH = 8, 16
 MAX_ATTEMPTS, WINDOW_S, MAX_ADDRESSES = 10, 60.0, 1024
 # Wrong passwords of all addresses in a minute, after which only known addresses may log in.
 MAX_ATTEMPTS_OF_ALL = 100
@@ -31,13 +31,19 @@ class Password:
     addresses that have given the right password before can log in.
     """
 
+    name = "password"
+    min_length = MIN_LENGTH
+    missing = "This server needs a password."
+    remedy = "Enter the password given at its start; any user name is accepted."
+    challenge = 'Basic realm="ModelForge", charset="UTF-8"'
+
     def __init__(self, secret: str, clock: Callable[[], float] = time.monotonic) -> None:
-        if len(secret) < MIN_LENGTH:
+        if len(secret) < self.min_length:
             raise ConfigError(
                 Problem(
-                    "password",
-                    f"The password has {len(secret)} characters.",
-                    f"Use at least {MIN_LENGTH}; other machines can reach this server.",
+                    self.name,
+                    f"The {self.name} has {len(secret)} characters.",
+                    f"Use at least {self.min_length}; other machines can reach this server.",
                 )
             )
         self._digest = _digest(secret)
@@ -53,24 +59,24 @@ class Password:
         if wait_s > 0:
             return Rejection(
                 429,
-                "password",
-                "There were too many wrong passwords within a minute.",
+                self.name,
+                f"There were too many wrong {self.name}s within a minute.",
                 f"Try again in {wait_s} s.",
                 {"retry-after": str(wait_s)},
             )
-        password = _basic_password(headers.get("authorization", ""))
-        if password is not None:
-            if hmac.compare_digest(_digest(password), self._digest):
+        given = self._given(headers.get("authorization", ""))
+        if given is not None:
+            if hmac.compare_digest(_digest(given), self._digest):
                 _remember(self._known, address, None)
                 return None
             self._record_failure(address)
-        return Rejection(
-            401,
-            "password",
-            "This server needs a password." if password is None else "The password is wrong.",
-            "Enter the password given at its start; any user name is accepted.",
-            {"www-authenticate": 'Basic realm="ModelForge", charset="UTF-8"'},
-        )
+        what = self.missing if given is None else f"The {self.name} is wrong."
+        challenge = {"www-authenticate": self.challenge}
+        return Rejection(401, self.name, what, self.remedy, challenge)
+
+    def _given(self, header: str) -> str | None:
+        """Return the password in an Authorization header, or None."""
+        return _basic_password(header)
 
     def _wait_s(self, address: str) -> int:
         limited = [self._failures.get(address)]
@@ -85,6 +91,31 @@ class Password:
         for each in (times, self._all_failures):
             each.append(self._clock())
         _remember(self._failures, address, times)
+
+
+class ApiKey(Password):
+    """Checks a bearer token in the same way.
+
+    All clients on this computer share an address, so wrong attempts from there are not limited:
+    one of them would lock out the others.
+    """
+
+    name = "API key"
+    min_length = MIN_KEY_LENGTH
+    missing = "This server needs an API key."
+    remedy = "Send the header `Authorization: Bearer KEY` with the key shown at its start."
+    challenge = 'Bearer realm="ModelForge"'
+
+    def _given(self, header: str) -> str | None:
+        scheme, _, key = header.partition(" ")
+        return key.strip() if scheme.lower() == "bearer" else None
+
+    def _wait_s(self, address: str) -> int:
+        try:
+            is_local = ipaddress.ip_address(address).is_loopback
+        except ValueError:
+            is_local = False
+        return 0 if is_local else super()._wait_s(address)
 
 
 def _remember(addresses: OrderedDict[str, Any], address: str, value: Any) -> None:

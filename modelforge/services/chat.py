@@ -57,7 +57,7 @@ class ChatService:
 
         Raises NotFoundError for an unknown model, BusyError while a run is active.
         """
-        spec, name = self._find_model(target)
+        spec, name = self.find_model(target)
         self._supervisor.require_free(BUSY_REMEDY)
         parts = self._client.ask(
             spec,
@@ -69,6 +69,30 @@ class ChatService:
             admit=lambda: self._admit(name),
         )
         return self._stream(parts)
+
+    def find_model(self, target: str) -> tuple[ChatModelSpec, str]:
+        """Return the model of a run id or a model name, and its display name.
+
+        Raises NotFoundError if the run has no result, or the model cannot generate.
+        """
+        machine = self._machine.current()
+        device = machine.device
+        if self._store.exists(target):
+            folder = self._store.get(target)
+            view = view_run(folder, self._supervisor.state(folder))
+            if spec := ChatModelSpec.of_run(folder, view, device):
+                trained_on = view.config.get("hardware", {}).get("gpu_index", 0)
+                return replace(spec, gpu_index=_chat_gpu(machine, trained_on)), view.name
+            what = f"{view.name} has no model: it is {view.state}."
+            raise NotFoundError(Problem("run", what, "Choose a finished run, or a base model."))
+        facts = self._preflight.model(target)
+        if spec := ChatModelSpec.of_model(facts, device):
+            spec = replace(spec, gpu_index=_chat_gpu(machine))
+            return spec, facts.name.replace("\\", "/").rsplit("/", 1)[-1]
+        what = f"{facts.name} is an encoder without a head that produces answers."
+        raise NotFoundError(
+            Problem("model", what, "Choose a finished run of it, or another model.")
+        )
 
     @property
     def in_use(self) -> str:
@@ -102,30 +126,6 @@ class ChatService:
         self.close()
         self._machine.current(refresh=True)
         return True
-
-    def _find_model(self, target: str) -> tuple[ChatModelSpec, str]:
-        """Return the model of a run id or a model name, and its display name.
-
-        Raises NotFoundError if the run has no result, or the model cannot generate.
-        """
-        machine = self._machine.current()
-        device = machine.device
-        if self._store.exists(target):
-            folder = self._store.get(target)
-            view = view_run(folder, self._supervisor.state(folder))
-            if spec := ChatModelSpec.of_run(folder, view, device):
-                trained_on = view.config.get("hardware", {}).get("gpu_index", 0)
-                return replace(spec, gpu_index=_chat_gpu(machine, trained_on)), view.name
-            what = f"{view.name} has no model: it is {view.state}."
-            raise NotFoundError(Problem("run", what, "Choose a finished run, or a base model."))
-        facts = self._preflight.model(target)
-        if spec := ChatModelSpec.of_model(facts, device):
-            spec = replace(spec, gpu_index=_chat_gpu(machine))
-            return spec, facts.name.replace("\\", "/").rsplit("/", 1)[-1]
-        what = f"{facts.name} is an encoder without a head that produces answers."
-        raise NotFoundError(
-            Problem("model", what, "Choose a finished run of it, or another model.")
-        )
 
     @contextmanager
     def _admit(self, name: str) -> Iterator[None]:

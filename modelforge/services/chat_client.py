@@ -19,7 +19,7 @@ from modelforge.errors import Problem, RunError
 from modelforge.models.architecture import ModelInfo
 from modelforge.paths import Home, folder_stamp
 from modelforge.runs.layout import RunFolder
-from modelforge.runs.process.identity import child_environment
+from modelforge.runs.process.identity import ProcessIdentity, child_environment
 from modelforge.runs.process.jsonl_process import JsonlProcess
 from modelforge.runs.view import RunView
 
@@ -32,7 +32,7 @@ Admit = Callable[[], AbstractContextManager[None]]
 
 @dataclass(frozen=True)
 class ChatModelSpec:
-    """A model to chat with and, for a trained one, its adapter folder.
+    """A model to chat with, a folder or a GGUF file, and for a trained one its adapter folder.
 
     `system` is the system message of the training; it starts every conversation that has none.
     `head` is the kind of input: a conversation, a text to rewrite (the last message), or a
@@ -123,9 +123,11 @@ _TASKS: dict[str, Callable[[Sequence[dict[str, str]]], list[dict[str, str]]]] = 
 class ChatClient:
     """Start the chat process when needed, and send requests to it. Thread-safe."""
 
-    def __init__(self, home: Home, command: Sequence[str] = COMMAND) -> None:
+    def __init__(
+        self, home: Home, command: Sequence[str] = COMMAND, *, log: str = "chat.log"
+    ) -> None:
         self._home = home
-        self._log = home.logs / "chat.log"
+        self._log = home.logs / log
         self._command = list(command)
         self._process: JsonlProcess | None = None
         self._spec: ChatModelSpec | None = None
@@ -136,6 +138,11 @@ class ChatClient:
     def alive(self) -> bool:
         """Whether the chat process is running."""
         return self._process is not None and self._process.alive
+
+    @property
+    def identity(self) -> ProcessIdentity | None:
+        """The chat process, or None if it is not running."""
+        return self._process.identity if self._process is not None and self.alive else None
 
     @property
     def answering(self) -> bool:
@@ -164,20 +171,27 @@ class ChatClient:
         process is started inside `admit`, which may raise BusyError. Raises RunError if the
         process fails.
         """
+        request = {
+            "messages": spec.prepare_messages(messages),
+            "max_new_tokens": max_new_tokens,
+            "temperature": temperature,
+            "top_p": top_p,
+            "adapter": tuned and spec.adapter is not None,
+        }
+        yield from self.request(spec, request, admit)
+
+    def load(self, spec: ChatModelSpec, admit: Admit = nullcontext) -> Iterator[dict[str, Any]]:
+        """Load a model unless it is loaded; yield its phases, and raise as `ask` does."""
         with self._lock:
             yield from self._load(spec, admit)
-            process = self._require()
-            process.send(
-                {
-                    "ask": {
-                        "messages": spec.prepare_messages(messages),
-                        "max_new_tokens": max_new_tokens,
-                        "temperature": temperature,
-                        "top_p": top_p,
-                        "adapter": tuned and spec.adapter is not None,
-                    }
-                }
-            )
+
+    def request(
+        self, spec: ChatModelSpec, request: dict[str, Any], admit: Admit = nullcontext
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the messages of the reply to a request of the chat process, as `ask` does."""
+        with self._lock:
+            yield from self._load(spec, admit)
+            self._require().send({"ask": request})
             try:
                 yield from self._receive_until("done", REPLY_TIMEOUT_S)
             except GeneratorExit:  # the client has closed the stream early

@@ -23,6 +23,9 @@ from modelforge.services.chat_client import ChatClient
 from modelforge.services.datasets import DatasetService
 from modelforge.services.diagnosis import DiagnosisService
 from modelforge.services.downloads import DownloadService
+from modelforge.services.exports.process import COMMAND as EXPORTER
+from modelforge.services.exports.service import ExportService
+from modelforge.services.exports.sources import SourceFinder
 from modelforge.services.history import HistoryService
 from modelforge.services.layers import LayerService
 from modelforge.services.machine import MachineService
@@ -41,8 +44,8 @@ from modelforge.serving.service import ServingService
 class Forge:
     """The services of a home, one attribute each. Thread-safe.
 
-    `worker`, `warm_worker` and `chat_process` are the commands of the child processes, which tests
-    replace by stand-ins.
+    `worker`, `warm_worker`, `chat_process` and `exporter` are the commands of the child processes,
+    which tests replace by stand-ins.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Forge:
         worker: Sequence[str] = supervisor.COMMAND,
         warm_worker: Sequence[str] = warm_process.COMMAND,
         chat_process: Sequence[str] = chat_client.COMMAND,
+        exporter: Sequence[str] = EXPORTER,
         probe: Callable[[Path], Machine] | None = None,
     ) -> None:
         home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -82,6 +86,10 @@ class Forge:
         self.diagnosis = DiagnosisService(home, self.runs)
         results = self.preflight.trial_run_results
         self.trial_runs = TrialRunService(home, launcher, results, worker)
+        finder = SourceFinder(home, store, training)
+        self.exports = ExportService(
+            home, finder, launcher, self.chat, self.machine, command=exporter
+        )
         self.serving = ServingService(home, training, self.chat, chat_process)
 
     def warm(self) -> None:
@@ -95,7 +103,7 @@ class Forge:
         return self._warm_worker.ready
 
     def tend(self) -> None:
-        """Do the periodic work: stops, idle processes, due queue entries, old trash.
+        """Do the periodic work: stops, idle processes, exports, due queue entries, old trash.
 
         Call it every second.
         """
@@ -103,13 +111,16 @@ class Forge:
         self.trial_runs.tend()
         self._warm_worker.tend()
         self.chat.tend()
+        # Before the queue of runs, whose next run would start in each gap.
+        self.exports.tend()
         self.serving.tend()
         self.queue.tend()
         self.trash.tend()
 
     def close(self) -> None:
-        """End the API server, the warm worker, the chat and a download. Runs continue."""
+        """End the API server, warm worker, chat, an export and a download. Runs continue."""
         self.serving.close()
         self._warm_worker.close()
         self.chat.close()
+        self.exports.close()
         self.downloads.close()

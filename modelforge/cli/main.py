@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelforge import __version__
-from modelforge.cli import data, queue, runs, serve, storage, trial_run
+from modelforge.cli import data, export, queue, runs, serve, storage, trial_run
 from modelforge.cli.output import (
     DONE,
     FAILED,
@@ -116,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     queue.add(commands, shared, _forge, _layers)
     storage.add(commands, shared, _forge)
     _chat_command(add)
+    export.add(add, commands, shared, _forge)
     serve.add(add, _forge)
     add("doctor", _doctor, "Check this machine.")
     add("presets", _presets, "List the presets: named settings, used as preset:NAME.")

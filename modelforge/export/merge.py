@@ -24,7 +24,12 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from modelforge.errors import Problem, RunError
 
 Progress = Callable[[float], None]
+_BEFORE_WRITING = 0.99  # share of the progress before the last file is written
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
+
+
+class UnknownNamesError(RunError):
+    """The files of the base model name its weights otherwise than the model does."""
 
 
 @dataclass(frozen=True)
@@ -60,22 +65,28 @@ def merge(
 
     Raises:
         RunError: The adapter does not fit the base model.
+        UnknownNamesError: The files have no weight for a layer of the adapter.
     """
     config = AutoConfig.from_pretrained(base, trust_remote_code=False)
     merger = _Merger(_empty_model(config, adapter))
     shards, weight_map, size = shards_of(base), {}, 0
-    for place, shard in enumerate(shards):
+    count, done = sum(len(shard.keys) for shard in shards), 0
+    for shard in shards:
         tensors: dict[str, torch.Tensor] = {}
         with safe_open(shard.path, framework="pt") as file:
             for key in shard.keys:
                 tensors |= merger.merged(key, file.get_tensor(key))
+                done += 1
+                progress(min(done / count, _BEFORE_WRITING))
         save_file(tensors, target / shard.path.name, metadata={"format": "pt"})
         weight_map |= dict.fromkeys(tensors, shard.path.name)
         size += sum(tensor.nbytes for tensor in tensors.values())
-        progress((place + 1) / len(shards))
+    progress(1.0)
     if unknown := merger.unmerged():
         what = f"The base model has no weight for {unknown[0]} of the adapter."
-        raise RunError(Problem("adapter", what, "Choose the model that it was trained on."))
+        raise UnknownNamesError(
+            Problem("adapter", what, "Choose the model that it was trained on.")
+        )
     if len(shards) > 1:
         index = {"metadata": {"total_size": size}, "weight_map": weight_map}
         (target / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")

@@ -28,6 +28,15 @@ Quantization = Literal["f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "iq4_x
 Combination = Literal["linear", "cat", "ties", "dare_linear", "dare_ties"]
 FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
 QUANTIZATIONS: tuple[Quantization, ...] = get_args(Quantization)
+COMBINATIONS: tuple[Combination, ...] = get_args(Combination)
+# Formats that consist of the weights of the whole model, or of a GGUF file made from them.
+WHOLE: tuple[str, ...] = ("merged", "gguf", "ollama", "mlx")
+IN_GGUF: tuple[str, ...] = ("gguf", "ollama")
+# The model types that modelforge.export.gguf.architectures writes; the server cannot import it.
+GGUF_MODEL_TYPES: tuple[str, ...] = (
+    *("gemma2", "gemma3_text", "granite", "llama", "mistral", "phi3", "qwen2", "qwen3"),
+    "smollm3",
+)
 
 
 class ExportState(StrEnum):
@@ -65,6 +74,15 @@ class ExportRequest:
     weight: Annotated[float, about("Weight of the run's own adapter among several.")] = 1.0
     combination: Annotated[Combination, about("How several adapters are combined.")] = "linear"
     density: Annotated[float, about("Share of values that TIES and DARE keep.")] = 0.5
+
+    @property
+    def written(self) -> str:
+        """The format of the files: for the Hub, what is uploaded."""
+        return self.content if self.format == "hub" else self.format
+
+    def uses(self, run_id: str) -> bool:
+        """Return whether the export reads this run."""
+        return run_id in (self.run, *(run for run, _weight in self.adapters))
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ExportRequest:
@@ -152,6 +170,11 @@ class ExportFolder:
     def staged(self) -> Path:
         """Where the exporter writes; incomplete."""
         return self.path / "staged"
+
+    @property
+    def work(self) -> Path:
+        """Temporary files of the exporter, such as merged weights."""
+        return self.path / "work"
 
     @property
     def files(self) -> Path:
@@ -271,6 +294,26 @@ class StepWriter:
 def write_result(folder: ExportFolder, result: ExportResult) -> None:
     """Write how an export ended."""
     write_json(folder.result_file, asdict(result))
+
+
+def export_folders(exports: Path) -> list[ExportFolder]:
+    """Return the exports of a home, the oldest first; folders without a record are none."""
+    try:
+        names = sorted(path.name for path in exports.iterdir() if not path.name.startswith("."))
+    except OSError:
+        return []
+    folders = [ExportFolder(exports / name) for name in names]
+    return [folder for folder in folders if folder.record_file.is_file()]
+
+
+def unfinished(exports: Path) -> list[tuple[ExportFolder, ExportRecord]]:
+    """Return the exports that wait or are in progress."""
+    found = []
+    for folder in export_folders(exports):
+        is_open = not folder.result_file.exists() and not folder.state().is_over
+        if is_open and (record := folder.record()):
+            found.append((folder, record))
+    return found
 
 
 def _lines(path: Path) -> Iterator[ExportStep]:

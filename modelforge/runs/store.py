@@ -45,7 +45,10 @@ PACKAGES = [
 
 @dataclass(frozen=True)
 class NewRun:
-    """The contents of a new run folder; `report` is the preflight report."""
+    """The contents of a new run folder; `report` is the preflight report.
+
+    `base` has name, revision and hash of the model that is trained.
+    """
 
     name: str
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -53,6 +56,7 @@ class NewRun:
     plan: Mapping[str, Any] = field(default_factory=dict)
     report: Mapping[str, Any] = field(default_factory=dict)
     dataset: Mapping[str, Any] = field(default_factory=dict)
+    base: Mapping[str, Any] = field(default_factory=dict)
     request_id: str | None = None
     trial_run: bool = False
 

@@ -102,6 +102,11 @@ class ChatService:
         holder = self._lease.holder() if in_use and self._client.alive else None
         return holder.sentence if holder else ""
 
+    @property
+    def is_answering(self) -> bool:
+        """Whether a reply is being generated just now."""
+        return self._client.answering
+
     def unload(self, model: str) -> None:
         """End the chat process if it has loaded this model or adapter: a folder or a Hub id."""
         if self._client.loaded and model in self._client.loaded.folders:

@@ -7,10 +7,13 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from modelforge.config.resolve import Layer
 from modelforge.data.sources.library import sample_title
 from modelforge.errors import BlockedError, BusyError, ForgeError
+from modelforge.models.architecture import ModelInfo
+from modelforge.models.fingerprint import fingerprint
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.process.warm_worker import WarmWorker
@@ -161,6 +164,14 @@ def new_run(
         plan=plan.as_dict(),
         report=report.as_dict() | {KEY: checked.trial_run_key},
         dataset=data.as_record(),
+        base=_base_record(facts),
         request_id=request_id,
         trial_run=trial_run,
     )
+
+
+def _base_record(model: ModelInfo) -> dict[str, Any]:
+    """Return what identifies a base model later: its revision on the Hub, or a hash."""
+    is_folder = model.local and model.revision is None
+    digest = fingerprint(Path(model.path)) if is_folder else ""
+    return {"name": model.name, "revision": model.revision, "hash": digest}

@@ -163,6 +163,7 @@ class StorageService:
         named = {
             "models": [root / "models"],
             "data": [self._home.uploads, self._home.datasets],
+            "exports": [self._home.exports],
             "caches": [self._home.cache],
             "logs": [self._home.logs],
         }

@@ -9,6 +9,7 @@ from typing import Any
 
 from modelforge.errors import BusyError, NotFoundError, Problem
 from modelforge.paths import Home
+from modelforge.runs.exports import unfinished
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.notes import run_name
 from modelforge.runs.process.supervisor import Supervisor
@@ -32,6 +33,7 @@ class TrashService:
 
     def __init__(self, home: Home, store: Store, supervisor: Supervisor, chat: ChatService) -> None:
         self._queue = home.queue
+        self._exports = home.exports
         self._store = store
         self._supervisor = supervisor
         self._chat = chat
@@ -101,6 +103,9 @@ class TrashService:
         if state is RunState.QUEUED or queue.find(folder.id) is not None:
             what = f"“{title}” waits in the queue, so it cannot be deleted."
             return Problem(title, what, "Remove it from the queue.")
+        if any(record.request.uses(folder.id) for _, record in unfinished(self._exports)):
+            what = f"“{title}” is being exported, so it cannot be deleted."
+            return Problem(title, what, "Wait until the export is done, or stop it.")
         return None
 
     def _dependents(

@@ -77,7 +77,7 @@ def test_weights_stay_in_their_shards_and_precision(tmp_path):
     assert {weight.dtype for weight in merged.parameters()} == {torch.bfloat16}
 
 
-def test_progress_is_by_shard(tmp_path):
+def test_progress_is_by_weight(tmp_path):
     make(tmp_path, {}, shards="200KB")
     shares = []
     merge(tmp_path / "base", tmp_path / "adapter", tmp_path / "merged", shares.append)

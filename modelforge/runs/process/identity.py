@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -170,15 +170,25 @@ def child_environment(home: Home) -> dict[str, str]:
     }
 
 
-def start_process(command: Sequence[str], log: Path, home: Home) -> subprocess.Popen[bytes]:
-    """Start a process in its own session with its output in `log`; raises OSError."""
+def start_process(
+    command: Sequence[str],
+    log: Path,
+    home: Home,
+    *,
+    variables: Mapping[str, str] | None = None,
+    tied: bool = False,
+) -> subprocess.Popen[bytes]:
+    """Start a process in its own session with its output in `log`; raises OSError.
+
+    The stdin of a `tied` process ends with this process, or when the caller closes it.
+    """
     with log.open("ab") as file:
         process = subprocess.Popen(
             list(command),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if tied else subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
-            env=child_environment(home),
+            env=child_environment(home) | dict(variables or {}),
             **new_session_options(),
         )
     CHILDREN.add(process)

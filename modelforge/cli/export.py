@@ -1,0 +1,274 @@
+"""`modelforge export RUN` and `modelforge exports list|show|stop|delete`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from modelforge.cli.output import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    escape_control,
+    print_json,
+    print_table,
+)
+from modelforge.cli.parsing import OpenForge, command_group, confirm
+from modelforge.errors import ConfigError, Problem
+from modelforge.units import human_bytes, human_duration
+
+if TYPE_CHECKING:
+    from modelforge.forge import Forge
+    from modelforge.runs.exports import ExportRequest
+    from modelforge.services.exports.view import ExportView
+
+POLL_S = 0.2
+# As in modelforge.runs.exports, whose import would make every command slower.
+FORMATS = ("adapter", "merged", "gguf", "ollama", "mlx", "hub")
+QUANTIZATIONS = ("f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "iq4_xs")
+COMBINATIONS = ("linear", "cat", "ties", "dare_linear", "dare_ties")
+CONTENTS = ("adapter", "merged", "gguf")
+_ADAPTER = "also merge the adapter of this run; may be repeated (its weight: 1)"
+
+
+def add(add: Any, commands: Any, shared: argparse.ArgumentParser, open_forge: OpenForge) -> None:
+    """Add the commands `export` and `exports` to the parser."""
+    act = _with_forge(_export, open_forge)
+    export = add("export", act, "Export a run, and compare the export with the trained model.")
+    export.add_argument("run", help="id of the run")
+    export.add_argument("--format", required=True, choices=FORMATS, help=", ".join(FORMATS))
+    bits = f"of gguf and ollama: {', '.join(QUANTIZATIONS)} (q4_k_m)"
+    export.add_argument("--quantization", default="q4_k_m", choices=QUANTIZATIONS, help=bits)
+    export.add_argument("--repository", default="", metavar="USER/NAME", help="on the Hub")
+    content = f"what is uploaded to the Hub: {', '.join(CONTENTS)} (adapter)"
+    export.add_argument("--content", default="adapter", choices=CONTENTS, help=content)
+    export.add_argument("--public", action="store_true", help="a new repository is public")
+    export.add_argument(
+        "--adapter", action="append", default=[], metavar="RUN[=WEIGHT]", help=_ADAPTER
+    )
+    export.add_argument("--weight", type=float, default=1.0, metavar="W", help="of the run's own")
+    how = f"how several adapters are combined: {', '.join(COMBINATIONS)} (linear)"
+    export.add_argument("--combination", default="linear", choices=COMBINATIONS, help=how)
+    density = "share of values that ties and dare keep (0.5)"
+    export.add_argument("--density", type=float, default=0.5, metavar="D", help=density)
+    export.add_argument("--predict", action="store_true", help="print size and time, and exit")
+
+    new = command_group(
+        commands, "exports", "List, show, stop or delete exports.", shared, open_forge
+    )
+    listed = new("list", _list, "List the exports, newest first.")
+    listed.add_argument("--run", help="only exports of this run")
+    show = new("show", _show, "Show an export.")
+    stop = new("stop", _stop, "Stop an export.")
+    for command in (show, stop):
+        command.add_argument("export", help="id of the export")
+    delete = new("delete", _delete, "Delete exports and their files.")
+    delete.add_argument("export", nargs="+", help="ids of exports")
+    delete.add_argument("--yes", action="store_true", help="delete them without asking")
+
+
+def _with_forge(act: Any, open_forge: OpenForge) -> Any:
+    return lambda options: act(options, open_forge(options))
+
+
+def _request(options: argparse.Namespace) -> ExportRequest:
+    from modelforge.runs.exports import ExportRequest
+
+    return ExportRequest(
+        run=options.run,
+        format=options.format,
+        quantization=options.quantization,
+        content=options.content,
+        repository=options.repository,
+        private=not options.public,
+        adapters=tuple(_adapter(text) for text in options.adapter),
+        weight=options.weight,
+        combination=options.combination,
+        density=options.density,
+    )
+
+
+def _adapter(text: str) -> tuple[str, float]:
+    run, equals, weight = text.partition("=")
+    try:
+        return run, float(weight) if equals else 1.0
+    except ValueError as error:
+        what = f"{weight!r} is not a number."
+        raise ConfigError(Problem("--adapter", what, "Write RUN=0.5.")) from error
+
+
+def _export(options: argparse.Namespace, forge: Forge) -> int:
+    if options.predict:
+        return _predict(options, forge)
+    try:
+        view = _follow(forge, forge.exports.start(_request(options)), quiet=options.json)
+    finally:
+        forge.close()
+    if options.json:
+        print_json(as_json(view))
+    else:
+        _print(view)
+    if view.state == "stopped":
+        return INTERRUPTED
+    return DONE if view.state == "finished" else FAILED
+
+
+def _predict(options: argparse.Namespace, forge: Forge) -> int:
+    prediction = forge.exports.predict(_request(options))
+    if options.json:
+        return print_json(prediction)
+    rows = [
+        ("Size", human_bytes(prediction.bytes)),
+        ("Disk while working", human_bytes(prediction.disk_bytes)),
+        ("Disk free", human_bytes(prediction.disk_free)),
+        ("Memory", human_bytes(prediction.memory_bytes)),
+        ("Time", f"about {human_duration(prediction.seconds)}"),
+    ]
+    print_table(rows)
+    return DONE
+
+
+def _follow(forge: Forge, view: ExportView, *, quiet: bool) -> ExportView:
+    """Show an export until it is over and return it. Ctrl+C stops it."""
+    progress = _Progress() if not quiet else None
+    try:
+        while not view.state.is_over:
+            if progress:
+                progress.show(view)
+            time.sleep(POLL_S)
+            forge.tend()
+            view = forge.exports.view(view.id)
+        if progress:
+            progress.show(view)
+    except KeyboardInterrupt:
+        view = forge.exports.stop(view.id)
+        print("\nStopped.", file=sys.stderr)
+    finally:
+        if progress:
+            progress.close()
+    return view
+
+
+class _Progress:
+    """Shows the steps of an export as lines and, on a terminal, a bar of the current one."""
+
+    def __init__(self) -> None:
+        self._shown: set[str] = set()
+        self._bar: Any = None
+        if sys.stdout.isatty():
+            from rich.progress import BarColumn, Progress, TextColumn
+
+            text = TextColumn("{task.description}", markup=False)
+            left = TextColumn("{task.fields[left]}", markup=False)
+            self._bar = Progress(text, BarColumn(), left, transient=True)
+            self._task = self._bar.add_task("", total=1.0, left="")
+            self._bar.start()
+
+    def show(self, view: ExportView) -> None:
+        """Show the state of an export."""
+        if view.queued_behind:
+            self._line(f"Waiting: {view.queued_behind}")
+        for step in view.steps[: None if view.state.is_over else -1]:
+            self._line(f"{step.text} ({human_duration(step.seconds)})", key=step.step)
+        if not view.steps or view.state.is_over:
+            return
+        current = view.steps[-1]
+        if self._bar is not None:
+            left = f"about {human_duration(view.seconds_left or 0)} left"
+            self._bar.update(
+                self._task, description=current.text, completed=current.share, left=left
+            )
+
+    def close(self) -> None:
+        """Remove the progress bar."""
+        if self._bar is not None:
+            self._bar.stop()
+
+    def _line(self, text: str, key: str = "") -> None:
+        if (key or text) in self._shown:
+            return
+        self._shown.add(key or text)
+        if self._bar is None:
+            print(escape_control(text), flush=True)
+        else:
+            self._bar.console.print(escape_control(text), markup=False, highlight=False)
+
+
+def _list(options: argparse.Namespace, forge: Forge) -> int:
+    views = forge.exports.list(options.run)
+    if options.json:
+        return print_json([as_json(view) for view in views])
+    rows = []
+    for view in views:
+        created = datetime.fromtimestamp(view.created).astimezone().strftime("%Y-%m-%d %H:%M")
+        kind = " ".join(part for part in (view.format, view.quantization) if part)
+        rows.append(
+            (view.id, created, str(view.state), kind, human_bytes(view.bytes), view.run_name)
+        )
+    headers = ["id", "created", "state", "format", "size", "run"]
+    print_table(rows, headers) if rows else print("No exports yet.")
+    return DONE
+
+
+def _show(options: argparse.Namespace, forge: Forge) -> int:
+    view = forge.exports.view(options.export)
+    if options.json:
+        return print_json(as_json(view))
+    _print(view)
+    return DONE
+
+
+def _stop(options: argparse.Namespace, forge: Forge) -> int:
+    view = forge.exports.stop(options.export)
+    print(json.dumps({"id": view.id, "state": view.state}) if options.json else f"{view.state}.")
+    return DONE
+
+
+def _delete(options: argparse.Namespace, forge: Forge) -> int:
+    views = [forge.exports.view(export_id) for export_id in options.export]
+    size = human_bytes(sum(view.bytes for view in views))
+    question = f"Delete {len(views)} export{'s' if len(views) > 1 else ''} ({size})?"
+    if not options.yes and (options.json or not confirm(question)):
+        raise ConfigError(Problem("exports", "Nothing was deleted.", "Add --yes."))
+    for view in views:
+        forge.exports.delete(view.id)
+    print(json.dumps({"deleted": options.export}) if options.json else "Deleted.")
+    return DONE
+
+
+def as_json(view: ExportView) -> dict[str, Any]:
+    """Return an export as the command prints it: every field, and the names of the files."""
+    from pydantic import TypeAdapter
+
+    from modelforge.services.exports.view import ExportView
+
+    data: dict[str, Any] = TypeAdapter(ExportView).dump_python(view, mode="json")
+    return data
+
+
+def _print(view: ExportView) -> None:
+    """Print how an export ended."""
+    print(escape_control(f"{view.run_name}, {view.format}: {view.state}."))
+    if view.self_test:
+        print(escape_control(_test_text(view.self_test)))
+    if view.problem:
+        print(escape_control(f"{view.problem.sentence} {view.problem.remedy}".rstrip()))
+    if view.path:
+        about = "" if view.state == "finished" else " (not usable)"
+        print(f"Folder{about}: {view.path}")
+        print_table([(file.name, human_bytes(file.bytes)) for file in view.files])
+    if view.address:
+        print(escape_control(view.address))
+
+
+def _test_text(test: dict[str, Any]) -> str:
+    same = f"same answers on {test['same_text']} of {test['prompts']} prompts"
+    if test.get("kl") is not None:
+        return f"Self-test: {same}, mean KL divergence {test['kl']:.3g} nats per token."
+    if test.get("max_logit_difference") is not None:
+        return f"Self-test: {same}, logits differ by up to {test['max_logit_difference']:.3g}."
+    return f"Self-test: {same}."

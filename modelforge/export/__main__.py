@@ -1,0 +1,43 @@
+"""`python -m modelforge.export FOLDER`: do the export whose folder this is, and test it.
+
+The process ends when its stdin ends, so that it never outlives the server that started it. Its exit
+code is 0 for a finished export, 1 for a failed one.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from pathlib import Path
+
+import psutil
+
+from modelforge.runs.atomic_files import find_json
+from modelforge.runs.exports import ExportFolder
+
+
+def main(folder: Path) -> int:
+    """Do an export and return the exit code."""
+    threading.Thread(target=_exit_with_stdin, daemon=True).start()
+    export = ExportFolder(folder)
+    request = (find_json(export.record_file) or {}).get("request") or {}
+    if request.get("format") != "hub":
+        # Everything that is needed is on this computer, and nothing is looked up.
+        os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    # Imports torch, after the variables are set.
+    from modelforge.export.run import run_export  # noqa: PLC0415
+
+    return run_export(export)
+
+
+def _exit_with_stdin() -> None:
+    sys.stdin.buffer.read()
+    for child in psutil.Process().children(recursive=True):
+        child.kill()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

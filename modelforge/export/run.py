@@ -1,0 +1,112 @@
+"""Do one export: write the files, test them, make them visible, and record how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import shutil
+import sys
+import time
+import traceback
+from importlib import import_module
+from pathlib import Path
+from typing import Literal
+
+from modelforge.errors import ForgeError, Problem
+from modelforge.export.job import Job
+from modelforge.modeling.errors import UNEXPECTED, explain
+from modelforge.runs.atomic_files import DISK_FULL
+from modelforge.runs.exports import (
+    ExportFile,
+    ExportFolder,
+    ExportResult,
+    StepWriter,
+    write_result,
+)
+from modelforge.units import human_bytes
+
+# What is written → its module, which has `write`.
+WRITERS = {
+    "adapter": "adapter",
+    "merged": "merged",
+    "gguf": "gguf_file",
+    "ollama": "ollama",
+    "mlx": "mlx",
+}
+# Format → its module with `publish`, which is called once the files are complete and tested.
+PUBLISHERS = {"hub": "hub", "ollama": "ollama"}
+_FULL_TEXTS = ("No space left on device", "os error 28", "os error 122", "os error 27")
+
+
+def run_export(folder: ExportFolder) -> int:
+    """Do the export of a folder and return the exit code; a result is always written."""
+    steps = StepWriter(folder.events)
+    try:
+        _remove(folder.staged, folder.work)
+        folder.staged.mkdir()
+        result = _export(Job.read(folder), steps)
+    except Exception as error:  # noqa: BLE001  # the outermost frame: a crash becomes a result
+        traceback.print_exc(file=sys.stderr)
+        problem = _problem(error, folder)
+        # On a full disk, this makes room for the result.
+        _remove(folder.staged, folder.work)
+        result = ExportResult("failed", time.time(), problem=problem)
+    _remove(folder.work)
+    with contextlib.suppress(ForgeError):
+        write_result(folder, result)
+    return int(result.state == "failed")
+
+
+def _export(job: Job, steps: StepWriter) -> ExportResult:
+    # Here, so that a damaged record is reported without the imports.
+    from modelforge.export.check import self_test  # noqa: PLC0415
+
+    folder = job.folder
+    import_module(f"modelforge.export.{WRITERS[job.request.written]}").write(
+        job, folder.staged, steps
+    )
+    tested = self_test(job, folder.staged, steps)
+    steps.end()
+    _remove(folder.work)
+    kind: Literal["finished", "failed"] = "finished" if tested.passed else "failed"
+    place = folder.files if tested.passed else folder.not_usable
+    folder.staged.rename(place)
+    problem, address = tested.problem(), ""
+    if tested.passed and (name := PUBLISHERS.get(job.request.format)):
+        try:
+            address = import_module(f"modelforge.export.{name}").publish(job, place, steps)
+            steps.end()
+        except Exception as error:  # noqa: BLE001  # the files are complete, whatever happens here
+            traceback.print_exc(file=sys.stderr)
+            kind, problem = "failed", _problem(error, folder)
+    return ExportResult(kind, time.time(), _files(place), tested.as_dict(), problem, address)
+
+
+def _problem(error: Exception, folder: ExportFolder) -> Problem:
+    if isinstance(error, ForgeError):
+        return error.problems[0]
+    code = error.errno if isinstance(error, OSError) else None
+    if code in DISK_FULL or any(text in str(error) for text in _FULL_TEXTS):
+        free = shutil.disk_usage(folder.path).free
+        # Files in `staged` and `work` are removed after this.
+        what = f"The disk of {folder.path} became full; {human_bytes(free)} are free."
+        if code == errno.EFBIG:
+            what = f"A file in {folder.path} became larger than is allowed there."
+        return Problem("disk", what, "Free some disk space, then export again.")
+    failure = explain(error)
+    remedy = failure.remedy
+    if failure.cause == UNEXPECTED:
+        remedy = f"The log of the export has the details: {folder.log}."
+    return Problem("export", failure.what, remedy)
+
+
+def _files(folder: Path) -> tuple[ExportFile, ...]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return tuple(
+        ExportFile(path.relative_to(folder).as_posix(), path.stat().st_size) for path in paths
+    )
+
+
+def _remove(*folders: Path) -> None:
+    for path in folders:
+        shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,111 @@
+"""Size, disk space, memory and duration of an export, before it is started."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import median
+
+from modelforge.models.architecture import ModelInfo
+from modelforge.models.gguf_size import gguf_bytes
+from modelforge.runs.exports import IN_GGUF, ExportFolder, ExportRequest, ExportState
+from modelforge.services.exports.sources import ExportSources
+from modelforge.services.exports.view import Prediction
+from modelforge.units import GIB, MIB
+
+# A process with PyTorch, Transformers and llama.cpp, before it has opened a model.
+PROCESS_BYTES = 900 * MIB
+# Answers of the self-test, in files: logits of 20 prompts, 65 tokens each, in float32.
+ANSWER, PROMPTS = 65 * 4, 20
+TOKENIZER_BYTES = 8 * MIB
+# Measured on two cores of a laptop processor; earlier exports of a home correct them.
+START_S = 12.0
+BYTES_PER_S = 120 * MIB
+QUANTIZED_PER_S = 12e6
+ANSWERED_PER_S = 6e6
+# Earlier exports that count.
+RECENT = 5
+FORMULA = "formula_seconds"
+
+
+def predict(
+    request: ExportRequest, sources: ExportSources, exports: Path, earlier: Iterable[ExportFolder]
+) -> tuple[Prediction, float]:
+    """Return what an export needs, and its duration before the correction by earlier exports."""
+    model = sources.weights
+    size, work = _sizes(request, sources)
+    formula = _seconds(request, model, size, work)
+    prediction = Prediction(
+        bytes=size,
+        disk_bytes=size + work,
+        memory_bytes=_memory(request, sources, size),
+        seconds=round(formula * _correction(request, earlier), 1),
+        disk_free=_free(exports),
+    )
+    return prediction, formula
+
+
+def _sizes(request: ExportRequest, sources: ExportSources) -> tuple[int, int]:
+    """Return the bytes of the export, and of what is beside it while it works."""
+    whole = round(sources.weights.weights_gib * GIB) + TOKENIZER_BYTES
+    merged = whole if sources.adapters else 0
+    combined = sources.adapter_bytes if len(sources.adapters) > 1 else 0
+    answers = (sources.weights.vocab or 0) * ANSWER * PROMPTS
+    if request.written == "adapter":
+        return sources.output_bytes, answers + combined
+    if request.written not in IN_GGUF:
+        return whole, answers + combined
+    size = _gguf_bytes(sources.weights, request.quantization)
+    # Ollama stores a copy of its own. The merged weights are removed before the self-test.
+    copies = size if request.format == "ollama" else 0
+    return size, max(merged, answers, copies) + combined
+
+
+def _gguf_bytes(model: ModelInfo, quantization: str) -> int:
+    tokens = model.tokens or model.vocab or 0
+    groups = (model.heads or 1) // (model.kv_heads or 1)
+    shapes = model.shapes or {"model.layers.0.weight": (model.parameters or 0, 256)}
+    return gguf_bytes(shapes, quantization, layers=model.layers or 1, groups=groups, tokens=tokens)
+
+
+def _memory(request: ExportRequest, sources: ExportSources, size: int) -> int:
+    model = sources.weights
+    whole = round(model.weights_gib * GIB)
+    rows = (model.vocab or 0) * ANSWER
+    # The trained model, then the export; a layer in float32 while it computes.
+    largest = (model.vocab or 0) * (model.hidden_size or 0) * 4
+    answering = whole + sources.adapter_bytes + largest + 3 * rows
+    if request.written in IN_GGUF:
+        answering = max(answering, size + 3 * rows)
+    return PROCESS_BYTES + answering
+
+
+def _seconds(request: ExportRequest, model: ModelInfo, size: int, work: int) -> float:
+    parameters = model.parameters or 0
+    seconds = START_S + (size + work) / BYTES_PER_S + 2 * parameters / ANSWERED_PER_S
+    if request.written in IN_GGUF and request.quantization not in ("f16", "bf16"):
+        seconds += parameters / QUANTIZED_PER_S
+    return seconds
+
+
+def _correction(request: ExportRequest, earlier: Iterable[ExportFolder]) -> float:
+    """Return by what factor exports of this format took longer here than the formula says."""
+    ratios = []
+    for folder in earlier:
+        record = folder.record()
+        if record is None or record.request.format != request.format:
+            continue
+        formula = record.facts.get(FORMULA)
+        if not formula or folder.state() is not ExportState.FINISHED:
+            continue
+        ratios.append(sum(step.seconds for step in folder.steps()) / formula)
+        if len(ratios) == RECENT:
+            break
+    return min(20.0, max(0.02, median(ratios))) if ratios else 1.0
+
+
+def _free(folder: Path) -> int:
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

@@ -1,0 +1,307 @@
+"""What an export is made from: the run, its base model and its adapters; and what is wrong."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from modelforge.config.plan.make import Plan
+from modelforge.errors import (
+    BusyError,
+    ConfigError,
+    ForgeError,
+    MissingPackageError,
+    NotFoundError,
+    Problem,
+    merge_errors,
+)
+from modelforge.models.architecture import ModelInfo
+from modelforge.models.fingerprint import fingerprint
+from modelforge.models.resolve import STARTER, resolve_model
+from modelforge.paths import Home
+from modelforge.runs.atomic_files import find_json, read_json
+from modelforge.runs.disk_usage import folder_bytes
+from modelforge.runs.exports import (
+    COMBINATIONS,
+    FORMATS,
+    GGUF_MODEL_TYPES,
+    IN_GGUF,
+    QUANTIZATIONS,
+    WHOLE,
+    ExportRequest,
+)
+from modelforge.runs.layout import RunFolder
+from modelforge.runs.notes import run_name
+from modelforge.runs.process.supervisor import Supervisor
+from modelforge.runs.store import Store
+
+GGUF_PACKAGE, GGUF_EXTRA = "xllamacpp", "gguf"
+MAX_ADAPTERS = 16
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+_NEEDS_CONVERSATION = (*IN_GGUF, "mlx")
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A base model on this computer. `hash` is that of its files if it is not from the Hub."""
+
+    name: str
+    revision: str | None
+    folder: Path
+    hash: str = ""
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """What is equal for two runs on the same base model."""
+        return (self.name, self.revision) if self.revision else ("", self.hash)
+
+
+@dataclass(frozen=True)
+class ExportSources:
+    """What an export reads; `weights` is the model whose files it starts from.
+
+    `adapters` are plain data as the exporter reads them, the run's own first; empty if every weight
+    was trained.
+    """
+
+    run: RunFolder
+    name: str
+    head: str
+    base: BaseModel | None
+    base_name: str
+    weights: ModelInfo
+    adapters: tuple[dict[str, Any], ...]
+    output_bytes: int
+    adapter_bytes: int
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the exporter needs, as plain data."""
+        base = self.base
+        return {
+            "run_folder": str(self.run.path),
+            "base_path": str(base.folder) if base else None,
+            "base_name": self.base_name,
+            "base_revision": base.revision if base else None,
+            "base_hash": base.hash if base else "",
+            "adapters": list(self.adapters),
+        }
+
+
+class SourceFinder:
+    """Finds what an export is made from, and collects everything that is wrong with a request."""
+
+    def __init__(self, home: Home, store: Store, supervisor: Supervisor) -> None:
+        self._home = home
+        self._store = store
+        self._supervisor = supervisor
+
+    def find(self, request: ExportRequest) -> ExportSources:
+        """Return the sources. Raises one error with all problems."""
+        errors: list[ForgeError] = []
+        problems = list(_wrong_values(request))
+        if problems:
+            errors.append(ConfigError(problems))
+        run = _collect(errors, lambda: self._run_with_result(request.run))
+        if run is None or problems:
+            raise merge_errors(errors)
+        sources = _collect(errors, lambda: self._sources(run, request, errors))
+        if sources is None or errors:
+            raise merge_errors(errors)
+        if problems := list(_wrong_formats(request, sources)):
+            raise ConfigError(problems)
+        return sources
+
+    def _sources(
+        self, run: RunFolder, request: ExportRequest, errors: list[ForgeError]
+    ) -> ExportSources | None:
+        record = read_json(run.config)
+        plan = Plan.from_dict(record["plan"], record["config"])
+        has_adapter = run.has_adapter
+        base = _collect(errors, lambda: self._base(record, plan)) if has_adapter else None
+        adapters = [self._part(run, request.weight)] if has_adapter else []
+        for run_id, weight in request.adapters:
+            part = _collect(errors, partial(self._other, run_id, weight, base, request))
+            adapters += [part] if part else []
+        if has_adapter and base is None:
+            return None
+        folder = base.folder if base else run.output
+        weights = _collect(errors, lambda: resolve_model(str(folder), self._home))
+        if weights is None:
+            return None
+        return ExportSources(
+            run=run,
+            name=run_name(run),
+            head=plan.facts.head,
+            base=base,
+            base_name=base.name if base else _base_name(record, plan),
+            weights=weights,
+            adapters=tuple(adapters),
+            output_bytes=folder_bytes(run.output),
+            adapter_bytes=folder_bytes(run.output) * len(adapters),
+        )
+
+    def _run_with_result(self, run_id: str) -> RunFolder:
+        """Return a run that has a result and is not in progress."""
+        if not self._store.exists(run_id) and (self._home.runs / ".deleted" / run_id).is_dir():
+            what = f"The run {run_id} was deleted."
+            remedy = f"Restore it first: modelforge runs restore {run_id}"
+            raise NotFoundError(Problem("run", what, remedy))
+        run = self._store.get(run_id)
+        state = self._supervisor.state(run)
+        if state.is_active:
+            what = f"“{run_name(run)}” is in progress."
+            raise BusyError(Problem("run", what, "Export it when it is over."), run.id)
+        if not run.has_result:
+            what = f"“{run_name(run)}” has no model: it is {state}."
+            raise NotFoundError(Problem("run", what, "Choose a run that has finished."))
+        return run
+
+    def _base(self, record: dict[str, Any], plan: Plan) -> BaseModel:
+        """Return the base model of a run; raises if it is gone, or another one than then."""
+        name = str(record["config"].get("model_name", "")).strip()
+        if plan.model_revision:
+            return _hub_base(name, plan.model_revision)
+        folder = self._home.starter_model if name == STARTER else Path(plan.model_path)
+        shown = _base_name(record, plan)
+        if not (folder / "config.json").is_file():
+            what = f"The base model {shown} is not at {folder} any more."
+            remedy = "Put the folder back. Without its base model, an adapter cannot be exported."
+            raise NotFoundError(Problem("base model", what, remedy))
+        known, now = (record.get("base") or {}).get("hash"), fingerprint(folder)
+        if known and known != now:
+            what = f"The base model {shown} in {folder} is not the one of the training any more."
+            remedy = "Put its files of that time back, or train again."
+            raise ConfigError(Problem("base model", what, remedy))
+        return BaseModel(shown, None, folder, now)
+
+    def _other(
+        self, run_id: str, weight: float, base: BaseModel | None, request: ExportRequest
+    ) -> dict[str, Any]:
+        """Return a further adapter; raises if it does not fit the run's own one."""
+        run = self._run_with_result(run_id)
+        name = run_name(run)
+        if not run.has_adapter:
+            what = f"“{name}” has no adapter: every weight was trained."
+            raise ConfigError(Problem("adapters", what, "Leave this run out."))
+        record = read_json(run.config)
+        other = self._base(record, Plan.from_dict(record["plan"], record["config"]))
+        if base is not None and other.identity != base.identity:
+            what = f"The adapter of “{name}” was trained on {other.name}, not on {base.name}."
+            remedy = "Combine adapters of the same base model."
+            raise ConfigError(Problem("adapters", what, remedy))
+        mine, theirs = (_rank(each) for each in (self._store.get(request.run), run))
+        if request.combination == "linear" and mine != theirs:
+            what = f"The adapter of “{name}” has the rank {theirs}, that of the run {mine}."
+            remedy = "The combination linear needs equal ranks; choose cat."
+            raise ConfigError(Problem("combination", what, remedy))
+        return self._part(run, weight)
+
+    def _part(self, run: RunFolder, weight: float) -> dict[str, Any]:
+        return {"run": run.id, "name": run_name(run), "path": str(run.output), "weight": weight}
+
+
+def require_packages(request: ExportRequest) -> None:
+    """Raise MissingPackageError if a package that the format needs is not installed."""
+    if request.written in IN_GGUF and find_spec(GGUF_PACKAGE) is None:
+        what = f"The package {GGUF_PACKAGE}, which contains llama.cpp, is not installed."
+        remedy = f"Run `python launch.py setup --with {GGUF_EXTRA}`."
+        raise MissingPackageError(Problem(request.format, what, remedy))
+
+
+def _hub_base(name: str, revision: str) -> BaseModel:
+    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - importing httpx
+
+    from modelforge.models import hub  # noqa: PLC0415 - importing httpx takes 0.2 s
+
+    path = try_to_load_from_cache(name, "config.json", revision=revision)
+    folder = Path(path).parent if isinstance(path, str) else None
+    if folder is not None:
+        files = {entry.name: entry.stat().st_size for entry in folder.iterdir() if entry.is_file()}
+        if hub.is_complete(folder, files):
+            return BaseModel(name, revision, folder)
+    other = hub.cached_folder(name)
+    if other is not None and other.name != revision:
+        what = f"The base model {name} is here as {other.name[:7]}; the run used {revision[:7]}."
+        remedy = f"Download that one: hf download {name} --revision {revision}"
+        raise ConfigError(Problem("base model", what, remedy))
+    what = f"The base model {name} is not on this computer."
+    remedy = f"Download it: modelforge storage download {name}"
+    raise NotFoundError(
+        Problem("base model", what, f"{remedy} (a gated model needs `hf auth login` first)")
+    )
+
+
+def _base_name(record: dict[str, Any], plan: Plan) -> str:
+    """Return the Hub id of a run's base model, or the last part of its path."""
+    name = str(record["config"].get("model_name", "")).strip() or plan.model_path
+    if plan.model_revision:
+        return name
+    return name.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
+
+
+def _rank(run: RunFolder) -> object:
+    return (find_json(run.output / "adapter_config.json") or {}).get("r")
+
+
+def _wrong_values(request: ExportRequest) -> Iterator[Problem]:
+    """Yield what is wrong with a request, whatever the run is."""
+    for name, known in (
+        ("format", FORMATS),
+        ("quantization", QUANTIZATIONS),
+        ("content", ("adapter", "merged", "gguf")),
+        ("combination", COMBINATIONS),
+    ):
+        if (value := getattr(request, name)) not in known:
+            yield Problem(name, f"{value!r} is not known.", f"Use {', '.join(known)}.")
+    if request.format == "hub" and not _REPOSITORY.fullmatch(request.repository):
+        what = f"{request.repository[:120]!r} is not a repository of the Hub."
+        yield Problem("repository", what, "Write USER/NAME, such as anna/support-desk.")
+    if not 0 < request.density <= 1:
+        yield Problem("density", f"It is {request.density:g}.", "Give a share above 0, up to 1.")
+    runs = [request.run, *(run for run, _weight in request.adapters)]
+    for run in sorted({run for run in runs if runs.count(run) > 1}):
+        yield Problem("adapters", f"{run} is named twice.", "Name each run once.")
+    if len(runs) > MAX_ADAPTERS:
+        yield Problem("adapters", f"There are {len(runs)}.", f"Combine up to {MAX_ADAPTERS}.")
+    for weight in (request.weight, *(weight for _run, weight in request.adapters)):
+        if not math.isfinite(weight) or weight == 0:
+            yield Problem("adapters", f"The weight {weight:g} has no effect.", "Give a number.")
+
+
+def _wrong_formats(request: ExportRequest, sources: ExportSources) -> Iterator[Problem]:
+    """Yield why this run cannot have the format."""
+    written = request.written
+    if sources.head != "causal" and written in _NEEDS_CONVERSATION:
+        what = "It is not a model that generates text from left to right."
+        yield Problem("format", what, "Choose adapter, merged or hub.")
+    elif written in IN_GGUF and sources.weights.model_type not in GGUF_MODEL_TYPES:
+        kind = sources.weights.model_type
+        what = f"Models of the type {kind} cannot be written as GGUF."
+        remedy = f"Export the merged model. Known types: {', '.join(GGUF_MODEL_TYPES)}."
+        yield Problem("format", what, remedy)
+    if not sources.adapters and (written == "adapter" or request.adapters):
+        what = "The run has no adapter: every weight was trained."
+        yield Problem("format", what, "Choose merged, without further adapters.")
+    if sources.weights.quantization and (written in WHOLE or len(sources.adapters) > 1):
+        how = sources.weights.quantization
+        what = f"The weights of {sources.base_name} are stored quantized ({how})."
+        remedy = "Merging would round them again. Export the adapter, or train on 16-bit weights."
+        yield Problem("base model", what, remedy)
+    if len(sources.adapters) > 1 and sources.head != "causal":
+        what = "Adapters are combined for models that generate text from left to right."
+        yield Problem("adapters", what, "Export the run without further adapters.")
+
+
+def _collect(errors: list[ForgeError], find: Callable[[], Any]) -> Any:
+    """Return what `find` returns; None, with the error in `errors`, if it raises one."""
+    try:
+        return find()
+    except ForgeError as error:
+        errors.append(error)
+        return None

@@ -1,0 +1,154 @@
+"""What callers see of an export: its state, its files, its self-test and its prediction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from modelforge.config.schema.base import about
+from modelforge.errors import Problem
+from modelforge.runs.atomic_files import find_json
+from modelforge.runs.exports import (
+    IN_GGUF,
+    ExportFile,
+    ExportFolder,
+    ExportFormat,
+    ExportRecord,
+    ExportResult,
+    ExportState,
+    ExportStep,
+)
+from modelforge.runs.process.identity import CHILDREN, ProcessIdentity
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What an export needs. Sizes are bytes."""
+
+    bytes: Annotated[int, about("Size of the export.")]
+    disk_bytes: Annotated[int, about("Disk space while it works, with the export itself.")]
+    memory_bytes: Annotated[int, about("Peak memory.")]
+    seconds: Annotated[float, about("Duration.")]
+    disk_free: Annotated[int, about("Free disk space where exports are stored.")] = 0
+
+
+@dataclass(frozen=True)
+class ExportView:
+    """An export of a run. Times are Unix seconds, sizes bytes."""
+
+    id: str
+    state: ExportState
+    run: Annotated[str, about("Id of the run.")]
+    run_name: str
+    format: ExportFormat
+    quantization: Annotated[str, about("Of GGUF and Ollama; otherwise empty.")]
+    name: Annotated[str, about("Name of the file or folder of the export.")]
+    bytes: Annotated[int, about("Size on the disk; predicted until it is complete.")]
+    created: float
+    ended: float | None
+    path: Annotated[str | None, about("Where the files are; null while there are none.")]
+    files: tuple[ExportFile, ...]
+    steps: tuple[ExportStep, ...]
+    seconds_left: Annotated[float | None, about("Estimated; null unless it is in progress.")]
+    queued_behind: Annotated[str, about("What it waits for; empty unless it is queued.")]
+    prediction: Prediction
+    self_test: Annotated[
+        dict[str, Any] | None,
+        about("`passed`, `prompts`, `same_text`, `kl` or `max_logit_difference`, `cause`."),
+    ]
+    problem: Annotated[Problem | None, about("Why it failed.")]
+    address: Annotated[str, about("Page of the Hub, or name of the Ollama model; else empty.")]
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether the export is complete and passed its self-test."""
+        return self.state is ExportState.FINISHED
+
+
+def view_export(folder: ExportFolder) -> ExportView | None:
+    """Return the view of an export; None if its record is missing or damaged."""
+    record = folder.record()
+    if record is None:
+        return None
+    # The state first: a result that is written meanwhile belongs to a later state.
+    state, result = folder.state(), folder.result()
+    if result is None or not state.is_over:
+        result = None
+    steps = tuple(folder.steps())
+    files = result.files if result else ()
+    request = record.request
+    return ExportView(
+        id=folder.id,
+        state=state,
+        run=request.run,
+        run_name=record.run_name,
+        format=request.format,
+        quantization=request.quantization if request.written in IN_GGUF else "",
+        name=_name(record),
+        bytes=sum(file.bytes for file in files) or record.bytes,
+        created=record.created,
+        ended=_ended(folder, state, result),
+        path=_path(folder, result),
+        files=files,
+        steps=steps,
+        seconds_left=_seconds_left(record, steps) if state is ExportState.RUNNING else None,
+        queued_behind="",
+        prediction=Prediction(record.bytes, record.disk_bytes, record.memory_bytes, record.seconds),
+        self_test=result.self_test if result else None,
+        problem=result.problem if result else _lost(folder, steps, state),
+        address=result.address if result else "",
+    )
+
+
+def process_of(folder: ExportFolder) -> ProcessIdentity | None:
+    """Return the exporter of an export; None if it was never started."""
+    return ProcessIdentity.from_dict(find_json(folder.process_file) or {})
+
+
+def _name(record: ExportRecord) -> str:
+    request = record.request
+    if request.written in IN_GGUF:
+        return f"{record.stem}-{request.quantization.upper()}.gguf"
+    return f"{record.stem}-{request.written}"
+
+
+def _path(folder: ExportFolder, result: ExportResult | None) -> str | None:
+    if result is None:
+        return None
+    found = (path for path in (folder.files, folder.not_usable) if path.is_dir())
+    return next(map(str, found), None)
+
+
+def _ended(folder: ExportFolder, state: ExportState, result: ExportResult | None) -> float | None:
+    if result is not None:
+        return result.ended
+    if not state.is_over:
+        return None
+    newest = [folder.stop_file] if state is ExportState.STOPPED else [folder.events, folder.log]
+    times = [path.stat().st_mtime for path in newest if path.exists()]
+    return max(times, default=None)
+
+
+def _seconds_left(record: ExportRecord, steps: tuple[ExportStep, ...]) -> float:
+    """Return the predicted rest, at least that of the current step."""
+    spent = sum(step.seconds for step in steps)
+    left = max(0.0, record.seconds - spent)
+    if steps and 0 < steps[-1].share < 1:
+        current = steps[-1]
+        left = max(left, current.seconds / current.share * (1 - current.share))
+    return round(left, 1)
+
+
+def _lost(
+    folder: ExportFolder, steps: tuple[ExportStep, ...], state: ExportState
+) -> Problem | None:
+    """Return why an export without a result ended, as far as that is known."""
+    if state is not ExportState.LOST:
+        return None
+    who = process_of(folder)
+    code = CHILDREN.exit_code(who) if who else None
+    during = f" during “{steps[-1].text}”" if steps else ""
+    how = f" (signal {-code})" if code is not None and code < 0 else ""
+    what = f"The exporter ended unexpectedly{during}{how}."
+    remedy = "Export again; if memory is short, end other programs first."
+    return Problem("export", what, f"{remedy} Its log is {folder.log}.")

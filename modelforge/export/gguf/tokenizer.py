@@ -102,8 +102,8 @@ def add_tokenizer(writer: GGUFWriter, tokenizer: Any, rows: int, stop_ids: list[
         writer.add_add_space_prefix(vocabulary.adds_space)
     ids = {"bos": tokenizer.bos_token_id, "unk": tokenizer.unk_token_id}
     ids |= {"pad": tokenizer.pad_token_id, "eos": next(iter(stop_ids), tokenizer.eos_token_id)}
-    if len(stop_ids) > 1:
-        ids["eot"] = stop_ids[1]
+    # llama.cpp has places for three, and knows common ones by their text.
+    ids |= dict(zip(("eot", "eom"), stop_ids[1:], strict=False))
     for name, token in ids.items():
         if token is not None:
             getattr(writer, f"add_{name}_token_id")(token)

@@ -115,7 +115,7 @@ def _tensors(
             continue
         with safe_open(files[key], framework="pt") as file:
             shape = tuple(file.get_slice(key).get_shape())
-        name = _gguf_name(names, key)
+        name = gguf_name(names, key)
         yield _Tensor(
             name, shape, mix.type_of(name, shape), _reader(files[key], key, config, architecture)
         )
@@ -131,17 +131,34 @@ def _reader(
             values: torch.Tensor = file.get_tensor(key).float()
         if key.endswith("norm.weight"):
             values = values + architecture.norm_offset
-        if architecture.permutes_rope and (heads := _rotated_heads(key, config)):
-            values = _interleave(values, heads)
-        return values
+        return rotated(values, key, config, architecture)
 
     return read
 
 
-def _rotated_heads(key: str, config: Any) -> int:
-    module = key.split(".")[-2]
+def rotated(
+    weight: torch.Tensor, key: str, config: Any, architecture: Architecture
+) -> torch.Tensor:
+    """Return a weight with its rows in the order in which llama.cpp rotates them."""
     heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
-    return heads.get(module, 0)
+    module = key.split(".")[-2]
+    if architecture.permutes_rope and module in heads:
+        return _interleave(weight, heads[module])
+    return weight
+
+
+def gguf_name(names: TensorNameMap, key: str) -> str:
+    """Return the name of a weight in a file; raises RunError if llama.cpp has none."""
+    name = names.get_name(key, try_suffixes=(".weight", ".bias"))
+    if name is None:
+        raise RunError(
+            Problem(
+                "gguf",
+                f"llama.cpp has no place for the weight {key}.",
+                "Export the merged model instead.",
+            )
+        )
+    return str(name)
 
 
 def _interleave(weight: torch.Tensor, heads: int) -> torch.Tensor:
@@ -178,19 +195,6 @@ def _files_by_key(folder: Path) -> dict[str, Path]:
         return {key: folder / shard for key, shard in shards.items()}
     with safe_open(folder / _SINGLE, framework="pt") as file:
         return dict.fromkeys(file.keys(), folder / _SINGLE)
-
-
-def _gguf_name(names: TensorNameMap, key: str) -> str:
-    name = names.get_name(key, try_suffixes=(".weight", ".bias"))
-    if name is None:
-        raise RunError(
-            Problem(
-                "gguf",
-                f"llama.cpp has no place for the weight {key}.",
-                "Export the merged model instead.",
-            )
-        )
-    return name
 
 
 def _order(key: str) -> tuple[int, str]:

@@ -37,7 +37,11 @@ STACK_TIMEOUT_S = 300.0
 # Of the mean; TF32 and 4-bit weights are inexact.
 MAX_ERROR, MAX_4BIT_ERROR = 0.01, 0.2
 # Optional packages that a worker imports only for some settings.
-OPTIONAL_MODULES = {"torchao": "torchao.quantization", "flash_attn": "flash_attn"}
+OPTIONAL_MODULES = {
+    "torchao": "torchao.quantization",
+    "flash_attn": "flash_attn",
+    "xllamacpp": "xllamacpp",
+}
 SETUP = "Run `python launch.py setup`."
 Probe = Callable[[Path], Machine]
 Reachability = Callable[[], bool]
@@ -60,6 +64,7 @@ def check_machine(
         *check_compiler(machine),
         *(stack or check_stack)(machine),
         check_packages(read_pinned_versions(CONSTRAINTS)),
+        check_llama_cpp(installed_version("xllamacpp")),
         check_starter(home),
         *check_profiles(home),
         check_disk(home.root),
@@ -152,6 +157,15 @@ def check_packages(pins: Mapping[str, str]) -> CheckResult:
         return CheckResult(name, "note", what, SETUP)
     count = sum(version is not None for version in versions.values())
     return CheckResult(name, "good", f"{count} packages in the tested versions.")
+
+
+def check_llama_cpp(version: str | None) -> CheckResult:
+    """Check that llama.cpp, with which GGUF files are written, tested and served, is installed."""
+    name = "GGUF"
+    if version is None:
+        what = "llama.cpp is not installed: GGUF files cannot be exported or served."
+        return CheckResult(name, "note", what, "Run `python launch.py setup --with gguf`.")
+    return CheckResult(name, "good", f"llama.cpp in xllamacpp {version}.")
 
 
 def check_starter(home: Home) -> CheckResult:

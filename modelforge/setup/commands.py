@@ -32,7 +32,7 @@ python launch.py [COMMAND] [OPTIONS]
       --listen            serve other machines too; needs a password
   demo                  fine-tune the starter model in the terminal, in about three minutes
   setup                 set up only
-      --with EXTRA        also install an extra: dev, unsloth, quantization,
+      --with EXTRA        also install an extra: dev, unsloth, quantization, gguf,
                           trackers, or one of tensorboard, trackio, wandb, mlflow, aim
       --torch "ARGS"      pip arguments for torch, or `auto` (also MODELFORGE_TORCH)
   doctor                check this machine

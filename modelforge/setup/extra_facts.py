@@ -19,13 +19,14 @@ PROJECT = "modelforge-app"
 PROOFS: dict[str, tuple[str, ...]] = {
     "unsloth": ("--provider", "unsloth"),
     "quantization": ("torchao.quantization",),
+    "gguf": ("xllamacpp",),
     "tensorboard": ("torch.utils.tensorboard",),
     "trackio": ("trackio",),
     "wandb": ("wandb",),
     "mlflow": ("mlflow",),
     "aim": ("aim",),
     "trackers": ("torch.utils.tensorboard", "trackio", "wandb", "mlflow"),
-    "dev": ("torchao.quantization",),
+    "dev": ("torchao.quantization", "xllamacpp"),
 }
 UNSLOTH_FROM = (7, 0)
 # The newest Python for which aim has wheels.

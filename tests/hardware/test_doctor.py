@@ -221,3 +221,10 @@ def test_the_stack_of_this_environment_works() -> None:
     rows = doctor.check_stack(BARE)
     assert [row.state for row in rows] == ["good", "good"], rows
     assert rows[1].name == "Matmul cpu"
+
+
+def test_a_missing_llama_cpp_is_a_note_with_the_way_to_install_it() -> None:
+    assert doctor.check_llama_cpp("2026.10.11549").state == "good"
+    row = doctor.check_llama_cpp(None)
+    assert row.state == "note"
+    assert "setup --with gguf" in row.remedy

@@ -101,7 +101,7 @@ def main(arguments: list[str]) -> None:
         result = measure(path, Answers.load(folder), adapter[0] if adapter else None)
     except ForgeError as error:
         _print(problem=error.problems[0].what)
-    except (ValueError, IndexError, KeyError, OverflowError) as error:
+    except (OSError, ValueError, IndexError, KeyError, OverflowError) as error:
         # What GGUFReader raises for files that end too early.
         _print(problem=f"The file is damaged: {error}")
     else:

@@ -161,8 +161,10 @@ def _parts(state: dict[str, Any], kind: str) -> list[dict[str, Any]]:
     step = state.get(kind)
     if step is None:
         return []
-    children = step.get("pretokenizers") or step.get("normalizers")
-    return list(children) if children is not None else [step]
+    if step["type"] != "Sequence":
+        return [step]
+    children = step.get("pretokenizers", step.get("normalizers", []))
+    return [part for child in children for part in _parts({kind: child}, kind)]
 
 
 def _is_byte_level(state: dict[str, Any]) -> bool:

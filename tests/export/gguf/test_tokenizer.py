@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import unicodedata
 
 import pytest
 from tokenizers import (
@@ -34,18 +35,25 @@ PIECES = [
 ]  # fmt: skip
 
 
-def texts(count):
+def texts(count, without_marks=False):
+    """Return odd texts of assigned characters: pieces, bytes of all kinds, letters of alphabets."""
     rng = random.Random(7)
-    made = ["".join(rng.choices(PIECES, k=rng.randint(1, 12))) for _ in range(count - 300)]
-    letters = [chr(point) for point in range(1, 0x500)]
+    pieces = [piece for piece in PIECES if not (without_marks and has_mark(piece))]
+    made = ["".join(rng.choices(pieces, k=rng.randint(1, 12))) for _ in range(count - 300)]
+    letters = [chr(point) for point in range(1, 0x500) if unicodedata.category(chr(point)) != "Cn"]
+    letters = [letter for letter in letters if not (without_marks and has_mark(letter))]
     return made + ["".join(rng.choices(letters, k=20)) for _ in range(300)]
 
 
-def differing(path, tokenizer, count=1000):
+def has_mark(text):
+    return any(unicodedata.category(letter).startswith("M") for letter in text)
+
+
+def differing(path, tokenizer, count=1000, without_marks=False):
     with LlamaModel(path, 256) as model:
         return [
             text
-            for text in texts(count)
+            for text in texts(count, without_marks)
             if model.tokenize(text) != tokenizer(text, add_special_tokens=False)["input_ids"]
         ]
 
@@ -69,7 +77,9 @@ def test_each_known_split_is_the_one_of_llama_cpp(split, model_of, tokenizer, tm
     other.save_pretrained(folder)
     write_gguf(folder, tmp_path / "model.gguf", "q8_0", "a model")
     assert gguf_tokenizer.read_vocabulary(other, len(tokenizer)).pre == split
-    assert differing(tmp_path / "model.gguf", other, 500) == []
+    # llama.cpp ends a word before a combining mark there: see docs/exports.md.
+    without_marks = split in ("tekken", "gpt-4o")
+    assert differing(tmp_path / "model.gguf", other, 500, without_marks) == []
 
 
 def _step(rule):
@@ -120,10 +130,26 @@ def test_a_tokenizer_without_a_match_is_refused(tokenizer):
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     split = {"Regex": "[aeiou]"}
     first = {"type": "Split", "pattern": split, "behavior": "Isolated", "invert": False}
-    state["pre_tokenizer"]["pretokenizers"].insert(0, first)
+    steps = [first, state["pre_tokenizer"]]
+    state["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": steps}
     other = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(state)))
     with pytest.raises(RunError, match="a split of texts by"):
         gguf_tokenizer.read_vocabulary(other, len(tokenizer))
+
+
+def test_nested_sequences_are_one_split(tokenizer):
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    inner = {"type": "Sequence", "pretokenizers": [state["pre_tokenizer"]]}
+    digits = {"type": "Digits", "individual_digits": True}
+    state["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [digits, inner]}
+    other = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(state)))
+    assert gguf_tokenizer.read_vocabulary(other, len(tokenizer)).pre == "smollm"
+
+
+def test_the_special_tokens_of_the_starter_are_control_tokens(tokenizer):
+    types = gguf_tokenizer.read_vocabulary(tokenizer, len(tokenizer)).types
+    assert types[:17] == [3] * 17
+    assert types.count(3) == 17
 
 
 def test_unigram_is_refused(tokenizer):

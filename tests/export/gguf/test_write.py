@@ -10,7 +10,7 @@ from modelforge.errors import RunError
 from modelforge.export.gguf.quantize import FILE_TYPES
 from modelforge.export.gguf.write import write_gguf
 from modelforge.export.llama_cpp import LlamaModel
-from tests.export.conftest import CONFIGS
+from tests.export.cases import CONFIGS
 
 pytestmark = pytest.mark.torch
 

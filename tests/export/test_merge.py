@@ -11,6 +11,10 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from modelforge.errors import RunError
 from modelforge.export.merge import INDEX, merge
+from modelforge.export.self_test import compare_merged
+from modelforge.export.trained_answers import answers_of
+from tests.export.cases import make_model
+from tests.export.trained import HELD_OUT
 
 pytestmark = pytest.mark.torch
 
@@ -62,6 +66,40 @@ def test_logits_are_those_of_base_and_adapter(adapter, tied, tmp_path):
             learned = (merged(ids).logits - tuned(ids).logits).abs().max()
     assert difference < 1e-5
     assert learned > 1e-2
+
+
+def tested(model, base, tokenizer, folder, size):
+    """Merge a random adapter and return the self-test."""
+    torch.manual_seed(0)
+    lora = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+    tuned = get_peft_model(model, lora).eval()
+    for weight in tuned.parameters():
+        if weight.requires_grad:
+            weight.data.copy_(torch.randn_like(weight) * size)
+    tuned.save_pretrained(folder / "adapter", save_embedding_layers=False)
+    (folder / "answers").mkdir()
+    (folder / "merged").mkdir()
+    answers = answers_of(tuned, tokenizer, HELD_OUT, folder / "answers", lambda _share: None)
+    merge(base, folder / "adapter", folder / "merged")
+    tokenizer.save_pretrained(folder / "merged")
+    result = compare_merged(folder / "merged", answers, "cpu", lambda _share: None)
+    print(f"largest logit difference: {result.max_logit_difference:.2g}")
+    return result
+
+
+@pytest.mark.parametrize("case", ["mistral", "qwen3", "gemma3", "phi3"])
+def test_a_merged_model_writes_the_same_texts(case, tokenizer, tmp_path):
+    model = make_model(case, tmp_path / "base", tokenizer)
+    result = tested(model, tmp_path / "base", tokenizer, tmp_path, 0.1)
+    assert result.passed, result.details
+    assert result.same_text == result.prompts == 20
+
+
+def test_the_merged_starter_writes_the_same_texts(starter_folder, tokenizer, tmp_path):
+    model = AutoModelForCausalLM.from_pretrained(starter_folder, dtype="auto")
+    result = tested(model, starter_folder, tokenizer, tmp_path, 0.02)
+    assert result.passed, result.details
+    assert result.same_text == result.prompts == 20
 
 
 def test_weights_stay_in_their_shards_and_precision(tmp_path):

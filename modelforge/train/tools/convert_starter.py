@@ -134,6 +134,7 @@ def _save(model: Any, tokenizer: Any, staged: Path) -> None:
     # The GGUF file names <|im_start|> as end token; the model was trained with <|im_end|>.
     tokenizer.eos_token = tokenizer.pad_token = END_OF_TURN
     tokenizer.unk_token = "<|endoftext|>"
+    _name_special_tokens(tokenizer)
     tokenizer.model_max_length = CONTEXT
     tokenizer.clean_up_tokenization_spaces = False
     end = tokenizer.convert_tokens_to_ids(END_OF_TURN)
@@ -150,6 +151,14 @@ def _save(model: Any, tokenizer: Any, staged: Path) -> None:
     model.save_pretrained(staged)
     model.generation_config.save_pretrained(staged)
     tokenizer.save_pretrained(staged)
+
+
+def _name_special_tokens(tokenizer: Any) -> None:
+    """List the special tokens without a role too; converters take others for ordinary text."""
+    named = set(tokenizer.all_special_tokens)
+    added = tokenizer.added_tokens_decoder.values()
+    others = [token.content for token in added if token.special and token.content not in named]
+    tokenizer.add_special_tokens({"extra_special_tokens": others})
 
 
 def _put_in_place(staged: Path, target: Path) -> None:

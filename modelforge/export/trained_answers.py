@@ -56,13 +56,10 @@ def answers_of(
     _answer(model, prompts, stops)
     progress(0.5)
     for place, known in enumerate(prompts):
-        rows = logits(model, known.prompt + known.answer, len(known.answer) + 1)
-        np.save(logits_file(folder, place), rows)
+        values = logits(model, known.prompt + known.answer, len(known.answer) + 1)
+        np.save(logits_file(folder, place), values)
         progress(0.5 + 0.4 * (place + 1) / len(prompts))
-    rows = _rows(tokenizer, held_out)
-    vocabulary = model.get_input_embeddings().weight.shape[0]
-    added = [token for token in sorted(tokenizer.added_tokens_decoder) if token < vocabulary]
-    added = added[-_ADDED:]
+    rows, added = _rows(tokenizer, held_out), _added_tokens(model, tokenizer)
     np.save(folder / "embeddings.npy", embeddings(model, added))
     answers = Answers(
         folder=folder,
@@ -123,6 +120,12 @@ def embeddings(model: Any, ids: list[int]) -> NDArray[np.float32]:
         rows = layer(torch.tensor(known, dtype=torch.int64, device=model.device))
     values: NDArray[np.float32] = rows.float().cpu().numpy()
     return values
+
+
+def _added_tokens(model: Any, tokenizer: Any) -> list[int]:
+    rows = model.get_input_embeddings().weight.shape[0]
+    known = [token for token in sorted(tokenizer.added_tokens_decoder) if token < rows]
+    return known[-_ADDED:]
 
 
 def _prompts(tokenizer: Any, held_out: Sequence[list[Message]]) -> list[Answer]:

@@ -138,8 +138,8 @@ def _measure_logits(model: llama_cpp.LlamaModel, answers: Answers, result: Measu
 def same_text(known: Answer, same: NDArray[np.bool_]) -> bool:
     """Return whether the greedy text is the known one.
 
-    `same` (len(answer) + 1,) tells of each token of the answer and the one after it whether it is
-    chosen. The one after a cut answer does not count.
+    `same` (len(answer) + 1,) is true where a token of the answer, or the one after it, is chosen.
+    The one after a cut answer does not count.
     """
     return bool(same[: len(known.answer) + (known.end is not None)].all())
 

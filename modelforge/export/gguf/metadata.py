@@ -60,7 +60,7 @@ def add_hyperparameters(writer: GGUFWriter, config: Any, architecture: Architect
             writer.add_final_logit_softcapping(config.final_logit_softcapping)
     if arch is MODEL_ARCH.PHI3:
         writer.add_rope_scaling_orig_ctx_len(_original_context(config))
-        # Zero tells llama.cpp that all layers see everything, as in Phi-4.
+        # Zero means that all layers see everything, as in Phi-4.
         writer.add_sliding_window(config.sliding_window or 0)
     if arch is MODEL_ARCH.GRANITE:
         for name, method in _GRANITE_SCALES.items():

@@ -25,7 +25,7 @@ FILE_TYPES: dict[str, tuple[Type, LlamaFileType]] = {
     "iq4_xs": (Type.IQ4_XS, LlamaFileType.MOSTLY_IQ4_XS),
 }
 PLAIN = (Type.F32, Type.F16, Type.BF16)
-# Rows that are no multiple of 256 get a type with blocks of 32.
+# Rows that are not a multiple of 256 wide get a type with blocks of 32.
 _FALLBACKS = {
     Type.Q4_K: Type.Q5_0,
     Type.Q5_K: Type.Q5_1,

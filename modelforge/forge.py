@@ -91,6 +91,7 @@ class Forge:
             home, finder, launcher, self.chat, self.machine, command=exporter
         )
         self.serving = ServingService(home, training, self.chat, chat_process)
+        self.exports.guards.append(self.serving.guard)
 
     def warm(self) -> None:
         """Start a warm worker unless a run or trial run is active. Returns at once."""

@@ -1,12 +1,13 @@
 """`python -m modelforge.export FOLDER`: do the export whose folder this is, and test it.
 
-The process ends when its stdin ends, so that it never outlives the server that started it. Its exit
-code is 0 for a finished export, 1 for a failed one.
+The process ends when its stdin ends, so that it never outlives the server that started it; its
+export is queued again then. The exit code is 0 for a finished export, 1 for a failed one.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import threading
 from pathlib import Path
@@ -17,11 +18,11 @@ from modelforge.runs.atomic_files import find_json
 from modelforge.runs.exports import ExportFolder
 
 
-def main(folder: Path) -> int:
+def main(path: Path) -> int:
     """Do an export and return the exit code."""
-    threading.Thread(target=_exit_with_stdin, daemon=True).start()
-    export = ExportFolder(folder)
-    request = (find_json(export.record_file) or {}).get("request") or {}
+    folder = ExportFolder(path)
+    threading.Thread(target=_exit_with_stdin, args=[folder], daemon=True).start()
+    request = (find_json(folder.record_file) or {}).get("request") or {}
     if request.get("format") != "hub":
         # Everything that is needed is on this computer, and nothing is looked up.
         os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
@@ -29,13 +30,19 @@ def main(folder: Path) -> int:
     # Imports torch, after the variables are set.
     from modelforge.export.run import run_export  # noqa: PLC0415
 
-    return run_export(export)
+    return run_export(folder)
 
 
-def _exit_with_stdin() -> None:
+def _exit_with_stdin(folder: ExportFolder) -> None:
     sys.stdin.buffer.read()
     for child in psutil.Process().children(recursive=True):
         child.kill()
+    if not folder.result_file.exists():
+        for path in (folder.staged, folder.work):
+            shutil.rmtree(path, ignore_errors=True)
+        folder.events.unlink(missing_ok=True)
+        # Without the record of its process, the export is queued.
+        folder.process_file.unlink(missing_ok=True)
     os._exit(1)
 
 

@@ -1,0 +1,62 @@
+"""Exports as its first argument says: finishes, fails, refuses, waits or crashes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+import stage
+
+from modelforge.errors import Problem
+from modelforge.runs.exports import (
+    ExportFile,
+    ExportFolder,
+    ExportResult,
+    StepWriter,
+    write_result,
+)
+
+TEST = {"prompts": 20, "same_text": 20, "kl": None, "max_logit_difference": 1e-5, "cause": ""}
+
+
+def main(how: str, folder: ExportFolder) -> int:
+    stage.drop_the_curtain()
+    threading.Thread(target=end_with_stdin, args=[folder], daemon=True).start()
+    steps = StepWriter(folder.events)
+    steps.begin("merge", "Merging the adapter")
+    folder.staged.mkdir(exist_ok=True)
+    (folder.staged / "model.safetensors").write_bytes(b"x" * 3000)
+    if how == "waits":
+        stage.sleep_for_ever()
+    if how == "crashes":
+        os.abort()
+    steps.begin("self-test", "Self-test: the export answers")
+    steps.end()
+    if how == "fails":
+        problem = Problem("disk", "The disk became full.", "Free some space.")
+        write_result(folder, ExportResult("failed", time.time(), problem=problem))
+        return 1
+    files = (ExportFile("model.safetensors", 3000),)
+    if how == "refuses":
+        folder.staged.rename(folder.not_usable)
+        problem = Problem("self-test", "Logits differ.", "Export again.")
+        test = TEST | {"passed": False, "cause": "wrong base", "same_text": 3}
+        write_result(folder, ExportResult("failed", time.time(), files, test, problem))
+        return 1
+    folder.staged.rename(folder.files)
+    write_result(folder, ExportResult("finished", time.time(), files, TEST | {"passed": True}))
+    return 0
+
+
+def end_with_stdin(folder: ExportFolder) -> None:
+    """Put the export back into the queue, as the real exporter does."""
+    sys.stdin.buffer.read()
+    folder.process_file.unlink(missing_ok=True)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], ExportFolder(Path(sys.argv[2]))))

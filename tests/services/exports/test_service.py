@@ -1,0 +1,307 @@
+"""Exports are queued, done one at a time, stopped, cleaned up, continued and deleted."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from modelforge.config.resolve import Layer
+from modelforge.errors import BusyError, ConfigError, NotFoundError
+from modelforge.models.fingerprint import fingerprint
+from modelforge.runs.atomic_files import read_json
+from modelforge.runs.exports import ExportRequest, ExportState
+from modelforge.runs.process.identity import ProcessIdentity, wait_ended
+from modelforge.runs.process.machine_lease import MachineLease
+from modelforge.runs.store import LOCK
+from modelforge.services.exports.process import process_of
+from tests.runs.homes import put_run
+from tests.services.test_runs import until
+
+ROOT = Path(__file__).parents[3]
+
+
+def asked(run, **more) -> ExportRequest:
+    return ExportRequest(run.id, **{"format": "merged"} | more)
+
+
+def reached(forge, export_id, state):
+    def holds():
+        forge.tend()
+        view = forge.exports.view(export_id)
+        return view if view.state is state else None
+
+    return until(holds, f"the export is {state}")
+
+
+def lease_of(forge):
+    return MachineLease(forge.home.lease, forge.home.runs / LOCK).holder()
+
+
+def working(forge, export_id):
+    """Wait until the stand-in has written a part of its files."""
+    folder = forge.exports.folder(export_id)
+    until((folder.staged / "model.safetensors").exists, "a file is written")
+    return folder
+
+
+def test_an_export_is_predicted_queued_done_and_deleted(server, run):
+    forge = server()
+    predicted = forge.exports.predict(asked(run))
+    assert predicted.bytes > 4096
+    assert predicted.disk_bytes > predicted.bytes
+    started = forge.exports.start(asked(run))
+    assert started.prediction.bytes == predicted.bytes
+    view = reached(forge, started.id, ExportState.FINISHED)
+    assert (view.run, view.run_name) == (run.id, "Support desk, first try!")
+    assert view.name == "Support-desk-first-try-merged"
+    assert [(file.name, file.bytes) for file in view.files] == [("model.safetensors", 3000)]
+    assert view.bytes == 3000
+    assert view.self_test["passed"]
+    assert view.problem is None
+    assert [step.step for step in view.steps] == ["merge", "self-test"]
+    assert (Path(view.path) / "model.safetensors").stat().st_size == 3000
+    assert [each.id for each in forge.exports.list(run.id)] == [view.id]
+    assert forge.exports.list("another") == []
+    until(lambda: lease_of(forge) is None, "the lease is given back")
+    with zipfile.ZipFile(io.BytesIO(b"".join(forge.exports.zip_chunks(view.id)))) as archive:
+        assert archive.testzip() is None
+        assert archive.namelist() == ["Support-desk-first-try-merged/model.safetensors"]
+    forge.exports.delete(view.id)
+    assert forge.exports.list() == []
+    assert list(forge.home.exports.iterdir()) == []
+    with pytest.raises(NotFoundError):
+        forge.exports.view(view.id)
+
+
+def test_two_exports_are_done_one_after_the_other(server, run):
+    forge = server("waits")
+    first, second = (forge.exports.start(asked(run, format=f)) for f in ("merged", "adapter"))
+    assert first.state is ExportState.RUNNING
+    assert second.state is ExportState.QUEUED
+    assert second.queued_behind == "Another export of “Support desk, first try!” is in progress."
+    holder = lease_of(forge)
+    assert holder.kind == "export"
+    assert holder.who.pid == process_of(forge.exports.folder(first.id)).pid
+    forge.tend()
+    assert forge.exports.view(second.id).state is ExportState.QUEUED
+    assert forge.exports.active() == first.id
+    forge.exports.stop(first.id)
+    reached(forge, second.id, ExportState.RUNNING)
+
+
+def test_a_stop_leaves_no_process_and_no_file(server, run):
+    forge = server("waits")
+    export = forge.exports.start(asked(run)).id
+    folder = working(forge, export)
+    who = process_of(folder)
+    view = forge.exports.stop(export)
+    assert view.state is ExportState.STOPPED
+    assert view.ended is not None
+    assert view.path is None
+    assert not who.alive
+    assert not folder.staged.exists()
+    assert lease_of(forge) is None
+    assert forge.exports.stop(export).state is ExportState.STOPPED
+
+
+def test_a_waiting_export_is_stopped_before_its_start(server, run):
+    forge = server("waits")
+    forge.exports.start(asked(run))
+    second = forge.exports.start(asked(run)).id
+    assert forge.exports.stop(second).state is ExportState.STOPPED
+    assert process_of(forge.exports.folder(second)) is None
+
+
+def test_a_killed_exporter_leaves_nothing_and_the_next_one_succeeds(server, run):
+    forge = server("waits")
+    export = forge.exports.start(asked(run)).id
+    folder = working(forge, export)
+    os.kill(process_of(folder).pid, signal.SIGKILL)
+    view = reached(forge, export, ExportState.LOST)
+    assert view.path is None
+    assert view.files == ()
+    assert view.problem.what == (
+        "The exporter ended unexpectedly during “Merging the adapter” (signal 9)."
+    )
+    until(lambda: not folder.staged.exists(), "what it wrote is removed")
+    assert lease_of(forge) is None
+    again = server()
+    reached(again, again.exports.start(asked(run)).id, ExportState.FINISHED)
+
+
+def test_a_crash_is_named(server, run):
+    forge = server("crashes")
+    view = reached(forge, forge.exports.start(asked(run)).id, ExportState.LOST)
+    assert "(signal 6)" in view.problem.what
+    with pytest.raises(NotFoundError, match="has no files: it is lost"):
+        forge.exports.path(view.id)
+
+
+def test_a_failed_self_test_is_marked_and_kept_apart(server, run):
+    forge = server("refuses")
+    view = reached(forge, forge.exports.start(asked(run)).id, ExportState.FAILED)
+    assert not view.is_usable
+    assert Path(view.path).name == "not-usable"
+    assert view.self_test["cause"] == "wrong base"
+    assert view.problem.what == "Logits differ."
+
+
+def test_a_failure_has_its_cause_and_no_files(server, run):
+    forge = server("fails")
+    view = reached(forge, forge.exports.start(asked(run)).id, ExportState.FAILED)
+    assert view.problem.what == "The disk became full."
+    assert view.path is None
+    until(
+        lambda: forge.tend() or not forge.exports.folder(view.id).staged.exists(),
+        "what was written is removed",
+    )
+
+
+def test_a_closed_server_leaves_its_export_to_the_next_one(server, run):
+    forge = server("waits")
+    export = forge.exports.start(asked(run)).id
+    who = process_of(working(forge, export))
+    forge.close()
+    assert not who.alive
+    other = server()
+    assert other.exports.view(export).state is ExportState.QUEUED
+    reached(other, export, ExportState.FINISHED)
+
+
+SERVER = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from modelforge.forge import Forge
+from modelforge.paths import Home
+from modelforge.models.fingerprint import fingerprint
+from modelforge.runs.atomic_files import read_json
+from modelforge.runs.exports import ExportRequest
+forge = Forge(Home(Path(sys.argv[2])), exporter=[sys.executable, sys.argv[3], "waits"])
+print(forge.exports.start(ExportRequest(sys.argv[4], "merged")).id, flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_killed_server_takes_its_exporter_with_it(server, run, tmp_path):
+    actor = ROOT / "tests" / "actors" / "exporter.py"
+    arguments = [str(ROOT), str(tmp_path / "home"), str(actor), run.id]
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVER, *arguments], stdout=subprocess.PIPE, text=True
+    ) as process:
+        export = process.stdout.readline().strip()
+        forge = server()
+        who = process_of(working(forge, export))
+        process.kill()
+    assert wait_ended(who, 10.0)
+    reached(forge, export, ExportState.FINISHED)
+    assert lease_of(forge) is None or lease_of(forge).who != who
+
+
+def test_an_export_waits_for_a_run_and_a_run_for_an_export(server, run):
+    forge = server("waits")
+    active = put_run(forge.home.root, 7, name="Active", ending=None)
+    active.events.write_text("")
+    who = ProcessIdentity.of(os.getpid())
+    active.process.write_text(f'{{"pid": {who.pid}, "birth": {who.birth}}}')
+    waiting = forge.exports.start(asked(run))
+    assert waiting.state is ExportState.QUEUED
+    assert waiting.queued_behind == "The run 'Active' is using this computer."
+    active.process.write_text('{"pid": 999999, "birth": 1.0}')
+    reached(forge, waiting.id, ExportState.RUNNING)
+    with pytest.raises(BusyError, match=r"The export of Support desk, first try! is using"):
+        forge.queue._launcher.require_free()
+
+
+def test_a_served_or_running_export_is_not_deleted(server, run):
+    forge = server("waits")
+    export = forge.exports.start(asked(run)).id
+    with pytest.raises(BusyError, match="in progress, so it cannot be deleted"):
+        forge.exports.delete(export)
+    forge.exports.stop(export)
+    seen = []
+
+    def guard(export_id):
+        seen.append(export_id)
+        raise BusyError([], "served")
+
+    forge.exports.guards.append(guard)
+    with pytest.raises(BusyError):
+        forge.exports.delete(export)
+    assert seen == [export]
+    forge.exports.guards.remove(guard)
+    forge.exports.delete(export)
+
+
+def test_what_an_export_reads_is_not_deleted(server, run):
+    forge = server("waits")
+    export = forge.exports.start(asked(run)).id
+    with pytest.raises(BusyError, match="“Support desk, first try!” is being exported"):
+        forge.trash.delete([run.id])
+    with pytest.raises(BusyError, match="the export of “Support desk, first try!” uses it"):
+        forge.stored._uses.require_unneeded("a model", [run.id])
+    forge.exports.stop(export)
+    forge.trash.delete([run.id])
+    with pytest.raises(NotFoundError, match="was deleted"):
+        forge.exports.start(asked(run))
+
+
+def test_a_run_that_changes_while_its_export_waits_fails_it(server, run, model):
+    forge = server("waits")
+    first = forge.exports.start(asked(run)).id
+    second = forge.exports.start(asked(run)).id
+    (model / "config.json").unlink()
+    forge.exports.stop(first)
+    view = reached(forge, second, ExportState.FAILED)
+    assert "is not at" in view.problem.what
+
+
+def test_exports_count_as_disk_usage(server, run):
+    forge = server()
+    reached(forge, forge.exports.start(asked(run)).id, ExportState.FINISHED)
+    kinds = {item.kind: item.bytes for item in forge.storage.usage().kinds}
+    assert kinds["exports"] >= 3000
+
+
+def test_durations_of_earlier_exports_correct_the_prediction(server, run):
+    forge = server()
+    before = forge.exports.predict(asked(run)).seconds
+    reached(forge, forge.exports.start(asked(run)).id, ExportState.FINISHED)
+    assert forge.exports.predict(asked(run)).seconds < before / 2
+    assert forge.exports.predict(asked(run, format="adapter")).seconds > 5
+
+
+def test_a_disk_without_room_is_refused_before_the_start(server, run, monkeypatch):
+    forge = server()
+    predicted = forge.exports.predict(asked(run))
+    monkeypatch.setattr(
+        "modelforge.services.exports.prediction.shutil.disk_usage",
+        lambda _path: type("Usage", (), {"free": predicted.disk_bytes})(),
+    )
+    with pytest.raises(ConfigError, match=r"The export needs .* are free"):
+        forge.exports.start(asked(run))
+    assert forge.exports.list() == []
+
+
+def test_a_new_run_records_what_its_base_model_is(server, model, tmp_path):
+    data = tmp_path / "rows.jsonl"
+    rows = [f'{{"input": "question {n}", "output": "answer {n}"}}' for n in range(20)]
+    data.write_text("\n".join(rows), "utf-8")
+    forge = server()
+    settings = {
+        "task": "text-generation",
+        "model_name": str(model),
+        "dataset": str(data),
+        "compute_specs": "low_end",
+        "use_4bit": False,
+    }
+    queued = forge.queue.add(Layer("request", settings), held=True)
+    record = read_json(forge.runs.folder(queued).config)
+    assert record["base"] == {"name": str(model), "revision": None, "hash": fingerprint(model)}

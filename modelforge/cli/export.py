@@ -1,4 +1,4 @@
-"""`modelforge export RUN` and `modelforge exports list|show|stop|delete`."""
+"""`modelforge export RUN`, `modelforge push EXPORT` and `modelforge exports list|show|…`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,11 @@ def add(add: Any, commands: Any, shared: argparse.ArgumentParser, open_forge: Op
     export.add_argument("--density", type=float, default=0.5, metavar="D", help=density)
     export.add_argument("--predict", action="store_true", help="print size and time, and exit")
 
+    push = add("push", _with_forge(_push, open_forge), "Upload a finished export to the Hub.")
+    push.add_argument("export", help="id of the export")
+    push.add_argument("--repository", required=True, metavar="USER/NAME", help="on the Hub")
+    push.add_argument("--public", action="store_true", help="a new repository is public")
+
     new = command_group(
         commands, "exports", "List, show, stop or delete exports.", shared, open_forge
     )
@@ -104,8 +110,20 @@ def _adapter(text: str) -> tuple[str, float]:
 def _export(options: argparse.Namespace, forge: Forge) -> int:
     if options.predict:
         return _predict(options, forge)
+    return _finish(options, forge, lambda: forge.exports.start(_request(options)))
+
+
+def _push(options: argparse.Namespace, forge: Forge) -> int:
+    def start() -> ExportView:
+        return forge.exports.push(options.export, options.repository, private=not options.public)
+
+    return _finish(options, forge, start)
+
+
+def _finish(options: argparse.Namespace, forge: Forge, start: Callable[[], ExportView]) -> int:
+    """Start an export, show it until it is over, and return the exit code."""
     try:
-        view = _follow(forge, forge.exports.start(_request(options)), quiet=options.json)
+        view = _follow(forge, start(), quiet=options.json)
     finally:
         forge.close()
     if options.json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from modelforge.export.gguf.write import write_gguf
+from modelforge.export.gguf import convert
 from modelforge.export.job import Job
 from modelforge.export.merged import weights_folder
 from modelforge.runs.exports import StepWriter
@@ -21,6 +21,7 @@ def write(job: Job, target: Path, steps: StepWriter) -> None:
     folder = weights_folder(job, steps)
     name = file_name(job)
     steps.begin("gguf", f"Writing {name}")
-    write_gguf(folder, target / name, job.request.quantization, job.record.run_name, steps.share)
+    request = job.request
+    convert.write(folder, target / name, request.quantization, job.record.run_name, steps.share)
     # Only the file is compared with the trained model.
     shutil.rmtree(job.work / "merged", ignore_errors=True)

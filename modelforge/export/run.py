@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import shutil
 import sys
 import time
@@ -12,8 +13,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
-from modelforge.errors import ForgeError, Problem
+from modelforge.errors import ForgeError, Problem, RunError
+from modelforge.export.check import self_test
 from modelforge.export.job import Job
+from modelforge.export.self_test import SelfTest
 from modelforge.modeling.errors import UNEXPECTED, explain
 from modelforge.runs.atomic_files import DISK_FULL
 from modelforge.runs.exports import (
@@ -58,14 +61,14 @@ def run_export(folder: ExportFolder) -> int:
 
 
 def _export(job: Job, steps: StepWriter) -> ExportResult:
-    # Here, so that a damaged record is reported without the imports.
-    from modelforge.export.check import self_test  # noqa: PLC0415
-
     folder = job.folder
-    import_module(f"modelforge.export.{WRITERS[job.request.written]}").write(
-        job, folder.staged, steps
-    )
-    tested = self_test(job, folder.staged, steps)
+    if source := job.record.facts.get("from_export"):
+        tested = _link(Path(source), folder.staged)
+    else:
+        import_module(f"modelforge.export.{WRITERS[job.request.written]}").write(
+            job, folder.staged, steps
+        )
+        tested = self_test(job, folder.staged, steps)
     steps.end()
     _remove(folder.work)
     kind: Literal["finished", "failed"] = "finished" if tested.passed else "failed"
@@ -80,6 +83,25 @@ def _export(job: Job, steps: StepWriter) -> ExportResult:
             traceback.print_exc(file=sys.stderr)
             kind, problem = "failed", _problem(error, folder)
     return ExportResult(kind, time.time(), _files(place), tested.as_dict(), problem, address)
+
+
+def _link(source: Path, target: Path) -> SelfTest:
+    """Link the files of a finished export into another one, and return its self-test."""
+    tested = ExportFolder(source.parent).result()
+    if tested is None or not tested.self_test:
+        what = "The export that is to be uploaded is not there any more."
+        raise RunError(Problem("source", what, "Export the run again."))
+    for path in sorted(source.rglob("*")):
+        copy = target / path.relative_to(source)
+        if path.is_dir():
+            copy.mkdir()
+            continue
+        try:
+            os.link(path, copy)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(path, copy)
+    known = SelfTest.__dataclass_fields__
+    return SelfTest(**{key: value for key, value in tested.self_test.items() if key in known})
 
 
 def _problem(error: Exception, folder: ExportFolder) -> Problem:

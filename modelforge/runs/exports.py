@@ -74,6 +74,9 @@ class ExportRequest:
     weight: Annotated[float, about("Weight of the run's own adapter among several.")] = 1.0
     combination: Annotated[Combination, about("How several adapters are combined.")] = "linear"
     density: Annotated[float, about("Share of values that TIES and DARE keep.")] = 0.5
+    source: Annotated[
+        str, about("Id of a finished export that is uploaded to the Hub as it is.")
+    ] = ""
 
     @property
     def written(self) -> str:

@@ -76,11 +76,9 @@ def prepared(forge: Forge, request: ExportRequest) -> ExportFolder:
     """Return the folder of an export as the service leaves it for the exporter."""
     sources = forge.exports._finder.find(request)
     name = sources.name
-    now = time.time()
-    record = ExportRecord(
-        request, name, stem_of(name, request.run), now, facts=sources.facts() | {"device": "cpu"}
-    )
-    return forge.exports._create(record, now)
+    facts = sources.facts() | {"device": "cpu"}
+    record = ExportRecord(request, name, stem_of(name, request.run), time.time(), facts=facts)
+    return forge.exports._create(record)
 
 
 def exported(home: Path, request: ExportRequest) -> ExportFolder:

@@ -21,7 +21,7 @@ ANSWER, PROMPTS = 65 * 4, 20
 TOKENIZER_BYTES = 8 * MIB
 # Measured on two cores of a laptop processor; earlier exports of a home correct them.
 START_S = 12.0
-BYTES_PER_S = 120 * MIB
+BYTES_PER_S, UPLOADED_PER_S = 120 * MIB, 5 * MIB
 QUANTIZED_PER_S = 12e6
 ANSWERED_PER_S = 6e6
 # Earlier exports that count.
@@ -30,24 +30,33 @@ FORMULA = "formula_seconds"
 
 
 def predict(
-    request: ExportRequest, sources: ExportSources, exports: Path, earlier: Iterable[ExportFolder]
+    request: ExportRequest,
+    sources: ExportSources,
+    name: str,
+    device: str,
+    exports: Path,
+    earlier: Iterable[ExportFolder],
 ) -> tuple[Prediction, float]:
     """Return what an export needs, and its duration before the correction by earlier exports."""
     model = sources.weights
     size, work = _sizes(request, sources)
     formula = _seconds(request, model, size, work)
     prediction = Prediction(
+        name=name,
+        device=device,
         bytes=size,
         disk_bytes=size + work,
         memory_bytes=_memory(request, sources, size),
         seconds=round(formula * _correction(request, earlier), 1),
-        disk_free=_free(exports),
+        disk_free=free_bytes(exports),
     )
     return prediction, formula
 
 
 def _sizes(request: ExportRequest, sources: ExportSources) -> tuple[int, int]:
     """Return the bytes of the export, and of what is beside it while it works."""
+    if sources.pushed:  # linked, not copied
+        return sources.output_bytes, 0
     whole = round(sources.weights.weights_gib * GIB) + TOKENIZER_BYTES
     merged = whole if sources.adapters else 0
     combined = sources.adapter_bytes if len(sources.adapters) > 1 else 0
@@ -84,6 +93,8 @@ def _memory(request: ExportRequest, sources: ExportSources, size: int) -> int:
 def _seconds(request: ExportRequest, model: ModelInfo, size: int, work: int) -> float:
     parameters = model.parameters or 0
     seconds = START_S + (size + work) / BYTES_PER_S + 2 * parameters / ANSWERED_PER_S
+    if request.format == "hub":
+        seconds += size / UPLOADED_PER_S
     if request.written in IN_GGUF and request.quantization not in ("f16", "bf16"):
         seconds += parameters / QUANTIZED_PER_S
     return seconds
@@ -105,7 +116,8 @@ def _correction(request: ExportRequest, earlier: Iterable[ExportFolder]) -> floa
     return min(20.0, max(0.02, median(ratios))) if ratios else 1.0
 
 
-def _free(folder: Path) -> int:
+def free_bytes(folder: Path) -> int:
+    """Return the free space of the disk of a folder, which may not exist yet."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return shutil.disk_usage(folder).free

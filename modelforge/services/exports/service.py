@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Literal
 
 from modelforge.errors import BusyError, ConfigError, ForgeError, NotFoundError, Problem
 from modelforge.hardware.machine import Machine
@@ -31,7 +32,7 @@ from modelforge.services.chat import ChatService
 from modelforge.services.exports.prediction import FORMULA, predict
 from modelforge.services.exports.process import COMMAND, Exporters
 from modelforge.services.exports.sources import ExportSources, SourceFinder, require_packages
-from modelforge.services.exports.view import ExportView, Prediction, view_export
+from modelforge.services.exports.view import ExportView, Prediction, export_name, view_export
 from modelforge.services.exports.zip_stream import zip_chunks
 from modelforge.services.machine import MachineService
 from modelforge.services.runs import LOG_BYTES, log_tail
@@ -42,6 +43,15 @@ from modelforge.units import GIB, MIB, human_bytes
 RESERVE_BYTES = 512 * MIB
 # On a GPU, the largest layer is converted to float32 beside the weights.
 GPU_SPARE_BYTES = 2 * GIB
+REQUEST_ID = "request_id"
+# What was written → what the Hub is told that it is.
+CONTENTS: dict[str, Literal["adapter", "merged", "gguf"]] = {
+    "adapter": "adapter",
+    "merged": "merged",
+    "mlx": "merged",
+    "gguf": "gguf",
+    "ollama": "gguf",
+}
 Guard = Callable[[str], None]
 
 
@@ -82,40 +92,73 @@ class ExportService:
         Raises ConfigError, NotFoundError or BusyError with everything that is wrong with the
         request; a full disk and a missing package are left to `start`.
         """
-        return self._predict(request, self._finder.find(request))[0]
+        return self._plan(request)[1]
 
-    def start(self, request: ExportRequest) -> ExportView:
+    def start(self, request: ExportRequest, request_id: str | None = None) -> ExportView:
         """Queue an export; `tend` starts it as soon as this computer is free.
 
-        Raises what `predict` does, MissingPackageError, and ConfigError for too little disk space.
+        The same `request_id` never starts a second one. Raises what `predict` does,
+        MissingPackageError, and ConfigError for too little disk space.
         """
-        sources = self._finder.find(request)
+        folder = self._find_request(request_id)
+        if folder is None:
+            record = self._record(request, request_id)
+            with self._launcher.claim():
+                folder = self._find_request(request_id) or self._create(record)
+        self.tend()
+        return self.view(folder.id)
+
+    def push(self, export_id: str, repository: str, *, private: bool = True) -> ExportView:
+        """Queue the upload of a finished export to the Hub, as it is; raises as `start` does."""
+        record = self.folder(export_id).record()
+        if record is None:
+            raise _unknown(export_id)
+        request = ExportRequest(
+            record.request.run,
+            "hub",
+            quantization=record.request.quantization,
+            content=CONTENTS[record.request.written],
+            repository=repository,
+            private=private,
+            source=export_id,
+        )
+        return self.start(request)
+
+    def _find_request(self, request_id: str | None) -> ExportFolder | None:
+        for folder in self._folders() if request_id else ():
+            record = folder.record()
+            if record is not None and record.facts.get(REQUEST_ID) == request_id:
+                return folder
+        return None
+
+    def _record(self, request: ExportRequest, request_id: str | None) -> ExportRecord:
+        sources, prediction, formula = self._plan(request)
         require_packages(request)
-        prediction, formula = self._predict(request, sources)
         _require_space(prediction, self._home.exports)
-        now = time.time()
-        record = ExportRecord(
+        return ExportRecord(
             request=request,
             run_name=sources.name,
             stem=stem_of(sources.name, request.run),
-            created=now,
+            created=time.time(),
             bytes=prediction.bytes,
             disk_bytes=prediction.disk_bytes,
             memory_bytes=prediction.memory_bytes,
             seconds=prediction.seconds,
-            facts=sources.facts() | {FORMULA: formula},
+            facts=self._facts(sources) | {FORMULA: formula, REQUEST_ID: request_id},
         )
-        folder = self._create(record, now)
-        self.tend()
-        return self.view(folder.id)
 
-    def _predict(self, request: ExportRequest, sources: ExportSources) -> tuple[Prediction, float]:
-        return predict(request, sources, self._home.exports, reversed(self._folders()))
+    def _plan(self, request: ExportRequest) -> tuple[ExportSources, Prediction, float]:
+        """Return what an export reads, what it needs, and the duration before its correction."""
+        sources = self._finder.find(request)
+        name = export_name(request, stem_of(sources.name, request.run))
+        device = self._facts(sources)["device"]
+        earlier = reversed(self._folders())
+        return sources, *predict(request, sources, name, device, self._home.exports, earlier)
 
-    def _create(self, record: ExportRecord, now: float) -> ExportFolder:
+    def _create(self, record: ExportRecord) -> ExportFolder:
         """Write the record into a new folder, which appears complete."""
         # With milliseconds, so that names are in the order of the queue.
-        stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%d-%H%M%S-%f")[:-3]
+        stamp = datetime.fromtimestamp(record.created, UTC).strftime("%Y%m%d-%H%M%S-%f")[:-3]
         export_id = f"{stamp}{secrets.token_hex(2)}"
         target = self._home.exports / export_id
         staged = ExportFolder(self._home.exports / f"{STAGING}{export_id}")
@@ -277,7 +320,7 @@ class ExportService:
                 sources = self._finder.find(record.request)
                 require_packages(record.request)
                 self._chat.close()
-                record = replace(record, facts=record.facts | self._facts(sources))
+                record = replace(record, facts=record.facts | self._facts(sources, refresh=True))
                 write_json(folder.record_file, record.as_dict())
                 self._exporters.launch(folder, record)
             except BusyError:
@@ -286,10 +329,10 @@ class ExportService:
                 problem = error.problems[0]
                 write_result(folder, ExportResult("failed", time.time(), problem=problem))
 
-    def _facts(self, sources: ExportSources) -> dict[str, object]:
+    def _facts(self, sources: ExportSources, *, refresh: bool = False) -> dict[str, Any]:
         """Return what the exporter needs, with the device that has room for the model now."""
         needed = round(sources.weights.weights_gib * GIB) + GPU_SPARE_BYTES
-        index = _gpu_with(needed, self._machine.current(refresh=True))
+        index = _gpu_with(needed, self._machine.current(refresh=refresh))
         device = "cpu" if index is None else "cuda"
         return {**sources.facts(), "device": device, "gpu_index": index}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -34,14 +35,19 @@ from modelforge.runs.exports import (
     IN_GGUF,
     QUANTIZATIONS,
     WHOLE,
+    ExportFolder,
+    ExportRecord,
     ExportRequest,
+    ExportState,
 )
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.notes import run_name
 from modelforge.runs.process.supervisor import Supervisor
-from modelforge.runs.store import Store
+from modelforge.runs.store import Store, is_id
 
 GGUF_PACKAGE, GGUF_EXTRA = "xllamacpp", "gguf"
+# Names a llama.cpp checkout with a converter: see modelforge.export.gguf.convert.
+CONVERTER = "MODELFORGE_LLAMA_CPP"
 MAX_ADAPTERS = 16
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _NEEDS_CONVERSATION = (*IN_GGUF, "mlx")
@@ -79,9 +85,14 @@ class ExportSources:
     adapters: tuple[dict[str, Any], ...]
     output_bytes: int
     adapter_bytes: int
+    # The record and the files of a finished export that is uploaded as it is.
+    pushed: tuple[ExportRecord, Path] | None = None
 
     def facts(self) -> dict[str, Any]:
         """Return what the exporter needs, as plain data."""
+        if self.pushed:
+            record, files = self.pushed
+            return record.facts | {"from_export": str(files)}
         base = self.base
         return {
             "run_folder": str(self.run.path),
@@ -104,9 +115,11 @@ class SourceFinder:
     def find(self, request: ExportRequest) -> ExportSources:
         """Return the sources. Raises one error with all problems."""
         errors: list[ForgeError] = []
-        problems = list(_wrong_values(request))
+        problems = list(wrong_values(request))
         if problems:
             errors.append(ConfigError(problems))
+        elif request.source:
+            return self._pushed(request)
         run = _collect(errors, lambda: self._run_with_result(request.run))
         if run is None or problems:
             raise merge_errors(errors)
@@ -144,6 +157,28 @@ class SourceFinder:
             adapters=tuple(adapters),
             output_bytes=folder_bytes(run.output),
             adapter_bytes=folder_bytes(run.output) * len(adapters),
+        )
+
+    def _pushed(self, request: ExportRequest) -> ExportSources:
+        """Return a finished export as the source of an upload; raises ConfigError for another."""
+        folder = ExportFolder(self._home.exports / request.source)
+        record = folder.record() if is_id(request.source) else None
+        if record is None or folder.state() is not ExportState.FINISHED:
+            what = f"There is no finished export {request.source[:80]!r}."
+            remedy = "Upload an export whose self-test has passed."
+            raise ConfigError(Problem("source", what, remedy))
+        name = str(record.facts.get("base_name") or "")
+        return ExportSources(
+            run=RunFolder(self._home.runs / record.request.run),
+            name=record.run_name,
+            head="causal",
+            base=None,
+            base_name=name,
+            weights=ModelInfo(name, "", None, None, 0.0, has_chat_template=True, local=True),
+            adapters=(),
+            output_bytes=folder_bytes(folder.files),
+            adapter_bytes=0,
+            pushed=(record, folder.files),
         )
 
     def _run_with_result(self, run_id: str) -> RunFolder:
@@ -196,9 +231,9 @@ class SourceFinder:
             remedy = "Combine adapters of the same base model."
             raise ConfigError(Problem("adapters", what, remedy))
         mine, theirs = (_rank(each) for each in (self._store.get(request.run), run))
-        if request.combination == "linear" and mine != theirs:
+        if request.combination != "cat" and mine != theirs:
             what = f"The adapter of “{name}” has the rank {theirs}, that of the run {mine}."
-            remedy = "The combination linear needs equal ranks; choose cat."
+            remedy = f"The combination {request.combination} needs equal ranks; choose cat."
             raise ConfigError(Problem("combination", what, remedy))
         return self._part(run, weight)
 
@@ -208,7 +243,7 @@ class SourceFinder:
 
 def require_packages(request: ExportRequest) -> None:
     """Raise MissingPackageError if a package that the format needs is not installed."""
-    if request.written in IN_GGUF and find_spec(GGUF_PACKAGE) is None:
+    if request.written in IN_GGUF and not request.source and find_spec(GGUF_PACKAGE) is None:
         what = f"The package {GGUF_PACKAGE}, which contains llama.cpp, is not installed."
         remedy = f"Run `python launch.py setup --with {GGUF_EXTRA}`."
         raise MissingPackageError(Problem(request.format, what, remedy))
@@ -249,7 +284,7 @@ def _rank(run: RunFolder) -> object:
     return (find_json(run.output / "adapter_config.json") or {}).get("r")
 
 
-def _wrong_values(request: ExportRequest) -> Iterator[Problem]:
+def wrong_values(request: ExportRequest) -> Iterator[Problem]:
     """Yield what is wrong with a request, whatever the run is."""
     for name, known in (
         ("format", FORMATS),
@@ -280,10 +315,13 @@ def _wrong_formats(request: ExportRequest, sources: ExportSources) -> Iterator[P
     if sources.head != "causal" and written in _NEEDS_CONVERSATION:
         what = "It is not a model that generates text from left to right."
         yield Problem("format", what, "Choose adapter, merged or hub.")
-    elif written in IN_GGUF and sources.weights.model_type not in GGUF_MODEL_TYPES:
+    elif written in IN_GGUF and not _can_be_gguf(sources.weights.model_type):
         kind = sources.weights.model_type
         what = f"Models of the type {kind} cannot be written as GGUF."
-        remedy = f"Export the merged model. Known types: {', '.join(GGUF_MODEL_TYPES)}."
+        remedy = (
+            f"Export the merged model, or name the folder of a llama.cpp checkout in {CONVERTER}, "
+            f"whose converter is used then. Known types: {', '.join(GGUF_MODEL_TYPES)}."
+        )
         yield Problem("format", what, remedy)
     if not sources.adapters and (written == "adapter" or request.adapters):
         what = "The run has no adapter: every weight was trained."
@@ -296,6 +334,10 @@ def _wrong_formats(request: ExportRequest, sources: ExportSources) -> Iterator[P
     if len(sources.adapters) > 1 and sources.head != "causal":
         what = "Adapters are combined for models that generate text from left to right."
         yield Problem("adapters", what, "Export the run without further adapters.")
+
+
+def _can_be_gguf(model_type: str) -> bool:
+    return model_type in GGUF_MODEL_TYPES or bool(os.environ.get(CONVERTER))
 
 
 def _collect(errors: list[ForgeError], find: Callable[[], Any]) -> Any:

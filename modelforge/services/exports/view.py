@@ -14,6 +14,7 @@ from modelforge.runs.exports import (
     ExportFolder,
     ExportFormat,
     ExportRecord,
+    ExportRequest,
     ExportResult,
     ExportState,
     ExportStep,
@@ -25,6 +26,8 @@ from modelforge.runs.process.identity import CHILDREN, ProcessIdentity
 class Prediction:
     """What an export needs. Sizes are bytes."""
 
+    name: Annotated[str, about("Name of the file or folder of the export.")]
+    device: Annotated[str, about("Where the trained model answers in the self-test: cpu or cuda.")]
     bytes: Annotated[int, about("Size of the export.")]
     disk_bytes: Annotated[int, about("Disk space while it works, with the export itself.")]
     memory_bytes: Annotated[int, about("Peak memory.")]
@@ -84,7 +87,7 @@ def view_export(folder: ExportFolder) -> ExportView | None:
         run_name=record.run_name,
         format=request.format,
         quantization=request.quantization if request.written in IN_GGUF else "",
-        name=_name(record),
+        name=export_name(request, record.stem),
         bytes=sum(file.bytes for file in files) or record.bytes,
         created=record.created,
         ended=_ended(folder, state, result),
@@ -93,7 +96,7 @@ def view_export(folder: ExportFolder) -> ExportView | None:
         steps=steps,
         seconds_left=_seconds_left(record, steps) if state is ExportState.RUNNING else None,
         queued_behind="",
-        prediction=Prediction(record.bytes, record.disk_bytes, record.memory_bytes, record.seconds),
+        prediction=_prediction(record),
         self_test=result.self_test if result else None,
         problem=result.problem if result else _lost(folder, steps, state),
         address=result.address if result else "",
@@ -105,11 +108,22 @@ def process_of(folder: ExportFolder) -> ProcessIdentity | None:
     return ProcessIdentity.from_dict(find_json(folder.process_file) or {})
 
 
-def _name(record: ExportRecord) -> str:
-    request = record.request
+def export_name(request: ExportRequest, stem: str) -> str:
+    """Return the name of the file or folder of an export; `stem` is that of the run."""
     if request.written in IN_GGUF:
-        return f"{record.stem}-{request.quantization.upper()}.gguf"
-    return f"{record.stem}-{request.written}"
+        return f"{stem}-{request.quantization.upper()}.gguf"
+    return f"{stem}-{request.written}"
+
+
+def _prediction(record: ExportRecord) -> Prediction:
+    return Prediction(
+        name=export_name(record.request, record.stem),
+        device=str(record.facts.get("device") or "cpu"),
+        bytes=record.bytes,
+        disk_bytes=record.disk_bytes,
+        memory_bytes=record.memory_bytes,
+        seconds=record.seconds,
+    )
 
 
 def _path(folder: ExportFolder, result: ExportResult | None) -> str | None:

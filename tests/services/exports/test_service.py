@@ -80,6 +80,32 @@ def test_an_export_is_predicted_queued_done_and_deleted(server, run):
         forge.exports.view(view.id)
 
 
+def test_the_same_request_starts_one_export(server, run):
+    forge = server("waits")
+    ids = {forge.exports.start(asked(run), "tab-1").id for _ in range(2)}
+    assert len(ids) == 1
+    assert forge.exports.start(asked(run), "tab-2").id not in ids
+
+
+def test_a_finished_export_is_uploaded_as_it_is(server, run):
+    forge = server()
+    export = forge.exports.start(asked(run, format="mlx")).id
+    with pytest.raises(ConfigError, match="is not a repository of the Hub"):
+        forge.exports.push(export, "somewhere")
+    reached(forge, export, ExportState.FINISHED)
+    view = forge.exports.push(export, "me/small")
+    record = forge.exports.folder(view.id).record()
+    assert (record.request.format, record.request.content) == ("hub", "merged")
+    assert record.facts["from_export"] == str(forge.exports.folder(export).files)
+    assert record.bytes == 3000
+    reached(forge, view.id, ExportState.FINISHED)
+    refused = server("refuses")
+    failed = refused.exports.start(asked(run)).id
+    reached(refused, failed, ExportState.FAILED)
+    with pytest.raises(ConfigError, match="There is no finished export"):
+        refused.exports.push(failed, "me/small")
+
+
 def test_two_exports_are_done_one_after_the_other(server, run):
     forge = server("waits")
     first, second = (forge.exports.start(asked(run, format=f)) for f in ("merged", "adapter"))

@@ -84,14 +84,10 @@ class Forge:
         self.downloads = DownloadService(home, self.preflight.model)
         self.stored = StoredService(self.datasets, uses, self.chat, self.downloads)
         self.diagnosis = DiagnosisService(home, self.runs)
-        results = self.preflight.trial_run_results
-        self.trial_runs = TrialRunService(home, launcher, results, worker)
-        finder = SourceFinder(home, store, training)
-        self.exports = ExportService(
-            home, finder, launcher, self.chat, self.machine, command=exporter
-        )
+        self.trial_runs = TrialRunService(home, launcher, self.preflight.trial_run_results, worker)
         self.serving = ServingService(home, training, self.chat, chat_process)
-        self.exports.guards.append(self.serving.guard)
+        finder = SourceFinder(home, store, training, self.machine)
+        self.exports = ExportService(finder, launcher, self.chat, exporter, self.serving.guard)
 
     def warm(self) -> None:
         """Start a warm worker unless a run or trial run is active. Returns at once."""

@@ -58,11 +58,18 @@ def add(add: Any, commands: Any, shared: argparse.ArgumentParser, open_forge: Op
     export.add_argument("--density", type=float, default=0.5, metavar="D", help=density)
     export.add_argument("--predict", action="store_true", help="print size and time, and exit")
 
+    _add_push(add, open_forge)
+    _add_exports(commands, shared, open_forge)
+
+
+def _add_push(add: Any, open_forge: OpenForge) -> None:
     push = add("push", _with_forge(_push, open_forge), "Upload a finished export to the Hub.")
     push.add_argument("export", help="id of the export")
     push.add_argument("--repository", required=True, metavar="USER/NAME", help="on the Hub")
     push.add_argument("--public", action="store_true", help="a new repository is public")
 
+
+def _add_exports(commands: Any, shared: argparse.ArgumentParser, open_forge: OpenForge) -> None:
     new = command_group(
         commands, "exports", "List, show, stop or delete exports.", shared, open_forge
     )

@@ -76,8 +76,8 @@ def prepared(forge: Forge, request: ExportRequest) -> ExportFolder:
     """Return the folder of an export as the service leaves it for the exporter."""
     sources = forge.exports._finder.find(request)
     name = sources.name
-    facts = sources.facts() | {"device": "cpu"}
-    record = ExportRecord(request, name, stem_of(name, request.run), time.time(), facts=facts)
+    stem = stem_of(name, request.run)
+    record = ExportRecord(request, name, stem, time.time(), facts=sources.facts())
     return forge.exports._create(record)
 
 

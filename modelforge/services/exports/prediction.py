@@ -33,7 +33,6 @@ def predict(
     request: ExportRequest,
     sources: ExportSources,
     name: str,
-    device: str,
     exports: Path,
     earlier: Iterable[ExportFolder],
 ) -> tuple[Prediction, float]:
@@ -43,7 +42,7 @@ def predict(
     formula = _seconds(request, model, size, work)
     prediction = Prediction(
         name=name,
-        device=device,
+        device="cpu" if sources.gpu is None else "cuda",
         bytes=size,
         disk_bytes=size + work,
         memory_bytes=_memory(request, sources, size),

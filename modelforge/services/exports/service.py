@@ -12,11 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from modelforge.errors import BusyError, ConfigError, ForgeError, NotFoundError, Problem
-from modelforge.hardware.machine import Machine
-from modelforge.paths import Home
 from modelforge.runs.atomic_files import disk_error, write_json, write_text
 from modelforge.runs.exports import (
     ExportFolder,
@@ -30,19 +28,16 @@ from modelforge.runs.exports import (
 from modelforge.runs.store import GONE, STAGING, STALE_S, is_id
 from modelforge.services.chat import ChatService
 from modelforge.services.exports.prediction import FORMULA, predict
-from modelforge.services.exports.process import COMMAND, Exporters
+from modelforge.services.exports.process import Exporters
 from modelforge.services.exports.sources import ExportSources, SourceFinder, require_packages
 from modelforge.services.exports.view import ExportView, Prediction, export_name, view_export
 from modelforge.services.exports.zip_stream import zip_chunks
-from modelforge.services.machine import MachineService
 from modelforge.services.runs import LOG_BYTES, log_tail
 from modelforge.services.start import RunLauncher
-from modelforge.units import GIB, MIB, human_bytes
+from modelforge.units import MIB, human_bytes
 
 # Disk space that an export leaves free.
 RESERVE_BYTES = 512 * MIB
-# On a GPU, the largest layer is converted to float32 beside the weights.
-GPU_SPARE_BYTES = 2 * GIB
 REQUEST_ID = "request_id"
 # What was written → what the Hub is told that it is.
 CONTENTS: dict[str, Literal["adapter", "merged", "gguf"]] = {
@@ -58,31 +53,28 @@ Guard = Callable[[str], None]
 class ExportService:
     """The exports of a home. Thread-safe; several servers may share a home.
 
-    `guards` are called with the id of an export that is to be deleted, and raise BusyError if it is
-    in use.
+    Each guard is called with the id of an export that is to be deleted, and raises BusyError if it
+    is in use.
     """
 
     def __init__(
         self,
-        home: Home,
         finder: SourceFinder,
         launcher: RunLauncher,
         chat: ChatService,
-        machine: MachineService,
-        *,
-        command: Sequence[str] = COMMAND,
+        command: Sequence[str],
+        *guards: Guard,
     ) -> None:
-        self._home = home
+        self._home = finder.home
         self._finder = finder
         self._launcher = launcher
         self._chat = chat
-        self._machine = machine
-        self._exporters = Exporters(home, command)
+        self._exporters = Exporters(self._home, command)
         self._lock = threading.Lock()
         # Ids of exports that are over and have left nothing behind.
         self._settled: set[str] = set()
         self._is_swept = False
-        self.guards: list[Guard] = []
+        self.guards: list[Guard] = list(guards)
 
     # Predict and start
 
@@ -144,16 +136,15 @@ class ExportService:
             disk_bytes=prediction.disk_bytes,
             memory_bytes=prediction.memory_bytes,
             seconds=prediction.seconds,
-            facts=self._facts(sources) | {FORMULA: formula, REQUEST_ID: request_id},
+            facts=sources.facts() | {FORMULA: formula, REQUEST_ID: request_id},
         )
 
     def _plan(self, request: ExportRequest) -> tuple[ExportSources, Prediction, float]:
         """Return what an export reads, what it needs, and the duration before its correction."""
         sources = self._finder.find(request)
         name = export_name(request, stem_of(sources.name, request.run))
-        device = self._facts(sources)["device"]
         earlier = reversed(self._folders())
-        return sources, *predict(request, sources, name, device, self._home.exports, earlier)
+        return sources, *predict(request, sources, name, self._home.exports, earlier)
 
     def _create(self, record: ExportRecord) -> ExportFolder:
         """Write the record into a new folder, which appears complete."""
@@ -317,10 +308,10 @@ class ExportService:
                     what = "The record of the export cannot be read."
                     raise ConfigError(Problem("export", what, "Export the run again."))
                 # The run or its base model may have changed while the export waited.
-                sources = self._finder.find(record.request)
+                sources = self._finder.find(record.request, refresh=True)
                 require_packages(record.request)
                 self._chat.close()
-                record = replace(record, facts=record.facts | self._facts(sources, refresh=True))
+                record = replace(record, facts=record.facts | sources.facts())
                 write_json(folder.record_file, record.as_dict())
                 self._exporters.launch(folder, record)
             except BusyError:
@@ -328,13 +319,6 @@ class ExportService:
             except ForgeError as error:
                 problem = error.problems[0]
                 write_result(folder, ExportResult("failed", time.time(), problem=problem))
-
-    def _facts(self, sources: ExportSources, *, refresh: bool = False) -> dict[str, Any]:
-        """Return what the exporter needs, with the device that has room for the model now."""
-        needed = round(sources.weights.weights_gib * GIB) + GPU_SPARE_BYTES
-        index = _gpu_with(needed, self._machine.current(refresh=refresh))
-        device = "cpu" if index is None else "cuda"
-        return {**sources.facts(), "device": device, "gpu_index": index}
 
     def _sweep(self) -> None:
         """Remove what an interrupted start or deletion has left."""
@@ -354,13 +338,6 @@ class ExportService:
 def stem_of(name: str, run_id: str) -> str:
     """Return the name of a run as the beginning of file names."""
     return re.sub(r"\W+", "-", name, flags=re.ASCII).strip("-_")[:60].rstrip("-_") or run_id
-
-
-def _gpu_with(needed: int, machine: Machine) -> int | None:
-    """Return the GPU with the most free memory if it has enough; None without one."""
-    free = {gpu.index: (gpu.free_gib or 0.0) * GIB for gpu in machine.gpus}
-    best = max(free, key=free.__getitem__, default=None)
-    return best if best is not None and free[best] >= needed else None
 
 
 def _require_space(prediction: Prediction, exports: Path) -> None:

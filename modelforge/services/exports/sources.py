@@ -6,7 +6,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +22,7 @@ from modelforge.errors import (
     Problem,
     merge_errors,
 )
+from modelforge.hardware.machine import Machine
 from modelforge.models.architecture import ModelInfo
 from modelforge.models.fingerprint import fingerprint
 from modelforge.models.resolve import STARTER, resolve_model
@@ -44,11 +45,14 @@ from modelforge.runs.layout import RunFolder
 from modelforge.runs.notes import run_name
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.store import Store, is_id
+from modelforge.services.machine import MachineService
 
 GGUF_PACKAGE, GGUF_EXTRA = "xllamacpp", "gguf"
 # Names a llama.cpp checkout with a converter: see modelforge.export.gguf.convert.
 CONVERTER = "MODELFORGE_LLAMA_CPP"
 MAX_ADAPTERS = 16
+# On a GPU, the largest layer is converted to float32 beside the weights.
+GPU_SPARE_GIB = 2.0
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _NEEDS_CONVERSATION = (*IN_GGUF, "mlx")
 
@@ -85,6 +89,8 @@ class ExportSources:
     adapters: tuple[dict[str, Any], ...]
     output_bytes: int
     adapter_bytes: int
+    # The GPU that has room for the model; None for the processor.
+    gpu: int | None = None
     # The record and the files of a finished export that is uploaded as it is.
     pushed: tuple[ExportRecord, Path] | None = None
 
@@ -92,7 +98,7 @@ class ExportSources:
         """Return what the exporter needs, as plain data."""
         if self.pushed:
             record, files = self.pushed
-            return record.facts | {"from_export": str(files)}
+            return record.facts | {"from_export": str(files), "gpu_index": None}
         base = self.base
         return {
             "run_folder": str(self.run.path),
@@ -101,19 +107,27 @@ class ExportSources:
             "base_revision": base.revision if base else None,
             "base_hash": base.hash if base else "",
             "adapters": list(self.adapters),
+            "device": "cpu" if self.gpu is None else "cuda",
+            "gpu_index": self.gpu,
         }
 
 
 class SourceFinder:
     """Finds what an export is made from, and collects everything that is wrong with a request."""
 
-    def __init__(self, home: Home, store: Store, supervisor: Supervisor) -> None:
-        self._home = home
+    def __init__(
+        self, home: Home, store: Store, supervisor: Supervisor, machine: MachineService
+    ) -> None:
+        self.home = home
         self._store = store
         self._supervisor = supervisor
+        self._machine = machine
 
-    def find(self, request: ExportRequest) -> ExportSources:
-        """Return the sources. Raises one error with all problems."""
+    def find(self, request: ExportRequest, *, refresh: bool = False) -> ExportSources:
+        """Return the sources. Raises one error with all problems.
+
+        With `refresh`, the free memory of the GPUs is that of this moment.
+        """
         errors: list[ForgeError] = []
         problems = list(wrong_values(request))
         if problems:
@@ -128,7 +142,8 @@ class SourceFinder:
             raise merge_errors(errors)
         if problems := list(_wrong_formats(request, sources)):
             raise ConfigError(problems)
-        return sources
+        machine = self._machine.current(refresh=refresh)
+        return replace(sources, gpu=_gpu_with(sources.weights.weights_gib, machine))
 
     def _sources(
         self, run: RunFolder, request: ExportRequest, errors: list[ForgeError]
@@ -144,7 +159,7 @@ class SourceFinder:
         if has_adapter and base is None:
             return None
         folder = base.folder if base else run.output
-        weights = _collect(errors, lambda: resolve_model(str(folder), self._home))
+        weights = _collect(errors, lambda: resolve_model(str(folder), self.home))
         if weights is None:
             return None
         return ExportSources(
@@ -161,7 +176,7 @@ class SourceFinder:
 
     def _pushed(self, request: ExportRequest) -> ExportSources:
         """Return a finished export as the source of an upload; raises ConfigError for another."""
-        folder = ExportFolder(self._home.exports / request.source)
+        folder = ExportFolder(self.home.exports / request.source)
         record = folder.record() if is_id(request.source) else None
         if record is None or folder.state() is not ExportState.FINISHED:
             what = f"There is no finished export {request.source[:80]!r}."
@@ -169,7 +184,7 @@ class SourceFinder:
             raise ConfigError(Problem("source", what, remedy))
         name = str(record.facts.get("base_name") or "")
         return ExportSources(
-            run=RunFolder(self._home.runs / record.request.run),
+            run=RunFolder(self.home.runs / record.request.run),
             name=record.run_name,
             head="causal",
             base=None,
@@ -183,7 +198,7 @@ class SourceFinder:
 
     def _run_with_result(self, run_id: str) -> RunFolder:
         """Return a run that has a result and is not in progress."""
-        if not self._store.exists(run_id) and (self._home.runs / ".deleted" / run_id).is_dir():
+        if not self._store.exists(run_id) and (self.home.runs / ".deleted" / run_id).is_dir():
             what = f"The run {run_id} was deleted."
             remedy = f"Restore it first: modelforge runs restore {run_id}"
             raise NotFoundError(Problem("run", what, remedy))
@@ -202,7 +217,7 @@ class SourceFinder:
         name = str(record["config"].get("model_name", "")).strip()
         if plan.model_revision:
             return _hub_base(name, plan.model_revision)
-        folder = self._home.starter_model if name == STARTER else Path(plan.model_path)
+        folder = self.home.starter_model if name == STARTER else Path(plan.model_path)
         shown = _base_name(record, plan)
         if not (folder / "config.json").is_file():
             what = f"The base model {shown} is not at {folder} any more."
@@ -247,6 +262,13 @@ def require_packages(request: ExportRequest) -> None:
         what = f"The package {GGUF_PACKAGE}, which contains llama.cpp, is not installed."
         remedy = f"Run `python launch.py setup --with {GGUF_EXTRA}`."
         raise MissingPackageError(Problem(request.format, what, remedy))
+
+
+def _gpu_with(weights_gib: float, machine: Machine) -> int | None:
+    """Return the GPU with the most free memory if it has enough; None without one."""
+    free = {gpu.index: gpu.free_gib or 0.0 for gpu in machine.gpus}
+    best = max(free, key=free.__getitem__, default=None)
+    return best if best is not None and free[best] >= weights_gib + GPU_SPARE_GIB else None
 
 
 def _hub_base(name: str, revision: str) -> BaseModel:

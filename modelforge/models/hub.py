@@ -45,6 +45,8 @@ _SMALL_FILES = (
     "tokenizer_config.json",
     *_TEMPLATES,
     INDEX,
+    # The model card, which states the licence that exports pass on.
+    "README.md",
 )
 
 

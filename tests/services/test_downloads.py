@@ -34,7 +34,7 @@ FILES = {
 }
 TOTAL = sum(map(len, FILES.values()))
 # Not needed to train: other formats, and files of other programs.
-UNUSED = {"pytorch_model.bin": b"x" * 9000, "README.md": b"text", "picture.png": b"p"}
+UNUSED = {"pytorch_model.bin": b"x" * 9000, "picture.png": b"p"}
 
 
 @pytest.fixture

@@ -8,13 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData, try_to_load_from_cache
-from huggingface_hub.utils import HFValidationError, validate_repo_id
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from modelforge.config.rules.data import HUB_PREFIX
-from modelforge.data.sources.load import Record, source_entries
 from modelforge.modeling.errors import first_line
 from modelforge.modeling.tokenizer_files import save_tokenizer
+from modelforge.runs.portable.base_model import card_of, hub_id
+from modelforge.runs.portable.model_card import hub_datasets
 from modelforge.train.job import Job
 
 # Code of a note about a file that could not be saved.
@@ -89,9 +88,9 @@ def model_card(model: Any, job: Job, steps: int, eval_loss: float | None = None)
     """Return the model card of an adapter or a whole model, with metadata for the Hub."""
     is_adapter = hasattr(model, "peft_config")
     inner = model.get_base_model() if is_adapter else model
-    source, datasets = job.plan.model_path, _hub_datasets(job.dataset)
-    base_card = _card_of(source, job.plan.model_revision)
-    base_id = _hub_id(source) or (_hub_id(base_card.base_model) if base_card else None)
+    source, datasets = job.plan.model_path, hub_datasets(job.dataset)
+    base_card = card_of(source, job.plan.model_revision)
+    base_id = hub_id(source) or (hub_id(base_card.base_model) if base_card else None)
     suffix = next((name for name in _HEADS if type(inner).__name__.endswith(name)), None)
     # Multimodal decoders are called ForConditionalGeneration too.
     if suffix == "ForConditionalGeneration" and not inner.config.is_encoder_decoder:
@@ -135,30 +134,3 @@ def _eval_results(loss: float | None, datasets: list[str], task: str) -> list[Ev
         metric_value=round(loss, 6),
     )
     return [result]
-
-
-def _card_of(source: str, revision: str | None) -> ModelCardData | None:
-    """Return the metadata of the base model's model card, if it is on this machine."""
-    path: Any = Path(source) / "README.md"
-    if _hub_id(source):
-        path = try_to_load_from_cache(source, "README.md", revision=revision)
-    try:
-        data: ModelCardData = ModelCard.load(path, ignore_metadata_errors=True).data
-    except (OSError, ValueError, TypeError):
-        return None
-    return data
-
-
-def _hub_id(name: Any) -> str | None:
-    """Return a Hub id, or None for anything else, such as a local folder."""
-    try:
-        validate_repo_id(name)
-    except HFValidationError:
-        return None
-    return name if name and not Path(name).exists() else None
-
-
-def _hub_datasets(record: Record) -> list[str]:
-    paths = [entry.get("source", {}).get("path", "") for entry in source_entries(record)]
-    names = [path.removeprefix(HUB_PREFIX) for path in paths if path.startswith(HUB_PREFIX)]
-    return list(dict.fromkeys(name for name in names if _hub_id(name)))

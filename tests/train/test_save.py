@@ -102,7 +102,7 @@ def test_a_base_model_in_a_folder_is_never_named_by_its_path(tmp_path: Path, bas
 
 
 def test_only_data_from_the_hub_is_named():
-    from modelforge.train.save import _hub_datasets
+    from modelforge.runs.portable.model_card import hub_datasets
 
     record = {
         "sources": [
@@ -111,7 +111,7 @@ def test_only_data_from_the_hub_is_named():
             {"source": {"path": "hub:trl-lib/Capybara"}},
         ]
     }
-    assert _hub_datasets(record) == ["trl-lib/Capybara"]
+    assert hub_datasets(record) == ["trl-lib/Capybara"]
 
 
 WEIGHTS = {True: "adapter_model.safetensors", False: "model.safetensors"}

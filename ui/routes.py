@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import re
 import tempfile
 import zipfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from fastapi import APIRouter, Body, Request, Response
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
@@ -20,9 +17,10 @@ from starlette.background import BackgroundTask
 
 from modelforge.api.dependencies import iterate_waiting, run_with_body
 from modelforge.api.errors import ForgeRoute
-from modelforge.errors import NotFoundError, Problem
 from modelforge.forge import Forge
-from modelforge.runs.atomic_files import find_json
+from modelforge.runs.notes import run_name
+from modelforge.runs.portable.files import result_files
+from modelforge.services.exports.service import stem_of
 from modelforge.services.runs import log_tail
 from modelforge.units import KIB
 from ui.html.layout import asset_url
@@ -30,7 +28,6 @@ from ui.pages import chat, extras
 from ui.pages.run import live
 from ui.pages.train import data_actions
 
-ADAPTER_CONFIG = "adapter_config.json"
 MAX_LOG_BYTES = 64 * KIB
 
 
@@ -149,50 +146,26 @@ def manifest() -> dict[str, Any]:
 
 
 def zip_result(forge: Forge, run_id: str) -> Path:
-    """Write the result of a run to a new zip file; the caller deletes it."""
-    folder = forge.runs.folder(run_id)
-    if not folder.has_result:
-        problem = Problem("run", f"{run_id} has no model.", "Choose a finished run.")
-        raise NotFoundError(problem)
+    """Write the result of a run, as others get it, to a new zip file; the caller deletes it."""
+    files = list(result_files(forge.runs.folder(run_id)))
+    inside = Path(zip_name(forge, run_id)).stem
     with tempfile.NamedTemporaryFile(suffix=".zip", delete=False) as file:
         target = Path(file.name)
     # Weights do not compress, so they are stored.
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
-        inside = Path(zip_name(forge, run_id)).stem
-        for path in sorted(folder.output.rglob("*")):
-            if path.is_symlink() or not path.is_file():
-                continue
-            if path.name == ADAPTER_CONFIG:
-                archive.writestr(f"{inside}/{path.name}", _portable_adapter_config(path))
+        for name, content in files:
+            if isinstance(content, Path):
+                archive.write(content, f"{inside}/{name}")
             else:
-                archive.write(path, Path(inside) / path.relative_to(folder.output))
+                archive.writestr(f"{inside}/{name}", content)
     return target
 
 
 def zip_name(forge: Forge, run_id: str) -> str:
     """Return the file name of the downloaded zip file: the name of the run, and what it holds."""
-    view = forge.runs.view(run_id)
-    name = re.sub(r"\W+", "-", view.name).strip("-")[:60] or run_id
-    return f"{name}-{'model' if forge.runs.folder(run_id).has_model else 'adapter'}.zip"
-
-
-def _portable_adapter_config(path: Path) -> str:
-    """Return an adapter config that names its base model by Hub id, if the model card has it.
-
-    The config in the run folder names a folder of this computer.
-    """
-    config = find_json(path) or {}
-    card = path.with_name("README.md")
-    text = card.read_text(encoding="utf-8") if card.is_file() else ""
-    front = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
-    try:
-        metadata = yaml.safe_load(front[1]) if front else None
-    except yaml.YAMLError:  # the card was edited
-        metadata = None
-    base = metadata.get("base_model") if isinstance(metadata, dict) else None
-    if isinstance(base, str) and base:
-        config["base_model_name_or_path"] = base
-    return json.dumps(config, indent=2, ensure_ascii=False)
+    folder = forge.runs.folder(run_id)
+    stem = stem_of(run_name(folder), run_id)
+    return f"{stem}-{'model' if folder.has_model else 'adapter'}.zip"
 
 
 def _json_lines(lines: Iterator[str]) -> Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -75,18 +76,12 @@ def test_an_adapter_is_loaded_on_its_base_model(forge, ended_run):
 
 
 @pytest.mark.parametrize(
-    ("card", "base"),
-    [
-        ("---\nbase_model: owner/name\n---\n\n# A run\n", "owner/name"),
-        ("---\nlicense: mit\n---\n\n# A run\n", "/home/someone/models/starter"),
-        ("---\n[broken\n---\n", "/home/someone/models/starter"),
-        (None, "/home/someone/models/starter"),
-    ],
+    "card", ["---\nbase_model: owner/name\n---\n", "---\n[broken\n---\n", None]
 )
-def test_a_downloaded_adapter_names_its_base_model_by_hub_id(forge, ended_run, card, base):
+def test_a_downloaded_adapter_names_its_base_model_without_its_path(forge, ended_run, card):
     run = ended_run()
     output = forge.runs.folder(run.id).output
-    stored = json.dumps({"base_model_name_or_path": "/home/someone/models/starter", "r": 8})
+    stored = json.dumps({"base_model_name_or_path": run.plan.model_path, "r": 8})
     (output / "adapter_config.json").write_text(stored)
     if card:
         (output / "README.md").write_text(card)
@@ -95,9 +90,15 @@ def test_a_downloaded_adapter_names_its_base_model_by_hub_id(forge, ended_run, c
     try:
         with zipfile.ZipFile(path) as archive:
             config = json.loads(archive.read(f"{folder}/adapter_config.json"))
+            texts = {name: archive.read(name) for name in archive.namelist()}
     finally:
         path.unlink()
-    assert config == {"base_model_name_or_path": base, "r": 8}
+    assert config == {"base_model_name_or_path": "starter", "r": 8}
+    assert f"{folder}/base_model.json" in texts
+    assert b"trained with ModelForge" in texts[f"{folder}/README.md"]
+    home = str(Path(run.plan.model_path).parents[3]).encode()
+    assert home == b"/home/me/.local"
+    assert not [name for name, text in texts.items() if home in text]
     assert (output / "adapter_config.json").read_text() == stored
 
 

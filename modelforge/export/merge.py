@@ -68,7 +68,7 @@ def merge(
         UnknownNamesError: The files have no weight for a layer of the adapter.
     """
     config = AutoConfig.from_pretrained(base, trust_remote_code=False)
-    merger = _Merger(_empty_model(config, adapter))
+    merger = _Merger(empty_model(config, adapter))
     shards, weight_map, size = shards_of(base), {}, 0
     count, done = sum(len(shard.keys) for shard in shards), 0
     for shard in shards:
@@ -147,7 +147,7 @@ class _Merger:
         return merged
 
 
-def _empty_model(config: Any, adapter: Path) -> PeftModel:
+def empty_model(config: Any, adapter: Path) -> PeftModel:
     """Return the model with its adapter over base weights that take no memory."""
     with init_empty_weights():
         model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from modelforge.errors import ForgeError, Problem, RunError
+from modelforge.export.card import write_card
 from modelforge.export.check import self_test
 from modelforge.export.job import Job
 from modelforge.export.self_test import SelfTest
@@ -68,6 +69,7 @@ def _export(job: Job, steps: StepWriter) -> ExportResult:
         import_module(f"modelforge.export.{WRITERS[job.request.written]}").write(
             job, folder.staged, steps
         )
+        write_card(job, folder.staged)
         tested = self_test(job, folder.staged, steps)
     steps.end()
     _remove(folder.work)

@@ -1,0 +1,35 @@
+"""The files beside the weights of an export: model card and identity of the base model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from modelforge.export.job import Job
+from modelforge.runs.portable.base_model import base_model_of
+from modelforge.runs.portable.files import side_files, write_files
+from modelforge.runs.portable.model_card import Form
+
+
+def write_card(job: Job, target: Path) -> None:
+    """Write the model card and the identity of the base model into the folder of an export."""
+    base = base_model_of(job.plan, job.base)
+    write_files(side_files(job.run, form_of(job, target), base), target)
+
+
+def form_of(job: Job, target: Path) -> Form:
+    """Return the form of an export for its model card."""
+    kind: Any = job.request.written if job.adapters else _WHOLE.get(job.request.written)
+    several = job.adapters if job.has_several_adapters else ()
+    return Form(
+        kind=kind or job.request.written,
+        file=next((path.name for path in sorted(target.glob("*.gguf"))), ""),
+        model=job.record.stem.lower(),
+        quantization=job.request.quantization,
+        adapters=tuple((part.name, part.weight) for part in several),
+        combination=job.request.combination,
+    )
+
+
+# A run that trained all weights has nothing to merge.
+_WHOLE = {"adapter": "model", "merged": "model"}

@@ -26,7 +26,8 @@ def main(path: Path) -> int:
     if request.get("format") != "hub":
         # Everything that is needed is on this computer, and nothing is looked up.
         os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
-    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+        # Otherwise the bars are replaced, as they report the progress of an upload.
+        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     # Imports torch, after the variables are set.
     from modelforge.export.run import run_export  # noqa: PLC0415
 

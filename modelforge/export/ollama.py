@@ -33,6 +33,7 @@ _PERCENT = re.compile(r"(\d{1,3})%")
 # What a terminal would do with the output of `ollama create`.
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _QUOTES = '"""'
+_CLOSED = re.compile(r'"""[ \t]*[\r\n]')
 
 
 def write(job: Job, target: Path, steps: StepWriter) -> None:
@@ -50,16 +51,18 @@ def write(job: Job, target: Path, steps: StepWriter) -> None:
     if tokenizer.bos_token and adds_bos(path):
         template = template.without_bos(tokenizer.bos_token)
     text = modelfile(path.name, template.as_go(), stop_texts(job, tokenizer), system_text(job))
-    notes = "".join(f"# {note}\n" for note in _notes(render, str(tokenizer.chat_template)))
+    notes = "".join(f"# {note}\n" for note in _notes(render, str(tokenizer.chat_template), text))
     (target / MODELFILE).write_text(f"{notes}{text}", encoding="utf-8")
 
 
-def _notes(render: Render, source: str) -> Iterator[str]:
+def _notes(render: Render, source: str, text: str) -> Iterator[str]:
     """Yield in which ways Ollama's template is not quite the same."""
     if "strftime_now" in source:
         yield "The chat template writes the day's date; here it is that of the export."
     if "  Hello  " not in render([{"role": "user", "content": "  Hello  "}]):
         yield "The chat template removes spaces around a message; Ollama keeps them."
+    if not all(mark.isprintable() or mark in "\r\n\t" for mark in text):
+        yield "Ollama leaves out the characters of the system text that cannot be printed."
 
 
 def publish(job: Job, folder: Path, steps: StepWriter) -> str:
@@ -136,9 +139,9 @@ def modelfile(file: str, template: str, stops: Sequence[str], system: str | None
 
 
 def _quoted(text: str, what: str) -> str:
-    """Return a text in three quotation marks, which have no escapes."""
-    if _QUOTES in text or text.endswith('"'):
-        problem = f"The {what} has quotation marks that a Modelfile cannot hold."
+    """Return a text in three quotation marks, in which nothing can be escaped."""
+    if _CLOSED.search(text):
+        problem = f"A line of the {what} ends with three quotation marks, which end it in Ollama."
         raise RunError(Problem("ollama", problem, "Export a GGUF file instead."))
     return f"{_QUOTES}{text}{_QUOTES}"
 

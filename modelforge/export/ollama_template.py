@@ -34,6 +34,8 @@ _TEXTS = (
     "word " * 400 + "end",
     "1",
 )
+# What is not written as it is: quotation marks, backslashes, braces, and all outside of ASCII.
+_ESCAPED = re.compile(r'[^ -~]|["\\{}]')
 _REMEDY = "Export a GGUF file instead: llama.cpp reads the chat template itself."
 
 
@@ -218,12 +220,13 @@ def _split(text: str, messages: Sequence[Message]) -> list[str]:
 
 def _go(text: str) -> str:
     """Return a text as an action of Go's template language; nothing for no text."""
-    if not text:
-        return ""
-    # The escapes of JSON are among those of Go. Braces would end the action in older versions.
-    quoted = json.dumps(text, ensure_ascii=False)
-    quoted = re.sub(r"[{}\u007f-\u009f]", lambda mark: f"\\u{ord(mark[0]):04x}", quoted)
-    return f"{{{{ {quoted} }}}}"
+    return f'{{{{ "{_ESCAPED.sub(_escaped, text)}" }}}}' if text else ""
+
+
+def _escaped(mark: re.Match[str]) -> str:
+    """Return a character as Go writes it; a Modelfile drops those that cannot be printed."""
+    code = ord(mark[0])
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
 def _irregular(what: str) -> RunError:

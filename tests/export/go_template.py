@@ -124,7 +124,7 @@ def _call(tokens, dot, variables):
 
 def _term(token, dot, variables):
     if token.startswith('"'):
-        return json.loads(token)
+        return json.loads(re.sub(r"\\U([0-9a-f]{8})", lambda code: chr(int(code[1], 16)), token))
     if token.isdigit():
         return int(token)
     name, *fields = token.split(".")

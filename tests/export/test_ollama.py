@@ -61,6 +61,7 @@ TEMPLATES = {
     "default system": DEFAULT_SYSTEM,
     "no system": NO_SYSTEM,
     "thinking": THINKING,
+    "other scripts": DEFAULT_SYSTEM.replace("<|im_end|>", "<｜end▁of▁turn｜>\u00a0\U0001f600"),
     "quotes": DEFAULT_SYSTEM.replace("<|im_end|>", '"}}"{{\\\\'),
 }
 
@@ -184,10 +185,9 @@ def test_a_modelfile_names_file_template_system_and_stops():
     assert "SYSTEM" not in ollama.modelfile("x.gguf", "{{ .Prompt }}", [], None)
 
 
-@pytest.mark.parametrize("system", ['Say """.', 'End with "'])
-def test_a_system_text_that_a_modelfile_cannot_hold_is_refused(system):
+def test_a_system_text_that_a_modelfile_cannot_hold_is_refused():
     with pytest.raises(RunError, match="quotation marks"):
-        ollama.modelfile("x.gguf", "{{ .Prompt }}", [], system)
+        ollama.modelfile("x.gguf", "{{ .Prompt }}", [], 'Begin with """\nand so on.')
 
 
 # Stands for the program, which no registry has: it writes as `ollama create` does.

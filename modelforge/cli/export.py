@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Callable
 from datetime import datetime
+from time import sleep
 from typing import TYPE_CHECKING, Any
 
 from modelforge.cli.output import (
@@ -164,7 +164,7 @@ def _follow(forge: Forge, view: ExportView, *, quiet: bool) -> ExportView:
         while not view.state.is_over:
             if progress:
                 progress.show(view)
-            time.sleep(POLL_S)
+            sleep(POLL_S)
             forge.tend()
             view = forge.exports.view(view.id)
         if progress:

@@ -7,7 +7,6 @@ export is queued again then. The exit code is 0 for a finished export, 1 for a f
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import threading
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from modelforge.runs.atomic_files import find_json
-from modelforge.runs.exports import ExportFolder
+from modelforge.runs.exports import ExportFolder, queue_again
 
 
 def main(path: Path) -> int:
@@ -38,12 +37,7 @@ def _exit_with_stdin(folder: ExportFolder) -> None:
     sys.stdin.buffer.read()
     for child in psutil.Process().children(recursive=True):
         child.kill()
-    if not folder.result_file.exists():
-        for path in (folder.staged, folder.work):
-            shutil.rmtree(path, ignore_errors=True)
-        folder.events.unlink(missing_ok=True)
-        # Without the record of its process, the export is queued.
-        folder.process_file.unlink(missing_ok=True)
+    queue_again(folder)
     os._exit(1)
 
 

@@ -39,6 +39,8 @@ WRITERS = {
 }
 # Format → its module with `publish`, which is called once the files are complete and tested.
 PUBLISHERS = {"hub": "hub", "ollama": "ollama"}
+# Causes whose usual remedies are settings of a training.
+_MEMORY = ("out-of-memory", "killed-for-memory")
 _FULL_TEXTS = ("No space left on device", "os error 28", "os error 122", "os error 27")
 
 
@@ -119,7 +121,9 @@ def _problem(error: Exception, folder: ExportFolder) -> Problem:
         return Problem("disk", what, "Free some disk space, then export again.")
     failure = explain(error)
     remedy = failure.remedy
-    if failure.cause == UNEXPECTED:
+    if failure.cause in _MEMORY:
+        remedy = "End other programs, then export again."
+    elif failure.cause == UNEXPECTED:
         remedy = f"The log of the export has the details: {folder.log}."
     return Problem("export", failure.what, remedy)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -317,6 +318,17 @@ def unfinished(exports: Path) -> list[tuple[ExportFolder, ExportRecord]]:
         if is_open and (record := folder.record()):
             found.append((folder, record))
     return found
+
+
+def queue_again(folder: ExportFolder) -> None:
+    """Put an export whose process ends with its server back into the queue, unless it is over."""
+    if folder.result_file.exists():
+        return
+    for path in (folder.staged, folder.work):
+        shutil.rmtree(path, ignore_errors=True)
+    folder.events.unlink(missing_ok=True)
+    # Without the record of its process, the export is queued.
+    folder.process_file.unlink(missing_ok=True)
 
 
 def _lines(path: Path) -> Iterator[ExportStep]:

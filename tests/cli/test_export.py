@@ -87,7 +87,7 @@ def test_ctrl_c_stops_the_export(run, behaves, home, monkeypatch, capsys):
     def interrupt(_seconds):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(export.time, "sleep", interrupt)
+    monkeypatch.setattr(export, "sleep", interrupt)
     assert main(["export", run.id, "--format", "merged", "--json"]) == 130
     assert json.loads(capsys.readouterr().out)["state"] == "stopped"
     assert Forge(Home(home)).exports.active() is None

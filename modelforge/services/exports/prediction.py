@@ -18,6 +18,8 @@ from modelforge.units import GIB, MIB
 PROCESS_BYTES = 900 * MIB
 # Answers of the self-test, in files: logits of 20 prompts, 65 tokens each, in float32.
 ANSWER, PROMPTS = 65 * 4, 20
+# Tokens of a prompt and its answer, which are answered in one batch.
+TOKENS = 192
 TOKENIZER_BYTES = 8 * MIB
 # Measured on two cores of a laptop processor; earlier exports of a home correct them.
 START_S = 12.0
@@ -83,7 +85,9 @@ def _memory(request: ExportRequest, sources: ExportSources, size: int) -> int:
     rows = (model.vocab or 0) * ANSWER
     # The trained model, then the export; a layer in float32 while it computes.
     largest = (model.vocab or 0) * (model.hidden_size or 0) * 4
-    answering = whole + sources.adapter_bytes + largest + 3 * rows
+    keys = 2 * (model.layers or 0) * (model.kv_heads or 0) * (model.head_dim or 0) * 4
+    cache = keys * PROMPTS * TOKENS
+    answering = whole + sources.adapter_bytes + largest + cache + 3 * rows
     if request.written in IN_GGUF:
         answering = max(answering, size + 3 * rows)
     return PROCESS_BYTES + answering

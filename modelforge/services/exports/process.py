@@ -13,7 +13,7 @@ from modelforge.config.visible_gpu import visible_gpu
 from modelforge.errors import ForgeError, Problem, RunError
 from modelforge.paths import Home
 from modelforge.runs.atomic_files import write_json
-from modelforge.runs.exports import ExportFolder, ExportRecord, ExportState
+from modelforge.runs.exports import ExportFolder, ExportRecord, ExportState, queue_again
 from modelforge.runs.process.identity import (
     CHILDREN,
     ProcessIdentity,
@@ -99,12 +99,13 @@ class Exporters:
 
     def close(self) -> None:
         """End the exporter of this server; its export is queued again for the next one."""
-        for process in list(self._started.values()):
+        for export_id, process in list(self._started.items()):
             who = ProcessIdentity.of(process.pid)
             _close_stdin(process)
             if not wait_ended(who, KILLED_S):
                 kill_tree(who)
                 wait_ended(who, KILLED_S)
+                queue_again(ExportFolder(self._home.exports / export_id))
         self._started.clear()
 
     def _release(self, folder: ExportFolder) -> None:

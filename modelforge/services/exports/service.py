@@ -39,7 +39,7 @@ from modelforge.units import MIB, human_bytes
 # Disk space that an export leaves free.
 RESERVE_BYTES = 512 * MIB
 REQUEST_ID = "request_id"
-# What was written → what the Hub is told that it is.
+# What was written → the kind of a repository of the Hub.
 CONTENTS: dict[str, Literal["adapter", "merged", "gguf"]] = {
     "adapter": "adapter",
     "merged": "merged",

@@ -235,12 +235,13 @@ def test_an_export_waits_for_a_run_and_a_run_for_an_export(server, run):
     forge = server("waits")
     active = put_run(forge.home.root, 7, name="Active", ending=None)
     active.events.write_text("")
-    who = ProcessIdentity.of(os.getpid())
-    active.process.write_text(f'{{"pid": {who.pid}, "birth": {who.birth}}}')
-    waiting = forge.exports.start(asked(run))
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as worker:
+        who = ProcessIdentity.of(worker.pid)
+        active.process.write_text(f'{{"pid": {who.pid}, "birth": {who.birth}}}')
+        waiting = forge.exports.start(asked(run))
+        worker.kill()
     assert waiting.state is ExportState.QUEUED
     assert waiting.queued_behind == "The run 'Active' is using this computer."
-    active.process.write_text('{"pid": 999999, "birth": 1.0}')
     reached(forge, waiting.id, ExportState.RUNNING)
     with pytest.raises(BusyError, match=r"The export of Support desk, first try! is using"):
         forge.queue._launcher.require_free()

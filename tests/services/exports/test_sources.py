@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from dataclasses import replace
 
 import pytest
@@ -209,10 +210,10 @@ def test_llama_cpp_is_named_with_its_extra_where_it_is_missing(server, run, monk
 
 def test_an_active_run_is_exported_later(server, run):
     run.events.write_text("", "utf-8")
-    run.process.write_text(f'{{"launching": {run.path.stat().st_mtime}}}', "utf-8")
-    forge = server()
-    with pytest.raises((BusyError, NotFoundError)):
-        forge.exports.start(asked(run))
+    run.process.write_text(f'{{"launching": {time.time()}}}', "utf-8")
+    error = refusal(server(), asked(run))
+    assert isinstance(error, BusyError)
+    assert whats(error) == ["run: “Support desk, first try!” is in progress."]
 
 
 def test_a_fingerprint_sees_every_tensor(tmp_path):

@@ -9,11 +9,12 @@ import shutil
 import sys
 import time
 import traceback
-from importlib import import_module
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 from modelforge.errors import ForgeError, Problem, RunError
+from modelforge.export import adapter, gguf_file, hub, merged, mlx, ollama
 from modelforge.export.card import write_card
 from modelforge.export.check import self_test
 from modelforge.export.job import Job
@@ -29,16 +30,18 @@ from modelforge.runs.exports import (
 )
 from modelforge.units import human_bytes
 
-# What is written → its module, which has `write`.
-WRITERS = {
-    "adapter": "adapter",
-    "merged": "merged",
-    "gguf": "gguf_file",
-    "ollama": "ollama",
-    "mlx": "mlx",
+WRITERS: dict[str, Callable[[Job, Path, StepWriter], None]] = {
+    "adapter": adapter.write,
+    "merged": merged.write,
+    "gguf": gguf_file.write,
+    "ollama": ollama.write,
+    "mlx": mlx.write,
 }
-# Format → its module with `publish`, which is called once the files are complete and tested.
-PUBLISHERS = {"hub": "hub", "ollama": "ollama"}
+# Called once the files are complete and tested; they return an address.
+PUBLISHERS: dict[str, Callable[[Job, Path, StepWriter], str]] = {
+    "hub": hub.publish,
+    "ollama": ollama.publish,
+}
 # Causes whose usual remedies are settings of a training.
 _MEMORY = ("out-of-memory", "killed-for-memory")
 _FULL_TEXTS = ("No space left on device", "os error 28", "os error 122", "os error 27")
@@ -68,9 +71,7 @@ def _export(job: Job, steps: StepWriter) -> ExportResult:
     if source := job.record.facts.get("from_export"):
         tested = _link(Path(source), folder.staged)
     else:
-        import_module(f"modelforge.export.{WRITERS[job.request.written]}").write(
-            job, folder.staged, steps
-        )
+        WRITERS[job.request.written](job, folder.staged, steps)
         write_card(job, folder.staged)
         tested = self_test(job, folder.staged, steps)
     steps.end()
@@ -79,9 +80,9 @@ def _export(job: Job, steps: StepWriter) -> ExportResult:
     place = folder.files if tested.passed else folder.not_usable
     folder.staged.rename(place)
     problem, address = tested.problem(), ""
-    if tested.passed and (name := PUBLISHERS.get(job.request.format)):
+    if tested.passed and (publish := PUBLISHERS.get(job.request.format)):
         try:
-            address = import_module(f"modelforge.export.{name}").publish(job, place, steps)
+            address = publish(job, place, steps)
             steps.end()
         except Exception as error:  # noqa: BLE001  # the files are complete, whatever happens here
             traceback.print_exc(file=sys.stderr)

@@ -13,13 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+from modelforge.diagnosis.classify import UNEXPECTED
 from modelforge.errors import ForgeError, Problem, RunError
 from modelforge.export import adapter, gguf_file, hub, merged, mlx, ollama
 from modelforge.export.card import write_card
 from modelforge.export.check import self_test
 from modelforge.export.job import Job
 from modelforge.export.self_test import SelfTest
-from modelforge.modeling.errors import UNEXPECTED, explain
+from modelforge.modeling.errors import explain
 from modelforge.runs.atomic_files import DISK_FULL
 from modelforge.runs.exports import (
     ExportFile,

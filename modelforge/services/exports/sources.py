@@ -137,6 +137,7 @@ class SourceFinder:
         run = _collect(errors, lambda: self._run_with_result(request.run))
         if run is None or problems:
             raise merge_errors(errors)
+        sources: ExportSources | None
         sources = _collect(errors, lambda: self._sources(run, request, errors))
         if sources is None or errors:
             raise merge_errors(errors)

@@ -61,7 +61,8 @@ class GgufModel:
         started = time.monotonic()
         chunks: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         job = self._pool.submit(self._generate, request, chunks)
-        reason, usage = "", {}
+        usage: dict[str, Any] = {}
+        reason = ""
         while (chunk := chunks.get()) is not None:
             if error := chunk.get("error"):
                 raise RunError(_problem(error))

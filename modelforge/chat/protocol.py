@@ -180,7 +180,7 @@ def _load_request(load: dict[str, Any]) -> LoadRequest | Problem:
 
 def _chat_request(ask: dict[str, Any]) -> ChatRequest | Problem:
     prompt = ask.get("prompt", "")
-    messages = ask.get("messages", []) if prompt else ask.get("messages")
+    messages: Any = ask.get("messages", []) if prompt else ask.get("messages")
     is_list = isinstance(messages, list) and isinstance(prompt, str)
     if not is_list or not (messages or prompt) or not all(map(_is_message, messages)):
         return Problem(

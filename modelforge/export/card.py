@@ -19,10 +19,11 @@ def write_card(job: Job, target: Path) -> None:
 
 def form_of(job: Job, target: Path) -> Form:
     """Return the form of an export for its model card."""
-    kind: Any = job.request.written if job.adapters else _WHOLE.get(job.request.written)
+    written = job.request.written
+    kind: Any = written if job.adapters else _WHOLE.get(written, written)
     several = job.adapters if job.has_several_adapters else ()
     return Form(
-        kind=kind or job.request.written,
+        kind=kind,
         file=next((path.name for path in sorted(target.glob("*.gguf"))), ""),
         model=job.record.stem.lower(),
         quantization=job.request.quantization,

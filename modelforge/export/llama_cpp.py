@@ -56,7 +56,7 @@ _ERROR = 4
 _errors: deque[str] = deque(maxlen=20)
 
 
-@_LOG
+@_LOG  # type: ignore[untyped-decorator]
 def _keep_errors(level: int, text: bytes, _data: object) -> None:
     if level == _ERROR:
         _errors.append(text.decode("utf-8", "replace").strip().split(": ", 1)[-1])
@@ -221,7 +221,8 @@ class LlamaModel:
 
     def generate(self, ids: Sequence[int], most: int) -> list[int]:
         """Return the greedy continuation, up to and without the token that ends it."""
-        row, answer = self.logits(ids, len(ids) - 1)[-1], []
+        answer: list[int] = []
+        row = self.logits(ids, len(ids) - 1)[-1]
         while len(answer) < most:
             token = int(row.argmax())
             if self.ends_answer(token):

@@ -69,7 +69,8 @@ def merge(
     """
     config = AutoConfig.from_pretrained(base, trust_remote_code=False)
     merger = _Merger(empty_model(config, adapter))
-    shards, weight_map, size = shards_of(base), {}, 0
+    weight_map: dict[str, str] = {}
+    shards, size = shards_of(base), 0
     count, done = sum(len(shard.keys) for shard in shards), 0
     for shard in shards:
         tensors: dict[str, torch.Tensor] = {}

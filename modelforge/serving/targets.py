@@ -81,7 +81,7 @@ def _export(folder: ExportFolder, record: ExportRecord, chat: ChatService) -> Ta
             what = f"{what} It did not pass its self-test and is not usable."
         raise NotFoundError(Problem("export", what, "Serve a finished one, or export again."))
     spec = _spec(folder, record, _trained(record, chat))
-    label = record.request.format
+    label: str = record.request.format
     if spec.model_path.endswith(".gguf"):
         label = f"GGUF {record.request.quantization.upper()}"
     return Target(folder.id, f"{record.run_name} · {label}", api_name(record.run_name), spec)

@@ -6,6 +6,7 @@ import ctypes
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from typing import TypeAlias
 
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from modelforge.export.llama_cpp import library
 
-Type = GGMLQuantizationType
+Type: TypeAlias = GGMLQuantizationType
 # Type of most tensors, by name of the file type.
 FILE_TYPES: dict[str, tuple[Type, LlamaFileType]] = {
     "f16": (Type.F16, LlamaFileType.MOSTLY_F16),

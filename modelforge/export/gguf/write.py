@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ def _tensors(
             name, shape, mix.type_of(name, shape), _reader(files[key], key, config, architecture)
         )
     for name, values in rope_factors(config).items():
-        yield _Tensor(name, tuple(values.shape), Type.F32, lambda values=values: values)
+        yield _Tensor(name, tuple(values.shape), Type.F32, partial(torch.Tensor.clone, values))
 
 
 def _reader(

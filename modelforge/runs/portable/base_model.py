@@ -127,13 +127,13 @@ def card_of(source: str, revision: str | None) -> ModelCardData | None:
         return None
     try:
         text = read_regular(Path(path), _MAX_CARD_BYTES).decode()
-        data: ModelCardData = ModelCard(text, ignore_metadata_errors=True).data
+        data: Any = ModelCard(text, ignore_metadata_errors=True).data
     except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError):
         return None  # whoever made the model may have written anything
-    return data
+    return data if isinstance(data, ModelCardData) else None
 
 
-def _licence(card: ModelCardData | None) -> dict[str, str | None]:
+def _licence(card: ModelCardData | None) -> dict[str, Any]:
     names = {"licence": "license", "licence_name": "license_name", "licence_link": "license_link"}
     return {ours: _text(getattr(card, theirs, None)) for ours, theirs in names.items()}
 

@@ -24,7 +24,8 @@ from modelforge.security.middleware import SecurityMiddleware
 from ui import routes
 from ui.html.gradio_page import server_functions
 from ui.html.layout import ASSET_FOLDERS, Assets, PageFrame, asset_root, theme
-from ui.pages import build, chat, compare, export, machine
+from ui.pages import build, chat, compare, machine
+from ui.pages.export import page as export
 from ui.pages.runs import page as runs
 from ui.pages.train import page as train
 

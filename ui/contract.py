@@ -145,6 +145,30 @@ class ChatPageReply(Reply):
     is_busy: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExportReply(Reply):
+    """The parts of the Export page; `choice` is what is chosen, `can_start` whether it can be."""
+
+    choice: JsonObject
+    has_runs: bool
+    can_start: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportStatus(Reply):
+    """What changes by itself; `stamp` differs when an export has begun, ended or is deleted."""
+
+    stamp: str
+    is_active: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyReply(Reply):
+    """The API key of the model that is served."""
+
+    key: str
+
+
 @dataclass(frozen=True)
 class ChartSeries:
     """One curve. `tone` names a color; a faint curve is drawn behind its smoothed one."""

@@ -127,6 +127,33 @@ export interface ChatPageReply {
   is_busy: boolean;
 }
 
+/** The parts of the Export page; `choice` is what is chosen, `can_start` whether it can be. */
+export interface ExportReply {
+  parts: Record<string, string>;
+  toast: string;
+  is_error: boolean;
+  choice: Record<string, any>;
+  has_runs: boolean;
+  can_start: boolean;
+}
+
+/** What changes by itself; `stamp` differs when an export has begun, ended or is deleted. */
+export interface ExportStatus {
+  parts: Record<string, string>;
+  toast: string;
+  is_error: boolean;
+  stamp: string;
+  is_active: boolean;
+}
+
+/** The API key of the model that is served. */
+export interface KeyReply {
+  parts: Record<string, string>;
+  toast: string;
+  is_error: boolean;
+  key: string;
+}
+
 /** One curve. `tone` names a color; a faint curve is drawn behind its smoothed one. */
 export interface ChartSeries {
   name: string;

@@ -14,6 +14,7 @@ from modelforge.api.errors import ForgeRoute
 from modelforge.api.openapi_docs import rest_html
 from modelforge.api.routes import (
     datasets,
+    exports,
     history,
     preflight,
     presets,
@@ -33,12 +34,12 @@ INVALID = {
     "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Problems"}}},
 }
 DESCRIPTION = (
-    "Train, follow and stop runs on this machine, and inspect datasets. Bodies of `preflight`, "
-    "`runs` and `tokens` are the settings of docs/settings.md as a flat object; omitted settings "
-    "have their defaults."
+    "Train, follow, stop and export runs on this machine, and inspect datasets. Bodies of "
+    "`preflight`, `runs` and `tokens` are the settings of docs/settings.md as a flat object; "
+    "omitted settings have their defaults."
 )
 # The history routes come before /runs/{run_id}, which would match /runs/compare.
-MODULES = (system, preflight, presets, datasets, history, runs, resume, queue, serving)
+MODULES = (system, preflight, presets, datasets, history, runs, resume, queue, exports, serving)
 
 router = APIRouter(prefix=PREFIX, route_class=ForgeRoute)
 

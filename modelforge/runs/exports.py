@@ -15,7 +15,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+from pydantic import ConfigDict
 
 from modelforge.config.schema.base import about
 from modelforge.errors import Problem
@@ -59,6 +61,9 @@ class ExportState(StrEnum):
 @dataclass(frozen=True)
 class ExportRequest:
     """What to export, and how."""
+
+    # REST refuses a misspelt field.
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     run: Annotated[str, about("Id of the run.")]
     format: ExportFormat

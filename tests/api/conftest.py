@@ -98,8 +98,8 @@ def serving(home, server):
     """Return a function that serves an app with a named actor as worker and returns a client."""
     opened: list[Callable[[], None]] = []
 
-    def serve(worker: str, warm_worker: str = "waits") -> httpx.Client:
-        forge = Forge(home, worker=actor(worker), warm_worker=actor(warm_worker))
+    def serve(worker: str, warm_worker: str = "waits", **more: list[str]) -> httpx.Client:
+        forge = Forge(home, worker=actor(worker), warm_worker=actor(warm_worker), **more)
         app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
         add_api(app, forge)
         server.app = SecurityMiddleware(app)

@@ -95,7 +95,7 @@ def log(
     ] = 16_384,
 ) -> str:
     """Return the end of the worker's log as plain text."""
-    return _CONTROL.sub("�", forge.runs.log(run_id, tail))
+    return without_control(forge.runs.log(run_id, tail))
 
 
 @router.get(
@@ -151,3 +151,8 @@ def deleted(forge: ForgeDep) -> list[DeletedRun]:
 def restore(runs: RunIds, forge: ForgeDep) -> None:
     """Restore deleted runs. `POST /api/storage/free` with `deleted` removes them for good."""
     forge.trash.restore(runs)
+
+
+def without_control(text: str) -> str:
+    """Return text with its control characters replaced, except tabs and line breaks."""
+    return _CONTROL.sub("�", text)

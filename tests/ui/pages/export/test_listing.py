@@ -1,0 +1,85 @@
+"""Exports in progress and over, as they are drawn."""
+
+from __future__ import annotations
+
+import pytest
+
+from modelforge.errors import Problem
+from modelforge.runs.exports import ExportStep
+from tests.ui.pages.export.views import PASSED, export
+from ui.pages.export import listing
+
+MERGE = ExportStep("merge", "Merging the adapter", 1.0, 20.0)
+WRITE = ExportStep("write", "Write <b>", 0.5, 10.0)
+
+
+def test_an_export_in_progress_shows_its_steps_and_those_that_wait_come_after_it():
+    running = export("running", id="1", steps=(MERGE, WRITE), seconds_left=30.0)
+    waiting = export("queued", id="2", queued_behind="Another export comes <first>.")
+    drawn = listing.in_progress([export(), waiting, running])
+    assert drawn.index("Exporting: GGUF Q4_K_M") < drawn.index("Waiting: GGUF Q4_K_M")
+    assert "Write &lt;b&gt;" in drawn
+    assert "comes &lt;first&gt;." in drawn
+    assert 'aria-valuenow="50"' in drawn
+    assert "Self-test: 20 prompts" in drawn
+    assert listing.status([waiting, running]) == "Exporting GGUF Q4_K_M of captain: Write <b>."
+    assert listing.in_progress([export()]) == listing.status([export()]) == ""
+
+
+@pytest.mark.parametrize(
+    ("view", "expected"),
+    [
+        (export(), ["Same answers on 19 of 20 prompts", "KL 0.012", "Stops where it should"]),
+        (
+            export(self_test=PASSED | {"kl": None, "max_logit_difference": 2e-5}),
+            ["Same answers on 19 of 20 prompts", "Logits differ by up to 2e-05",
+             "Stops where it should"],
+        ),
+        (
+            export("failed", path="/x", self_test={"cause": "end token"}),
+            ["Marked failed: end token; not usable"],
+        ),
+        (export("failed"), ["Failed; nothing was kept"]),
+        (export("stopped"), ["Stopped; nothing was kept"]),
+        (export("lost"), ["Ended unexpectedly; nothing was kept"]),
+    ],
+)  # fmt: skip
+def test_the_result_of_a_self_test_in_a_few_words(view, expected):
+    assert [text for text, _ in listing.chips(view)] == expected
+
+
+def test_a_failed_export_says_why_and_is_not_offered_for_use(forge):
+    test = {"cause": "template", "details": ["It renders <|im_start|>."]}
+    problem = Problem("self-test", "It renders <|im_start|>.", "Export again.")
+    view = export("failed", path="/x", self_test=test, problem=problem, run_name="<b>")
+    drawn = listing.over(forge, [view], "")
+    assert "<b>Cause:</b> It renders &lt;|im_start|&gt;. <b>Remedy:</b> Export again." in drawn
+    assert "&lt;b&gt;" in drawn
+    assert 'data-action="export-again"' in drawn
+    assert "Download it as not usable" in drawn
+    assert ">Download</a>" not in drawn
+    assert 'data-action="serve-export"' not in drawn
+
+
+def test_a_finished_export_is_downloaded_used_and_served(forge):
+    drawn = listing.over(forge, [export()], "")
+    assert f'href="/api/exports/{export().id}/download"' in drawn
+    assert "llama-server -m &#39;/exports/a b/files/captain-Q4_K_M.gguf&#39;" in drawn
+    assert 'data-action="serve-export"' in drawn
+    served = listing.over(forge, [export()], export().id)
+    assert "serving now" in served
+    assert 'data-action="serve-stop"' in served
+    assert 'data-action="export-delete"' not in served
+
+
+def test_each_format_is_used_in_its_own_way(forge):
+    ollama = export(format="ollama", address="ollama run captain")
+    assert listing.usage(forge, ollama).text == "ollama run captain"
+    mlx = export(format="mlx", quantization="", files=(), path="/m")
+    assert listing.usage(forge, mlx).text == "mlx_lm.chat --model /m"
+    merged = export(format="merged", quantization="", files=(), path="/m")
+    assert listing.usage(forge, merged).text.endswith(
+        "AutoModelForCausalLM\nmodel = AutoModelForCausalLM.from_pretrained('/m')"
+    )
+    assert "AutoModelForQuestionAnswering" in listing.load_code("span", "/m", is_whole=True)
+    assert "AutoPeftModelForSeq2SeqLM" in listing.load_code("seq2seq", "/m", is_whole=False)

@@ -20,7 +20,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from modelforge.errors import Problem
+from modelforge.errors import ForgeError, Problem
 from modelforge.export.answers import Answers
 from modelforge.export.float32 import compute_in_float32
 from modelforge.export.gguf import check
@@ -121,11 +121,11 @@ def compare_merged(folder: Path, answers: Answers, device: str, progress: Progre
         _judge_weights(_weight_difference(folder, answers), result)
         model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (SafetensorError, OSError, EOFError) as error:
-        result.fail(TRUNCATED, f"The export cannot be read: {str(error).splitlines()[0]}.")
+    except (SafetensorError, OSError, EOFError, ForgeError) as error:
+        result.fail(TRUNCATED, f"The export cannot be read: {_first_line(error)}.")
         return result
     except (RuntimeError, ValueError) as error:
-        result.fail(VOCABULARY, f"The export cannot be loaded: {str(error).splitlines()[0]}.")
+        result.fail(VOCABULARY, f"The export cannot be loaded: {_first_line(error)}.")
         return result
     return compare_model(model.to(device), tokenizer, answers, progress, result)
 
@@ -158,7 +158,7 @@ def compare_model(
         result.same_text += check.same_text(known, same)
         progress((place + 1) / len(answers.prompts))
     result.max_logit_difference = largest
-    if not largest <= (bound := LOGIT_BOUNDS[model.dtype]):
+    if not largest <= (bound := LOGIT_BOUNDS.get(model.dtype, LOGIT_BOUNDS[torch.bfloat16])):
         what = f"Logits differ by up to {largest:.3g}; {bound:g} is allowed."
         result.fail(MERGE if np.mean(choices) > RELATED else BASE, what)
     return result
@@ -222,6 +222,10 @@ def _measure(
         what = f"llama.cpp ended with code {process.returncode} (stage: {stage}). {last}"
         result.fail(_CRASHES[stage], what.strip())
     return None
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
 
 
 def _parsed(raw: bytes) -> dict[str, Any]:

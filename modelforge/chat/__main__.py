@@ -6,9 +6,13 @@ import importlib
 import json
 import os
 import sys
+import threading
+from collections.abc import Iterable, Iterator
 from typing import Any, TextIO
 
 from modelforge.chat.protocol import ChatServer
+
+EXIT_TIMEOUT_S = 5.0
 
 
 def main() -> int:
@@ -22,8 +26,17 @@ def main() -> int:
     # Set after stdout is redirected, so that no library output gets between the JSON lines.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    ChatServer(send, make_model=_make_model).serve(sys.stdin)
+    ChatServer(send, make_model=_make_model).serve(_requests(sys.stdin))
     return 0
+
+
+def _requests(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the lines; after the last one, the process has a limited time to end."""
+    yield from lines
+    # The server may have been killed. A prompt that is being read cannot be stopped.
+    exit_timer = threading.Timer(EXIT_TIMEOUT_S, os._exit, [0])
+    exit_timer.daemon = True
+    exit_timer.start()
 
 
 def _make_model(is_gguf: bool) -> Any:

@@ -148,6 +148,6 @@ def _client_address(scope: Scope) -> str:
         address = ipaddress.ip_address(text)
     except ValueError:
         return text
-    if address.version == 6:
+    if address.version == 6 and not address.is_loopback:
         return str(ipaddress.ip_network((address, 64), strict=False))
     return text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -187,7 +187,7 @@ class ChatClient:
 
     def request(
         self, spec: ChatModelSpec, request: dict[str, Any], admit: Admit = nullcontext
-    ) -> Iterator[dict[str, Any]]:
+    ) -> Generator[dict[str, Any], None, None]:
         """Yield the messages of the reply to a request of the chat process, as `ask` does."""
         with self._lock:
             yield from self._load(spec, admit)

@@ -258,7 +258,7 @@ async def _events(answer: _Answer, form: ReplyForm) -> AsyncIterator[str]:
 
 def _next_part(parts: Parts) -> Part | None:
     """Return the next part of the reply, without what is reported while the model loads."""
-    return next((part for part in parts if "text" in part or "done" in part), None)
+    return next((part for part in parts if "phase" not in part and "loaded" not in part), None)
 
 
 async def _while_connected(

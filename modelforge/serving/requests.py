@@ -162,7 +162,7 @@ def _message(message: Any, where: str) -> dict[str, str]:
     if not isinstance(message, dict):
         raise _wrong(where, "A message must be an object with role and content.")
     role = message.get("role")
-    if role not in ROLES:
+    if not isinstance(role, str) or role not in ROLES:
         roles = ", ".join(ROLES)
         raise _wrong(f"{where}.role", f"It must be one of {roles}; tools are not supported.")
     return {"role": ROLES[role], "content": _content(message.get("content"), f"{where}.content")}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -202,14 +202,14 @@ class ServingService:
         ask, began = _ask(session.target, request), time.monotonic()
         with self._use(session):
             try:
-                for part in self._client.request(
-                    session.target.spec, ask, partial(self._admit, session)
-                ):
-                    if "loaded" in part:
-                        self._note_load(session, part["loaded"])
-                    if "done" in part:
-                        self._note_reply(session, part["done"], time.monotonic() - began)
-                    yield part
+                admit = partial(self._admit, session)
+                with closing(self._client.request(session.target.spec, ask, admit)) as parts:
+                    for part in parts:
+                        if "loaded" in part:
+                            self._note_load(session, part["loaded"])
+                        if "done" in part:
+                            self._note_reply(session, part["done"], time.monotonic() - began)
+                        yield part
             except ForgeError as error:
                 self._log(f"A request failed: {error}")
                 if not self._client.alive and session.state is not ServingState.FAILED:
@@ -231,7 +231,7 @@ class ServingService:
             if failure is not None and session is self._session:
                 self._fail(session, failure.problems[0])
 
-    @contextlib.contextmanager
+    @contextmanager
     def _use(self, session: Session) -> Iterator[None]:
         """Count a use of the model, which is not unloaded meanwhile."""
         with self._use_lock:
@@ -243,7 +243,7 @@ class ServingService:
                 session.active -= 1
                 session.last_used = time.monotonic()
 
-    @contextlib.contextmanager
+    @contextmanager
     def _admit(self, session: Session) -> Iterator[None]:
         """Hold the start lock and take the lease while the chat process starts."""
         with self._supervisor.claim():
@@ -279,12 +279,13 @@ class ServingService:
         if server is not None:
             server.close()
         if (find_json(self._home.serving) or {}).get("pid") == os.getpid():
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 self._home.serving.unlink(missing_ok=True)
 
     def _unload(self) -> None:
-        self._client.close()
-        self._release()
+        with self._supervisor.claim():  # no process is being started
+            self._lease.release()
+            self._client.close()
 
     def _release(self) -> None:
         with self._supervisor.claim():
@@ -328,7 +329,7 @@ class ServingService:
     def _log(self, text: str) -> None:
         """Write a line to the log, to which the process of the model writes as well."""
         stamp = datetime.now().astimezone().isoformat(timespec="seconds")
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             self._log_path.parent.mkdir(parents=True, exist_ok=True)
             with self._log_path.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(f"{stamp} {text}\n")
@@ -370,4 +371,5 @@ def _ask(target: Target, request: ApiRequest) -> dict[str, Any]:
         "top_p": request.top_p,
         "seed": request.seed,
         "stop_texts": list(request.stop),
+        "adapter": True,
     }

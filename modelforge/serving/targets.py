@@ -97,21 +97,29 @@ def _trained(record: ExportRecord, chat: ChatService) -> ChatModelSpec:
 
 def _spec(folder: ExportFolder, record: ExportRecord, trained: ChatModelSpec) -> ChatModelSpec:
     """Return the model in the files of an export; raises NotFoundError."""
-    for file in sorted(folder.files.rglob("*.gguf")):
-        return replace(trained, model_path=str(file), adapter=None, revision=None, run=None)
-    for file in sorted(folder.files.rglob("adapter_config.json")):
-        base = record.facts.get("base_path")
-        if not base or not Path(base).is_dir():
-            name = record.facts.get("base_name") or "The base model"
-            what = f"{name}, the base model of this adapter, is not on this computer any more."
-            raise NotFoundError(
-                Problem("export", what, "Download it again, or serve a merged one.")
-            )
+    if adapter := _first(folder, "adapter_config.json"):
+        base = _base_path(record)
         revision = record.facts.get("base_revision")
-        return replace(trained, model_path=base, adapter=str(file.parent), revision=revision)
-    for file in sorted(folder.files.rglob("config.json")):
-        if any(file.parent.glob("*.safetensors")):
-            folder_path = str(file.parent)
-            return replace(trained, model_path=folder_path, adapter=None, revision=None, run=None)
-    what = f"The export {folder.id} has no model on this computer."
-    raise NotFoundError(Problem("export", what, "Serve its run, or an export in another format."))
+        return replace(trained, model_path=base, adapter=str(adapter.parent), revision=revision)
+    model = _first(folder, "*.gguf")
+    if model is None and (weights := _first(folder, "*.safetensors")):
+        model = weights.parent
+    if model is None:
+        what = f"The export {folder.id} has no model on this computer."
+        remedy = "Serve its run, or an export in another format."
+        raise NotFoundError(Problem("export", what, remedy))
+    return replace(trained, model_path=str(model), adapter=None, revision=None, run=None)
+
+
+def _base_path(record: ExportRecord) -> str:
+    base = record.facts.get("base_path")
+    if not base or not Path(base).is_dir():
+        name = record.facts.get("base_name") or "The base model"
+        what = f"{name}, the base model of this adapter, is not on this computer any more."
+        raise NotFoundError(Problem("export", what, "Download it again, or serve a merged export."))
+    return str(base)
+
+
+def _first(folder: ExportFolder, pattern: str) -> Path | None:
+    """Return the first file of an export with such a name."""
+    return next(iter(sorted(folder.files.rglob(pattern))), None)

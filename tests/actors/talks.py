@@ -27,7 +27,7 @@ if __name__ == "__main__":
             time.sleep(0.2)
             say(loaded=asked["load"])
         elif "ask" in asked:
-            question = asked["ask"]["messages"][-1]["content"]
+            question = asked["ask"].get("prompt") or asked["ask"]["messages"][-1]["content"]
             if question.startswith(FAIL):
                 cause = question.removeprefix(FAIL)
                 say(error={"where": "chat", "what": cause, "remedy": "Look at the log."})

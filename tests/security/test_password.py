@@ -13,6 +13,7 @@ from modelforge.security.password import (
     MAX_ATTEMPTS,
     MAX_ATTEMPTS_OF_ALL,
     WINDOW_S,
+    ApiKey,
     Password,
 )
 from tests.security.conftest import basic_auth, send_request
@@ -95,3 +96,31 @@ def test_guesses_from_many_addresses_are_limited_together():
     assert _status(check, "correct horse", "10.8.8.8") == 429
     now[0] = WINDOW_S + 0.1
     assert _status(check, "correct horse", "10.8.8.8") == 200
+
+
+def test_an_api_key_is_a_bearer_token_of_at_least_16_characters():
+    check = ApiKey("0123456789abcdef")
+    for header, accepted in (
+        ("Bearer 0123456789abcdef", True),
+        ("bearer 0123456789abcdef", True),
+        ("Bearer 0123456789abcde", False),
+        ("Basic 0123456789abcdef", False),
+        ("", False),
+    ):
+        rejection = check.check({"client": ("10.0.0.9", 1)}, {"authorization": header})
+        assert (rejection is None) is accepted, header
+    with pytest.raises(ConfigError, match="at least 16"):
+        ApiKey("0123456789abcde")
+
+
+def test_wrong_api_keys_are_limited_from_the_network_alone():
+    check = ApiKey("0123456789abcdef")
+
+    def status(key: str, address: str) -> int:
+        headers = {"authorization": f"Bearer {key}"}
+        rejection = check.check({"client": (address, 1)}, headers)
+        return rejection.status if rejection else 200
+
+    for address, later in (("10.0.0.9", 429), ("127.0.0.1", 200), ("::1", 200)):
+        assert {status("wrong", address) for _ in range(MAX_ATTEMPTS)} == {401}
+        assert status("0123456789abcdef", address) == later

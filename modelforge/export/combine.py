@@ -70,7 +70,10 @@ def combine_parts(
         problems.append(Problem("combination", what, "Choose cat, which stacks any ranks."))
     if problems:
         raise RunError(problems)
-    model = empty_model(AutoConfig.from_pretrained(base, trust_remote_code=False), parts[0].path)
+    config = AutoConfig.from_pretrained(base, trust_remote_code=False)
+    # PEFT would round the stacked adapters to the precision of the base model.
+    config.dtype = torch.float32
+    model = empty_model(config, parts[0].path)
     names = [model.active_adapter, *(f"part-{place}" for place in range(1, len(parts)))]
     _load(model, parts, names)
     with torch.random.fork_rng(devices=[]):

@@ -119,6 +119,19 @@ def test_cat_adds_what_adapters_of_other_ranks_and_layers_do(base, part, combine
         torch.testing.assert_close(weight, expected[key], atol=1e-5, rtol=1e-5)
 
 
+def test_stacking_over_a_16_bit_base_rounds_nothing(part, combined, base, tmp_path):
+    one, two = part("one", 0.3), part("two")
+    model = AutoModelForCausalLM.from_pretrained(base).to(torch.bfloat16)
+    model.save_pretrained(tmp_path / "bf16")
+    target = tmp_path / "stacked"
+    target.mkdir()
+    combine_parts(tmp_path / "bf16", [one, two], target, "cat")
+    single, stacked = load_file(one.path / WEIGHTS), load_file(target / WEIGHTS)
+    for key, weight in single.items():
+        if "lora_A" in key:
+            assert torch.equal(stacked[key][:4], weight * 0.3 * (8 / 4))
+
+
 def test_the_scale_of_rslora_is_kept(base, part, combined):
     one = part("one", use_rslora=True)
     target = combined([one, part("two", 0.0, use_rslora=True)])

@@ -20,7 +20,8 @@ def write_card(job: Job, target: Path) -> None:
 def form_of(job: Job, target: Path) -> Form:
     """Return the form of an export for its model card."""
     written = job.request.written
-    kind: Any = written if job.adapters else _WHOLE.get(written, written)
+    # A run that trained all weights has nothing to merge.
+    kind: Any = "model" if not job.adapters and written in ("adapter", "merged") else written
     several = job.adapters if job.has_several_adapters else ()
     return Form(
         kind=kind,
@@ -30,7 +31,3 @@ def form_of(job: Job, target: Path) -> Form:
         adapters=tuple((part.name, part.weight) for part in several),
         combination=job.request.combination,
     )
-
-
-# A run that trained all weights has nothing to merge.
-_WHOLE = {"adapter": "model", "merged": "model"}

@@ -77,10 +77,10 @@ class UploadHub:
         if path == "/api/validate-yaml":
             return 200, {"errors": [], "warnings": []}
         found = re.match(r"/(?:api/models/)?([\w.-]+/[\w-]+?)(?:\.git/info/lfs/objects|/|$)", path)
-        name, rest = found[1], path[found.end() - 1 :].strip("/")
+        name, rest = found[1], path[found.end() :].strip("/")
         if name not in self.files:
             return 404, {"error": "Repository not found"}
-        if not rest or path == f"/api/models/{name}":
+        if not rest or rest.startswith("revision"):
             return 200, {"id": name, "private": self.private[name], "sha": "b" * 40, "siblings": []}
         if rest.startswith("preupload"):
             return 200, {"files": [self._mode(name, file) for file in json.loads(body)["files"]]}

@@ -87,7 +87,7 @@ def base_model_of(plan: Plan, folder: Path | None = None) -> BaseModel:
     """
     path, revision = plan.model_path, plan.model_revision
     card = card_of(path, revision)
-    licence = _licence(card)
+    licence: dict[str, Any] = _licence(card)
     name, folder = hub_id(path), folder or Path(path)
     if name is None and (snapshot := _SNAPSHOT.search(path)):
         name, revision = hub_id(snapshot["name"].replace("--", "/")), snapshot["revision"]

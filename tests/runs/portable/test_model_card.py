@@ -74,7 +74,7 @@ def test_the_page_has_data_settings_results_curves_and_versions(run):
 
 
 def test_scores_before_and_after_are_results(run):
-    event = {"after": {"rouge_l": 0.5, "f1": float("nan")}, "before": {"rouge_l": 0.25}, "rows": 5}
+    event = {"after": {"rouge_l": 0.5, "f1": None}, "before": {"rouge_l": 0.25}, "rows": 5}
     with run.events.open("a", encoding="utf-8") as file:
         file.write(json.dumps({"n": 99, "t": 1.0, "kind": "scores", "data": event}) + "\n")
     card = card_of(run)

@@ -103,10 +103,18 @@ def delete(export_id: str, forge: ForgeDep) -> None:
 
 
 @router.get("/exports/{export_id}/download", responses=FILES, response_class=Response)
-def download(export_id: str, forge: ForgeDep) -> Response:
+def download(
+    export_id: str,
+    forge: ForgeDep,
+    all: Annotated[
+        bool, Query(description="With a GGUF file also its model card, as a zip.")
+    ] = False,
+) -> Response:
     """Return the files of an export. What failed its self-test is named `not-usable-…`."""
     view, folder = forge.exports.view(export_id), forge.exports.path(export_id)
     files = _files(folder)
+    if view.format == "gguf" and not all:
+        files = [file for file in files if file.suffix == ".gguf"] or files
     is_refused = folder == forge.exports.folder(export_id).not_usable
     prefix = "not-usable-" if is_refused else ""
     if len(files) == 1:

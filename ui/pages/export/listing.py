@@ -168,7 +168,7 @@ def _passed(test: Mapping[str, Any]) -> list[Chip]:
 
 
 def _small(value: float) -> str:
-    return f"{value:.3f}" if value >= 0.0005 else f"{value:.0e}"
+    return f"{value:.3f}" if value >= 0.0005 else "under 0.001"
 
 
 def usage(forge: Forge, view: ExportView) -> Use | None:

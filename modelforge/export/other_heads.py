@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from peft import PeftModel
 
 from modelforge.config.methods import Head
 from modelforge.export.answers import ANSWER_TOKENS, conversations_of
@@ -81,7 +82,9 @@ def _generated(model: Any, inputs: Any) -> Output:
 
 
 def _span(model: Any, inputs: Any) -> Output:
-    output = model(**inputs)
+    # PEFT's own class for this head leaves out token_type_ids.
+    inner = model.get_base_model() if isinstance(model, PeftModel) else model
+    output = inner(**inputs)
     logits = torch.stack((output.start_logits[0], output.end_logits[0]))
     chosen = logits.argmax(dim=-1).tolist()
     return Output(inputs["input_ids"][0].tolist(), chosen, _log_softmax(logits))

@@ -64,10 +64,8 @@ def combine_parts(
     """
     configs = [_config(part) for part in parts]
     problems = [*_number_problems(parts, combination, density), *_problems(parts, configs)]
-    if combination != "cat" and len({config.r for config in configs}) > 1:
-        ranks = ", ".join(f"{part.name} has {c.r}" for part, c in zip(parts, configs, strict=True))
-        what = f"{combination} needs adapters of one rank; {ranks}."
-        problems.append(Problem("combination", what, "Choose cat, which stacks any ranks."))
+    if combination != "cat":
+        problems += _rank_problems(parts, configs, combination)
     if problems:
         raise RunError(problems)
     config = AutoConfig.from_pretrained(base, trust_remote_code=False)
@@ -153,6 +151,15 @@ def _problems(parts: Sequence[AdapterPart], configs: Sequence[Any]) -> Iterator[
             text = f"{part.name} was trained on {_model_name(config)}, "
             text += f"{first_part.name} on {_model_name(first)}."
             yield Problem("adapters", text, "Choose runs of one base model.")
+
+
+def _rank_problems(
+    parts: Sequence[AdapterPart], configs: Sequence[Any], combination: str
+) -> Iterator[Problem]:
+    if len({config.r for config in configs}) > 1:
+        ranks = ", ".join(f"{part.name} has {c.r}" for part, c in zip(parts, configs, strict=True))
+        what = f"{combination} needs adapters of one rank; {ranks}."
+        yield Problem("combination", what, "Choose cat, which stacks any ranks.")
 
 
 def _model_name(config: Any) -> str:

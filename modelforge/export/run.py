@@ -16,7 +16,6 @@ from typing import Literal
 from modelforge.diagnosis.classify import UNEXPECTED
 from modelforge.errors import ForgeError, Problem, RunError
 from modelforge.export import adapter, gguf_file, hub, merged, mlx, ollama
-from modelforge.export.card import write_card
 from modelforge.export.check import self_test
 from modelforge.export.job import Job
 from modelforge.export.self_test import SelfTest
@@ -73,7 +72,7 @@ def _export(job: Job, steps: StepWriter) -> ExportResult:
         tested = _link(Path(source), folder.staged)
     else:
         WRITERS[job.request.written](job, folder.staged, steps)
-        write_card(job, folder.staged)
+        adapter.write_card(job, folder.staged)
         tested = self_test(job, folder.staged, steps)
     steps.end()
     _remove(folder.work)

@@ -13,7 +13,6 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from modelforge.export import adapter
-from modelforge.export.card import write_card
 from tests.export.jobs import make_job, put_trained_run
 from tests.export.trained import Trained, make_base
 
@@ -38,7 +37,7 @@ def export(tmp_path, trained, runs=1, **request):
     made = [put_trained_run(home, trained, number) for number in range(runs)]
     job, steps = make_job(home, made, trained, "adapter", **request)
     adapter.write(job, job.folder.staged, steps)
-    write_card(job, job.folder.staged)
+    adapter.write_card(job, job.folder.staged)
     return job
 
 

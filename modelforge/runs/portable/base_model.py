@@ -129,7 +129,7 @@ def card_of(source: str, revision: str | None) -> ModelCardData | None:
         text = read_regular(Path(path), _MAX_CARD_BYTES).decode()
         data: Any = ModelCard(text, ignore_metadata_errors=True).data
     except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError):
-        return None  # whoever made the model may have written anything
+        return None  # the card of a model may hold anything
     return data if isinstance(data, ModelCardData) else None
 
 

@@ -68,7 +68,7 @@ def test_logits_are_those_of_base_and_adapter(adapter, tied, tmp_path):
     assert learned > 1e-2
 
 
-def tested(model, base, tokenizer, folder, size):
+def result_of(model, base, tokenizer, folder, size):
     """Merge a random adapter and return the self-test."""
     torch.manual_seed(0)
     lora = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
@@ -90,14 +90,14 @@ def tested(model, base, tokenizer, folder, size):
 @pytest.mark.parametrize("case", ["mistral", "qwen3", "gemma3", "phi3"])
 def test_a_merged_model_writes_the_same_texts(case, tokenizer, tmp_path):
     model = make_model(case, tmp_path / "base", tokenizer)
-    result = tested(model, tmp_path / "base", tokenizer, tmp_path, 0.1)
+    result = result_of(model, tmp_path / "base", tokenizer, tmp_path, 0.1)
     assert result.passed, result.details
     assert result.same_text == result.prompts == 20
 
 
 def test_the_merged_starter_writes_the_same_texts(starter_folder, tokenizer, tmp_path):
     model = AutoModelForCausalLM.from_pretrained(starter_folder, dtype="auto")
-    result = tested(model, starter_folder, tokenizer, tmp_path, 0.02)
+    result = result_of(model, starter_folder, tokenizer, tmp_path, 0.02)
     assert result.passed, result.details
     assert result.same_text == result.prompts == 20
 

@@ -32,7 +32,7 @@ def silent(_share):
     """Ignore the progress."""
 
 
-def tested(folder, kind, trained):
+def result_of(folder, kind, trained):
     """Return the self-test of a merged folder, or of a GGUF file made from it."""
     if kind == "merged":
         return compare_merged(folder, trained.answers, "cpu", silent)
@@ -42,7 +42,7 @@ def tested(folder, kind, trained):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_healthy_export_passes(kind, trained, tmp_path):
-    result = tested(trained.export(tmp_path / "export"), kind, trained)
+    result = result_of(trained.export(tmp_path / "export"), kind, trained)
     assert result.passed, result.details
     assert result.prompts == 20
     if kind == "merged":
@@ -59,7 +59,7 @@ def test_another_template(kind, trained, tmp_path):
     other = copy.deepcopy(trained.tokenizer)
     other.chat_template = OTHER_TEMPLATE
     other.save_pretrained(folder)
-    result = tested(folder, kind, trained)
+    result = result_of(folder, kind, trained)
     assert result.cause == "template"
     assert "user: What is your name?" in result.details[0]
 
@@ -73,7 +73,7 @@ def test_another_end_token(kind, trained, tmp_path):
     config = json.loads((folder / "config.json").read_text("utf-8"))
     config["eos_token_id"] = other.eos_token_id
     (folder / "config.json").write_text(json.dumps(config), "utf-8")
-    result = tested(folder, kind, trained)
+    result = result_of(folder, kind, trained)
     assert result.cause == "end token"
     assert "<|im_end|>" in result.details[0]
 
@@ -89,14 +89,14 @@ def test_a_merge_into_4_bits(kind, trained, tmp_path):
             packed, state = functional.quantize_4bit(weight, quant_type="nf4")
             weights[name] = functional.dequantize_4bit(packed, state)
     save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
-    result = tested(trained.export(tmp_path / "export", base), kind, trained)
+    result = result_of(trained.export(tmp_path / "export", base), kind, trained)
     assert result.cause == "merge into 4-bit"
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_another_base(kind, trained, tmp_path):
     make_base(tmp_path / "base", len(trained.tokenizer), seed=5)
-    result = tested(trained.export(tmp_path / "export", tmp_path / "base"), kind, trained)
+    result = result_of(trained.export(tmp_path / "export", tmp_path / "base"), kind, trained)
     assert result.cause == "wrong base"
     if kind != "merged":
         assert result.kl > 3 * KL_BOUNDS[kind]
@@ -128,7 +128,7 @@ def test_an_added_token_with_the_embedding_of_the_base(kind, trained, tmp_path):
     rows = weights["model.embed_tokens.weight"]
     rows[-1] = rows[:-1].mean(dim=0)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    result = tested(folder, kind, trained)
+    result = result_of(folder, kind, trained)
     assert result.cause == "vocabulary"
     assert "Embeddings of added tokens" in result.details[0]
 
@@ -148,7 +148,7 @@ def test_more_tokens_than_rows_in_a_file(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(
         gguf_tokenizer, "read_vocabulary", lambda tokenizer, rows: read(tokenizer, rows + 1)
     )
-    assert tested(folder, "f16", trained).cause == "vocabulary"
+    assert result_of(folder, "f16", trained).cause == "vocabulary"
 
 
 def test_weights_that_are_not_numbers_fail(trained, tmp_path):
@@ -157,4 +157,4 @@ def test_weights_that_are_not_numbers_fail(trained, tmp_path):
     weights["model.layers.1.mlp.up_proj.weight"][0, 0] = torch.nan
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     for kind in ("merged", "f16"):
-        assert not tested(folder, kind, trained).passed
+        assert not result_of(folder, kind, trained).passed

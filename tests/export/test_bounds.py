@@ -17,6 +17,8 @@ FIGURES = Path(__file__).resolve().parents[2] / "bench" / "results" / "export_kl
 
 @pytest.mark.parametrize("file_type", FILE_TYPES)
 def test_a_bound_is_twice_the_largest_divergence(file_type):
+    if not FIGURES.is_file():
+        pytest.skip("not measured yet: python bench/export_kl.py")
     with FIGURES.open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["type"] == file_type]
     largest = max(float(row["kl"]) for row in rows)

@@ -111,7 +111,12 @@ class SelfTest:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the result as plain data."""
-        return asdict(self) | {"passed": self.passed}
+        values = asdict(self) | {"passed": self.passed}
+        # JSON has no number for what is not one; `details` says it.
+        return {
+            name: None if isinstance(value, float) and not np.isfinite(value) else value
+            for name, value in values.items()
+        }
 
 
 def compare_merged(folder: Path, answers: Answers, device: str, progress: Progress) -> SelfTest:
@@ -148,16 +153,17 @@ def compare_model(
         return result
     difference = direction_difference(embeddings(model, answers.added), answers.embeddings())
     _judge_embeddings(difference if answers.added else None, result)
-    largest, choices = 0.0, []
+    differences, choices = [], []
     for place, known in enumerate(answers.prompts):
         found = logits(model, known.prompt + known.answer, len(known.answer) + 1)
         expected = answers.logits(place)
-        largest = max(largest, float(np.abs(found - expected).max()))
+        differences.append(np.abs(found - expected).max())
         same = found.argmax(axis=1) == expected.argmax(axis=1)
         choices += same.tolist()
         result.same_text += check.same_text(known, same)
         progress((place + 1) / len(answers.prompts))
-    result.max_logit_difference = largest
+    # Of NumPy, since the largest of Python ignores what is not a number.
+    largest = result.max_logit_difference = float(np.max(differences))
     if not largest <= (bound := LOGIT_BOUNDS.get(model.dtype, LOGIT_BOUNDS[torch.bfloat16])):
         what = f"Logits differ by up to {largest:.3g}; {bound:g} is allowed."
         result.fail(MERGE if np.mean(choices) > RELATED else BASE, what)
@@ -297,4 +303,4 @@ def _weight_difference(folder: Path, answers: Answers) -> float | None:
                 known = answers.weight(places[key])
                 rows: torch.Tensor = file.get_slice(key)[: known.shape[0]]
                 differences.append(relative_difference(rows.float().numpy(), known))
-    return max(differences, default=None)
+    return float(np.max(differences)) if differences else None

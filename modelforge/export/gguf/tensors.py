@@ -37,7 +37,7 @@ def tensor_differences(path: Path, answers: Answers) -> tuple[float | None, floa
     if answers.added and "token_embd.weight" in tensors:
         rows = _rows(tensors["token_embd.weight"], answers.added)
         embeddings = direction_difference(rows, answers.embeddings())
-    return max(weights, default=None), embeddings
+    return float(np.max(weights)) if weights else None, embeddings
 
 
 def direction_difference(rows: Rows, known: Rows) -> float:

@@ -24,9 +24,11 @@ def url(servers, home_with_starter, tiny_model):  # noqa: F811
 
 
 def export(page):
-    page.wait_for_selector('#export-start[aria-disabled="false"]')
+    page.wait_for_selector('#export-start[aria-disabled="false"]', timeout=LONG_MS)
     page.locator("#export-start").click()
-    page.locator('[data-part="export-progress"]').get_by_text("Exporting: GGUF").wait_for()
+    page.locator('[data-part="export-progress"]').get_by_text("Exporting: GGUF").wait_for(
+        timeout=LONG_MS
+    )
 
 
 def test_a_run_is_exported_tested_downloaded_and_served(url, opened):
@@ -42,6 +44,7 @@ def test_a_run_is_exported_tested_downloaded_and_served(url, opened):
     assert waited.value.suggested_filename == "captain-F16.gguf"
     assert waited.value.path().read_bytes()[:4] == b"GGUF"
     page.reload()
+    page.wait_for_selector("[data-usable]", timeout=LONG_MS)
     assert page.locator("#export-quantization-f16").is_checked()
 
     page.locator("#serve-port").fill("0")

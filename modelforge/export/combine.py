@@ -74,15 +74,14 @@ def combine_parts(
     model = empty_model(config, parts[0].path)
     names = [model.active_adapter, *(f"part-{place}" for place in range(1, len(parts)))]
     _load(model, parts, names)
+    arguments: dict[str, Any] = {"weights": [part.weight for part in parts]}
+    if combination in PRUNING:
+        arguments["density"] = density
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
             model.add_weighted_adapter(
-                adapters=names,
-                weights=[part.weight for part in parts],
-                adapter_name=NAME,
-                combination_type=combination,
-                density=density if combination in PRUNING else None,
+                names, adapter_name=NAME, combination_type=combination, **arguments
             )
         except (ValueError, TypeError, RuntimeError) as error:
             what = f"The adapters cannot be combined: {first_line(error)}"

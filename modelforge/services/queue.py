@@ -15,7 +15,7 @@ from modelforge.paths import Home
 from modelforge.runs.atomic_files import find_json, read_json
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.supervisor import Supervisor
-from modelforge.runs.queue import (
+from modelforge.runs.scheduling.queue import (
     Decision,
     Queue,
     QueueEntry,
@@ -25,7 +25,7 @@ from modelforge.runs.queue import (
     reconcile,
     write_queue,
 )
-from modelforge.runs.schedule_times import (
+from modelforge.runs.scheduling.schedule_times import (
     Clock,
     ClockReading,
     format_time,

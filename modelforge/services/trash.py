@@ -13,7 +13,7 @@ from modelforge.runs.exports import unfinished
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.notes import run_name
 from modelforge.runs.process.supervisor import Supervisor
-from modelforge.runs.queue import read_queue
+from modelforge.runs.scheduling.queue import read_queue
 from modelforge.runs.states import RunState
 from modelforge.runs.store import Store
 from modelforge.runs.trash import DeletedRun, Trash

@@ -1,8 +1,9 @@
-"""Exports as its first argument says: finishes, fails, refuses, waits or crashes."""
+"""Exports as its first argument says: finishes, fails, refuses, waits, converts or crashes."""
 
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -29,7 +30,11 @@ def main(how: str, folder: ExportFolder) -> int:
     steps.begin("merge", "Merging the adapter")
     folder.staged.mkdir(exist_ok=True)
     (folder.staged / "model.safetensors").write_bytes(b"x" * 3000)
-    if how == "waits":
+    if how == "converts":
+        converter = [sys.executable, "-c", "import time; time.sleep(60)"]
+        process = subprocess.Popen(converter, stdin=subprocess.DEVNULL)
+        (folder.path / "converter").write_text(str(process.pid), "utf-8")
+    if how in ("waits", "converts"):
         stage.sleep_for_ever()
     if how == "crashes":
         os.abort()

@@ -23,7 +23,7 @@ from modelforge.forge import Forge
 from modelforge.paths import Home
 from modelforge.runs.atomic_files import write_json
 from modelforge.runs.process.identity import kill_tree, wait_ended
-from modelforge.runs.schedule_times import Clock
+from modelforge.runs.scheduling.schedule_times import Clock
 from modelforge.runs.states import RunState, read_facts
 from modelforge.services.queue import QueueService
 from tests.services.test_runs import ACTORS, asked, until

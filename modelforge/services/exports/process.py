@@ -13,7 +13,13 @@ from modelforge.config.visible_gpu import visible_gpu
 from modelforge.errors import ForgeError, Problem, RunError
 from modelforge.paths import Home
 from modelforge.runs.atomic_files import write_json
-from modelforge.runs.exports import ExportFolder, ExportRecord, ExportState, queue_again
+from modelforge.runs.exports import (
+    ExportFolder,
+    ExportRecord,
+    ExportState,
+    export_folders,
+    queue_again,
+)
 from modelforge.runs.process.identity import (
     CHILDREN,
     ProcessIdentity,
@@ -22,6 +28,7 @@ from modelforge.runs.process.identity import (
     wait_ended,
 )
 from modelforge.runs.process.machine_lease import MachineLease
+from modelforge.runs.process.termination import OrphanTracker
 from modelforge.runs.store import LOCK
 from modelforge.services.exports.view import process_of
 
@@ -44,6 +51,7 @@ class Exporters:
         self._lease = MachineLease(home.lease, home.runs / LOCK)
         # By id: the exporters of this server, which end when their stdin ends.
         self._started: dict[str, subprocess.Popen[bytes]] = {}
+        self._orphans = OrphanTracker()
 
     def launch(self, folder: ExportFolder, record: ExportRecord) -> None:
         """Start the exporter of a queued export, and give it the lease.
@@ -70,6 +78,11 @@ class Exporters:
             self._release(folder)
             raise
 
+    def watch(self, folder: ExportFolder) -> None:
+        """Remember what the exporter of an export has started: it may be killed from outside."""
+        if who := process_of(folder):
+            self._orphans.remember(folder.id, who)
+
     def end(self, folder: ExportFolder) -> None:
         """End the exporter of an export, with what it has started; the lease ends with it."""
         who = process_of(folder)
@@ -89,6 +102,8 @@ class Exporters:
             if result is not None and time.time() - result.ended < EXIT_TIMEOUT_S:
                 return False
             self.end(folder)
+        others = [each.id for each in export_folders(self._home.exports) if each.id != folder.id]
+        self._orphans.end(others)
         leftovers = [folder.staged, folder.work]
         if state in (ExportState.STOPPED, ExportState.LOST):
             leftovers += [folder.files, folder.not_usable]

@@ -286,6 +286,7 @@ class ExportService:
                 if state.is_over:
                     self._settle(folder)
                 elif state is ExportState.RUNNING:
+                    self._exporters.watch(folder)
                     return
                 elif waiting is None:
                     waiting = folder

@@ -348,7 +348,12 @@ def _wrong_formats(request: ExportRequest, sources: ExportSources) -> Iterator[P
         yield Problem("format", what, remedy)
     if not sources.adapters and (written == "adapter" or request.adapters):
         what = "The run has no adapter: every weight was trained."
-        yield Problem("format", what, "Choose merged, without further adapters.")
+        remedy = "Export the whole model: choose merged, gguf, ollama or mlx."
+        if request.adapters:
+            remedy = "Export it without adapters of other runs."
+        elif request.format == "hub":
+            remedy = "Upload the whole model: choose merged or gguf as the content."
+        yield Problem("format", what, remedy)
     if sources.weights.quantization and (written in WHOLE or len(sources.adapters) > 1):
         how = sources.weights.quantization
         what = f"The weights of {sources.base_name} are stored quantized ({how})."

@@ -162,6 +162,20 @@ def test_a_killed_exporter_leaves_nothing_and_the_next_one_succeeds(server, run)
     reached(again, again.exports.start(asked(run)).id, ExportState.FINISHED)
 
 
+def test_what_a_killed_exporter_has_started_ends_with_it(server, run):
+    forge = server("converts")
+    export = forge.exports.start(asked(run)).id
+    folder = forge.exports.folder(export)
+    note = folder.path / "converter"
+    until(lambda: note.exists() and note.read_text("utf-8"), "the converter works")
+    converter = ProcessIdentity.of(int(note.read_text("utf-8")))
+    forge.tend()
+    os.kill(process_of(folder).pid, signal.SIGKILL)
+    reached(forge, export, ExportState.LOST)
+    forge.tend()
+    assert wait_ended(converter, 10.0)
+
+
 def test_a_crash_is_named(server, run):
     forge = server("crashes")
     view = reached(forge, forge.exports.start(asked(run)).id, ExportState.LOST)

@@ -10,7 +10,6 @@ from dataclasses import replace
 import pytest
 
 from modelforge.errors import BusyError, ConfigError, ForgeError, MissingPackageError, NotFoundError
-from modelforge.models.fingerprint import fingerprint
 from modelforge.runs.atomic_files import read_json
 from modelforge.runs.exports import ExportRequest
 from modelforge.services.exports import sources
@@ -175,9 +174,13 @@ def test_a_fully_trained_model_has_no_adapter_and_needs_no_base(server, tmp_path
     run = put_trained(tmp_path / "home", model, whole=True)
     shutil.rmtree(model)
     forge = server()
-    assert whats(refusal(forge, asked(run, format="adapter"))) == [
-        "format: The run has no adapter: every weight was trained."
-    ]
+    for more, remedy in (
+        ({"format": "adapter"}, "Export the whole model: choose merged, gguf, ollama or mlx."),
+        ({"format": "hub", "repository": "me/it"}, "choose merged or gguf as the content."),
+    ):
+        error = refusal(forge, asked(run, **more))
+        assert whats(error) == ["format: The run has no adapter: every weight was trained."]
+        assert error.problems[0].remedy.endswith(remedy)
     view = forge.exports.start(asked(run))
     facts = forge.exports.folder(view.id).record().facts
     assert (facts["base_path"], facts["base_name"], facts["adapters"]) == (None, "tiny", [])
@@ -214,16 +217,6 @@ def test_an_active_run_is_exported_later(server, run):
     error = refusal(server(), asked(run))
     assert isinstance(error, BusyError)
     assert whats(error) == ["run: “Support desk, first try!” is in progress."]
-
-
-def test_a_fingerprint_sees_every_tensor(tmp_path):
-    first, second = put_model(tmp_path / "a"), put_model(tmp_path / "b")
-    assert fingerprint(first) == fingerprint(second) != ""
-    (second / "README.md").write_text("notes", "utf-8")
-    assert fingerprint(first) == fingerprint(second)
-    (second / "model.safetensors").write_bytes(b"not safetensors")
-    assert fingerprint(second) == ""
-    assert fingerprint(tmp_path / "absent") == ""
 
 
 def test_a_request_is_read_back_as_it_was(run):

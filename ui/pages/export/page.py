@@ -38,16 +38,7 @@ def page(forge: Forge) -> None:
         return _with_run(forge, chosen, run, runs, exports, parts)
 
     def plan_export(request: Any) -> ExportReply:
-        chosen = choice.read_choice(request)
-        run = forge.runs.view(chosen.run)
-        predicted = choice.predict(forge, chosen)
-        parts = plan.plan_parts(forge, plan.Chosen(chosen, run, predicted), forge.exports.list())
-        return ExportReply(
-            parts=parts,
-            choice=_as_json(chosen),
-            has_runs=True,
-            can_start=not predicted.problems,
-        )
+        return _planned(forge, choice.read_choice(request))
 
     def follow(_request: Any) -> ExportStatus:
         exports = forge.exports.list()
@@ -65,6 +56,19 @@ def page(forge: Forge) -> None:
         follow,
         *_changes(forge),
         *_serving(forge),
+    )
+
+
+def _planned(forge: Forge, chosen: ExportRequest) -> ExportReply:
+    """Return what an export of this choice needs."""
+    run = forge.runs.view(chosen.run)
+    predicted = choice.predict(forge, chosen)
+    parts = plan.plan_parts(forge, plan.Chosen(chosen, run, predicted), forge.exports.list())
+    return ExportReply(
+        parts=parts,
+        choice=_as_json(chosen),
+        has_runs=True,
+        can_start=not predicted.problems,
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from modelforge.runs.atomic_files import find_json, write_json
-from modelforge.runs.schedule_times import ClockReading, format_time
+from modelforge.runs.scheduling.schedule_times import ClockReading, format_time
 from modelforge.runs.states import RunState
 
 FORMAT = 1

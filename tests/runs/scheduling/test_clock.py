@@ -7,7 +7,12 @@ from datetime import datetime
 import pytest
 
 from modelforge.errors import ConfigError
-from modelforge.runs.schedule_times import BELIEVED_AFTER_S, Clock, format_time, parse_time
+from modelforge.runs.scheduling.schedule_times import (
+    BELIEVED_AFTER_S,
+    Clock,
+    format_time,
+    parse_time,
+)
 
 NOW = datetime(2026, 11, 21, 21, 0).astimezone().timestamp()
 HOUR = 3600.0

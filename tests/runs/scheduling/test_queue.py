@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from modelforge.runs.queue import (
+from modelforge.runs.scheduling.queue import (
     Queue,
     QueueEntry,
     WaitingRun,
@@ -15,7 +15,7 @@ from modelforge.runs.queue import (
     reconcile,
     write_queue,
 )
-from modelforge.runs.schedule_times import ClockReading
+from modelforge.runs.scheduling.schedule_times import ClockReading
 from modelforge.runs.states import RunState
 
 NOW = ClockReading(1_800_000_000.0, 10.0)

@@ -1,0 +1,1 @@
+"""When runs start: the order of the waiting ones, and start times."""

@@ -104,7 +104,6 @@ def test_lists_of_models_name_the_method(forge, ended_run, method):
     run = ended_run(method=method)
     named = f"{run.name} · {run.plan.facts.label} · "
     assert named in select(run)
-    assert named in export._export(forge, [run], run)
 
 
 def test_a_run_without_a_result_cannot_be_downloaded(forge, ended_run):

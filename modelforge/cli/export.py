@@ -283,7 +283,9 @@ def _print(view: ExportView) -> None:
     if view.problem:
         print(escape_control(f"{view.problem.sentence} {view.problem.remedy}".rstrip()))
     if view.path:
-        about = "" if view.state == "finished" else " (not usable)"
+        # An upload may fail after the self-test has passed.
+        is_usable = view.self_test is not None and view.self_test["passed"]
+        about = "" if is_usable else " (not usable)"
         print(f"Folder{about}: {view.path}")
         print_table([(file.name, human_bytes(file.bytes)) for file in view.files])
     if view.address:

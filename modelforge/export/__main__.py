@@ -19,8 +19,8 @@ from modelforge.runs.exports import ExportFolder, queue_again
 
 def main(path: Path) -> int:
     """Do an export and return the exit code."""
-    folder = ExportFolder(path)
-    threading.Thread(target=_exit_with_stdin, args=[folder], daemon=True).start()
+    folder, ending = ExportFolder(path), threading.Lock()
+    threading.Thread(target=_exit_with_stdin, args=[folder, ending], daemon=True).start()
     request = (find_json(folder.record_file) or {}).get("request") or {}
     if request.get("format") != "hub":
         # Everything that is needed is on this computer, and nothing is looked up.
@@ -30,11 +30,13 @@ def main(path: Path) -> int:
     # Imports torch, after the variables are set.
     from modelforge.export.run import run_export  # noqa: PLC0415
 
-    return run_export(folder)
+    return run_export(folder, ending)
 
 
-def _exit_with_stdin(folder: ExportFolder) -> None:
+def _exit_with_stdin(folder: ExportFolder, ending: threading.Lock) -> None:
     sys.stdin.buffer.read()
+    # The export fails as its files are removed, which must not become its result.
+    ending.acquire()
     for child in psutil.Process().children(recursive=True):
         child.kill()
     queue_again(folder)

@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -44,11 +45,21 @@ PUBLISHERS: dict[str, Callable[[Job, Path, StepWriter], str]] = {
 }
 # Causes whose usual remedies are settings of a training.
 _MEMORY = ("out-of-memory", "killed-for-memory")
-_FULL_TEXTS = ("No space left on device", "os error 28", "os error 122", "os error 27")
+# What Rust and NumPy say.
+_FULL_TEXTS = (
+    "No space left on device",
+    "os error 28",
+    "os error 122",
+    "os error 27",
+    " requested and ",
+)
 
 
-def run_export(folder: ExportFolder) -> int:
-    """Do the export of a folder and return the exit code; a result is always written."""
+def run_export(folder: ExportFolder, ending: threading.Lock | None = None) -> int:
+    """Do the export of a folder and return the exit code; a result is always written.
+
+    It is written under the lock `ending`, which is kept by who ends the process meanwhile.
+    """
     steps = StepWriter(folder.events)
     try:
         _remove(folder.staged, folder.work)
@@ -61,7 +72,7 @@ def run_export(folder: ExportFolder) -> int:
         _remove(folder.staged, folder.work)
         result = ExportResult("failed", time.time(), problem=problem)
     _remove(folder.work)
-    with contextlib.suppress(ForgeError):
+    with ending or contextlib.nullcontext(), contextlib.suppress(ForgeError):
         write_result(folder, result)
     return int(result.state == "failed")
 

@@ -329,7 +329,8 @@ def queue_again(folder: ExportFolder) -> None:
     """Put an export whose process ends with its server back into the queue, unless it is over."""
     if folder.result_file.exists():
         return
-    for path in (folder.staged, folder.work):
+    # Its files are there without a result while they are uploaded.
+    for path in (folder.staged, folder.work, folder.files, folder.not_usable):
         shutil.rmtree(path, ignore_errors=True)
     folder.events.unlink(missing_ok=True)
     # Without the record of its process, the export is queued.

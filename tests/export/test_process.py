@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable
 
 import pytest
 
+from modelforge.export.run import run_export
 from modelforge.forge import Forge
 from modelforge.paths import Home
-from modelforge.runs.exports import ExportFolder, ExportRequest, ExportState
+from modelforge.runs.exports import ExportFolder, ExportRequest, ExportState, queue_again
 from modelforge.runs.process.machine_lease import MachineLease
 from modelforge.runs.store import LOCK
 from modelforge.services.exports.view import process_of
@@ -85,6 +87,27 @@ def test_killed_at_ten_points_it_leaves_nothing(forge, tiny_model):  # noqa: F81
     assert view.state is ExportState.FINISHED, forge.exports.log(view.id)
     states = {each.id: each.state for each in forge.exports.list()}
     assert [states[export] for export in killed] == [ExportState.LOST] * len(POINTS)
+
+
+def test_an_upload_that_ends_with_its_server_begins_anew(tmp_path):
+    folder = ExportFolder(tmp_path)
+    folder.files.mkdir()
+    (folder.files / "model.gguf").write_bytes(b"tested")
+    queue_again(folder)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_that_ends_with_its_server_has_no_result(tmp_path):
+    ending = threading.Lock()
+    folder = ExportFolder(tmp_path)
+    with ending:
+        thread = threading.Thread(target=run_export, args=[folder, ending], daemon=True)
+        thread.start()
+        thread.join(0.5)
+        assert thread.is_alive()
+        assert folder.result() is None
+    thread.join()
+    assert folder.result().problem.what.startswith("The file is missing")
 
 
 def test_without_its_server_it_ends_and_is_queued_again(forge, tiny_model):  # noqa: F811

@@ -1,4 +1,4 @@
-"""Rows that were held out of the training, as prompts of the self-test."""
+"""Evaluation rows of the training, as prompts of the self-test."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from modelforge.modeling.tokenize.prompts import prompt_and_answer
 from modelforge.modeling.tokenize.render import with_system_prompt
 from modelforge.modeling.tokenize.template_limits import apply_template
 
-# Finding the held-out rows reads all rows.
+# Finding the evaluation rows reads all rows.
 MAX_ROWS = 200_000
 MAX_CHARS = 4000
 ROLES = ("system", "user", "assistant")

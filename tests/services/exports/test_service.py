@@ -156,7 +156,7 @@ def test_a_killed_exporter_leaves_nothing_and_the_next_one_succeeds(server, run)
     assert view.problem.what == (
         "The exporter ended unexpectedly during “Merging the adapter” (signal 9)."
     )
-    until(lambda: not folder.staged.exists(), "what it wrote is removed")
+    until(lambda: forge.tend() or not folder.staged.exists(), "what it wrote is removed")
     assert lease_of(forge) is None
     again = server()
     reached(again, again.exports.start(asked(run)).id, ExportState.FINISHED)

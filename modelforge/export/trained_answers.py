@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch.nn.utils.rnn import pad_sequence
-from transformers import GenerationConfig
+from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from modelforge.errors import Problem, RunError
 from modelforge.export.answers import (
@@ -53,8 +53,7 @@ def answers_of(
     compute_in_float32(model.eval())
     stops = stop_ids(model, tokenizer)
     prompts = _prompts(tokenizer, held_out)
-    _answer(model, prompts, stops)
-    progress(0.5)
+    _answer(model, prompts, stops, progress)
     for place, known in enumerate(prompts):
         values = logits(model, known.prompt + known.answer, len(known.answer) + 1)
         np.save(logits_file(folder, place), values)
@@ -142,7 +141,19 @@ def _prompt(tokenizer: Any, messages: list[Message]) -> Answer:
     return Answer([], text, token_ids(tokenizer, text, False), [], None)
 
 
-def _answer(model: Any, prompts: list[Answer], stops: list[int]) -> None:
+class _Reported(StoppingCriteria):
+    """Reports each token of a batch of answers, and stops none of them."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress, self._tokens = progress, 0
+
+    def __call__(self, input_ids: Any, *_scores: Any, **_more: Any) -> Any:
+        self._tokens += 1
+        self._progress(0.5 * min(1.0, self._tokens / ANSWER_TOKENS))
+        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
+
+
+def _answer(model: Any, prompts: list[Answer], stops: list[int], progress: Progress) -> None:
     """Add the greedy answer to each prompt, in one batch."""
     ids = [torch.tensor(known.prompt) for known in prompts]
     mask = [torch.ones(len(row), dtype=torch.int64) for row in ids]
@@ -161,6 +172,7 @@ def _answer(model: Any, prompts: list[Answer], stops: list[int]) -> None:
             input_ids=pad_sequence(ids, True, stops[0], "left").to(model.device),
             attention_mask=pad_sequence(mask, True, 0, "left").to(model.device),
             generation_config=config,
+            stopping_criteria=StoppingCriteriaList([_Reported(progress)]),
         )
     start = max(map(len, ids))
     for place, known in enumerate(prompts):

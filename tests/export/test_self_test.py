@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from transformers import LlamaForCausalLM
 
 from modelforge.errors import RunError
 from modelforge.export import self_test, trained_answers
@@ -50,6 +51,16 @@ def test_answers_are_read_as_they_were_written(trained):
         assert rows.argmax(axis=1)[: len(known.answer)].tolist() == known.answer
     files = trained.answers.folder.glob("logits-*.npy")
     assert sum(file.stat().st_size for file in files) < disk_bytes(len(trained.tokenizer))
+
+
+def test_each_token_of_the_answers_is_progress(trained, monkeypatch):
+    monkeypatch.setattr(trained_answers, "ANSWER_TOKENS", 4)
+    model, shares = LlamaForCausalLM.from_pretrained(trained.base), []
+    prompt = trained_answers._prompt(trained.tokenizer, HELD_OUT[0][:1])
+    never = len(trained.tokenizer) - 1
+    model.lm_head.weight.data[never] = 0
+    trained_answers._answer(model, [prompt], [never], shares.append)
+    assert shares == [0.125, 0.25, 0.375, 0.5]
 
 
 def test_a_long_evaluation_row_is_not_asked(trained, tokenizer):

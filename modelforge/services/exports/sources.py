@@ -223,6 +223,8 @@ class SourceFinder:
         if not (folder / "config.json").is_file():
             what = f"The base model {shown} is not at {folder} any more."
             remedy = "Put the folder back. Without its base model, an adapter cannot be exported."
+            if name == STARTER:
+                remedy = "Run `python launch.py setup`, which makes it again."
             raise NotFoundError(Problem("base model", what, remedy))
         known, now = (record.get("base") or {}).get("hash"), fingerprint(folder)
         if known and known != now:

@@ -13,6 +13,7 @@ from transformers import AutoConfig
 from modelforge.errors import Problem, RunError
 from modelforge.export.job import Job
 from modelforge.export.merge import UnknownNamesError, merge
+from modelforge.export.old_names import write_old_names
 from modelforge.export.trained import add_adapter, load_model
 from modelforge.modeling.generation_config import FILE, load_generation_config
 from modelforge.modeling.providers.huggingface import GENERATING
@@ -36,7 +37,7 @@ def write(job: Job, target: Path, steps: StepWriter) -> None:
     require_plain(job.source)
     steps.begin("merge", f"Merging the adapter into {job.base_name}")
     _merge(job, adapter, target, steps)
-    _write_old_names(target)
+    write_old_names(target)
     _write_generation_config(job, target)
     _write_tokenizer(job, target)
 
@@ -61,33 +62,6 @@ def require_plain(base: Path) -> None:
         )
         remedy = "Train on the model with 16-bit weights, or export the adapter alone."
         raise RunError(Problem("base model", what, remedy))
-
-
-def old_rope_names(rope: dict[str, Any]) -> dict[str, Any]:
-    """Return the rotary embedding under the names of Transformers 4.
-
-    Programs that read only those, such as mlx-lm, would take defaults and answer nonsense.
-    """
-    full = rope.get("full_attention", rope)
-    if "rope_theta" not in full:
-        return {}
-    kind = full.get("rope_type", "default")
-    scaling = {name: value for name, value in full.items() if name != "rope_theta"}
-    names: dict[str, Any] = {
-        "rope_theta": full["rope_theta"],
-        "rope_scaling": None if kind == "default" else {**scaling, "type": kind},
-    }
-    if "sliding_attention" in rope:
-        names["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
-    return names
-
-
-def _write_old_names(target: Path) -> None:
-    path = target / "config.json"
-    values = json.loads(path.read_text(encoding="utf-8"))
-    names = old_rope_names(values.get("rope_parameters") or {})
-    text = json.dumps({**values, **names}, indent=2, ensure_ascii=False)
-    path.write_text(f"{text}\n", encoding="utf-8")
 
 
 def _merge(job: Job, adapter: Path, target: Path, steps: StepWriter) -> None:
@@ -144,3 +118,4 @@ def _copy(source: Path, target: Path, steps: StepWriter) -> None:
     if getattr(config, "use_cache", True) is False:
         config.use_cache = True
         config.save_pretrained(target)
+    write_old_names(target)

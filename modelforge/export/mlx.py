@@ -17,11 +17,11 @@ from modelforge.errors import Problem, RunError
 from modelforge.export import merged
 from modelforge.export.job import Job
 from modelforge.export.merge import INDEX
+from modelforge.export.old_names import FULL, SLIDING, old_names
 from modelforge.runs.atomic_files import read_json
 from modelforge.runs.exports import StepWriter
 
 PREFIX = "model"
-_FULL, _SLIDING = "full_attention", "sliding_attention"
 
 
 def write(job: Job, target: Path, steps: StepWriter) -> None:
@@ -54,35 +54,17 @@ def mlx_config(config: Any) -> dict[str, Any]:
         RunError: The layers do not alternate as mlx-lm expects.
     """
     values: dict[str, Any] = config.to_dict()
-    rope = values.get("rope_parameters") or {}
-    full = rope.get(_FULL, rope)
-    if "rope_theta" in full:
-        values["rope_theta"] = full["rope_theta"]
-        values["rope_scaling"] = _scaling(full)
-    if factor := full.get("partial_rotary_factor"):
-        values["partial_rotary_factor"] = factor
-    if "original_max_position_embeddings" in full:
-        length = full["original_max_position_embeddings"]
-        values["original_max_position_embeddings"] = length
-    if _SLIDING in rope:
-        values["rope_local_base_freq"] = rope[_SLIDING]["rope_theta"]
+    values |= old_names(values)
+    if (values.get("rope_parameters") or {}).get(SLIDING):
         values["sliding_window_pattern"] = _pattern(values)
     return values
-
-
-def _scaling(rope: dict[str, Any]) -> dict[str, Any] | None:
-    kind = rope.get("rope_type", "default")
-    if kind == "default":
-        return None
-    scaling = {name: value for name, value in rope.items() if name != "rope_theta"}
-    return {**scaling, "type": kind}
 
 
 def _pattern(values: dict[str, Any]) -> int:
     """Return every how many layers one sees the whole text."""
     kinds = values.get("layer_types") or []
-    every = kinds.index(_FULL) + 1 if _FULL in kinds else len(kinds) + 1
-    expected = [_SLIDING if (layer + 1) % every else _FULL for layer in range(len(kinds))]
+    every = kinds.index(FULL) + 1 if FULL in kinds else len(kinds) + 1
+    expected = [SLIDING if (layer + 1) % every else FULL for layer in range(len(kinds))]
     if kinds != expected:
         what = "The layers with sliding attention do not alternate evenly, as mlx-lm expects."
         raise RunError(Problem("format", what, "Export the merged model instead."))

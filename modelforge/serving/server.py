@@ -11,7 +11,7 @@ import threading
 import uvicorn
 from starlette.types import ASGIApp
 
-from modelforge.errors import ConfigError, Problem, RunError
+from modelforge.errors import BusyError, ConfigError, Problem, RunError
 from modelforge.security.connections import BoundedProtocol, report_loop_errors_once
 
 START_TIMEOUT_S = 10.0
@@ -81,7 +81,7 @@ class _Server(uvicorn.Server):
 def listen(host: str, port: int) -> socket.socket:
     """Return a listening socket; port 0 takes a free one.
 
-    Raises ConfigError for a host that is not one of this computer, RunError for a port in use.
+    Raises ConfigError for a host or port that cannot be used, BusyError for a port in use.
     """
     if not 0 <= port < 2**16:
         what = f"{port} is not between 0 and 65535."
@@ -102,11 +102,12 @@ def listen(host: str, port: int) -> socket.socket:
         listener.close()
         if error.errno == errno.EADDRNOTAVAIL:
             raise _no_host(host) from error
-        is_used = error.errno == errno.EADDRINUSE
-        reason = "another program uses it" if is_used else error.strerror or "it is refused"
-        what = f"{port} cannot be used: {reason}."
-        remedy = "Choose another, or 0 for a free one, or end that program."
-        raise RunError(Problem("port", what, remedy)) from error
+        if error.errno == errno.EADDRINUSE:
+            what = f"{port} cannot be used: another program uses it."
+            remedy = "Choose another, or 0 for a free one, or end that program."
+            raise BusyError(Problem("port", what, remedy), "") from error
+        what = f"{port} cannot be used: {error.strerror or 'it is refused'}."
+        raise ConfigError(Problem("port", what, "Choose another, or 0 for a free one.")) from error
     return listener
 
 

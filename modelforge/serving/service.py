@@ -83,8 +83,8 @@ class ServingService:
 
         The model is loaded in the background. Without a `key` a random one is made.
 
-        Raises NotFoundError, ConfigError, BusyError while something else uses this computer or a
-        model is served already, RunError if the port is in use.
+        Raises NotFoundError, ConfigError, BusyError while something else uses this computer or the
+        port, or a model is served already.
         """
         if not 0 <= idle_minutes <= LONGEST_IDLE_MINUTES:
             what_is_wrong = f"{idle_minutes:g} is not between 0 and {LONGEST_IDLE_MINUTES:g}."

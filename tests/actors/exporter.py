@@ -1,4 +1,4 @@
-"""Exports as its first argument says: finishes, fails, refuses, waits, converts or crashes."""
+"""Exports as its first argument says: finishes, fails, refuses, offline, waits, converts, crashes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,12 @@ def main(how: str, folder: ExportFolder) -> int:
         write_result(folder, ExportResult("failed", time.time(), files, test, problem))
         return 1
     folder.staged.rename(folder.files)
-    write_result(folder, ExportResult("finished", time.time(), files, TEST | {"passed": True}))
+    test = TEST | {"passed": True}
+    if how == "offline":
+        problem = Problem("hub", "The Hub cannot be reached.", "Push again.")
+        write_result(folder, ExportResult("failed", time.time(), files, test, problem))
+        return 1
+    write_result(folder, ExportResult("finished", time.time(), files, test))
     return 0
 
 

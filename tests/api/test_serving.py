@@ -41,7 +41,7 @@ def test_a_port_in_use_and_odd_values_are_refused(api, model):
     with socket.create_server(("127.0.0.1", 0)) as other:
         body = {"what": str(model), "port": other.getsockname()[1]}
         refused = api.post("/api/serving", json=body)
-    assert refused.status_code == 500
+    assert refused.status_code == 409
     assert "another program uses it" in refused.json()["problems"][0]["what"]
     assert api.post("/api/serving", json={"what": "no-such-run"}).status_code == 404
     for odd in ({}, {"what": ""}, {"what": 5}, {"what": "x", "port": 10**9}):

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from modelforge.errors import BusyError, ConfigError, NotFoundError, RunError
+from modelforge.errors import BusyError, ConfigError, NotFoundError
 from modelforge.runs.process.identity import kill_tree, wait_ended
 from tests.services.test_runs import asked, data, model  # noqa: F401
 from tests.serving.conftest import (
@@ -186,7 +186,7 @@ def test_a_process_that_died_is_shown_and_started_by_the_next_request(forge, mod
 def test_a_port_in_use_is_named(forge, model):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        with pytest.raises(RunError, match=f"{port} cannot be used: another program uses it"):
+        with pytest.raises(BusyError, match=f"{port} cannot be used: another program uses it"):
             forge.serving.start(str(model), port=port)
     assert forge.serving.current().state == "off"
     assert lease(forge) is None

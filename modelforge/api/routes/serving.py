@@ -12,7 +12,7 @@ from modelforge.serving.session import ServingView
 router = APIRouter(route_class=ForgeRoute)
 REFUSED = {
     **error(404, "There is no such run, export or model, or it has no model that can be served."),
-    **error(409, "A model is served already, or the machine is in use."),
+    **error(409, "A model is served already, or the machine or the port is in use."),
     **error(422, "The port or the minutes cannot be used."),
 }
 

@@ -39,7 +39,6 @@ from modelforge.runs.exports import (
     ExportFolder,
     ExportRecord,
     ExportRequest,
-    ExportState,
 )
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.notes import run_name
@@ -176,10 +175,13 @@ class SourceFinder:
         )
 
     def _pushed(self, request: ExportRequest) -> ExportSources:
-        """Return a finished export as the source of an upload; raises ConfigError for another."""
+        """Return a tested export as the source of an upload; raises ConfigError for another.
+
+        It may be one whose own upload has failed.
+        """
         folder = ExportFolder(self.home.exports / request.source)
         record = folder.record() if is_id(request.source) else None
-        if record is None or folder.state() is not ExportState.FINISHED:
+        if record is None or folder.result() is None or not folder.files.is_dir():
             what = f"There is no finished export {request.source[:80]!r}."
             remedy = "Upload an export whose self-test has passed."
             raise ConfigError(Problem("source", what, remedy))

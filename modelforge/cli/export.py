@@ -299,5 +299,8 @@ def _test_text(test: dict[str, Any]) -> str:
     if test.get("max_logit_difference") == 0:
         return f"Self-test: {same}, equal logits."
     if test.get("max_logit_difference") is not None:
-        return f"Self-test: {same}, logits differ by up to {test['max_logit_difference']:.3g}."
+        text = f"Self-test: {same}, logits differ by up to {test['max_logit_difference']:.3g}."
+        if test.get("rounding"):
+            text += f" Rounding to 16 bits alone moves them by up to {test['rounding']:.3g}."
+        return text
     return f"Self-test: {same}."

@@ -46,6 +46,8 @@ class Answers:
         rows: token ids of evaluation rows, and `loss`, their mean loss per token in nats.
         added: ids of added tokens, whose embeddings are compared.
         weights: names of weights of which the first rows are compared.
+        rounding: how far rounding to 16 bits moves the logits, if they are those of the model
+            merged in 16 bits.
     """
 
     folder: Path
@@ -57,10 +59,16 @@ class Answers:
     loss: float | None
     added: list[int]
     weights: list[str]
+    rounding: float | None = None
 
     def logits(self, place: int) -> NDArray[np.float32]:
         """Return the logits (len(answer) + 1, vocabulary) float32 while giving an answer."""
         return np.load(logits_file(self.folder, place), mmap_mode="r")
+
+    def choices(self, place: int) -> NDArray[np.int64]:
+        """Return the tokens that the trained model prefers while giving an answer."""
+        path = choices_file(self.folder, place)
+        return np.load(path) if path.is_file() else self.logits(place).argmax(axis=1)
 
     def embeddings(self) -> NDArray[np.float32]:
         """Return the embeddings (len(added), width) float32 of the added tokens."""
@@ -86,6 +94,11 @@ class Answers:
 def logits_file(folder: Path, place: int) -> Path:
     """Return the file with the logits of one answer."""
     return folder / f"logits-{place:02}.npy"
+
+
+def choices_file(folder: Path, place: int) -> Path:
+    """Return the file with the choices of one answer, where the logits are rounded ones."""
+    return folder / f"choices-{place:02}.npy"
 
 
 def weight_file(folder: Path, place: int) -> Path:

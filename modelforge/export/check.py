@@ -8,12 +8,15 @@ from typing import Any
 from modelforge.export.job import Job
 from modelforge.export.other_heads import compare_outputs, outputs_of
 from modelforge.export.prompts import held_out
+from modelforge.export.rounding import round_answers
 from modelforge.export.self_test import SelfTest, compare_gguf, compare_merged, compare_model
 from modelforge.export.trained import add_adapter, load_model, trained_model
 from modelforge.export.trained_answers import answers_of
 from modelforge.modeling.tokenizer_files import open_tokenizer
 from modelforge.runs.exports import IN_GGUF, StepWriter
 
+# Formats in which the adapter is merged into weights of 16 bits.
+_ROUNDED = ("merged", "mlx")
 _REFERENCE, _EXPORT = "Self-test: the trained model answers", "Self-test: the export answers"
 
 
@@ -33,6 +36,8 @@ def self_test(job: Job, folder: Path, steps: StepWriter) -> SelfTest:
     steps.begin("reference", _REFERENCE)
     with trained_model(job, adapter) as model:
         answers = answers_of(model, tokenizer, rows, answers_folder, steps.share)
+        if adapter is not None and job.request.written in _ROUNDED:
+            answers = round_answers(model, answers)
         del model
     steps.begin("self-test", _EXPORT)
     if job.request.written in IN_GGUF:

@@ -24,10 +24,11 @@ from modelforge.runs.exports import StepWriter
 _LEFT_OUT = ("README.md",)
 
 
-def write(job: Job, target: Path, steps: StepWriter) -> None:
+def write(job: Job, target: Path, steps: StepWriter, *, precise: bool = False) -> None:
     """Write weights, config, tokenizer and generation config into `target`.
 
-    A fully trained model is copied in the precision that it was saved in.
+    A fully trained model is copied in the precision that it was saved in. `precise` is that of
+    `merge`.
     """
     adapter = job.adapter_folder(steps)
     if adapter is None:
@@ -36,20 +37,23 @@ def write(job: Job, target: Path, steps: StepWriter) -> None:
         return
     require_plain(job.source)
     steps.begin("merge", f"Merging the adapter into {job.base_name}")
-    _merge(job, adapter, target, steps)
+    _merge(job, adapter, target, steps, precise=precise)
     write_old_names(target)
     _write_generation_config(job, target)
     _write_tokenizer(job, target)
 
 
 def weights_folder(job: Job, steps: StepWriter) -> Path:
-    """Return a folder with the whole model, merged into the job's temporary folder if needed."""
+    """Return a folder with the whole model, merged into the job's temporary folder if needed.
+
+    Merged weights are more precise there than in an export: they are encoded again for GGUF.
+    """
     if not job.adapters:
         return job.run.output
     folder = job.work / "merged"
     if not folder.is_dir():
         folder.mkdir(parents=True)
-        write(job, folder, steps)
+        write(job, folder, steps, precise=True)
     return folder
 
 
@@ -64,25 +68,26 @@ def require_plain(base: Path) -> None:
         raise RunError(Problem("base model", what, remedy))
 
 
-def _merge(job: Job, adapter: Path, target: Path, steps: StepWriter) -> None:
+def _merge(job: Job, adapter: Path, target: Path, steps: StepWriter, *, precise: bool) -> None:
     if job.head == "causal":
         try:
-            merge(job.source, adapter, target, steps.share)
+            merge(job.source, adapter, target, steps.share, precise=precise)
         except UnknownNamesError:
             shutil.rmtree(target)
             target.mkdir()
         else:
             return
     # Files with other names than the model's own, and small models with other heads.
-    _merge_whole(job, adapter, target)
+    _merge_whole(job, adapter, target, precise=precise)
 
 
-def _merge_whole(job: Job, adapter: Path, target: Path) -> None:
-    """Merge with all weights in memory, in float32, and write them in the precision of the base."""
+def _merge_whole(job: Job, adapter: Path, target: Path, *, precise: bool) -> None:
+    """Merge with all weights in memory, in float32; write them so, or as precise as the base."""
     model = load_model(job.source, job.head)
     stored: torch.dtype = model.dtype
     merged: Any = add_adapter(model.float(), adapter).merge_and_unload(safe_merge=True)
-    merged.to(stored).save_pretrained(target, safe_serialization=True)
+    merged = merged if precise else merged.to(stored)
+    merged.save_pretrained(target, safe_serialization=True)
 
 
 def _write_generation_config(job: Job, target: Path) -> None:

@@ -85,6 +85,8 @@ class SelfTest:
     same_text: int = 0
     kl: float | None = None
     max_logit_difference: float | None = None
+    # How far rounding the merged weights of the trained model to 16 bits moves its logits.
+    rounding: float | None = None
     perplexity: float | None = None
     trained_perplexity: float | None = None
     cause: str = ""
@@ -158,12 +160,13 @@ def compare_model(
         found = logits(model, known.prompt + known.answer, len(known.answer) + 1)
         expected = answers.logits(place)
         differences.append(np.abs(found - expected).max())
-        same = found.argmax(axis=1) == expected.argmax(axis=1)
+        same = found.argmax(axis=1) == answers.choices(place)
         choices += same.tolist()
         result.same_text += check.same_text(known, same)
         progress((place + 1) / len(answers.prompts))
     # Of NumPy, since the largest of Python ignores what is not a number.
     largest = result.max_logit_difference = float(np.max(differences))
+    result.rounding = answers.rounding
     if not largest <= (bound := LOGIT_BOUNDS.get(model.dtype, LOGIT_BOUNDS[torch.bfloat16])):
         what = f"Logits differ by up to {largest:.3g}; {bound:g} is allowed."
         result.fail(MERGE if np.mean(choices) > RELATED else BASE, what)

@@ -6,11 +6,14 @@ import json
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from modelforge.errors import RunError
-from modelforge.export.merge import INDEX, merge
+from modelforge.export.float32 import compute_in_float32
+from modelforge.export.merge import INDEX, SINGLE, merge
+from modelforge.export.rounding import merge_in_place, round_answers
 from modelforge.export.self_test import compare_merged
 from modelforge.export.trained_answers import answers_of
 from tests.export.cases import make_model
@@ -80,10 +83,11 @@ def result_of(model, base, tokenizer, folder, size):
     (folder / "answers").mkdir()
     (folder / "merged").mkdir()
     answers = answers_of(tuned, tokenizer, HELD_OUT, folder / "answers", lambda _share: None)
+    answers = round_answers(tuned, answers)
     merge(base, folder / "adapter", folder / "merged")
     tokenizer.save_pretrained(folder / "merged")
     result = compare_merged(folder / "merged", answers, "cpu", lambda _share: None)
-    print(f"largest logit difference: {result.max_logit_difference:.2g}")
+    print(f"largest logit difference: {result.max_logit_difference:.2g}, by {result.rounding}")
     return result
 
 
@@ -93,13 +97,50 @@ def test_a_merged_model_writes_the_same_texts(case, tokenizer, tmp_path):
     result = result_of(model, tmp_path / "base", tokenizer, tmp_path, 0.1)
     assert result.passed, result.details
     assert result.same_text == result.prompts == 20
+    assert result.rounding is None
 
 
-def test_the_merged_starter_writes_the_same_texts(starter_folder, tokenizer, tmp_path):
-    model = AutoModelForCausalLM.from_pretrained(starter_folder, dtype="auto")
-    result = result_of(model, starter_folder, tokenizer, tmp_path, 0.02)
+def save_in_bf16(folder, tokenizer):
+    make_model("mistral", folder, tokenizer)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    model.save_pretrained(folder)
+    return model
+
+
+def test_16_bits_are_compared_with_the_trained_model_in_the_same_bits(tokenizer, tmp_path):
+    model = save_in_bf16(tmp_path / "base", tokenizer)
+    result = result_of(model, tmp_path / "base", tokenizer, tmp_path, 0.1)
     assert result.passed, result.details
-    assert result.same_text == result.prompts == 20
+    assert result.max_logit_difference < 1e-2
+    assert result.rounding > 10 * result.max_logit_difference
+
+
+@pytest.mark.parametrize("name", ["lora", "dora", "whole embeddings", "embeddings"])
+def test_a_model_that_is_rounded_in_place_is_the_merged_one(name, tmp_path):
+    make(tmp_path, ADAPTERS[name], tied=True, dtype=torch.bfloat16)
+    merge(tmp_path / "base", tmp_path / "adapter", tmp_path / "merged")
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype="auto")
+    tuned = PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype="auto").eval()
+    for each in (tuned, merged):
+        compute_in_float32(each)
+    merge_in_place(tuned)
+    ids = torch.arange(5, 60)[None]
+    with torch.no_grad():
+        assert (merged(ids).logits - tuned(ids).logits).abs().max() < 1e-4
+
+
+def test_a_precise_merge_is_nearer_to_the_trained_model(tmp_path):
+    tuned = make(tmp_path, {}, dtype=torch.bfloat16).float()
+    ids, far = torch.arange(5, 60)[None], {}
+    for precise in (False, True):
+        merge(tmp_path / "base", tmp_path / "adapter", tmp_path / "merged", precise=precise)
+        merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)
+        with torch.no_grad():
+            far[precise] = (merged(ids).logits - tuned(ids).logits).abs().max()
+    assert far[True] < far[False] / 4
+    kinds = {weight.dtype for weight in load_file(tmp_path / "merged" / SINGLE).values()}
+    assert kinds == {torch.bfloat16, torch.float16}
 
 
 def test_weights_stay_in_their_shards_and_precision(tmp_path):

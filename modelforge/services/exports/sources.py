@@ -25,7 +25,7 @@ from modelforge.errors import (
 from modelforge.hardware.machine import Machine
 from modelforge.models.architecture import ModelInfo
 from modelforge.models.fingerprint import fingerprint
-from modelforge.models.resolve import STARTER, resolve_model
+from modelforge.models.resolve import STARTER, model_stamp, resolve_model
 from modelforge.paths import Home
 from modelforge.runs.atomic_files import find_json, read_json
 from modelforge.runs.disk_usage import folder_bytes
@@ -121,6 +121,7 @@ class SourceFinder:
         self._store = store
         self._supervisor = supervisor
         self._machine = machine
+        self._models: dict[str, tuple[object, ModelInfo]] = {}
 
     def find(self, request: ExportRequest, *, refresh: bool = False) -> ExportSources:
         """Return the sources. Raises one error with all problems.
@@ -159,7 +160,7 @@ class SourceFinder:
         if has_adapter and base is None:
             return None
         folder = base.folder if base else run.output
-        weights = _collect(errors, lambda: resolve_model(str(folder), self.home))
+        weights = _collect(errors, lambda: self._model(str(folder)))
         if weights is None:
             return None
         return ExportSources(
@@ -173,6 +174,14 @@ class SourceFinder:
             output_bytes=folder_bytes(run.output),
             adapter_bytes=folder_bytes(run.output) * len(adapters),
         )
+
+    def _model(self, folder: str) -> ModelInfo:
+        """Return what is known of a model; its files are read again once they have changed."""
+        stamp = model_stamp(folder, self.home)
+        known = self._models.get(folder)
+        if known is None or known[0] != stamp:
+            known = self._models[folder] = stamp, resolve_model(folder, self.home)
+        return known[1]
 
     def _pushed(self, request: ExportRequest) -> ExportSources:
         """Return a tested export as the source of an upload; raises ConfigError for another.

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from modelforge.errors import BusyError, ConfigError, ForgeError, MissingPackageError, NotFoundError
+from modelforge.models.resolve import resolve_model
 from modelforge.runs.atomic_files import read_json
 from modelforge.runs.exports import ExportRequest
 from modelforge.services.exports import sources
@@ -217,6 +218,19 @@ def test_an_active_run_is_exported_later(server, run):
     error = refusal(server(), asked(run))
     assert isinstance(error, BusyError)
     assert whats(error) == ["run: “Support desk, first try!” is in progress."]
+
+
+def test_a_base_model_is_read_again_only_when_it_has_changed(server, run, model, monkeypatch):
+    forge, read = server(), []
+    monkeypatch.setattr(
+        sources, "resolve_model", lambda *names: read.append(names) or resolve_model(*names)
+    )
+    first = forge.exports.predict(asked(run))
+    assert forge.exports.predict(asked(run)) == first
+    assert len(read) == 1
+    (model / "tokenizer.json").write_text('{"added_tokens": []}', "utf-8")
+    forge.exports.predict(asked(run))
+    assert len(read) == 2
 
 
 def test_a_request_is_read_back_as_it_was(run):

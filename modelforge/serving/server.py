@@ -84,7 +84,7 @@ def listen(host: str, port: int) -> socket.socket:
     Raises ConfigError for a host or port that cannot be used, BusyError for a port in use.
     """
     if not 0 <= port < 2**16:
-        what = f"{port} is not between 0 and 65535."
+        what = f"Port {port} is not between 0 and 65535."
         raise ConfigError(Problem("port", what, "Choose another, or 0 for a free one."))
     if not host:
         raise _no_host(host)
@@ -103,10 +103,10 @@ def listen(host: str, port: int) -> socket.socket:
         if error.errno == errno.EADDRNOTAVAIL:
             raise _no_host(host) from error
         if error.errno == errno.EADDRINUSE:
-            what = f"{port} cannot be used: another program uses it."
+            what = f"Port {port} cannot be used: another program uses it."
             remedy = "Choose another, or 0 for a free one, or end that program."
             raise BusyError(Problem("port", what, remedy), "") from error
-        what = f"{port} cannot be used: {error.strerror or 'it is refused'}."
+        what = f"Port {port} cannot be used: {error.strerror or 'it is refused'}."
         raise ConfigError(Problem("port", what, "Choose another, or 0 for a free one.")) from error
     return listener
 

@@ -87,7 +87,8 @@ class ServingService:
         port, or a model is served already.
         """
         if not 0 <= idle_minutes <= LONGEST_IDLE_MINUTES:
-            what_is_wrong = f"{idle_minutes:g} is not between 0 and {LONGEST_IDLE_MINUTES:g}."
+            bounds = f"0 and {LONGEST_IDLE_MINUTES:g} min"
+            what_is_wrong = f"The idle time, {idle_minutes:g} min, is not between {bounds}."
             remedy = "Give minutes, or 0 to keep the model loaded."
             raise ConfigError(Problem("idle_minutes", what_is_wrong, remedy))
         target = find_target(what, self._home, self._chat)

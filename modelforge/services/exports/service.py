@@ -29,7 +29,12 @@ from modelforge.runs.store import GONE, STAGING, STALE_S, is_id
 from modelforge.services.chat import ChatService
 from modelforge.services.exports.prediction import FORMULA, predict
 from modelforge.services.exports.process import Exporters
-from modelforge.services.exports.sources import ExportSources, SourceFinder, require_packages
+from modelforge.services.exports.sources import (
+    ExportSources,
+    SourceFinder,
+    require_packages,
+    require_token,
+)
 from modelforge.services.exports.view import ExportView, Prediction, export_name, view_export
 from modelforge.services.exports.zip_stream import zip_chunks
 from modelforge.services.runs import LOG_BYTES, log_tail
@@ -126,6 +131,7 @@ class ExportService:
     def _record(self, request: ExportRequest, request_id: str | None) -> ExportRecord:
         sources, prediction, formula = self._plan(request)
         require_packages(request)
+        require_token(request)
         _require_space(prediction, self._home.exports)
         return ExportRecord(
             request=request,

@@ -87,7 +87,15 @@ def test_the_same_request_starts_one_export(server, run):
     assert forge.exports.start(asked(run), "tab-2").id not in ids
 
 
-def test_a_finished_export_is_uploaded_as_it_is(server, run):
+def test_an_upload_without_a_token_is_refused_before_the_export(server, run):
+    forge = server()
+    with pytest.raises(ConfigError, match=r"There is no token.*`hf auth login`"):
+        forge.exports.start(asked(run, format="hub", repository="me/small"))
+    assert forge.exports.list() == []
+
+
+def test_a_finished_export_is_uploaded_as_it_is(server, run, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_write")
     forge = server()
     export = forge.exports.start(asked(run, format="mlx")).id
     with pytest.raises(ConfigError, match="is not a repository of the Hub"):

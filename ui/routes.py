@@ -22,6 +22,7 @@ from modelforge.runs.notes import run_name
 from modelforge.runs.portable.files import result_files
 from modelforge.services.exports.service import stem_of
 from modelforge.services.runs import log_tail
+from modelforge.serving.service import LOG as SERVING_LOG
 from modelforge.units import KIB
 from ui.html.layout import asset_url
 from ui.pages import chat, extras
@@ -89,6 +90,10 @@ def router(forge: Forge) -> APIRouter:
     @routes.get("/chat/log")
     def chat_log() -> Response:
         return PlainTextResponse(log_tail(forge.home.logs / "chat.log", MAX_LOG_BYTES))
+
+    @routes.get("/serving/log")
+    def serving_log() -> Response:
+        return PlainTextResponse(log_tail(forge.home.logs / SERVING_LOG, MAX_LOG_BYTES))
 
     @routes.get("/runs/{run_id}/result.zip")
     def download_result(run_id: str) -> Response:

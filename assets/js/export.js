@@ -1,7 +1,7 @@
 // The Export page: choose a run and a format, follow exports, download, copy and serve them.
 import { actions, all, ask, call, copyText, create, dialog, find, findInput, load, newRequestId, onVisibility, patch, showFailure, store, whileDisabled } from "./page.js";
 
-const ACTIVE_MS = 1000, IDLE_MS = 5000, TYPING_MS = 350, CHOICE_KEY = "modelforge-export";
+const ACTIVE_MS = 1000, IDLE_MS = 5000, TYPING_MS = 350, PENDING_MS = 250, CHOICE_KEY = "modelforge-export";
 /** What is chosen, as an export request. @typedef {Record<string, any> & { run: string, adapters: [string, number][] }} Choice */
 
 /** @param {HTMLElement} root @param {import("./page.js").Server} server */
@@ -11,7 +11,7 @@ export function open(root, server) {
   let choice = { run: "", adapters: [], ...load(sessionStorage, CHOICE_KEY) };
   const linked = address.get("run") ?? address.get("selected");
   if (linked && linked !== choice.run) choice = { ...choice, run: linked, adapters: [] };
-  let timer = 0, typing = 0, requests = 0, stamp = "";
+  let timer = 0, typing = 0, pending = 0, requests = 0, stamp = "";
   /** Exports whose difference is shown. @type {Set<string>} */
   const unfolded = new Set();
   /** What is chosen to be served, by the id of the field. @type {Record<string, string>} */
@@ -20,9 +20,14 @@ export function open(root, server) {
   /** @param {"open" | "plan_export"} name */
   async function refresh(name = "open") {
     const number = ++requests;
+    clearTimeout(pending);
+    pending = setTimeout(() => showPending(true), PENDING_MS);
     /** @type {import("./types").ExportReply | undefined} */
     const reply = await call(server, name, choice);
-    if (!reply || number !== requests) return;
+    if (number !== requests) return;
+    clearTimeout(pending);
+    showPending(false);
+    if (!reply) return;
     show(reply.parts);
     choice = /** @type {Choice} */ (reply.choice);
     page.dataset.empty = String(!reply.has_runs);
@@ -30,6 +35,12 @@ export function open(root, server) {
     remember();
     mark();
     root.dataset.usable = "true";
+  }
+
+  /** Show that the figures belong to an earlier choice. @param {boolean} isPending */
+  function showPending(isPending) {
+    find(".export-page", root).setAttribute("aria-busy", String(isPending));
+    find("#export-busy", root).textContent = isPending ? "Calculating…" : "";
   }
 
   async function follow() {
@@ -83,6 +94,8 @@ export function open(root, server) {
     if (choice.adapters.length && root.querySelector("#combine")) /** @type {HTMLDetailsElement} */ (find("#combine", root)).open = true;
     const isHub = choice.format === "hub";
     find("#hub", root).hidden = !isHub;
+    const density = /** @type {HTMLElement | null} */ (root.querySelector("#density"));
+    if (density) density.hidden = !/ties|dare/.test(choice.combination ?? "");
     find("#quantizations", root).hidden = !["gguf", "ollama"].includes(isHub ? choice.content : choice.format);
   }
 
@@ -144,10 +157,15 @@ export function open(root, server) {
     return reply;
   }
 
+  const showProgress = () => find('[data-part="export-progress"]', root).scrollIntoView({ block: "nearest" });
+  // The button that was used is not there any more.
+  const focusRest = () => find("#exports-title, #export-start, .empty-state a", root).focus();
   actions["export-start"] = (button) => whileDisabled(button, async () => {
-    if (await change("start", { ...choice, request_id: newRequestId() }, "export-start")) find('[data-part="export-progress"]', root).scrollIntoView({ block: "nearest" });
+    if (await change("start", { ...choice, request_id: newRequestId() }, "export-start")) showProgress();
   });
-  actions["export-again"] = (button) => whileDisabled(button, () => change("again", { export: button.dataset.export }));
+  actions["export-again"] = (button) => whileDisabled(button, async () => {
+    if (await change("again", { export: button.dataset.export })) showProgress();
+  });
   actions["export-push"] = (button) => whileDisabled(button, async () => {
     const field = create("input", "", { id: "push-repository", placeholder: "user/name", maxLength: 193, required: true, autofocus: true });
     const label = create("label", "Repository ", { className: "amount" }), tick = create("label", "", { className: "tick" });
@@ -156,18 +174,19 @@ export function open(root, server) {
     tick.append(box, " Private");
     const text = create("p", "It is uploaded as it is, with its model card. The repository is made if it does not exist.");
     if (!(await dialog({ id: "push", title: "Upload to the Hugging Face Hub", body: [text, label, tick], submit: "Upload" }))) return;
-    await change("push", { export: button.dataset.export, repository: field.value, private: box.checked });
+    if (await change("push", { export: button.dataset.export, repository: field.value, private: box.checked })) showProgress();
   });
   actions["export-stop"] = (button) => whileDisabled(button, async () => {
     if (button.dataset.running && !(await ask("Stop this export?", "None of its files are kept.", "Stop"))) return;
     await change("stop", { export: button.dataset.export });
+    focusRest();
   });
   actions["export-delete"] = (button) => whileDisabled(button, async () => {
     const { title, size } = button.dataset;
     const effect = `${size ? `${size} are freed. ` : ""}An export cannot be restored, but it can be made again while its run exists.`;
     if (!(await ask(`Delete ${title}?`, effect, "Delete"))) return;
     await change("delete", { export: button.dataset.export });
-    find("#exports-title, #export-start, .empty-state a", root).focus();
+    focusRest();
   });
   /** @param {HTMLElement} button @param {boolean} isOpen */
   function unfold(button, isOpen) {
@@ -186,9 +205,11 @@ export function open(root, server) {
     const isOn = /** @type {HTMLInputElement | null} */ (root.querySelector("#serve-switch"))?.dataset.on;
     if (isOn) {
       if (!(await ask("Serve this one instead?", `${isOn} is not served any more then; one model fits.`, "Serve", false))) return undefined;
-      await call(server, "stop_serving");
+      // The panel has to be that of a server that is off, so that it can show why the start fails.
+      await change("stop_serving");
     }
-    const request = { what, minutes: numberIn("serve-minutes", 10), port: numberIn("serve-port", 8001) };
+    const value = (/** @type {string} */ id) => serving[id] ?? /** @type {HTMLInputElement | null} */ (root.querySelector(`#${id}`))?.value ?? "";
+    const request = { what, minutes: value("serve-minutes"), port: value("serve-port") };
     const reply = await change("serve_model", request, "serve");
     find("#serve", root).scrollIntoView({ block: "nearest" });
     return reply;
@@ -207,6 +228,12 @@ export function open(root, server) {
     /** @type {import("./types").KeyReply | undefined} */
     const reply = await call(server, "serving_key");
     if (reply) copyText(reply.key);
+  };
+  actions["serve-copy-example"] = async (button) => {
+    /** @type {import("./types").KeyReply | undefined} */
+    const reply = await call(server, "serving_key");
+    const text = find(`[data-part="serve-${button.dataset.example}"]`, root).textContent ?? "";
+    if (reply) copyText(text.replace("$KEY", reply.key).replace("api_key=KEY", `api_key="${reply.key}"`));
   };
 
   refresh().then(follow);

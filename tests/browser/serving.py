@@ -34,6 +34,7 @@ def main() -> None:
         # No spare: it would be a real worker. Its absence changes nothing but the wait.
         "warm_worker": [sys.executable, "-c", ""],
         "chat_process": [sys.executable, str(ACTORS / "talks.py")],
+        "exporter": [sys.executable, str(ACTORS / "exporter.py"), "finishes"],
     }
     played = {} if os.environ.get("MODELFORGE_TEST_REAL") else actors
     forge = Forge(Home(Path(sys.argv[1])), **played, probe=described)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.browser.test_settings import unfold
-from tests.runs.homes import put_run
+from tests.runs.homes import put_export, put_run
 
 pytestmark = pytest.mark.browser
 
@@ -19,6 +19,11 @@ def url(servers, home_with_starter):
     for number, name in enumerate(("first", "second")):
         put_run(home_with_starter, number, name=name, held=[2.0, 1.5])
     put_run(home_with_starter, 3, name="third", ending="failed")
+    run = put_run(home_with_starter, 4, name="fourth")
+    for number, (state, format) in enumerate(
+        (("finished", "gguf"), ("finished", "adapter"), ("failed", "gguf"), ("lost", "merged"))
+    ):
+        put_export(home_with_starter, run, number, state=state, format=format)
     return servers(home_with_starter, pace_s=0.5).url
 
 

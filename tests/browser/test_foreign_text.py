@@ -1,10 +1,15 @@
 """Text of files, runs and models is shown as text on every page; nothing of it is executed."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
-from tests.runs.homes import put_run
+from modelforge.errors import Problem
+from modelforge.runs.exports import ExportStep
+from modelforge.runs.process.identity import ProcessIdentity
+from tests.runs.homes import put_export, put_run
 
 pytestmark = pytest.mark.browser
 
@@ -19,6 +24,18 @@ PAYLOADS = [
     "{{ 7*7 }} </textarea></select></title><iframe srcdoc='<script>parent.hacked=1</script>'>",
 ]
 ALL = " ".join(PAYLOADS)
+
+
+def put_foreign_exports(home, run, exporter):
+    """Put exports into a home whose every text is foreign."""
+    problem = Problem("self-test", ALL, ALL)
+    test = {"passed": False, "prompts": 20, "same_text": 1, "cause": ALL, "details": PAYLOADS}
+    put_export(home, run, 1, state="failed", self_test=test, problem=problem, file="a.gguf")
+    put_export(home, run, 2, address=PAYLOADS[3], format="hub", repository=ALL)
+    put_export(home, run, 3, format="ollama", address=ALL, file="<img src=x onerror=alert(1)>.gguf")
+    process = ProcessIdentity.of(exporter.pid).as_dict()
+    steps = [ExportStep("merge", ALL, 1.0, 2.0), ExportStep(ALL, ALL, 0.5, 2.0)]
+    put_export(home, run, 4, state="running", steps=steps, process=process)
 
 
 @pytest.fixture
@@ -42,13 +59,17 @@ def home(home_with_starter, tmp_path):
     failed.about.write_text(
         json.dumps({"format": 1, "name": ALL, "tags": PAYLOADS[:3], "note": ALL}), "utf-8"
     )
+    exporter = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    put_foreign_exports(home_with_starter, failed, exporter)
     rows = [{"prompt": f"{each} {n}", "completion": ALL} for each in PAYLOADS for n in range(3)]
     named = tmp_path / "<img src=x onerror=window.hacked=1>.jsonl"
     named.write_text("\n".join(map(json.dumps, rows)), "utf-8")
     columns = tmp_path / "columns.jsonl"
     odd = {payload: payload for payload in PAYLOADS}
     columns.write_text("\n".join(json.dumps(odd | {"n": n}) for n in range(12)), "utf-8")
-    return home_with_starter
+    yield home_with_starter
+    exporter.kill()
+    exporter.wait()
 
 
 @pytest.fixture
@@ -82,12 +103,16 @@ def test_names_notes_and_logs_of_runs(page, home):
         (f"/?run={failed.name}", PAYLOADS[0]),
         ("/chat", PAYLOADS[1]),
         ("/export", PAYLOADS[1]),
+        ("/export", "Exporting: GGUF"),
         ("/machine", "Disk"),
         (f"/compare?runs={failed.name},20260101-000000-0001", PAYLOADS[1]),
     ):
         page.goto(base + path)
         page.wait_for_selector("[data-usable]")
         look(page, shown)
+        if path == "/export":
+            page.get_by_role("button", name="Show difference").click()
+            look(page, *PAYLOADS)
         if path.startswith("/?run"):
             for tab in page.get_by_role("tab").all():
                 tab.click()

@@ -6,11 +6,24 @@ import json
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from modelforge.errors import Problem
+from modelforge.runs.exports import (
+    ExportFile,
+    ExportFolder,
+    ExportFormat,
+    ExportRecord,
+    ExportRequest,
+    ExportResult,
+    ExportStep,
+    write_result,
+)
 from modelforge.runs.layout import RunFolder
 
+PASSED = {"passed": True, "prompts": 20, "same_text": 19, "kl": 0.0123, "cause": "", "details": []}
 RECORD = Path(__file__).parents[1] / "stored_runs" / "run-v1" / "config.json"
 
 
@@ -88,3 +101,49 @@ def write_events(
         for n, (kind, data) in enumerate(kinds, start=1)
     ]
     folder.events.write_text("\n".join(lines) + "\n", "utf-8")
+
+
+def put_export(
+    home: Path,
+    run: RunFolder,
+    number: int = 0,
+    *,
+    state: str = "finished",
+    format: ExportFormat = "gguf",
+    age_s: float = 600.0,
+    file: str = "",
+    self_test: dict[str, Any] | None = None,
+    problem: Problem | None = None,
+    address: str = "",
+    steps: Sequence[ExportStep] = (),
+    process: dict[str, Any] | None = None,
+    facts: dict[str, Any] | None = None,
+    **request: Any,
+) -> ExportFolder:
+    """Put an export into a home; `state` is finished, failed, stopped, lost, queued or running."""
+    folder = ExportFolder(home / "exports" / f"20260102-{number:06d}-000{number:04x}")
+    folder.path.mkdir(parents=True)
+    name = json.loads(run.config.read_text("utf-8"))["name"]
+    created = time.time() - age_s
+    asked = ExportRequest(run.id, format, **request)
+    sizes = {"bytes": 2**20, "disk_bytes": 2**21, "memory_bytes": 2**22, "seconds": 90.0}
+    record = ExportRecord(asked, name, "stem", created, **sizes, facts=facts or {})
+    folder.record_file.write_text(json.dumps(record.as_dict()), "utf-8")
+    folder.log.write_text("Merging\n", "utf-8")
+    lines = (json.dumps(asdict(step)) + "\n" for step in steps)
+    folder.events.write_text("".join(lines), "utf-8")
+    if state != "queued":
+        gone = {"pid": 999999, "birth": 1.0}
+        folder.process_file.write_text(json.dumps(process or gone), "utf-8")
+    if state == "stopped":
+        folder.stop_file.touch()
+    if state in ("finished", "failed"):
+        place = folder.files if state == "finished" else folder.not_usable
+        place.mkdir()
+        file = file or f"stem.{format}"
+        (place / file).write_bytes(b"GGUF" * 100)
+        files = (ExportFile(file, 400),)
+        test = self_test if self_test is not None or state == "failed" else PASSED
+        result = ExportResult(state, created + 60, files, test, problem, address)
+        write_result(folder, result)
+    return folder

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import httpx
+import pytest
 from fastapi import FastAPI
 
 from ui import routes
@@ -19,13 +20,14 @@ def _get(app: FastAPI, path: str) -> httpx.Response:
     return asyncio.run(fetch())
 
 
-def test_the_log_of_the_chat_is_plain_text_of_limited_size(forge):
+@pytest.mark.parametrize("name", ["chat", "serving"])
+def test_the_logs_of_models_are_plain_text_of_limited_size(forge, name):
     app = FastAPI()
     app.include_router(routes.router(forge))
-    assert _get(app, "/ui/chat/log").text == ""
+    assert _get(app, f"/ui/{name}/log").text == ""
     forge.home.logs.mkdir(parents=True, exist_ok=True)
-    (forge.home.logs / "chat.log").write_text("x" * routes.MAX_LOG_BYTES + "<b>end</b>")
-    reply = _get(app, "/ui/chat/log")
+    (forge.home.logs / f"{name}.log").write_text("x" * routes.MAX_LOG_BYTES + "<b>end</b>")
+    reply = _get(app, f"/ui/{name}/log")
     assert reply.headers["content-type"].startswith("text/plain")
     assert len(reply.text) == routes.MAX_LOG_BYTES
     assert reply.text.endswith("<b>end</b>")

@@ -14,6 +14,7 @@ from tests.runs.homes import put_run
 from ui import routes
 from ui.html import format as fmt
 from ui.pages import model_picker
+from ui.pages.export import choice
 from ui.pages.run.live import RunFollower
 
 QA = "extractive-question-answering"
@@ -104,6 +105,7 @@ def test_lists_of_models_name_the_method(forge, ended_run, method):
     run = ended_run(method=method)
     named = f"{run.name} · {run.plan.facts.label} · "
     assert named in select(run)
+    assert named in choice.run_list([run] * 4)
 
 
 def test_a_run_without_a_result_cannot_be_downloaded(forge, ended_run):

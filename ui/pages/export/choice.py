@@ -19,10 +19,10 @@ from modelforge.runs.exports import (
 from modelforge.runs.view import RunView
 from modelforge.services.exports import ExportView, Prediction
 from modelforge.services.exports.service import RESERVE_BYTES
-from modelforge.services.exports.sources import require_packages
+from modelforge.services.exports.sources import require_packages, require_token
 from ui.html import format as fmt
 from ui.html.gradio_page import flag, text
-from ui.html.markup import EMPTY, Markup
+from ui.html.markup import EMPTY, Markup, join
 from ui.html.templates import render
 from ui.pages.model_picker import MAX_OFFERED
 
@@ -136,6 +136,27 @@ def predict(forge: Forge, request: ExportRequest) -> Predicted:
     return Predicted(prediction)
 
 
+def predict_chosen(forge: Forge, request: ExportRequest) -> Predicted:
+    """Return what the chosen export needs; an upload also needs a token."""
+    predicted = predict(forge, request)
+    try:
+        require_token(request)
+    except ForgeError as error:
+        return replace(predicted, problems=[*predicted.problems, *error.problems])
+    return predicted
+
+
+def token_note(request: ExportRequest) -> Markup:
+    """Return whether this computer has a token for an upload; nothing for other formats."""
+    if request.format != "hub":
+        return EMPTY
+    try:
+        require_token(request)
+    except ForgeError as error:
+        return render("export", "no_token", error.problems[0])
+    return join(["The token of this computer is used; it needs write access."])
+
+
 def predict_formats(forge: Forge, request: ExportRequest) -> dict[ExportFormat, Predicted]:
     """Return what each format needs."""
     named = replace(request, repository=request.repository or ANY_REPOSITORY)
@@ -184,7 +205,9 @@ def format_tiles(predicted: Mapping[ExportFormat, Predicted], *, is_whole: bool)
         (key, *(WHOLE_MODEL if is_whole and key == "merged" else known), predicted[key])
         for key, known in FORMATS.items()
     ]
-    return render("export", "formats", shown)
+    reasons = {each.reason for each in predicted.values()}
+    # A problem of the run or of its combination is shown once, not in each tile.
+    return render("export", "formats", shown, reasons.pop() if len(reasons) == 1 else "")
 
 
 def quantizations(forge: Forge, request: ExportRequest, exports: Sequence[ExportView]) -> Markup:

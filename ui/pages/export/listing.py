@@ -182,6 +182,10 @@ def usage(forge: Forge, view: ExportView) -> Use | None:
         )
     if view.path is None:
         return None
+    if view.format == "ollama":  # it was not installed
+        name = view.name.removesuffix(f"-{view.quantization.upper()}.gguf").lower()
+        command = ["ollama", "create", name, "-f", str(Path(view.path, "Modelfile"))]
+        return Use("Copy command", quote(command))
     files = [file.name for file in view.files if file.name.endswith(".gguf")]
     if files:
         return Use("Copy command", quote(["llama-server", "-m", str(Path(view.path, files[0]))]))

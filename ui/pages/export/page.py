@@ -10,8 +10,7 @@ from modelforge.forge import Forge
 from modelforge.runs.exports import ExportRequest
 from modelforge.runs.view import RunView
 from modelforge.services.exports import ExportView
-from modelforge.serving.service import PORT
-from modelforge.serving.session import IDLE_MINUTES
+from modelforge.serving.session import ServingState
 from ui.contract import ExportReply, ExportStatus, KeyReply, Reply
 from ui.html.components import machine_brief
 from ui.html.gradio_page import ServerFunction, flag, gradio_page, text
@@ -45,7 +44,7 @@ def page(forge: Forge) -> None:
         return ExportStatus(
             parts=_moving_parts(forge, exports),
             stamp=listing.stamp(exports),
-            is_active=any(not view.state.is_over for view in exports),
+            is_active=_is_active(forge, exports),
         )
 
     gradio_page(
@@ -62,7 +61,7 @@ def page(forge: Forge) -> None:
 def _planned(forge: Forge, chosen: ExportRequest) -> ExportReply:
     """Return what an export of this choice needs."""
     run = forge.runs.view(chosen.run)
-    predicted = choice.predict(forge, chosen)
+    predicted = choice.predict_chosen(forge, chosen)
     parts = plan.plan_parts(forge, plan.Chosen(chosen, run, predicted), forge.exports.list())
     return ExportReply(
         parts=parts,
@@ -86,7 +85,8 @@ def _with_run(
     named = replace(chosen, run=run.id, adapters=others)
     formats = choice.predict_formats(forge, named)
     usable = choice.usable_choice(named, formats)
-    predicted = choice.predict(forge, usable) if usable.format == "hub" else formats[usable.format]
+    is_hub = usable.format == "hub"
+    predicted = choice.predict_chosen(forge, usable) if is_hub else formats[usable.format]
     tiles = choice.tiled_runs(runs, run.id)
     verdicts = [forge.diagnosis.verdict(each.id) for each in tiles]
     of_run = [view for view in exports if view.run == run.id]
@@ -105,6 +105,12 @@ def _with_run(
         has_runs=True,
         can_start=not predicted.problems,
     )
+
+
+def _is_active(forge: Forge, exports: list[ExportView]) -> bool:
+    """Return whether something moves that people watch: an export, or a model that loads."""
+    is_loading = forge.serving.current().state is ServingState.STARTING
+    return is_loading or any(not view.state.is_over for view in exports)
 
 
 def _as_json(request: ExportRequest) -> dict[str, Any]:
@@ -163,8 +169,7 @@ def _serving(forge: Forge) -> tuple[ServerFunction, ...]:
     """Return the functions that serve a model."""
 
     def serve_model(request: Any) -> Reply:
-        minutes = choice.number(request, "minutes", IDLE_MINUTES)
-        port = int(choice.number(request, "port", PORT))
+        minutes, port = serve.read_minutes(request), serve.read_port(request)
         forge.serving.start(text(request, "what"), port=port, idle_minutes=minutes)
         return Reply()
 

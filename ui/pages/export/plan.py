@@ -19,7 +19,7 @@ from modelforge.units import GIB, human_gib
 from ui.html import format as fmt
 from ui.html.markup import EMPTY, Markup, join
 from ui.html.templates import render
-from ui.pages.export.choice import Predicted, predict
+from ui.pages.export.choice import Predicted, predict, token_note
 
 CONTEXT = 4096
 # Keys and values of a token are 16-bit numbers.
@@ -48,6 +48,7 @@ def plan_parts(forge: Forge, chosen: Chosen, exports: Sequence[ExportView]) -> d
         "export-plan": plan(chosen, exports, machine) if needs else EMPTY,
         "export-command": join([export_command(forge, chosen.request)]),
         "export-raw": render("export", "raw", chosen.run.id),
+        "export-token": token_note(chosen.request),
         "export-why": join([reason or waits]),
         "export-dock": join([_dock_text(needs)]),
         "export-runs-on": runs_on(forge, chosen, machine) if needs else EMPTY,

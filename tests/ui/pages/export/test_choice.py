@@ -48,7 +48,24 @@ def test_a_format_that_is_not_possible_says_why_and_another_one_is_chosen():
     assert choice.usable_choice(chosen, predicted).format == "merged"
     assert choice.usable_choice(replace(chosen, format="mlx"), predicted).format == "mlx"
     nothing = dict.fromkeys(choice.FORMATS, NOT_POSSIBLE)
+    # What holds for every format is shown once, and the tiles stay as they are.
+    drawn = choice.format_tiles(nothing, is_whole=False)
+    assert drawn.count("It has &lt;no&gt; adapter.") == 1
+    assert "disabled" not in drawn
     assert choice.usable_choice(chosen, nothing) == chosen
+
+
+def test_an_upload_without_a_token_cannot_be_started(monkeypatch):
+    hub = ExportRequest("a", "hub", repository="me/it")
+    monkeypatch.setattr(choice, "predict", lambda _forge, _request: NEEDS)
+    predicted = choice.predict_chosen(None, hub)
+    assert predicted.prediction == NEEDS.prediction
+    assert predicted.reason.startswith("There is no token for the Hugging Face Hub. Run `hf auth")
+    assert "There is no token" in choice.token_note(hub)
+    monkeypatch.setenv("HF_TOKEN", "hf_x")
+    assert choice.predict_chosen(None, hub) == NEEDS
+    assert "needs write access" in choice.token_note(hub)
+    assert choice.token_note(ExportRequest("a", "gguf")) == ""
 
 
 def test_a_quantization_shows_only_a_perplexity_that_was_measured():

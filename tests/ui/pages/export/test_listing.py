@@ -21,6 +21,8 @@ def test_an_export_in_progress_shows_its_steps_and_those_that_wait_come_after_it
     assert "Write &lt;b&gt;" in drawn
     assert "comes &lt;first&gt;." in drawn
     assert 'aria-valuenow="50"' in drawn
+    late = export("running", steps=(MERGE,), seconds_left=0.0)
+    assert "longer than predicted" in listing.in_progress([late])
     assert "Self-test: 20 prompts" in drawn
     assert listing.status([waiting, running]) == "Exporting GGUF Q4_K_M of captain: Write <b>."
     assert listing.in_progress([export()]) == listing.status([export()]) == ""
@@ -75,6 +77,8 @@ def test_a_finished_export_is_downloaded_used_and_served(forge):
 def test_each_format_is_used_in_its_own_way(forge):
     ollama = export(format="ollama", address="ollama run captain")
     assert listing.usage(forge, ollama).text == "ollama run captain"
+    command = listing.usage(forge, export(format="ollama")).text
+    assert command == "ollama create captain -f '/exports/a b/files/Modelfile'"
     mlx = export(format="mlx", quantization="", files=(), path="/m")
     assert listing.usage(forge, mlx).text == "mlx_lm.chat --model /m"
     merged = export(format="merged", quantization="", files=(), path="/m")

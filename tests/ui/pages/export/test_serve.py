@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from modelforge.errors import Problem
+from modelforge.errors import ConfigError, Problem
 from modelforge.serving.session import ServingState, ServingView
 from tests.ui.pages.export.views import export
 from ui.pages.export import serve
@@ -52,3 +54,22 @@ def test_a_model_that_could_not_be_loaded_says_why(drawn):
     view = ServingView(ServingState.FAILED, what="a", name="captain", problem=problem)
     assert "captain: Port 8001 is in use. Choose another." in drawn(view)["export-serve"]
     assert serve.served(view) == ""
+
+
+def test_a_model_that_loads_and_one_whose_process_has_ended_say_so(drawn):
+    starting = replace(ON, state=ServingState.STARTING)
+    assert "loading; requests wait for it" in drawn(starting)["serve-facts"]
+    assert "loading; requests" not in drawn(ON)["serve-facts"]
+    ended = Problem("serving", "The process of the model has ended.", "Send a request.")
+    parts = drawn(replace(ON, state=ServingState.IDLE, problem=ended))
+    assert "The process of the model has ended. Send a request." in parts["export-serve"]
+    assert 'href="/ui/serving/log"' in parts["export-serve"]
+
+
+def test_what_was_typed_is_read_and_never_replaced_silently():
+    assert serve.read_port({"port": " 8002 "}) == 8002
+    assert serve.read_port({}) == serve.PORT
+    assert serve.read_minutes({"minutes": "2,5"}) == 2.5
+    for typed in ("eight", "nan", "1e999", "80.5"):
+        with pytest.raises(ConfigError, match="The port"):
+            serve.read_port({"port": typed})

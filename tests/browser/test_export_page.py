@@ -38,11 +38,15 @@ def test_an_export_is_made_with_the_keyboard_alone(url, opened):
 def test_figures_of_an_earlier_choice_are_marked_until_the_new_ones_are_there(url, opened):
     page = opened(f"{url}/export")
     page.wait_for_selector('#export-start[aria-disabled="false"]')
-    held = []
-    page.route("**/component_server/**", held.append)
+    held, is_slow = [], [True]
+
+    def hold(route):
+        held.append(route) if is_slow else route.continue_()
+
+    page.route("**/component_server/**", hold)
     page.get_by_label("Q8_0", exact=True).check()
     page.get_by_text("Calculating…").wait_for()
-    page.unroute("**/component_server/**")
+    is_slow.clear()
     for route in held:
         route.continue_()
     page.get_by_text("run-1-Q8_0.gguf").first.wait_for()

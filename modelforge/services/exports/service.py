@@ -29,12 +29,7 @@ from modelforge.runs.store import GONE, STAGING, STALE_S, is_id
 from modelforge.services.chat import ChatService
 from modelforge.services.exports.prediction import FORMULA, predict
 from modelforge.services.exports.process import Exporters
-from modelforge.services.exports.sources import (
-    ExportSources,
-    SourceFinder,
-    require_packages,
-    require_token,
-)
+from modelforge.services.exports.sources import ExportSources, SourceFinder, require_packages
 from modelforge.services.exports.view import ExportView, Prediction, export_name, view_export
 from modelforge.services.exports.zip_stream import zip_chunks
 from modelforge.services.runs import LOG_BYTES, log_tail
@@ -345,6 +340,18 @@ class ExportService:
 def stem_of(name: str, run_id: str) -> str:
     """Return the name of a run as the beginning of file names."""
     return re.sub(r"\W+", "-", name, flags=re.ASCII).strip("-_")[:60].rstrip("-_") or run_id
+
+
+def require_token(request: ExportRequest) -> None:
+    """Raise ConfigError if an upload has no token, which is otherwise noticed after the export."""
+    if request.format != "hub":
+        return
+    from huggingface_hub import get_token  # noqa: PLC0415 - importing httpx takes 0.2 s
+
+    if get_token() is None:
+        what = "There is no token for the Hugging Face Hub."
+        remedy = "Run `hf auth login` with a token that may write, or set HF_TOKEN."
+        raise ConfigError(Problem("hub", what, remedy))
 
 
 def _require_space(prediction: Prediction, exports: Path) -> None:

@@ -278,18 +278,6 @@ def require_packages(request: ExportRequest) -> None:
         raise MissingPackageError(Problem(request.format, what, remedy))
 
 
-def require_token(request: ExportRequest) -> None:
-    """Raise ConfigError if an upload has no token, which is otherwise noticed after the export."""
-    if request.format != "hub":
-        return
-    from huggingface_hub import get_token  # noqa: PLC0415 - importing httpx takes 0.2 s
-
-    if get_token() is None:
-        what = "There is no token for the Hugging Face Hub."
-        remedy = "Run `hf auth login` with a token that may write, or set HF_TOKEN."
-        raise ConfigError(Problem("hub", what, remedy))
-
-
 def _gpu_with(weights_gib: float, machine: Machine) -> int | None:
     """Return the GPU with the most free memory if it has enough; None without one."""
     free = {gpu.index: gpu.free_gib or 0.0 for gpu in machine.gpus}

@@ -18,8 +18,8 @@ from modelforge.runs.exports import (
 )
 from modelforge.runs.view import RunView
 from modelforge.services.exports import ExportView, Prediction
-from modelforge.services.exports.service import RESERVE_BYTES
-from modelforge.services.exports.sources import require_packages, require_token
+from modelforge.services.exports.service import RESERVE_BYTES, require_token
+from modelforge.services.exports.sources import require_packages
 from ui.html import format as fmt
 from ui.html.gradio_page import flag, text
 from ui.html.markup import EMPTY, Markup, join

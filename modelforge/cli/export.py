@@ -296,7 +296,7 @@ def _test_text(test: dict[str, Any]) -> str:
     same = f"same answers on {test['same_text']} of {test['prompts']} prompts"
     if test.get("kl") is not None:
         return f"Self-test: {same}, mean KL divergence {test['kl']:.3g} nats per token."
-    if test.get("max_logit_difference") == 0:
+    if test.get("max_logit_difference") == 0 and not test.get("rounding"):
         return f"Self-test: {same}, equal logits."
     if test.get("max_logit_difference") is not None:
         text = f"Self-test: {same}, logits differ by up to {test['max_logit_difference']:.3g}."

@@ -62,6 +62,12 @@ def test_json_has_what_programs_need(run, behaves, capsys):
     assert json.loads(capsys.readouterr().out)["id"] == data["id"]
 
 
+def test_equal_logits_do_not_hide_what_rounding_changes():
+    test = {"prompts": 20, "same_text": 7, "max_logit_difference": 0.0}
+    assert export._test_text(test).endswith("equal logits.")
+    assert "alone moves them by up to 3.75." in export._test_text(test | {"rounding": 3.75})
+
+
 def test_a_failed_self_test_has_exit_code_1(run, behaves, capsys):
     behaves("refuses")
     assert main(["export", run.id, "--format", "merged", "--json"]) == 1

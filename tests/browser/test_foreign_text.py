@@ -68,8 +68,7 @@ def home(home_with_starter, tmp_path):
     odd = {payload: payload for payload in PAYLOADS}
     columns.write_text("\n".join(json.dumps(odd | {"n": n}) for n in range(12)), "utf-8")
     yield home_with_starter
-    exporter.kill()
-    exporter.wait()
+    exporter.communicate()
 
 
 @pytest.fixture

@@ -164,6 +164,8 @@ def _passed(test: Mapping[str, Any]) -> list[Chip]:
         found.append((f"Perplexity {change}", ""))
     if (difference := test.get("max_logit_difference")) is not None:
         found.append((f"Logits differ by up to {difference:.1g}", "good"))
+    if rounding := test.get("rounding"):
+        found.append((f"Rounding to 16 bits moves logits by up to {rounding:.1g}", ""))
     return [*found, ("Stops where it should", "good")] if found else []
 
 

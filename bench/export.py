@@ -3,9 +3,11 @@
 python bench/export.py [ROUNDS] [--shape 1.7B]
 
 The run is a LoRA adapter of the starter, which is merged and written as Q4_K_M, as `modelforge
-export` does it; then `--shape` does the same with a random model. llama.cpp's tools write the
-merged folder, if they are named: MODELFORGE_LLAMA_CPP is a folder with `convert_hf_to_gguf.py`,
-MODELFORGE_LIBLLAMA a `libllama.so` with `llama_model_quantize`.
+export` does it; then `--shape` does the same with a random model. The last step is the whole
+export in its own process, with its self-test; its memory is that of the process and of llama.cpp's,
+whose shared pages count twice. Others' tools write the merged folder, if they are named:
+MODELFORGE_LLAMA_CPP is a folder with `convert_hf_to_gguf.py`, MODELFORGE_LIBLLAMA a `libllama.so`
+with `llama_model_quantize`.
 """
 
 from __future__ import annotations
@@ -23,12 +25,16 @@ from typing import Any
 
 import psutil
 import shapes
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from harness import ROOT, conditions, keep, kept, recorded, spread, starter_home, titled
 
-from modelforge.units import MIB
+from modelforge.units import GIB, MIB
 
 NAME = "export"
 STARTER = "135M"
+WHOLE = "modelforge export, with self-test"
 PYTHON = [sys.executable, "-c"]
 MERGE = """
 import sys; from pathlib import Path
@@ -63,7 +69,7 @@ def main(rounds: int = 3, others: Sequence[str] = ()) -> list[str]:
             base = _prepare(shape, place)
             for number in range(rounds if shape == STARTER else 1):
                 rows += _round(shape, number, base, place)
-    keep(NAME, rows)
+            keep(NAME, rows)
     return lines()
 
 
@@ -93,7 +99,30 @@ def _round(shape: str, number: int, base: Path, place: Path) -> list[dict[str, A
     for step, command in _steps(merged, place):
         rows.append(_row(shape, number, step, command))
     shutil.rmtree(merged)
+    folder = _export_folder(base, place, number)
+    rows.append(
+        _row(shape, number, WHOLE, [sys.executable, "-m", "modelforge.export", str(folder.path)])
+    )
+    result = folder.result()
+    if result is None or result.problem is not None:
+        raise RuntimeError(f"The export failed: {result and result.problem}")
     return rows
+
+
+def _export_folder(base: Path, place: Path, number: int) -> Any:
+    """Return the folder of an export of a run with this adapter, as the service leaves it."""
+    from modelforge.forge import Forge
+    from modelforge.paths import Home
+    from modelforge.runs.exports import ExportRequest
+    from tests.export.runs import prepared
+    from tests.services.exports.conftest import put_trained
+
+    run = put_trained(place / f"home-{number}", base)
+    shutil.rmtree(run.output)
+    shutil.copytree(place / "adapter", run.output)
+    for name in shapes.TOKENIZER:
+        shutil.copy(base / name, run.output / name)
+    return prepared(Forge(Home(place / f"home-{number}")), ExportRequest(run.id, "gguf"))
 
 
 def _steps(merged: Path, place: Path) -> list[tuple[str, list[str]]]:
@@ -122,6 +151,7 @@ def _row(shape: str, number: int, step: str, command: list[str]) -> dict[str, An
     seconds, peak = _timed(command)
     row = {"shape": shape, "round": number, "step": step}
     row |= {"seconds": round(seconds, 2), "peak_mib": round(peak, 1)}
+    row["bytes"] = Path(command[-2]).stat().st_size if WRITE in command else 0
     print(row, flush=True)
     return row
 
@@ -130,16 +160,28 @@ def _timed(command: list[str]) -> tuple[float, float]:
     """Run a command; return its seconds and the largest resident memory in MiB."""
     began, peak = time.monotonic(), 0.0
     environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+    ) as process:
         while process.poll() is None:
-            try:
-                peak = max(peak, psutil.Process(process.pid).memory_info().rss / MIB)
-            except psutil.NoSuchProcess:
-                break
+            peak = max(peak, _resident(process.pid))
             time.sleep(0.02)
     if process.returncode:
         raise RuntimeError(f"{command[:3]} ended with code {process.returncode}")
     return time.monotonic() - began, peak
+
+
+def _resident(pid: int) -> float:
+    """Return the resident memory of a process in MiB: its highest so far, or with its children."""
+    try:
+        process = psutil.Process(pid)
+        processes = [process, *process.children(recursive=True)]
+        together = sum(one.memory_info().rss for one in processes) / MIB
+        status = Path(f"/proc/{pid}/status").read_text("ascii", "replace")
+    except (psutil.Error, OSError):
+        return 0.0
+    highest = next((line for line in status.splitlines() if line.startswith("VmHWM")), "VmHWM 0 kB")
+    return max(together, int(highest.split()[1]) / 1024)
 
 
 def lines() -> list[str]:
@@ -155,7 +197,17 @@ def lines() -> list[str]:
             seconds = spread([row["seconds"] for row in same], 1)
             peak = spread([row["peak_mib"] for row in same], 0)
             report.append(f"| {shape} | {step} | {seconds} | {peak} |")
-    return report
+    return [*report, "", *_bounds(rows)]
+
+
+def _bounds(rows: list[dict[str, Any]]) -> list[str]:
+    """Return the memory that an export may take: 1.3 times the F16 file and 1 GiB."""
+    sizes = {str(row["shape"]): row["bytes"] for row in rows if row["step"] == "f16"}
+    return [
+        f"Allowed at {shape}: 1.3 times the F16 file ({size / MIB:,.0f} MiB) and 1 GiB, "
+        f"{(1.3 * size + GIB) / MIB:,.0f} MiB."
+        for shape, size in sizes.items()
+    ]
 
 
 def section() -> list[str]:

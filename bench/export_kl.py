@@ -1,15 +1,17 @@
 """Measure the KL divergence of every quantization over the table's model types and the starter.
 
-python bench/export_kl.py
+python bench/export_kl.py [MODEL ...]
 
-Writes results/export_kl.csv, and prints the table of docs/exports.md. The bounds of the self-test
-(`KL_BOUNDS`) are twice the largest values; a test compares them.
+Writes results/export_kl.csv, in which the figures of other models stay, and prints the tables of
+docs/exports.md. The bounds of the self-test (`KL_BOUNDS`) are twice the largest values; a test
+compares them.
 """
 
 from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +23,17 @@ NAME = "export_kl"
 STARTER = "SmolLM2-135M-Instruct"
 
 
-def main() -> list[str]:
-    """Measure all models and return the lines of the table."""
+def main(names: Sequence[str] = ()) -> list[str]:
+    """Measure models and return the lines of the tables."""
     from transformers import AutoTokenizer
 
     starter = starter_home() / "models" / "starter"
     tokenizer = AutoTokenizer.from_pretrained(starter)
-    rows: list[dict[str, Any]] = []
-    with recorded(NAME), tempfile.TemporaryDirectory() as folder:
-        for name in [STARTER, *_cases()]:
-            rows += _measure(name, Path(folder) / name, starter, tokenizer)
-    keep(NAME, rows)
+    with recorded(NAME):
+        for name in names or [STARTER, *_cases()]:
+            with tempfile.TemporaryDirectory() as folder:
+                rows = _measure(name, Path(folder) / name, starter, tokenizer)
+            keep(NAME, [*(row for row in kept(NAME) if row["model"] != name), *rows])
     return lines()
 
 
@@ -81,7 +83,7 @@ def held_out() -> list[list[dict[str, str]]]:
 
 
 def lines() -> list[str]:
-    """Return the table of the stored figures: the starter, and the largest of all models."""
+    """Return the tables of the stored figures: the starter, and the KL of all models."""
     rows = kept(NAME)
     if not rows:
         return []
@@ -89,7 +91,8 @@ def lines() -> list[str]:
         "| quantization | size | KL | equal texts | perplexity | largest KL | model |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for file_type in dict.fromkeys(row["type"] for row in rows):
+    types = list(dict.fromkeys(row["type"] for row in rows))
+    for file_type in types:
         same = [row for row in rows if row["type"] == file_type]
         own = next(row for row in same if row["model"] == STARTER)
         most = max(same, key=lambda row: row["kl"])
@@ -99,9 +102,13 @@ def lines() -> list[str]:
             f"| {own['same_text']:.0f} of 20 | {own['perplexity']:.2f} ({change:+.2%}) "
             f"| {most['kl']:.2g} | {most['model']} |"
         )
+    table += ["", f"| model | {' | '.join(types)} |", f"| --- |{' --- |' * len(types)}"]
+    for name in dict.fromkeys(row["model"] for row in rows):
+        found = {row["type"]: row["kl"] for row in rows if row["model"] == name}
+        table.append(f"| {name} | {' | '.join(f'{found[kind]:.2g}' for kind in types)} |")
     return table
 
 
 if __name__ == "__main__":
     print(conditions())
-    print("\n".join(main()))
+    print("\n".join(main(sys.argv[1:])))

@@ -21,6 +21,8 @@ from harness import conditions, keep, kept, recorded, starter_home
 
 NAME = "export_kl"
 STARTER = "SmolLM2-135M-Instruct"
+# Random models answer at random: fewer tokens, a small vocabulary, and no evaluation rows.
+RANDOM_TOKENS = 16
 
 
 def main(names: Sequence[str] = ()) -> list[str]:
@@ -46,20 +48,24 @@ def _cases() -> list[str]:
 def _measure(name: str, folder: Path, starter: Path, tokenizer: Any) -> list[dict[str, Any]]:
     from transformers import AutoModelForCausalLM
 
+    from modelforge.export import trained_answers
+    from modelforge.export.answers import ANSWER_TOKENS
     from modelforge.export.gguf.quantize import FILE_TYPES
     from modelforge.export.gguf.write import write_gguf
     from modelforge.export.self_test import compare_gguf
-    from modelforge.export.trained_answers import answers_of
-    from tests.export.cases import make_model
+    from tests.export.cases import make_model, small_tokenizer
 
     folder.mkdir()
     source = folder / "model"
     if name == STARTER:
         source, model = starter, AutoModelForCausalLM.from_pretrained(starter, dtype="auto")
     else:
+        tokenizer = small_tokenizer(tokenizer)
         model = make_model(name, source, tokenizer)
-    answers = answers_of(model, tokenizer, held_out(), folder, lambda _share: None)
-    rows = []
+    trained_answers.ANSWER_TOKENS = ANSWER_TOKENS if name == STARTER else RANDOM_TOKENS
+    rows = held_out() if name == STARTER else []
+    answers = trained_answers.answers_of(model, tokenizer, rows, folder, lambda _share: None)
+    found = []
     for file_type in FILE_TYPES:
         path = folder / "model.gguf"
         write_gguf(source, path, file_type, "a model")
@@ -67,9 +73,9 @@ def _measure(name: str, folder: Path, starter: Path, tokenizer: Any) -> list[dic
         row = {"model": name, "type": file_type, "kl": result.kl, "same_text": result.same_text}
         row |= {"perplexity": result.perplexity, "trained": result.trained_perplexity}
         row |= {"cause": result.cause, "bytes": path.stat().st_size}
-        rows.append(row)
+        found.append(row)
         print(row, flush=True)
-    return rows
+    return found
 
 
 def held_out() -> list[list[dict[str, str]]]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from tokenizers import Tokenizer
 
+# Tokens of a small tokenizer; most of the time and space of a small model is its vocabulary.
+SMALL = 2048
 SHAPE = {
     "hidden_size": 256,
     "intermediate_size": 512,
@@ -76,6 +80,22 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "granite": ("Granite", GRANITE),
 }
+
+
+def small_tokenizer(tokenizer: Any) -> Any:
+    """Return the starter's tokenizer with its first tokens only, all special ones among them."""
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    model = state["model"]
+    vocabulary = {text: number for text, number in model["vocab"].items() if number < SMALL}
+    model["vocab"] = vocabulary
+    model["merges"] = [
+        pair for pair in model["merges"] if {*pair, "".join(pair)} <= vocabulary.keys()
+    ]
+    names = ("bos_token", "eos_token", "pad_token", "unk_token", "chat_template")
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(state)),
+        **{name: getattr(tokenizer, name) for name in names},
+    )
 
 
 def make_model(case: str, folder: Path, tokenizer: Any, **settings: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from modelforge.export import trained_answers
 from modelforge.export.answers import Answers
 from modelforge.export.merge import merge
-from tests.export.cases import HEADS, SHAPE
+from tests.export.cases import HEADS, SHAPE, small_tokenizer
 
 HELD_OUT = [
     [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
@@ -58,7 +57,7 @@ def make_base(folder: Path, vocabulary: int, seed: int) -> LlamaForCausalLM:
 
 def make_trained(folder: Path, tokenizer: Any, answer_tokens: int = 12) -> Trained:
     """Train nothing, but give an adapter weights that matter, and a token that it added."""
-    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer = small_tokenizer(tokenizer)
     tokenizer.add_tokens([ADDED])
     model = make_base(folder / "base", len(tokenizer), 0)
     settings = {"target_modules": ["q_proj", "v_proj", "o_proj", "down_proj"]}

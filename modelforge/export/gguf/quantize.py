@@ -64,14 +64,11 @@ class Mix:
         if self.name not in ("q4_k_m", "q5_k_m", "iq4_xs") or not tensor.startswith("blk."):
             return kind
         layer, part = int(tensor.split(".")[1]), tensor.split(".")[2]
+        is_value, is_down = part in ("attn_v", "attn_qkv"), part == "ffn_down"
         if self.name == "iq4_xs":
-            more = (part == "attn_v" and self.groups >= 4) or (
-                part == "ffn_down" and layer < self.layers // 8
-            )
-            return Type.Q5_K if more or part == "attn_qkv" else kind
-        if part == "attn_qkv":
-            return Type.Q5_K if self.name == "q4_k_m" else Type.Q6_K
-        needs_more = part in ("attn_v", "ffn_down") and _gets_more_bits(layer, self.layers)
+            more = (is_value and self.groups >= 4) or (is_down and layer < self.layers // 8)
+            return Type.Q5_K if more else kind
+        needs_more = (is_value or is_down) and _gets_more_bits(layer, self.layers)
         return Type.Q6_K if needs_more else kind
 
 

@@ -44,7 +44,8 @@ def test_the_outer_layers_and_each_third_get_more_bits():
     assert more == [0, 1, 2, 5, 8, 11, 14, 17, 20, 21, 22, 23]
     assert mix.type_of("blk.3.attn_v.weight", shape) is Type.Q4_K
     assert mix.type_of("blk.5.attn_v.weight", shape) is Type.Q6_K
-    assert mix.type_of("blk.5.attn_qkv.weight", shape) is Type.Q5_K
+    assert mix.type_of("blk.3.attn_qkv.weight", shape) is Type.Q4_K
+    assert mix.type_of("blk.5.attn_qkv.weight", shape) is Type.Q6_K
     assert mix.type_of("blk.5.attn_norm.weight", (512,)) is Type.F32
     assert mix.type_of("token_embd.weight", shape) is Type.Q4_K
     assert mix.type_of("output.weight", shape) is Type.Q6_K
@@ -59,16 +60,17 @@ def test_narrow_rows_get_blocks_of_32():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("heads", [1, 2])
 @pytest.mark.parametrize("case", ["llama", "llama-tied", "phi3", "gemma2"])
 @pytest.mark.parametrize("file_type", [name for name in FILE_TYPES if name not in ("f16", "bf16")])
-def test_files_equal_those_of_llama_cpp(file_type, case, model_of, tmp_path):
+def test_files_equal_those_of_llama_cpp(file_type, case, heads, model_of, tmp_path):
     """Run with MODELFORGE_LIBLLAMA naming a libllama.so with llama_model_quantize.
 
-    The package xllamacpp does not export it.
+    The package xllamacpp does not export it; the npm package @node-llama-cpp/linux-x64 does.
     """
     if "MODELFORGE_LIBLLAMA" not in os.environ:
         pytest.skip("MODELFORGE_LIBLLAMA names no libllama.so")
-    model, folder = model_of(case, num_hidden_layers=8)
+    model, folder = model_of(case, num_hidden_layers=8, num_key_value_heads=heads)
     model.half().float().save_pretrained(folder)
     write_gguf(folder, tmp_path / "exact.gguf", "f16", "a model")
     write_gguf(folder, tmp_path / "ours.gguf", file_type, "a model")

@@ -17,7 +17,7 @@ from tokenizers import (
     pre_tokenizers,
     trainers,
 )
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from modelforge.errors import RunError
 from modelforge.export.gguf import tokenizer as gguf_tokenizer
@@ -33,6 +33,12 @@ PIECES = [
     '{"k": [1, 2]}', "---", "...", "http://a.b/c?d=e", "\u200b", "\u00a0", "é", "e\u0301",
     "A", "z9", "'s", "''", '\\', "%", "€5",
 ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tokenizer(starter_folder):
+    """Give the whole one."""
+    return AutoTokenizer.from_pretrained(starter_folder)
 
 
 def texts(count, without_marks=False):

@@ -1,13 +1,13 @@
 """Measure time and peak memory of writing a GGUF file, against llama.cpp's converter.
 
-python bench/export.py [ROUNDS] [--shape 1.7B]
+python bench/export.py [ROUNDS] [--shape 1.7B] [--parts]
 
 The run is a LoRA adapter of the starter, which is merged and written as Q4_K_M, as `modelforge
-export` does it; then `--shape` does the same with a random model. The last step is the whole
-export in its own process, with its self-test; its memory is that of the process and of llama.cpp's,
-whose shared pages count twice. Others' tools write the merged folder, if they are named:
-MODELFORGE_LLAMA_CPP is a folder with `convert_hf_to_gguf.py`, MODELFORGE_LIBLLAMA a `libllama.so`
-with `llama_model_quantize`.
+export` does it; then `--shape` does the same with a random model. The last step, left out with
+`--parts`, is the whole export in its own process, with its self-test; its memory is that of the
+process and of llama.cpp's, whose shared pages count twice. Others' tools write the merged folder,
+if they are named: MODELFORGE_LLAMA_CPP is a folder with `convert_hf_to_gguf.py`,
+MODELFORGE_LIBLLAMA a `libllama.so` with `llama_model_quantize`.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ sys.exit(library.llama_model_quantize(*files, ctypes.byref(params)))
 """
 
 
-def main(rounds: int = 3, others: Sequence[str] = ()) -> list[str]:
+def main(rounds: int = 3, others: Sequence[str] = (), is_whole: bool = True) -> list[str]:
     """Measure all steps interleaved and return the lines of the report."""
     rows: list[dict[str, Any]] = []
     with recorded(NAME), tempfile.TemporaryDirectory() as folder:
@@ -69,6 +69,7 @@ def main(rounds: int = 3, others: Sequence[str] = ()) -> list[str]:
             base = _prepare(shape, place)
             for number in range(rounds if shape == STARTER else 1):
                 rows += _round(shape, number, base, place)
+                rows += [_whole(shape, number, base, place)] if is_whole else []
             keep(NAME, rows)
     return lines()
 
@@ -99,14 +100,16 @@ def _round(shape: str, number: int, base: Path, place: Path) -> list[dict[str, A
     for step, command in _steps(merged, place):
         rows.append(_row(shape, number, step, command))
     shutil.rmtree(merged)
+    return rows
+
+
+def _whole(shape: str, number: int, base: Path, place: Path) -> dict[str, Any]:
     folder = _export_folder(base, place, number)
-    rows.append(
-        _row(shape, number, WHOLE, [sys.executable, "-m", "modelforge.export", str(folder.path)])
-    )
+    row = _row(shape, number, WHOLE, [sys.executable, "-m", "modelforge.export", str(folder.path)])
     result = folder.result()
     if result is None or result.problem is not None:
         raise RuntimeError(f"The export failed: {result and result.problem}")
-    return rows
+    return row
 
 
 def _export_folder(base: Path, place: Path, number: int) -> Any:
@@ -219,6 +222,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("rounds", nargs="?", type=int, default=3)
     parser.add_argument("--shape", action="append", default=[])
+    parser.add_argument("--parts", action="store_true")
     options = parser.parse_args()
     print(conditions())
-    print("\n".join(main(options.rounds, options.shape)))
+    print("\n".join(main(options.rounds, options.shape, not options.parts)))

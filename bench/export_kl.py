@@ -98,7 +98,7 @@ def lines() -> list[str]:
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     types = list(dict.fromkeys(row["type"] for row in rows))
-    for file_type in types:
+    for file_type in types if any(row["model"] == STARTER for row in rows) else []:
         same = [row for row in rows if row["type"] == file_type]
         own = next(row for row in same if row["model"] == STARTER)
         most = max(same, key=lambda row: row["kl"])

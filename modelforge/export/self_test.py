@@ -33,13 +33,13 @@ from modelforge.paths import PROJECT_ROOT
 Progress = Callable[[float], None]
 # Largest mean KL divergence per token, in nats: see docs/exports.md.
 KL_BOUNDS = {
-    "f16": 1e-3,
-    "bf16": 1e-2,
-    "q8_0": 0.01,
-    "q6_k": 0.03,
-    "q5_k_m": 0.08,
-    "q4_k_m": 0.15,
-    "iq4_xs": 0.2,
+    "f16": 2.1e-5,
+    "bf16": 0.023,
+    "q8_0": 0.009,
+    "q6_k": 0.023,
+    "q5_k_m": 0.04,
+    "q4_k_m": 0.135,
+    "iq4_xs": 0.46,
 }
 # Largest difference of a logit of the merged model, by precision of its weights.
 LOGIT_BOUNDS = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.1}

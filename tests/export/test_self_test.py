@@ -14,7 +14,7 @@ from modelforge.errors import RunError
 from modelforge.export import self_test, trained_answers
 from modelforge.export.answers import PROMPTS, Answers, conversations_of, disk_bytes
 from modelforge.export.gguf.check import Measured, divergence
-from modelforge.export.self_test import REMEDIES, SelfTest, compare_gguf
+from modelforge.export.self_test import KL_BOUNDS, REMEDIES, SelfTest, compare_gguf
 from tests.export.trained import HELD_OUT, make_trained
 
 pytestmark = pytest.mark.torch
@@ -140,7 +140,7 @@ def test_equal_weights_with_a_large_divergence_are_a_coarse_quantization(trained
     monkeypatch.setattr(self_test, "_measure", lambda *_arguments: found)
     result = compare_gguf(trained.base, "q4_k_m", trained.answers, silent)
     assert result.cause == "quantization"
-    assert "0.5 nats; 0.15 is allowed" in result.details[0]
+    assert f"0.5 nats; {KL_BOUNDS['q4_k_m']:g} is allowed" in result.details[0]
 
 
 def test_a_file_that_is_missing_is_reported(trained, tmp_path):

@@ -176,7 +176,8 @@ def python_example(view: ServingView) -> str:
     """Return a program for OpenAI's client in Python; the key is the variable KEY."""
     return (
         "from openai import OpenAI\n\n"
-        f'client = OpenAI(base_url="{view.address}", api_key=KEY)\n'
+        f'client = OpenAI(base_url="{view.address}",\n'
+        "                api_key=KEY)\n"
         "answer = client.chat.completions.create(\n"
         f'    model="{view.model}",\n'
         '    messages=[{"role": "user", "content": "Hello"}])\n'

@@ -279,7 +279,8 @@ def _print(view: ExportView) -> None:
     """Print how an export ended."""
     print(escape_control(f"{view.run_name}, {view.format}: {view.state}."))
     if view.self_test:
-        print(escape_control(_test_text(view.self_test)))
+        text = f"{_test_text(view.self_test)} {view.self_test.get('caution') or ''}"
+        print(escape_control(text.rstrip()))
     if view.problem:
         print(escape_control(f"{view.problem.sentence} {view.problem.remedy}".rstrip()))
     if view.path:
@@ -299,8 +300,5 @@ def _test_text(test: dict[str, Any]) -> str:
     if test.get("max_logit_difference") == 0 and not test.get("rounding"):
         return f"Self-test: {same}, equal logits."
     if test.get("max_logit_difference") is not None:
-        text = f"Self-test: {same}, logits differ by up to {test['max_logit_difference']:.3g}."
-        if test.get("rounding"):
-            text += f" Rounding to 16 bits alone moves them by up to {test['rounding']:.3g}."
-        return text
+        return f"Self-test: {same}, logits differ by up to {test['max_logit_difference']:.3g}."
     return f"Self-test: {same}."

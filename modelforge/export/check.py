@@ -15,8 +15,6 @@ from modelforge.export.trained_answers import answers_of
 from modelforge.modeling.tokenizer_files import open_tokenizer
 from modelforge.runs.exports import IN_GGUF, StepWriter
 
-# Formats in which the adapter is merged into weights of 16 bits.
-_ROUNDED = ("merged", "mlx")
 _REFERENCE, _EXPORT = "Self-test: the trained model answers", "Self-test: the export answers"
 
 
@@ -36,7 +34,7 @@ def self_test(job: Job, folder: Path, steps: StepWriter) -> SelfTest:
     steps.begin("reference", _REFERENCE)
     with trained_model(job, adapter) as model:
         answers = answers_of(model, tokenizer, rows, answers_folder, steps.share)
-        if adapter is not None and job.request.written in _ROUNDED:
+        if adapter is not None and _is_rounded(job):
             answers = round_answers(model, answers)
         del model
     steps.begin("self-test", _EXPORT)
@@ -47,6 +45,13 @@ def self_test(job: Job, folder: Path, steps: StepWriter) -> SelfTest:
         model, own = _exported(job, folder)
         return compare_model(model, own, answers, steps.share)
     return compare_merged(folder, answers, job.device, steps.share)
+
+
+def _is_rounded(job: Job) -> bool:
+    """Return whether merged weights are written in the 16 bits of the base model."""
+    if job.request.written in IN_GGUF:
+        return job.request.quantization == "bf16"
+    return job.request.written in ("merged", "mlx")
 
 
 def _test_other_head(

@@ -63,8 +63,14 @@ REMEDIES = {
     "tokenizer.",
     MERGE: "Merge into the base model in 16 or 32 bits, not into one loaded in 4 bits.",
     BASE: "Merge into exactly the base model and revision that the run was trained on.",
-    PRECISION: "Choose a quantization with more bits, such as q8_0 or f16.",
+    PRECISION: "Choose a quantization with more bits.",
     CRASH: "Export it again, or export the merged model; the log has the error of llama.cpp.",
+}
+# Quantization → what has more bits.
+_MORE_BITS = {
+    "q8_0": "Choose f16, which has more bits.",
+    **dict.fromkeys(("q6_k", "q5_k_m"), "Choose q8_0 or f16, which have more bits."),
+    **dict.fromkeys(("q4_k_m", "iq4_xs"), "Choose q5_k_m, q6_k or q8_0, which have more bits."),
 }
 # The likely cause of a crash, by the stage in which it happened.
 _CRASHES = {
@@ -89,6 +95,7 @@ class SelfTest:
     rounding: float | None = None
     perplexity: float | None = None
     trained_perplexity: float | None = None
+    caution: str = ""
     cause: str = ""
     remedy: str = ""
     details: list[str] = field(default_factory=list)
@@ -97,6 +104,16 @@ class SelfTest:
     def passed(self) -> bool:
         """Whether every part passed."""
         return not self.cause
+
+    def warn_of_rounding(self, rounding: float | None) -> None:
+        """Note how far rounding alone moves the trained model; a caution if its texts change."""
+        self.rounding = rounding
+        if rounding is not None and self.same_text < self.prompts:
+            texts = f"{self.prompts - self.same_text} of {self.prompts} texts"
+            self.caution = (
+                f"Rounding the merged weights to 16 bits changes {texts} of the trained model. For "
+                "the same texts export the adapter or GGUF in f16 or q8_0, or merge in 32 bits."
+            )
 
     def fail(self, cause: str, detail: str) -> None:
         """Note a part that failed."""
@@ -166,7 +183,7 @@ def compare_model(
         progress((place + 1) / len(answers.prompts))
     # Of NumPy, since the largest of Python ignores what is not a number.
     largest = result.max_logit_difference = float(np.max(differences))
-    result.rounding = answers.rounding
+    result.warn_of_rounding(answers.rounding)
     if not largest <= (bound := LOGIT_BOUNDS.get(model.dtype, LOGIT_BOUNDS[torch.bfloat16])):
         what = f"Logits differ by up to {largest:.3g}; {bound:g} is allowed."
         result.fail(MERGE if np.mean(choices) > RELATED else BASE, what)
@@ -193,6 +210,7 @@ def compare_gguf(
     _judge_end(found, answers, result)
     _judge_weights(found.weights, result)
     result.same_text, result.kl = found.same_text, found.kl
+    result.rounding = answers.rounding
     if found.loss is not None and answers.loss is not None:
         result.perplexity = float(np.exp(found.loss))
         result.trained_perplexity = float(np.exp(answers.loss))
@@ -200,6 +218,8 @@ def compare_gguf(
         what = f"The mean KL divergence per token is {found.kl:.3g} nats; {bound:g} is allowed."
         is_related = (found.same_choices or 0.0) > RELATED
         result.fail(PRECISION if is_related else BASE, what)
+        if result.cause == PRECISION:
+            result.remedy = _MORE_BITS.get(quantization, "Export the merged model or the adapter.")
     return result
 
 

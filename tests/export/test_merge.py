@@ -113,6 +113,10 @@ def test_16_bits_are_compared_with_the_trained_model_in_the_same_bits(tokenizer,
     assert result.passed, result.details
     assert result.max_logit_difference < 1e-2
     assert result.rounding > 10 * result.max_logit_difference
+    result.same_text, result.caution = 15, ""
+    result.warn_of_rounding(0.5)
+    assert "changes 5 of 20 texts" in result.caution
+    assert "32 bits" in result.caution
 
 
 @pytest.mark.parametrize("name", ["lora", "dora", "whole embeddings", "embeddings"])

@@ -141,6 +141,8 @@ def test_equal_weights_with_a_large_divergence_are_a_coarse_quantization(trained
     result = compare_gguf(trained.base, "q4_k_m", trained.answers, silent)
     assert result.cause == "quantization"
     assert f"0.5 nats; {KL_BOUNDS['q4_k_m']:g} is allowed" in result.details[0]
+    assert "q8_0" in result.remedy
+    assert not [name for name, remedy in self_test._MORE_BITS.items() if name in remedy]
 
 
 def test_a_file_that_is_missing_is_reported(trained, tmp_path):

@@ -8,10 +8,9 @@ from typing import Any
 from modelforge.export.job import Job
 from modelforge.export.other_heads import compare_outputs, outputs_of
 from modelforge.export.prompts import held_out
-from modelforge.export.rounding import round_answers
 from modelforge.export.self_test import SelfTest, compare_gguf, compare_merged, compare_model
 from modelforge.export.trained import add_adapter, load_model, trained_model
-from modelforge.export.trained_answers import answers_of
+from modelforge.export.trained_answers import answers_of, round_answers
 from modelforge.modeling.tokenizer_files import open_tokenizer
 from modelforge.runs.exports import IN_GGUF, StepWriter
 

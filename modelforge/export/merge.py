@@ -90,17 +90,32 @@ def merge(
         weight_map |= dict.fromkeys(tensors, shard.path.name)
         size += sum(tensor.nbytes for tensor in tensors.values())
     progress(1.0)
-    if unknown := merger.unmerged():
-        what = f"The base model has no weight for {unknown[0]} of the adapter."
-        raise UnknownNamesError(
-            Problem("adapter", what, "Choose the model that it was trained on.")
-        )
+    merger.require_all()
     if len(shards) > 1:
-        index = {"metadata": {"total_size": size}, "weight_map": weight_map}
-        (target / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
+        _write_index(target, weight_map, size)
     if merger.is_untied:
         config.tie_word_embeddings = False
     config.save_pretrained(target)
+
+
+def _write_index(target: Path, weight_map: dict[str, str], size: int) -> None:
+    index = {"metadata": {"total_size": size}, "weight_map": weight_map}
+    (target / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
+
+
+def merge_in_place(model: PeftModel) -> None:
+    """Merge the adapter of a model in float32, and round to the precision of each weight."""
+    adapter = model.active_adapter
+    for module in list(model.modules()):
+        if isinstance(module, ModulesToSaveWrapper):
+            dtypes = {name: own.dtype for name, own in module.original_module.named_parameters()}
+            for name, own in module.modules_to_save[adapter].named_parameters():
+                own.data = own.data.to(dtypes.get(name, own.dtype)).to(own.dtype)
+        elif isinstance(module, BaseTunerLayer):
+            layer = module.get_base_layer()
+            merged = merged_weight(module, layer.weight, adapter).to(layer.weight.dtype)
+            layer.weight = torch.nn.Parameter(merged, requires_grad=False)
+            module.merged_adapters.append(adapter)
 
 
 class _Merger:
@@ -130,9 +145,12 @@ class _Merger:
                 self.is_untied = True
         return result
 
-    def unmerged(self) -> list[str]:
-        """Return the adapted layers whose weight did not come."""
-        return sorted(self._left)
+    def require_all(self) -> None:
+        """Raise UnknownNamesError if the weight of an adapted layer did not come."""
+        if self._left:
+            what = f"The base model has no weight for {min(self._left)} of the adapter."
+            remedy = "Choose the model that it was trained on."
+            raise UnknownNamesError(Problem("adapter", what, remedy))
 
     def _merge(self, key: str, weight: torch.Tensor) -> torch.Tensor:
         path, _, name = key.rpartition(".")

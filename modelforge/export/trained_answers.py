@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,13 @@ from modelforge.export.answers import (
     Answer,
     Answers,
     Message,
+    choices_file,
     conversations_of,
     logits_file,
     weight_file,
 )
 from modelforge.export.float32 import compute_in_float32
+from modelforge.export.merge import merge_in_place
 from modelforge.modeling.tokenize.template import TEMPLATE_ERRORS
 
 Progress = Callable[[float], None]
@@ -74,6 +77,26 @@ def answers_of(
     answers.save()
     progress(1.0)
     return answers
+
+
+def round_answers(model: Any, answers: Answers) -> Answers:
+    """Merge the adapter of a model in place, in 16 bits, and replace the logits of the answers.
+
+    A short training changes weights by less than the last bit of bfloat16, so a right merge into it
+    moves the logits further than a wrong file may. Weights of 32 bits are not rounded.
+    """
+    if model.dtype == torch.float32:
+        return answers
+    merge_in_place(model)
+    largest = 0.0
+    for place, known in enumerate(answers.prompts):
+        before = answers.logits(place)
+        after = logits(model, known.prompt + known.answer, len(known.answer) + 1)
+        largest = max(largest, float(np.abs(after - before).max()))
+        np.save(choices_file(answers.folder, place), before.argmax(axis=1))
+        del before  # the file is mapped into memory
+        np.save(logits_file(answers.folder, place), after)
+    return replace(answers, rounding=largest)
 
 
 def render(tokenizer: Any, messages: list[Message], prompt: bool = True) -> str:

@@ -71,7 +71,7 @@ def _measure(name: str, folder: Path, starter: Path, tokenizer: Any) -> list[dic
     if is_starter and name != STARTER:
         model, source = PeftModel.from_pretrained(model, name), folder / "merged"
         source.mkdir()
-        merge(starter, Path(name), source, precise=True)
+        merge(starter, Path(name), source, precision="float16")
         tokenizer.save_pretrained(source)
         name = TRAINED
     trained_answers.ANSWER_TOKENS = ANSWER_TOKENS if is_starter else RANDOM_TOKENS

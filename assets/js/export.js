@@ -77,7 +77,7 @@ export function open(root, server) {
 
   /** Show what is chosen in the fields. */
   function mark() {
-    for (const name of ["run", "format", "quantization"]) {
+    for (const name of ["run", "format", "quantization", "precision"]) {
       for (const box of /** @type {HTMLInputElement[]} */ (all(`[name="export-${name}"]`, root))) box.checked = box.value === choice[name];
     }
     for (const name of ["repository", "content", "combination", "weight", "density"]) {
@@ -96,7 +96,10 @@ export function open(root, server) {
     find("#hub", root).hidden = !isHub;
     const density = /** @type {HTMLElement | null} */ (root.querySelector("#density"));
     if (density) density.hidden = !/ties|dare/.test(choice.combination ?? "");
-    find("#quantizations", root).hidden = !["gguf", "ollama"].includes(isHub ? choice.content : choice.format);
+    const written = isHub ? choice.content : choice.format;
+    find("#quantizations", root).hidden = !["gguf", "ollama"].includes(written);
+    const precisions = find("#precisions", root);
+    precisions.hidden = !["merged", "mlx"].includes(written) || !precisions.childElementCount;
   }
 
   /** @param {string} id @param {number} usual */
@@ -121,7 +124,7 @@ export function open(root, server) {
 
   root.addEventListener("change", (event) => {
     const field = /** @type {HTMLInputElement} */ (event.target);
-    const kind = /^export-(run|format|quantization)$/.exec(field.name)?.[1];
+    const kind = /^export-(run|format|quantization|precision)$/.exec(field.name)?.[1];
     if (field.id === "serve-switch") toggleServing(field);
     else if (field.id.startsWith("serve-")) serving[field.id] = field.value;
     else if (kind === "run" || field.id === "export-run-list") {

@@ -31,6 +31,7 @@ POLL_S = 0.2
 # As in modelforge.runs.exports, whose import would make every command slower.
 FORMATS = ("adapter", "merged", "gguf", "ollama", "mlx", "hub")
 QUANTIZATIONS = ("f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "iq4_xs")
+PRECISIONS = ("base", "float32")
 COMBINATIONS = ("linear", "cat", "ties", "dare_linear", "dare_ties")
 CONTENTS = ("adapter", "merged", "gguf")
 _ADAPTER = "also merge the adapter of this run; may be repeated (its weight: 1)"
@@ -44,6 +45,8 @@ def add(add: Any, commands: Any, shared: argparse.ArgumentParser, open_forge: Op
     export.add_argument("--format", required=True, choices=FORMATS, help=", ".join(FORMATS))
     bits = f"of gguf and ollama: {', '.join(QUANTIZATIONS)} (q4_k_m)"
     export.add_argument("--quantization", default="q4_k_m", choices=QUANTIZATIONS, help=bits)
+    merged = "of merged weights: base (that of the base model) or float32, twice the size (base)"
+    export.add_argument("--precision", default="base", choices=PRECISIONS, help=merged)
     export.add_argument("--repository", default="", metavar="USER/NAME", help="on the Hub")
     content = f"what is uploaded to the Hub: {', '.join(CONTENTS)} (adapter)"
     export.add_argument("--content", default="adapter", choices=CONTENTS, help=content)
@@ -95,6 +98,7 @@ def _request(options: argparse.Namespace) -> ExportRequest:
         run=options.run,
         format=options.format,
         quantization=options.quantization,
+        precision=options.precision,
         content=options.content,
         repository=options.repository,
         private=not options.public,

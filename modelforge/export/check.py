@@ -12,7 +12,7 @@ from modelforge.export.self_test import SelfTest, compare_gguf, compare_merged, 
 from modelforge.export.trained import add_adapter, load_model, trained_model
 from modelforge.export.trained_answers import answers_of, round_answers
 from modelforge.modeling.tokenizer_files import open_tokenizer
-from modelforge.runs.exports import IN_GGUF, StepWriter
+from modelforge.runs.exports import IN_GGUF, WITH_PRECISION, StepWriter
 
 _REFERENCE, _EXPORT = "Self-test: the trained model answers", "Self-test: the export answers"
 
@@ -50,7 +50,7 @@ def _is_rounded(job: Job) -> bool:
     """Return whether merged weights are written in the 16 bits of the base model."""
     if job.request.written in IN_GGUF:
         return job.request.quantization == "bf16"
-    return job.request.written in ("merged", "mlx")
+    return job.request.written in WITH_PRECISION and job.request.precision == "base"
 
 
 def _test_other_head(

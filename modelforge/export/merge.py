@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import init_empty_weights
@@ -24,6 +24,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from modelforge.errors import Problem, RunError
 
 Progress = Callable[[float], None]
+WeightPrecision = Literal["base", "float16", "float32"]
 _F16_MAX = 65504.0
 _BEFORE_WRITING = 0.99  # share of the progress before the last file is written
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
@@ -63,19 +64,20 @@ def merge(
     target: Path,
     progress: Progress = lambda _share: None,
     *,
-    precise: bool = False,
+    precision: WeightPrecision = "base",
 ) -> None:
     """Write the weights of `base` with `adapter` merged, and their config, into `target`.
 
-    Memory stays under one shard, the adapter, and one weight in float32. `precise` keeps merged
-    weights of bfloat16 in float16, which has three more bits for what the training has changed.
+    Memory stays under one shard as it is written, the adapter, and one weight in float32.
+    `precision` is that of the base, or float32 for all weights, or float16 for merged weights of
+    bfloat16: it has three more bits for what the training has changed.
 
     Raises:
         RunError: The adapter does not fit the base model.
         UnknownNamesError: The files have no weight for a layer of the adapter.
     """
     config = AutoConfig.from_pretrained(base, trust_remote_code=False)
-    merger = _Merger(empty_model(config, adapter), precise=precise)
+    merger = _Merger(empty_model(config, adapter), precision=precision)
     weight_map: dict[str, str] = {}
     shards, size = shards_of(base), 0
     count, done = sum(len(shard.keys) for shard in shards), 0
@@ -95,6 +97,8 @@ def merge(
         _write_index(target, weight_map, size)
     if merger.is_untied:
         config.tie_word_embeddings = False
+    if precision == "float32":
+        config.dtype = torch.float32
     config.save_pretrained(target)
 
 
@@ -121,9 +125,9 @@ def merge_in_place(model: PeftModel) -> None:
 class _Merger:
     """The adapted layers of a model without base weights, each merged when its weight comes."""
 
-    def __init__(self, model: PeftModel, *, precise: bool) -> None:
+    def __init__(self, model: PeftModel, *, precision: WeightPrecision) -> None:
         """Take the layers of a model on the meta device."""
-        self._precise = precise
+        self._precision = precision
         inner = model.get_base_model()
         self._adapted = {
             name: module
@@ -155,6 +159,8 @@ class _Merger:
     def _merge(self, key: str, weight: torch.Tensor) -> torch.Tensor:
         path, _, name = key.rpartition(".")
         module = self._adapted.get(path)
+        if self._precision == "float32" and weight.is_floating_point():
+            weight = weight.float()
         if module is None:
             return weight
         if isinstance(module, ModulesToSaveWrapper):
@@ -165,7 +171,8 @@ class _Merger:
             return weight
         self._left.discard(path)
         merged = merged_weight(module, weight, self._adapter)
-        fits = self._precise and weight.dtype == torch.bfloat16 and merged.abs().max() <= _F16_MAX
+        is_kept_finer = self._precision == "float16" and weight.dtype == torch.bfloat16
+        fits = is_kept_finer and merged.abs().max() <= _F16_MAX
         return merged.to(torch.float16 if fits else weight.dtype)
 
 

@@ -12,7 +12,7 @@ from transformers import AutoConfig
 
 from modelforge.errors import Problem, RunError
 from modelforge.export.job import Job
-from modelforge.export.merge import UnknownNamesError, merge
+from modelforge.export.merge import UnknownNamesError, WeightPrecision, merge
 from modelforge.export.old_names import write_old_names
 from modelforge.export.trained import add_adapter, load_model
 from modelforge.modeling.generation_config import FILE, load_generation_config
@@ -24,11 +24,13 @@ from modelforge.runs.exports import StepWriter
 _LEFT_OUT = ("README.md",)
 
 
-def write(job: Job, target: Path, steps: StepWriter, *, precise: bool = False) -> None:
+def write(
+    job: Job, target: Path, steps: StepWriter, *, precision: WeightPrecision | None = None
+) -> None:
     """Write weights, config, tokenizer and generation config into `target`.
 
-    A fully trained model is copied in the precision that it was saved in. `precise` is that of
-    `merge`.
+    A fully trained model is copied in the precision that it was saved in. `precision` is that of
+    `merge`, if it is not the one of the request.
     """
     adapter = job.adapter_folder(steps)
     if adapter is None:
@@ -37,7 +39,7 @@ def write(job: Job, target: Path, steps: StepWriter, *, precise: bool = False) -
         return
     require_plain(job.source)
     steps.begin("merge", f"Merging the adapter into {job.base_name}")
-    _merge(job, adapter, target, steps, precise=precise)
+    _merge(job, adapter, target, steps, precision or job.request.precision)
     write_old_names(target)
     _write_generation_config(job, target)
     _write_tokenizer(job, target)
@@ -53,7 +55,7 @@ def weights_folder(job: Job, steps: StepWriter) -> Path:
     folder = job.work / "merged"
     if not folder.is_dir():
         folder.mkdir(parents=True)
-        write(job, folder, steps, precise=True)
+        write(job, folder, steps, precision="float16")
     return folder
 
 
@@ -68,25 +70,27 @@ def require_plain(base: Path) -> None:
         raise RunError(Problem("base model", what, remedy))
 
 
-def _merge(job: Job, adapter: Path, target: Path, steps: StepWriter, *, precise: bool) -> None:
+def _merge(
+    job: Job, adapter: Path, target: Path, steps: StepWriter, precision: WeightPrecision
+) -> None:
     if job.head == "causal":
         try:
-            merge(job.source, adapter, target, steps.share, precise=precise)
+            merge(job.source, adapter, target, steps.share, precision=precision)
         except UnknownNamesError:
             shutil.rmtree(target)
             target.mkdir()
         else:
             return
     # Files with other names than the model's own, and small models with other heads.
-    _merge_whole(job, adapter, target, precise=precise)
+    _merge_whole(job, adapter, target, precision)
 
 
-def _merge_whole(job: Job, adapter: Path, target: Path, *, precise: bool) -> None:
+def _merge_whole(job: Job, adapter: Path, target: Path, precision: WeightPrecision) -> None:
     """Merge with all weights in memory, in float32; write them so, or as precise as the base."""
     model = load_model(job.source, job.head)
     stored: torch.dtype = model.dtype
     merged: Any = add_adapter(model.float(), adapter).merge_and_unload(safe_merge=True)
-    merged = merged if precise else merged.to(stored)
+    merged = merged.to(stored) if precision == "base" else merged
     merged.save_pretrained(target, safe_serialization=True)
 
 

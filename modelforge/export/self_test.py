@@ -31,9 +31,10 @@ from modelforge.export.trained_answers import embeddings, logits, render, stop_i
 from modelforge.paths import PROJECT_ROOT
 
 Progress = Callable[[float], None]
-# Largest mean KL divergence per token, in nats: see docs/exports.md.
+# Largest mean KL divergence per token, in nats: twice what healthy exports had, see docs/exports.md.
+# That of F16 is wider than the measured 2.1e-5: llama.cpp rounds otherwise on other processors.
 KL_BOUNDS = {
-    "f16": 2.1e-5,
+    "f16": 1e-3,
     "bf16": 0.023,
     "q8_0": 0.009,
     "q6_k": 0.023,
@@ -112,7 +113,7 @@ class SelfTest:
             texts = f"{self.prompts - self.same_text} of {self.prompts} texts"
             self.caution = (
                 f"Rounding the merged weights to 16 bits changes {texts} of the trained model. For "
-                "the same texts export the adapter or GGUF in f16 or q8_0, or merge in 32 bits."
+                "the same texts export the adapter, or the merged model with the precision float32."
             )
 
     def fail(self, cause: str, detail: str) -> None:

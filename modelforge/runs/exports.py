@@ -28,13 +28,17 @@ FORMAT = 1
 
 ExportFormat = Literal["adapter", "merged", "gguf", "ollama", "mlx", "hub"]
 Quantization = Literal["f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "iq4_xs"]
+Precision = Literal["base", "float32"]
 Combination = Literal["linear", "cat", "ties", "dare_linear", "dare_ties"]
 FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
 QUANTIZATIONS: tuple[Quantization, ...] = get_args(Quantization)
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 COMBINATIONS: tuple[Combination, ...] = get_args(Combination)
 # Formats that consist of the weights of the whole model, or of a GGUF file made from them.
 WHOLE: tuple[str, ...] = ("merged", "gguf", "ollama", "mlx")
 IN_GGUF: tuple[str, ...] = ("gguf", "ollama")
+# Formats with merged weights whose precision can be chosen.
+WITH_PRECISION: tuple[str, ...] = ("merged", "mlx")
 # The model types that modelforge.export.gguf.architectures writes; the server cannot import it.
 GGUF_MODEL_TYPES: tuple[str, ...] = (
     *("gemma2", "gemma3_text", "granite", "llama", "mistral", "phi3", "qwen2", "qwen3"),
@@ -68,6 +72,9 @@ class ExportRequest:
     run: Annotated[str, about("Id of the run.")]
     format: ExportFormat
     quantization: Annotated[Quantization, about("Of a GGUF file or an Ollama model.")] = "q4_k_m"
+    precision: Annotated[
+        Precision, about("Of merged weights: that of the base model, or 32 bits, twice the size.")
+    ] = "base"
     content: Annotated[
         Literal["adapter", "merged", "gguf"], about("What is uploaded to the Hub.")
     ] = "adapter"

@@ -13,6 +13,8 @@ from modelforge.export.self_test import KL_BOUNDS
 
 pytestmark = pytest.mark.torch
 
+# Processors round differently; what the sabotages change is far larger.
+LEAST = 1e-3
 FIGURES = Path(__file__).resolve().parents[2] / "bench" / "results" / "export_kl.csv"
 
 
@@ -24,4 +26,4 @@ def test_a_bound_is_twice_the_largest_divergence(file_type):
         rows = [row for row in csv.DictReader(file) if row["type"] == file_type]
     largest = max(float(row["kl"]) for row in rows)
     assert len(rows) >= len(ARCHITECTURES)
-    assert 2 * largest == pytest.approx(KL_BOUNDS[file_type], rel=0.1)
+    assert max(2 * largest, LEAST) == pytest.approx(KL_BOUNDS[file_type], rel=0.1)

@@ -137,7 +137,12 @@ def test_a_precise_merge_is_nearer_to_the_trained_model(tmp_path):
     tuned = make(tmp_path, {}, dtype=torch.bfloat16).float()
     ids, far = torch.arange(5, 60)[None], {}
     for precise in (False, True):
-        merge(tmp_path / "base", tmp_path / "adapter", tmp_path / "merged", precise=precise)
+        merge(
+            tmp_path / "base",
+            tmp_path / "adapter",
+            tmp_path / "merged",
+            precision="float16" if precise else "base",
+        )
         merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)
         with torch.no_grad():
             far[precise] = (merged(ids).logits - tuned(ids).logits).abs().max()

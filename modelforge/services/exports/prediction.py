@@ -62,7 +62,7 @@ def _sizes(request: ExportRequest, sources: ExportSources) -> tuple[int, int]:
     """Return the bytes of the export, and of what is beside it while it works."""
     if sources.pushed:  # linked, not copied
         return sources.output_bytes, 0
-    whole = round(sources.weights.weights_gib * GIB) + TOKENIZER_BYTES
+    whole = _whole_bytes(request, sources.weights) + TOKENIZER_BYTES
     merged = whole if sources.adapters else 0
     combined = sources.adapter_bytes if len(sources.adapters) > 1 else 0
     answers = (sources.weights.vocab or 0) * ANSWER * PROMPTS
@@ -76,6 +76,12 @@ def _sizes(request: ExportRequest, sources: ExportSources) -> tuple[int, int]:
     return size, max(merged, answers, copies) + combined
 
 
+def _whole_bytes(request: ExportRequest, model: ModelInfo) -> int:
+    """Return the bytes of all weights in the precision of the export."""
+    stored = round(model.weights_gib * GIB)
+    return max(stored, 4 * (model.parameters or 0)) if request.precision == "float32" else stored
+
+
 def _gguf_bytes(model: ModelInfo, quantization: str) -> int:
     tokens = model.tokens or model.vocab or 0
     groups = (model.heads or 1) // (model.kv_heads or 1)
@@ -85,7 +91,7 @@ def _gguf_bytes(model: ModelInfo, quantization: str) -> int:
 
 def _memory(request: ExportRequest, sources: ExportSources, size: int) -> int:
     model = sources.weights
-    whole = round(model.weights_gib * GIB)
+    whole = _whole_bytes(request, model)
     rows = (model.vocab or 0) * ANSWER
     # The trained model, then the export; a layer in float32 while it computes.
     largest = (model.vocab or 0) * (model.hidden_size or 0) * 4

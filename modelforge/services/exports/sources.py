@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import os
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,11 +28,8 @@ from modelforge.paths import Home
 from modelforge.runs.atomic_files import find_json, read_json
 from modelforge.runs.disk_usage import folder_bytes
 from modelforge.runs.exports import (
-    COMBINATIONS,
-    FORMATS,
     GGUF_MODEL_TYPES,
     IN_GGUF,
-    QUANTIZATIONS,
     WHOLE,
     ExportFolder,
     ExportRecord,
@@ -44,15 +39,14 @@ from modelforge.runs.layout import RunFolder
 from modelforge.runs.notes import run_name
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.store import Store, is_id
+from modelforge.services.exports.wrong_values import wrong_values
 from modelforge.services.machine import MachineService
 
 GGUF_PACKAGE, GGUF_EXTRA = "xllamacpp", "gguf"
 # Names a llama.cpp checkout with a converter: see modelforge.export.gguf.convert.
 CONVERTER = "MODELFORGE_LLAMA_CPP"
-MAX_ADAPTERS = 16
 # On a GPU, the largest layer is converted to float32 beside the weights.
 GPU_SPARE_GIB = 2.0
-_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _NEEDS_CONVERSATION = (*IN_GGUF, "mlx")
 
 
@@ -320,33 +314,6 @@ def _rank(run: RunFolder) -> object:
     return (find_json(run.output / "adapter_config.json") or {}).get("r")
 
 
-def wrong_values(request: ExportRequest) -> Iterator[Problem]:
-    """Yield what is wrong with a request, whatever the run is."""
-    for name, known in (
-        ("format", FORMATS),
-        ("quantization", QUANTIZATIONS),
-        ("content", ("adapter", "merged", "gguf")),
-        ("combination", COMBINATIONS),
-    ):
-        if (value := getattr(request, name)) not in known:
-            yield Problem(name, f"{value!r} is not known.", f"Use {', '.join(known)}.")
-    if request.format == "hub" and not _REPOSITORY.fullmatch(request.repository):
-        what = f"{request.repository[:120]!r} is not a repository of the Hub."
-        if not request.repository:
-            what = "No repository is named."
-        yield Problem("repository", what, "Write USER/NAME, such as anna/support-desk.")
-    if not 0 < request.density <= 1:
-        yield Problem("density", f"It is {request.density:g}.", "Give a share above 0, up to 1.")
-    runs = [request.run, *(run for run, _weight in request.adapters)]
-    for run in sorted({run for run in runs if runs.count(run) > 1}):
-        yield Problem("adapters", f"{run} is named twice.", "Name each run once.")
-    if len(runs) > MAX_ADAPTERS:
-        yield Problem("adapters", f"There are {len(runs)}.", f"Combine up to {MAX_ADAPTERS}.")
-    for weight in (request.weight, *(weight for _run, weight in request.adapters)):
-        if not math.isfinite(weight) or weight == 0:
-            yield Problem("adapters", f"The weight {weight:g} has no effect.", "Give a number.")
-
-
 def _wrong_formats(request: ExportRequest, sources: ExportSources) -> Iterator[Problem]:
     """Yield why this run cannot have the format."""
     written = request.written
@@ -369,6 +336,9 @@ def _wrong_formats(request: ExportRequest, sources: ExportSources) -> Iterator[P
         elif request.format == "hub":
             remedy = "Upload the whole model: choose merged or gguf as the content."
         yield Problem("format", what, remedy)
+    if not sources.adapters and request.precision != "base":
+        what = "The run has no adapter: its weights are exported as they were trained."
+        yield Problem("precision", what, "Leave the precision out.")
     if sources.weights.quantization and (written in WHOLE or len(sources.adapters) > 1):
         how = sources.weights.quantization
         what = f"The weights of {sources.base_name} are stored quantized ({how})."

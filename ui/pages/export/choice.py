@@ -12,8 +12,10 @@ from modelforge.forge import Forge
 from modelforge.runs.exports import (
     IN_GGUF,
     QUANTIZATIONS,
+    WITH_PRECISION,
     ExportFormat,
     ExportRequest,
+    Precision,
     Quantization,
 )
 from modelforge.runs.view import RunView
@@ -53,6 +55,11 @@ EXPECTED: dict[Quantization, str] = {
     "q4_k_m": "Good balance of size and quality.",
     "iq4_xs": "Smallest that still answers well. Slower on a CPU.",
 }
+# Precision of merged weights → title and what to expect of it.
+PRECISIONS: dict[Precision, tuple[str, str]] = {
+    "base": ("As the base model", "What every program expects. Some answers may change."),
+    "float32": ("32 bits", "The answers of the trained model, in twice the size."),
+}
 COMBINATIONS = {
     "linear": "Linear: the weighted sum (equal ranks)",
     "cat": "Stacked: the exact sum of all (cat)",
@@ -84,18 +91,27 @@ def read_choice(request: Any) -> ExportRequest:
     chosen = ExportRequest(text(request, "run"), "gguf")
     kinds = get_type_hints(ExportRequest)
     known: dict[str, Any] = {}
-    for name in ("format", "quantization", "content", "combination"):
+    for name in ("format", "quantization", "precision", "content", "combination"):
         if (value := text(request, name)) in get_args(kinds[name]):
             known[name] = value
-    return replace(
-        chosen,
-        **known,
-        repository=text(request, "repository").strip(),
-        private=flag(request, "private", default=True),
-        adapters=_adapters(request),
-        weight=number(request, "weight", 1.0),
-        density=number(request, "density", 0.5),
+    return fitting(
+        replace(
+            chosen,
+            **known,
+            repository=text(request, "repository").strip(),
+            private=flag(request, "private", default=True),
+            adapters=_adapters(request),
+            weight=number(request, "weight", 1.0),
+            density=number(request, "density", 0.5),
+        )
     )
+
+
+def fitting(request: ExportRequest) -> ExportRequest:
+    """Return a choice without a precision that belongs to another format."""
+    if request.written in WITH_PRECISION:
+        return request
+    return replace(request, precision="base")
 
 
 def _adapters(request: Any) -> tuple[tuple[str, float], ...]:
@@ -160,7 +176,7 @@ def token_note(request: ExportRequest) -> Markup:
 def predict_formats(forge: Forge, request: ExportRequest) -> dict[ExportFormat, Predicted]:
     """Return what each format needs."""
     named = replace(request, repository=request.repository or ANY_REPOSITORY)
-    return {key: predict(forge, replace(named, format=key)) for key in FORMATS}
+    return {key: predict(forge, fitting(replace(named, format=key))) for key in FORMATS}
 
 
 def usable_choice(
@@ -170,7 +186,7 @@ def usable_choice(
     possible = [key for key, each in predicted.items() if not each.problems]
     if request.format in possible or not possible:
         return request
-    return replace(request, format=possible[0])
+    return fitting(replace(request, format=possible[0]))
 
 
 def run_tiles(runs: Sequence[RunView], selected: str, verdicts: Sequence[Verdict | None]) -> Markup:
@@ -213,7 +229,9 @@ def format_tiles(predicted: Mapping[ExportFormat, Predicted], *, is_whole: bool)
 def quantizations(forge: Forge, request: ExportRequest, exports: Sequence[ExportView]) -> Markup:
     """Return the quantizations with bits, size, and what was measured for exports of this run."""
     sizes = {
-        name: predict(forge, replace(request, format="gguf", quantization=name)).prediction
+        name: predict(
+            forge, replace(request, format="gguf", quantization=name, precision="base")
+        ).prediction
         for name in QUANTIZATIONS
     }
     largest = sizes["f16"].bytes if sizes["f16"] else 0
@@ -222,6 +240,11 @@ def quantizations(forge: Forge, request: ExportRequest, exports: Sequence[Export
         for name, size in sizes.items()
     ]
     return render("export", "quantizations", rows, EXPECTED, RECOMMENDED)
+
+
+def precisions(request: ExportRequest, *, is_whole: bool) -> Markup:
+    """Return the precisions of merged weights; nothing if every weight was trained."""
+    return EMPTY if is_whole else render("export", "precisions", PRECISIONS, request.precision)
 
 
 def _bits(size: Prediction | None, f16: Prediction | None) -> float | None:

@@ -96,6 +96,7 @@ def _with_run(
         "export-all-runs": choice.run_list(runs),
         "export-formats": choice.format_tiles(formats, is_whole=is_whole),
         "export-quantizations": choice.quantizations(forge, usable, of_run),
+        "export-precisions": choice.precisions(usable, is_whole=is_whole),
         "export-adapters": choice.other_adapters(run, runs),
         **plan.plan_parts(forge, plan.Chosen(usable, run, predicted), exports),
     }

@@ -108,6 +108,8 @@ def export_command(forge: Forge, request: ExportRequest) -> str:
         words += [] if request.private else ["--public"]
     if request.written in IN_GGUF:
         words += ["--quantization", request.quantization]
+    if request.precision != "base":
+        words += ["--precision", request.precision]
     for run, weight in request.adapters:
         words += ["--adapter", f"{run}={weight:g}"]
     if request.adapters:

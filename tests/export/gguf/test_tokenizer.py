@@ -34,6 +34,9 @@ PIECES = [
     "A", "z9", "'s", "''", '\\', "%", "€5",
 ]  # fmt: skip
 
+# The starter has no tokens for them: the fast tokenizer makes them unknown, llama.cpp does not.
+LACKING = "\x04\x06\x13\x14\x16\x1d"
+
 
 @pytest.fixture(scope="module")
 def tokenizer(starter_folder):
@@ -47,6 +50,7 @@ def texts(count, without_marks=False):
     pieces = [piece for piece in PIECES if not (without_marks and has_mark(piece))]
     made = ["".join(rng.choices(pieces, k=rng.randint(1, 12))) for _ in range(count - 300)]
     letters = [chr(point) for point in range(1, 0x500) if unicodedata.category(chr(point)) != "Cn"]
+    letters = [letter for letter in letters if letter not in LACKING]
     letters = [letter for letter in letters if not (without_marks and has_mark(letter))]
     return made + ["".join(rng.choices(letters, k=20)) for _ in range(300)]
 

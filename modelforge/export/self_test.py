@@ -31,7 +31,7 @@ from modelforge.export.trained_answers import embeddings, logits, render, stop_i
 from modelforge.paths import PROJECT_ROOT
 
 Progress = Callable[[float], None]
-# Largest mean KL divergence per token, in nats: twice what healthy exports had, see docs/exports.md.
+# Largest mean KL divergence per token, in nats: twice that of healthy exports (docs/exports.md).
 # That of F16 is wider than the measured 2.1e-5: llama.cpp rounds otherwise on other processors.
 KL_BOUNDS = {
     "f16": 1e-3,

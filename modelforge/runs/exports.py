@@ -72,9 +72,6 @@ class ExportRequest:
     run: Annotated[str, about("Id of the run.")]
     format: ExportFormat
     quantization: Annotated[Quantization, about("Of a GGUF file or an Ollama model.")] = "q4_k_m"
-    precision: Annotated[
-        Precision, about("Of merged weights: that of the base model, or 32 bits, twice the size.")
-    ] = "base"
     content: Annotated[
         Literal["adapter", "merged", "gguf"], about("What is uploaded to the Hub.")
     ] = "adapter"
@@ -90,6 +87,9 @@ class ExportRequest:
     source: Annotated[
         str, about("Id of a finished export that is uploaded to the Hub as it is.")
     ] = ""
+    precision: Annotated[
+        Precision, about("Of merged weights: that of the base model, or 32 bits, twice the size.")
+    ] = "base"
 
     @property
     def written(self) -> str:

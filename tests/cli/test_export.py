@@ -123,6 +123,7 @@ def test_a_prediction_starts_nothing(run, behaves, capsys):
 def test_the_choices_are_those_of_the_request():
     assert export.FORMATS == exports.FORMATS
     assert export.QUANTIZATIONS == exports.QUANTIZATIONS
+    assert export.PRECISIONS == exports.PRECISIONS
     assert export.COMBINATIONS == exports.COMBINATIONS
     kinds = exports.ExportRequest.__annotations__["content"]
     assert all(content in str(kinds) for content in export.CONTENTS)

@@ -115,7 +115,7 @@ def test_16_bits_are_compared_with_the_trained_model_in_the_same_bits(tokenizer,
     result.same_text, result.caution = 15, ""
     result.warn_of_rounding(0.5)
     assert "changes 5 of 20 texts" in result.caution
-    assert "32 bits" in result.caution
+    assert "float32" in result.caution
 
 
 @pytest.mark.parametrize("name", ["lora", "dora", "whole embeddings", "embeddings"])
@@ -136,19 +136,26 @@ def test_a_model_that_is_rounded_in_place_is_the_merged_one(name, tmp_path):
 def test_a_precise_merge_is_nearer_to_the_trained_model(tmp_path):
     tuned = make(tmp_path, {}, dtype=torch.bfloat16).float()
     ids, far = torch.arange(5, 60)[None], {}
-    for precise in (False, True):
-        merge(
-            tmp_path / "base",
-            tmp_path / "adapter",
-            tmp_path / "merged",
-            precision="float16" if precise else "base",
-        )
+    for precision in ("base", "float16"):
+        merge(tmp_path / "base", tmp_path / "adapter", tmp_path / "merged", precision=precision)
         merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)
         with torch.no_grad():
-            far[precise] = (merged(ids).logits - tuned(ids).logits).abs().max()
-    assert far[True] < far[False] / 4
+            far[precision] = (merged(ids).logits - tuned(ids).logits).abs().max()
+    assert far["float16"] < far["base"] / 4
     kinds = {weight.dtype for weight in load_file(tmp_path / "merged" / SINGLE).values()}
     assert kinds == {torch.bfloat16, torch.float16}
+
+
+def test_a_merge_in_32_bits_computes_what_base_and_adapter_do(tmp_path):
+    tuned = make(tmp_path, {}, shards="200KB", dtype=torch.bfloat16).float()
+    merge(tmp_path / "base", tmp_path / "adapter", tmp_path / "merged", precision="float32")
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype="auto")
+    assert {weight.dtype for weight in merged.parameters()} == {torch.float32}
+    ids = torch.arange(5, 60)[None]
+    with torch.no_grad():
+        assert (merged(ids).logits - tuned(ids).logits).abs().max() < 1e-5
+    index = json.loads((tmp_path / "merged" / INDEX).read_text("utf-8"))
+    assert index["metadata"]["total_size"] == 4 * sum(each.numel() for each in merged.parameters())
 
 
 def test_weights_stay_in_their_shards_and_precision(tmp_path):

@@ -57,13 +57,20 @@ def test_a_merged_model_answers_like_base_and_adapter(case, model_of, home):
     assert tokenizer.chat_template == AutoTokenizer.from_pretrained(run.output).chat_template
 
 
-def test_the_starter_is_merged_in_its_16_bits(starter_folder, home):
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("precision", "dtype", "largest"), [("base", "bfloat16", 0.1), ("float32", "float32", 1e-3)]
+)
+def test_the_starter_is_merged_in_its_16_bits_or_32(
+    starter_folder, home, precision, dtype, largest
+):
     run = put_tuned(home, starter_folder, lora={"r": 8})
-    folder = exported(home, ExportRequest(run.id, "merged"))
+    folder = exported(home, ExportRequest(run.id, "merged", precision=precision))
     test = passed(folder).self_test
-    assert test["max_logit_difference"] <= 0.1
+    assert test["max_logit_difference"] <= largest
+    assert (test["rounding"] is None) is (precision == "float32")
     config = json.loads((folder.files / "config.json").read_text("utf-8"))
-    assert config["dtype"] == "bfloat16"
+    assert config["dtype"] == dtype
 
 
 def test_a_gguf_file_answers_like_base_and_adapter(model_of, home):
@@ -84,7 +91,7 @@ def test_a_fully_trained_model_is_copied_without_its_base(model_of, home, tmp_pa
     base.rename(tmp_path / "gone")
     folder = exported(home, ExportRequest(run.id, "merged"))
     assert passed(folder).self_test["max_logit_difference"] == 0
-    assert not (folder.files / "README.md").exists()
+    assert "adapter" not in (folder.files / "README.md").read_text("utf-8").split("\n\n")[0]
 
 
 def test_several_weights_of_one_embedding_are_untied(model_of, home):
@@ -146,13 +153,13 @@ def test_a_wrong_base_fails_the_self_test(model_of, home, monkeypatch):
     run = put_tuned(home, base)
     write = merged.merge
 
-    def write_without_scale(source, adapter, target, progress):
+    def write_with_another_scale(source, adapter, target, progress, *, precision):
         config = json.loads((adapter / "adapter_config.json").read_text("utf-8"))
         (adapter / "adapter_config.json").write_text(json.dumps(config | {"lora_alpha": 80}))
-        write(source, adapter, target, progress)
+        write(source, adapter, target, progress, precision=precision)
         (adapter / "adapter_config.json").write_text(json.dumps(config))
 
-    monkeypatch.setattr(merged, "merge", write_without_scale)
+    monkeypatch.setattr(merged, "merge", write_with_another_scale)
     folder = exported(home, ExportRequest(run.id, "merged"))
     result = folder.result()
     assert result.state == "failed"

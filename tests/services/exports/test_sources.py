@@ -51,6 +51,22 @@ def test_wrong_values_are_named_together(server, run):
     assert all(problem.remedy for problem in error.problems)
 
 
+def test_a_precision_belongs_to_merged_weights_of_an_adapter(server, run, tmp_path, model):
+    forge = server()
+    for more in ({"format": "adapter"}, {"format": "gguf"}):
+        (what,) = whats(refusal(forge, asked(run, precision="float32", **more)))
+        assert what == f"precision: float32 is for merged weights, not for {more['format']}."
+    (what,) = whats(refusal(forge, asked(run, precision="int4")))
+    assert what == "precision: 'int4' is not known."
+    whole = put_trained(tmp_path / "home", model, whole=True)
+    (what,) = whats(refusal(forge, asked(whole, precision="float32")))
+    assert what.startswith("precision: The run has no adapter")
+    base, wide = (
+        forge.exports.predict(asked(run, precision=each)).bytes for each in ("base", "float32")
+    )
+    assert base <= wide
+
+
 @pytest.mark.parametrize("run_id", ["", "..", "../runs", "/etc/passwd", "a/b"])
 def test_an_id_that_is_a_path_leads_nowhere(server, run_id):
     forge = server()

@@ -37,6 +37,14 @@ def test_the_choice_of_the_browser_is_read():
     )
 
 
+def test_a_precision_stays_only_with_merged_weights():
+    sent = {"run": "a", "format": "merged", "precision": "float32"}
+    assert choice.read_choice(sent).precision == "float32"
+    for format in ("gguf", "adapter", "ollama"):
+        assert choice.read_choice({**sent, "format": format}).precision == "base"
+    assert choice.read_choice({**sent, "format": "hub", "content": "merged"}).precision == "float32"
+
+
 def test_a_format_that_is_not_possible_says_why_and_another_one_is_chosen():
     predicted = dict.fromkeys(choice.FORMATS, NEEDS) | {"adapter": NOT_POSSIBLE}
     drawn = choice.format_tiles(predicted, is_whole=True)

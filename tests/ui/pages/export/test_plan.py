@@ -54,7 +54,9 @@ def test_the_command_names_everything_that_was_chosen(forge, chosen):
     assert command.startswith("modelforge export a --home ")
     for part in ("--repository me/it", "--public", "--quantization q8_0", "--adapter b=0.5"):
         assert part in command
-    assert "quantization" not in plan.export_command(forge, ExportRequest("a", "merged"))
+    merged = plan.export_command(forge, ExportRequest("a", "merged", precision="float32"))
+    assert merged.endswith("--format merged --precision float32")
+    assert "precision" not in command
 
 
 def test_the_cache_of_a_context_has_keys_and_values_of_every_layer():

@@ -23,7 +23,7 @@ from modelforge.runs.exports import (
     ExportResult,
     write_result,
 )
-from tests.services.test_runs import ACTORS, data, model  # noqa: F401
+from tests.services.test_runs import ACTORS
 
 PATIENCE_S, LOAD_S = 60.0, 280.0
 HELLO = [{"role": "user", "content": "hello"}]

@@ -15,7 +15,7 @@ import pytest
 
 from modelforge.errors import BusyError, ConfigError, NotFoundError
 from modelforge.runs.process.identity import kill_tree, wait_ended
-from tests.services.test_runs import asked, data, model  # noqa: F401
+from tests.services.test_runs import asked
 from tests.serving.conftest import (
     HELLO,
     TUNED,

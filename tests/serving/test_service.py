@@ -1,6 +1,5 @@
 """The API server of a home over real HTTP; the chat process is an actor."""
 
-# ruff: noqa: F811
 from __future__ import annotations
 
 import contextlib

@@ -301,8 +301,11 @@ def _test_text(test: dict[str, Any]) -> str:
     same = f"same answers on {test['same_text']} of {test['prompts']} prompts"
     if test.get("kl") is not None:
         return f"Self-test: {same}, mean KL divergence {test['kl']:.3g} nats per token."
-    if test.get("max_logit_difference") == 0 and not test.get("rounding"):
-        return f"Self-test: {same}, equal logits."
-    if test.get("max_logit_difference") is not None:
-        return f"Self-test: {same}, logits differ by up to {test['max_logit_difference']:.3g}."
-    return f"Self-test: {same}."
+    if test.get("max_logit_difference") is None:
+        return f"Self-test: {same}."
+    difference = test["max_logit_difference"]
+    logits = f"logits differ by up to {difference:.3g}" if difference else "equal logits"
+    if not test.get("rounding"):
+        return f"Self-test: {same}, {logits}."
+    rounded = f"rounding to 16 bits alone moves them by up to {test['rounding']:.3g}"
+    return f"Self-test: {same}, {logits} beside the model rounded in the same way; {rounded}."

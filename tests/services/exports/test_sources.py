@@ -58,7 +58,7 @@ def test_a_precision_belongs_to_merged_weights_of_an_adapter(server, run, tmp_pa
         assert what == f"precision: float32 is for merged weights, not for {more['format']}."
     (what,) = whats(refusal(forge, asked(run, precision="int4")))
     assert what == "precision: 'int4' is not known."
-    whole = put_trained(tmp_path / "home", model, whole=True)
+    whole = put_trained(tmp_path / "home", model, 2, whole=True)
     (what,) = whats(refusal(forge, asked(whole, precision="float32")))
     assert what.startswith("precision: The run has no adapter")
     base, wide = (

@@ -9,18 +9,20 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import psutil
 
 from modelforge.runs.atomic_files import find_json
 from modelforge.runs.exports import ExportFolder, queue_again
+from modelforge.stdin import when_stdin_ends
 
 
 def main(path: Path) -> int:
     """Do an export and return the exit code."""
     folder, ending = ExportFolder(path), threading.Lock()
-    threading.Thread(target=_exit_with_stdin, args=[folder, ending], daemon=True).start()
+    when_stdin_ends(partial(_give_up, folder, ending))
     request = (find_json(folder.record_file) or {}).get("request") or {}
     if request.get("format") != "hub":
         # Everything that is needed is on this computer, and nothing is looked up.
@@ -33,8 +35,7 @@ def main(path: Path) -> int:
     return run_export(folder, ending)
 
 
-def _exit_with_stdin(folder: ExportFolder, ending: threading.Lock) -> None:
-    sys.stdin.buffer.read()
+def _give_up(folder: ExportFolder, ending: threading.Lock) -> None:
     # The export fails as its files are removed, which must not become its result.
     ending.acquire()
     for child in psutil.Process().children(recursive=True):

@@ -95,10 +95,8 @@ def merge(
     merger.require_all()
     if len(shards) > 1:
         _write_index(target, weight_map, size)
-    if merger.is_untied:
-        config.tie_word_embeddings = False
-    if precision == "float32":
-        config.dtype = torch.float32
+    config.tie_word_embeddings = config.tie_word_embeddings and not merger.is_untied
+    config.dtype = torch.float32 if precision == "float32" else config.dtype
     config.save_pretrained(target)
 
 

@@ -12,7 +12,6 @@ import os
 import shutil
 import signal
 import sys
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from tqdm import tqdm
 from modelforge.errors import ForgeError
 from modelforge.models.hub import HUB_LIMIT_S, HubModel, fetch_hub_model, hub_errors
 from modelforge.models.safetensors_index import weight_files
+from modelforge.stdin import when_stdin_ends
 from modelforge.units import GIB
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def main(name: str) -> None:
     """Download a model, and print the progress and the end."""
     # The client writes and reports a file in pieces of this size.
     constants.DOWNLOAD_CHUNK_SIZE = CHUNK_BYTES
-    threading.Thread(target=_exit_with_stdin, daemon=True).start()
+    when_stdin_ends(_interrupt)
     try:
         download(name)
     except ForgeError as error:
@@ -134,8 +134,7 @@ def main(name: str) -> None:
         _print({"finished": True})
 
 
-def _exit_with_stdin() -> None:
-    sys.stdin.buffer.read()
+def _interrupt() -> None:
     if os.name == "posix":
         # The client of the Hub deletes the file that it is writing.
         os.kill(os.getpid(), signal.SIGINT)

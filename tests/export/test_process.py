@@ -85,6 +85,7 @@ def test_killed_at_ten_points_it_leaves_nothing(forge, tiny_model):  # noqa: F81
         killed.append(export)
     view = over(forge, forge.exports.start(request).id)
     assert view.state is ExportState.FINISHED, forge.exports.log(view.id)
+    assert "Fatal Python error" not in forge.exports.log(view.id)
     states = {each.id: each.state for each in forge.exports.list()}
     assert [states[export] for export in killed] == [ExportState.LOST] * len(POINTS)
 

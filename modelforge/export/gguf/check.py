@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import threading
 import urllib.error
 import urllib.request
 from dataclasses import asdict, dataclass, field
@@ -25,6 +24,7 @@ from modelforge.errors import ForgeError
 from modelforge.export import llama_cpp
 from modelforge.export.answers import Answer, Answers
 from modelforge.export.gguf.tensors import tensor_differences
+from modelforge.stdin import when_stdin_ends
 
 OPEN, TEMPLATE, TOKENS, COMPUTE = "open", "template", "tokens", "compute"
 # Context for templates, for which nothing is computed.
@@ -95,7 +95,7 @@ def divergence(known: NDArray[np.floating[Any]], other: NDArray[np.floating[Any]
 
 def main(arguments: list[str]) -> None:
     """Measure a file and print the result."""
-    threading.Thread(target=_exit_with_stdin, daemon=True).start()
+    when_stdin_ends(lambda: os._exit(1))
     path, folder, *adapter = map(Path, arguments)
     try:
         result = measure(path, Answers.load(folder), adapter[0] if adapter else None)
@@ -166,11 +166,6 @@ def _rendered(address: str, known: Answer) -> str:
     except urllib.error.HTTPError as error:
         with error:
             return error.read(1000).decode("utf-8", "replace")
-
-
-def _exit_with_stdin() -> None:
-    sys.stdin.buffer.read()
-    os._exit(1)
 
 
 def _print(**line: Any) -> None:

@@ -19,7 +19,7 @@ from modelforge.chat.load import (
     load_weights,
     not_found,
 )
-from modelforge.chat.protocol import ChatRequest, LoadRequest, StopTexts
+from modelforge.chat.protocol import ChatRequest, LoadRequest, StopTexts, too_long
 from modelforge.chat.qa import NO_ANSWER, find_answer
 from modelforge.data.canonical.convert import SUMMARIZE_PROMPT, summarization_prefix
 from modelforge.data.chat_templates import fold_system
@@ -79,7 +79,7 @@ class ChatModel:
             yield from self._extract(request, started)
             return
         prompt = self._prompt(request)
-        limit = self._max_new_tokens(prompt, request.max_new_tokens)
+        limit = self._max_new_tokens(prompt, request)
         streamer = TextIteratorStreamer(self._tokenizer, skip_prompt=True, skip_special_tokens=True)
         stops = StopTexts(request.stop_texts)
         with self._adapter(enabled=request.adapter):
@@ -168,19 +168,18 @@ class ChatModel:
         ids = self._tokenizer(f"{prefix}{text}", return_tensors="pt", return_token_type_ids=False)
         return ids.to(self._model.device)
 
-    def _max_new_tokens(self, prompt: Any, wanted: int) -> int:
+    def _max_new_tokens(self, prompt: Any, request: ChatRequest) -> int:
         """Limit the reply to the context length, which an encoder-decoder has for each side."""
+        wanted = request.max_new_tokens
         used, context = prompt["input_ids"].shape[1], _context_length(self._model)
         if context is None:
             return wanted
         if self._head == "seq2seq":
             if used > context:
-                what = f"The text has {used} tokens; the model reads at most {context}."
-                raise RunError(Problem("messages", what, "Send a part of it."))
+                raise RunError(too_long(request, used, context, what="text"))
             return min(wanted, context)
         if used >= context:
-            what = f"The conversation has {used} tokens; the model reads at most {context}."
-            raise RunError(Problem("messages", what, "Start a new conversation."))
+            raise RunError(too_long(request, used, context))
         return min(wanted, context - used)
 
     @contextlib.contextmanager

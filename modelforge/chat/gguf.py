@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from modelforge.chat.protocol import ChatRequest, LoadRequest
+from modelforge.chat.protocol import ChatRequest, LoadRequest, too_long
 from modelforge.data.chat_templates import fold_system
 from modelforge.errors import MissingPackageError, NotFoundError, Problem, RunError
 
@@ -65,7 +65,7 @@ class GgufModel:
         reason = ""
         while (chunk := chunks.get()) is not None:
             if error := chunk.get("error"):
-                raise RunError(_problem(error))
+                raise RunError(_problem(error, request))
             usage = chunk.get("usage") or usage
             for choice in chunk.get("choices", ()):
                 reason = choice.get("finish_reason") or reason
@@ -131,6 +131,8 @@ def _start_server(path: Path) -> Any:
     params.endpoint_slots = params.endpoint_metrics = False
     # Thinking is part of the text, as it was in training.
     params.reasoning_format = xllamacpp.common_reasoning_format.COMMON_REASONING_FORMAT_NONE
+    # A conversation that ends with an answer gets another one, as from the trained model.
+    params.prefill_assistant = False
     # Its HTTP address is not used: requests are handed over inside this process.
     params.api_keys = [secrets.token_hex(32)]
     try:
@@ -166,12 +168,11 @@ def _bodies(request: ChatRequest) -> Iterator[dict[str, Any]]:
         yield {"messages": fold_system(request.messages), **options}
 
 
-def _problem(error: dict[str, Any]) -> Problem:
+def _problem(error: dict[str, Any], request: ChatRequest) -> Problem:
     """Return the problem in an error of llama.cpp."""
     message = str(error.get("message", "")).strip().rstrip(".")
     if error.get("type") == "exceed_context_size_error":
-        used, limit = error.get("n_prompt_tokens"), error.get("n_ctx", CONTEXT)
-        what = f"The conversation has {used} tokens; the model reads at most {limit}."
-        return Problem("messages", what, "Start a new conversation.")
+        used, limit = error.get("n_prompt_tokens", 0), error.get("n_ctx", CONTEXT)
+        return too_long(request, used, limit)
     what = f"llama.cpp refuses the conversation: {message}."
     return Problem("messages", what, "Alternate questions and answers, starting with a question.")

@@ -21,6 +21,8 @@ MAX_NEW_TOKENS = 8192
 DEFAULT_TOP_P = 0.95
 MAX_STOP_TEXTS = 8
 GGUF = ".gguf"
+# Where the problem of a too long request is.
+TOO_LONG = "context"
 
 
 @dataclass(frozen=True)
@@ -232,6 +234,15 @@ def _sampling_problem(max_new_tokens: Any, temperature: Any, top_p: Any) -> Prob
         what = f"{top_p} is not possible."
         return Problem("top_p", what, "Give a number above 0 and at most 1.")
     return None
+
+
+def too_long(request: ChatRequest, used: int, limit: int, what: str = "") -> Problem:
+    """Return the problem of a request with more tokens than the model reads."""
+    text = what or ("prompt" if request.prompt else "conversation")
+    remedy = "Start a new conversation." if text == "conversation" else "Send a part of it."
+    return Problem(
+        TOO_LONG, f"The {text} has {used} tokens; the model reads at most {limit}.", remedy
+    )
 
 
 def _is_number(value: object) -> bool:

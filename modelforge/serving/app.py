@@ -36,9 +36,12 @@ MAX_WAITING = 32
 # A client that does not read its stream for this long loses it, because others wait.
 SEND_TIMEOUT_S = 30.0
 LIMITS = (BodyLimit("/", 4 * MIB),)
+KNOWN_PATHS = "/v1/models, /v1/chat/completions and /v1/completions"
 NO_STORE = {"cache-control": "no-store"}
 # Parts of a request that a chat process names in its errors.
 REQUEST_PARTS = {"messages", "question", "max_new_tokens", "temperature", "top_p", "seed"}
+# As in modelforge.chat.protocol, which only the chat process imports.
+TOO_LONG = "context"
 # Status of a rejection → type and code of OpenAI's error.
 KINDS = {
     401: ("invalid_request_error", "invalid_api_key"),
@@ -102,10 +105,10 @@ class ApiKeyMiddleware(SecurityMiddleware):
 
     def _response(self, rejection: Rejection, *, as_text: bool) -> Response:
         del as_text  # clients of the API read JSON only
+        remedy = "Send less." if rejection.status == 413 else rejection.remedy
         kind, code = KINDS.get(rejection.status, ("invalid_request_error", None))
-        error = ApiError(
-            f"{rejection.what} {rejection.remedy}", status=rejection.status, kind=kind, code=code
-        )
+        message = f"{rejection.what} {remedy}"
+        error = ApiError(message, status=rejection.status, kind=kind, code=code)
         headers = {**NO_STORE, "connection": "close", **rejection.headers}
         return JSONResponse(error.body, error.status, headers)
 
@@ -291,7 +294,10 @@ def _as_api_error(error: ForgeError) -> ApiError:
     message = " ".join(f"{each.sentence} {each.remedy}".strip() for each in error.problems)
     if isinstance(error, BusyError):
         return ApiError(message, status=503, kind="server_error", code="busy")
-    if {each.where for each in error.problems} <= REQUEST_PARTS:
+    places = {each.where for each in error.problems}
+    if places == {TOO_LONG}:  # programs shorten the conversation when they read this code
+        return ApiError(message, code="context_length_exceeded")
+    if places <= REQUEST_PARTS:
         return ApiError(message, code="invalid_value")
     return ApiError(message, status=500, kind="server_error", code="model_failed")
 
@@ -304,9 +310,10 @@ def _api_error(_request: Request, error: Any) -> Response:
 
 
 def _http_error(request: Request, error: Any) -> Response:
-    what = f"{request.method} {request.url.path!r:.100} does not exist here."
-    known = "See /v1/models, /v1/chat/completions and /v1/completions."
-    message = f"{what} {known}"
+    path = f"{request.url.path!r:.100}"
+    message = f"{path} does not exist here. See {KNOWN_PATHS}."
+    if allowed := (error.headers or {}).get("Allow"):
+        message = f"{request.method} is not possible at {path}. Use {allowed}."
     body = ApiError(message, status=error.status_code, code="unknown_url").body
     return JSONResponse(body, error.status_code, {**NO_STORE, **(error.headers or {})})
 

@@ -97,6 +97,16 @@ def test_a_plain_and_a_streamed_chat_are_the_same(client):
     assert chunks[-1].usage == reply.usage
 
 
+def test_an_answer_at_the_end_gets_another_one(client):
+    def tokens(role):
+        messages = [*HELLO, {"role": role, "content": "The capital"}]
+        reply = client.chat.completions.create(model="captain-two", messages=messages, **MOST)
+        return reply.usage.prompt_tokens
+
+    # llama.cpp would otherwise continue the answer, and so read no start of the next turn.
+    assert tokens("assistant") >= tokens("user")
+
+
 def test_a_stop_text_ends_the_reply_before_it(client):
     whole = text_of(client)
     stop = whole[len(whole) // 2 : len(whole) // 2 + 3]
@@ -137,8 +147,13 @@ def test_errors_are_those_of_the_client(client):
         client.chat.completions.create(model="captain-two", messages=HELLO, n=2)
     assert refused.value.param == "n"
     long = [{"role": "user", "content": "word and word " * 20_000}]
-    with pytest.raises(openai.BadRequestError, match=r"tokens; the model reads at most"):
+    limit = r"The {} has \d+ tokens; the model reads at most \d+"
+    with pytest.raises(openai.BadRequestError, match=limit.format("conversation")) as refused:
         client.chat.completions.create(model="captain-two", messages=long)
+    assert refused.value.code == "context_length_exceeded"
+    with pytest.raises(openai.BadRequestError, match=limit.format("prompt")) as refused:
+        client.completions.create(model="captain-two", prompt=long[0]["content"])
+    assert refused.value.code == "context_length_exceeded"
     assert text_of(client)
 
 

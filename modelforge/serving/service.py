@@ -123,9 +123,9 @@ class ServingService:
             session.server = ServerThread(app, listener)
             self._write_record(session)
         except ForgeError:
-            listener.close()
             if session.server is not None:
-                session.server.close()
+                session.server.close()  # first, because it still uses the listener
+            listener.close()
             raise
 
     def current(self) -> ServingView:

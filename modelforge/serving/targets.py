@@ -7,13 +7,19 @@ import re
 import shlex
 import shutil
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from modelforge.errors import ForgeError, NotFoundError, Problem
+from modelforge.errors import ConfigError, ForgeError, NotFoundError, Problem
+from modelforge.models.fingerprint import fingerprint
+from modelforge.models.resolve import STARTER
 from modelforge.paths import Home
+from modelforge.runs.atomic_files import find_json
 from modelforge.runs.exports import ExportFolder, ExportRecord, ExportState
+from modelforge.runs.layout import RunFolder
+from modelforge.runs.trash import FOLDER as TRASH
 from modelforge.services.chat import ChatService
 from modelforge.services.chat_client import ChatModelSpec
 
@@ -57,12 +63,31 @@ class Target:
 
 
 def find_target(what: str, home: Home, chat: ChatService) -> Target:
-    """Return an export or a run by its id, or a base model by its name; raises NotFoundError."""
+    """Return an export or a run by its id, or a base model by its name.
+
+    Raises NotFoundError, and ConfigError if the base model has changed since the training.
+    """
+    is_id = bool(what) and Path(what).name == what
     folder = ExportFolder(home.exports / what)
-    record = folder.record() if what and Path(what).name == what else None
+    record = folder.record() if is_id else None
     if record is not None:
         return _export(folder, record, chat)
-    spec, name = chat.find_model(what)
+    try:
+        spec, name = chat.find_model(what)
+    except NotFoundError as error:
+        if not is_id or (home.runs / what).is_dir() or what == STARTER:
+            raise
+        if (home.runs / TRASH / what).is_dir():
+            remedy = f"Restore it first: modelforge runs restore {what}"
+            problem = Problem("run", f"The run {what} was deleted.", remedy)
+            raise NotFoundError(problem) from error
+        # A mistyped id is far more likely than one of the few models without an owner.
+        missing = f"There is no run, export or base model {what!r:.120} on this computer."
+        remedy = "See `modelforge runs list` and `modelforge exports list`."
+        raise NotFoundError(Problem("serving", missing, remedy)) from error
+    if spec.adapter and Path(spec.model_path).is_absolute():
+        record = find_json(RunFolder(home.runs / what).config) or {}
+        _require_base(spec.model_path, record.get("base") or {})
     return Target(what, name, api_name(name), spec)
 
 
@@ -75,10 +100,11 @@ def api_name(name: str) -> str:
 def _export(folder: ExportFolder, record: ExportRecord, chat: ChatService) -> Target:
     """Return the target of an export; raises NotFoundError for one that cannot be served."""
     state = folder.state()
-    if state is not ExportState.FINISHED:
+    # The files of an upload that has failed are kept, because their self-test has passed.
+    if state is not ExportState.FINISHED and not (folder.result() and folder.files.is_dir()):
         what = f"The export {folder.id} of {record.run_name} is {state}."
         if state is ExportState.FAILED:
-            what = f"{what} It did not pass its self-test and is not usable."
+            what = f"The export {folder.id} of {record.run_name} has failed and is not usable."
         raise NotFoundError(Problem("export", what, "Serve a finished one, or export again."))
     spec = _spec(folder, record, _trained(record, chat))
     label: str = record.request.format
@@ -98,8 +124,9 @@ def _trained(record: ExportRecord, chat: ChatService) -> ChatModelSpec:
 def _spec(folder: ExportFolder, record: ExportRecord, trained: ChatModelSpec) -> ChatModelSpec:
     """Return the model in the files of an export; raises NotFoundError."""
     if adapter := _first(folder, "adapter_config.json"):
-        base = _base_path(record)
-        revision = record.facts.get("base_revision")
+        facts = {name: record.facts.get(f"base_{name}") for name in ("name", "hash", "path")}
+        base, revision = str(facts["path"] or ""), record.facts.get("base_revision")
+        _require_base(base, facts)
         return replace(trained, model_path=base, adapter=str(adapter.parent), revision=revision)
     model = _first(folder, "*.gguf")
     if model is None and (weights := _first(folder, "*.safetensors")):
@@ -111,13 +138,17 @@ def _spec(folder: ExportFolder, record: ExportRecord, trained: ChatModelSpec) ->
     return replace(trained, model_path=str(model), adapter=None, revision=None, run=None)
 
 
-def _base_path(record: ExportRecord) -> str:
-    base = record.facts.get("base_path")
-    if not base or not Path(base).is_dir():
-        name = record.facts.get("base_name") or "The base model"
-        what = f"{name}, the base model of this adapter, is not on this computer any more."
-        raise NotFoundError(Problem("export", what, "Download it again, or serve a merged export."))
-    return str(base)
+def _require_base(path: str, known: Mapping[str, Any]) -> None:
+    """Raise if a base model is gone, or other weights have taken its place; see `fingerprint`."""
+    folder, name = Path(path), known.get("name") or "the base model"
+    if not path or not folder.is_dir():
+        what = f"The base model of this adapter, {name}, is not at {path or 'its place'} any more."
+        remedy = "Put it back there, or serve a merged export."
+        raise NotFoundError(Problem("base model", what, remedy))
+    if known.get("hash") and fingerprint(folder) != known["hash"]:
+        what = f"The base model {name} in {path} is not the one of the training any more."
+        remedy = "Put its files of that time back, or serve a merged export."
+        raise ConfigError(Problem("base model", what, remedy))
 
 
 def _first(folder: ExportFolder, pattern: str) -> Path | None:

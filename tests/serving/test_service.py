@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from modelforge.errors import BusyError, ConfigError, NotFoundError
+from modelforge.errors import BusyError, ConfigError, ForgeError, NotFoundError
 from modelforge.runs.process.identity import kill_tree, wait_ended
 from tests.services.test_runs import asked
 from tests.serving.conftest import (
@@ -38,6 +38,13 @@ sys.stdin.readline()
 def lease(forge):
     holder = forge.serving._lease.holder()
     return holder.kind if holder else None
+
+
+def answers(address):
+    try:
+        return bool(httpx.get(f"{address}/models").status_code)
+    except httpx.TransportError:
+        return False
 
 
 def make_idle(forge):
@@ -209,6 +216,21 @@ def test_what_cannot_be_listened_on_is_named(forge, model, options, where):
     assert forge.serving.current().state == "off"
 
 
+def test_a_start_without_room_for_its_record_leaves_nothing(forge, home, model, monkeypatch):
+    failures = []
+    monkeypatch.setattr(threading, "excepthook", failures.append)
+    home.serving.mkdir(parents=True)  # as a full disk: the record cannot be written
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+    with pytest.raises(ForgeError, match=r"serving\.json"):
+        forge.serving.start(str(model), port=port)
+    assert forge.serving.current().state == "off"
+    assert not answers(f"http://127.0.0.1:{port}/v1")
+    assert not failures
+    home.serving.rmdir()
+    forge.serving.start(str(model), port=port)
+
+
 def test_a_second_model_is_refused_with_the_first_ones_address(forge, model):
     serve(forge, model).close()
     with pytest.raises(BusyError, match=r"tiny is served at http://127.0.0.1:\d+/v1"):
@@ -229,8 +251,7 @@ def test_a_model_that_cannot_be_loaded_fails_with_its_cause(opened, home, model)
     assert view.problem.what == "llama.cpp cannot load it."
     assert view.key == ""
     wait_for(lambda: lease(forge) is None, "the lease is free")
-    with pytest.raises(httpx.TransportError):
-        httpx.get(f"{address}/models")
+    wait_for(lambda: not answers(address), "the server is closed")
     forge.serving._client._command = play("talks")
     serve(forge, model).close()
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import shlex
+import shutil
+from dataclasses import replace
 
 import pytest
 
-from modelforge.errors import NotFoundError, Problem
+from modelforge.errors import ConfigError, NotFoundError, Problem
+from modelforge.models.fingerprint import fingerprint
+from modelforge.runs.atomic_files import write_json
+from modelforge.runs.layout import RunFolder
 from modelforge.services.chat_client import ChatModelSpec
 from modelforge.serving import targets
 from modelforge.serving.targets import api_name, find_target
@@ -75,7 +80,7 @@ def test_an_adapter_needs_its_base_model(home, tmp_path):
     base = tmp_path / "base"
     facts = {"base_path": str(base), "base_name": "org/base", "base_revision": "abc"}
     folder = make_export(home, "one", adapter, format="adapter", facts=facts)
-    with pytest.raises(NotFoundError, match="org/base, the base model of this adapter"):
+    with pytest.raises(NotFoundError, match="base model of this adapter, org/base, is not at"):
         find_target("one", home, Chat())
     base.mkdir()
     spec = find_target("one", home, Chat()).spec
@@ -83,13 +88,58 @@ def test_an_adapter_needs_its_base_model(home, tmp_path):
     assert spec.revision == "abc"
 
 
+def test_an_adapter_is_not_served_on_another_base_model(home, tmp_path):
+    write_weights(base := tmp_path / "base")
+    known = fingerprint(base)
+    facts = {"base_path": str(base), "base_name": "org/base", "base_hash": known}
+    make_export(home, "one", adapter, format="adapter", facts=facts)
+    run = RunFolder(home.runs / "20260101-000000-aaaa")
+    run.path.mkdir(parents=True)
+    write_json(run.config, {"base": {"name": "org/base", "hash": known}})
+    spec = replace(RUN, model_path=str(base), revision=None)
+    for what in ("one", run.id):
+        assert find_target(what, home, Chat(spec)).spec.model_path == str(base)
+    (base / "config.json").write_text('{"model_type": "qwen2"}', "utf-8")
+    for what in ("one", run.id):
+        with pytest.raises(ConfigError, match="is not the one of the training any more"):
+            find_target(what, home, Chat(spec))
+    shutil.rmtree(base)
+    for what in ("one", run.id):
+        with pytest.raises(NotFoundError, match=f"org/base, is not at {base} any more"):
+            find_target(what, home, Chat(spec))
+
+
+def test_a_deleted_run_is_named_with_its_remedy(home):
+    (home.runs / ".deleted" / "20260101-y").mkdir(parents=True)
+    with pytest.raises(NotFoundError, match=r"was deleted\. Restore it first: .* 20260101-y"):
+        find_target("20260101-y", home, Chat(None))
+
+
 def test_an_export_that_is_not_usable_is_refused(home):
-    make_export(home, "bad", gguf, result="failed", format="gguf")
+    bad = make_export(home, "bad", gguf, result="failed", format="gguf")
+    bad.files.rename(bad.not_usable)
     with pytest.raises(NotFoundError, match="not usable"):
         find_target("bad", home, Chat())
     make_export(home, "empty", lambda _files: None, format="hub")
     with pytest.raises(NotFoundError, match="no model on this computer"):
         find_target("empty", home, Chat())
+
+
+def test_an_export_whose_upload_failed_is_served(home):
+    folder = make_export(home, "one", gguf, result="failed", format="hub", content="gguf")
+    target = find_target("one", home, Chat())
+    assert target.spec.model_path == str(folder.files / "captain-Q4_K_M.gguf")
+
+
+def test_a_mistyped_id_is_named_as_what_it_could_be(home):
+    wanted = r"no run, export or base model '20260101-x'.*`modelforge exports list`"
+    with pytest.raises(NotFoundError, match=wanted):
+        find_target("20260101-x", home, Chat(None))
+    # A name of the Hub, a folder, a run without a result and a missing starter have their own text.
+    (home.runs / "20260101-y").mkdir(parents=True)
+    for what in ("org/model", "../model", "20260101-y", "starter"):
+        with pytest.raises(NotFoundError, match=r"There is no .*Choose another"):
+            find_target(what, home, Chat(None))
 
 
 @pytest.mark.parametrize("what", ["../exports/one", "one/../one", "", "."])

@@ -19,7 +19,7 @@ from modelforge.serving.server import ApiProtocol
 from tests.attacks.test_bodies import BODIES, TYPES
 from tests.attacks.test_forged_requests import HOSTS, ORIGINS
 from tests.security.conftest import http_scope, send_scope
-from tests.serving.conftest import forge, home, model, opened, serve  # noqa: F401
+from tests.serving.conftest import forge, home, opened, serve  # noqa: F401
 from tests.serving.test_app import HELLO, KEY, Model
 
 ROUTES = [

@@ -46,7 +46,7 @@ class ExportView:
     format: ExportFormat
     quantization: Annotated[str, about("Of GGUF and Ollama; otherwise empty.")]
     name: Annotated[str, about("Name of the file or folder of the export.")]
-    bytes: Annotated[int, about("Size on the disk; predicted until it is complete.")]
+    bytes: Annotated[int, about("Size of its files; predicted until it has ended.")]
     created: float
     ended: float | None
     path: Annotated[str | None, about("Where the files are; null while there are none.")]
@@ -88,7 +88,7 @@ def view_export(folder: ExportFolder) -> ExportView | None:
         format=request.format,
         quantization=request.quantization if request.written in IN_GGUF else "",
         name=export_name(request, record.stem),
-        bytes=sum(file.bytes for file in files) or record.bytes,
+        bytes=sum(file.bytes for file in files) if state.is_over else record.bytes,
         created=record.created,
         ended=_ended(folder, state, result),
         path=_path(folder, result),

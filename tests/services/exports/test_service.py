@@ -114,7 +114,8 @@ def test_a_finished_export_is_uploaded_as_it_is(server, run, monkeypatch):
         refused.exports.push(failed, "me/small")
 
 
-def test_an_export_whose_upload_failed_is_uploaded_again_as_it_is(server, run):
+def test_an_export_whose_upload_failed_is_uploaded_again_as_it_is(server, run, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_write")
     offline = server("offline")
     export = offline.exports.start(asked(run, format="hub", repository="me/small")).id
     reached(offline, export, ExportState.FAILED)
@@ -147,7 +148,7 @@ def test_a_stop_leaves_no_process_and_no_file(server, run):
     view = forge.exports.stop(export)
     assert view.state is ExportState.STOPPED
     assert view.ended is not None
-    assert view.path is None
+    assert (view.path, view.bytes) == (None, 0)
     assert not who.alive
     assert not folder.staged.exists()
     assert lease_of(forge) is None
@@ -214,7 +215,7 @@ def test_a_failure_has_its_cause_and_no_files(server, run):
     forge = server("fails")
     view = reached(forge, forge.exports.start(asked(run)).id, ExportState.FAILED)
     assert view.problem.what == "The disk became full."
-    assert view.path is None
+    assert (view.path, view.bytes) == (None, 0)
     until(
         lambda: forge.tend() or not forge.exports.folder(view.id).staged.exists(),
         "what was written is removed",

@@ -86,8 +86,8 @@ def find_target(what: str, home: Home, chat: ChatService) -> Target:
         remedy = "See `modelforge runs list` and `modelforge exports list`."
         raise NotFoundError(Problem("serving", missing, remedy)) from error
     if spec.adapter and Path(spec.model_path).is_absolute():
-        record = find_json(RunFolder(home.runs / what).config) or {}
-        _require_base(spec.model_path, record.get("base") or {})
+        run = find_json(RunFolder(home.runs / what).config) or {}
+        _require_base(spec.model_path, run.get("base") or {})
     return Target(what, name, api_name(name), spec)
 
 

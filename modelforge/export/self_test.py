@@ -73,6 +73,9 @@ _MORE_BITS = {
     **dict.fromkeys(("q6_k", "q5_k_m"), "Choose q8_0 or f16, which have more bits."),
     **dict.fromkeys(("q4_k_m", "iq4_xs"), "Choose q5_k_m, q6_k or q8_0, which have more bits."),
 }
+# What to do if rounding the merged weights changes texts: of a merged model, of a file in BF16.
+ROUNDED = "For the same texts export the adapter, or the merged model with the precision float32."
+ROUNDED_GGUF = "F16 has three more bits for what the training has changed."
 # The likely cause of a crash, by the stage in which it happened.
 _CRASHES = {
     check.OPEN: TRUNCATED,
@@ -106,15 +109,13 @@ class SelfTest:
         """Whether every part passed."""
         return not self.cause
 
-    def warn_of_rounding(self, rounding: float | None) -> None:
+    def warn_of_rounding(self, rounding: float | None, remedy: str = ROUNDED) -> None:
         """Note how far rounding alone moves the trained model; a caution if its texts change."""
         self.rounding = rounding
         if rounding is not None and self.same_text < self.prompts:
             texts = f"{self.prompts - self.same_text} of {self.prompts} texts"
-            self.caution = (
-                f"Rounding the merged weights to 16 bits changes {texts} of the trained model. For "
-                "the same texts export the adapter, or the merged model with the precision float32."
-            )
+            what = f"Rounding the merged weights to 16 bits changes {texts} of the trained model."
+            self.caution = f"{what} {remedy}"
 
     def fail(self, cause: str, detail: str) -> None:
         """Note a part that failed."""
@@ -211,7 +212,7 @@ def compare_gguf(
     _judge_end(found, answers, result)
     _judge_weights(found.weights, result)
     result.same_text, result.kl = found.same_text, found.kl
-    result.rounding = answers.rounding
+    result.warn_of_rounding(answers.rounding, ROUNDED_GGUF)
     if found.loss is not None and answers.loss is not None:
         result.perplexity = float(np.exp(found.loss))
         result.trained_perplexity = float(np.exp(answers.loss))

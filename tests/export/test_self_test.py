@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +15,9 @@ from transformers import LlamaForCausalLM
 
 from modelforge.errors import RunError
 from modelforge.export import self_test, trained_answers
-from modelforge.export.answers import PROMPTS, Answers, conversations_of, disk_bytes
+from modelforge.export.answers import PROMPTS, Answers, choices_file, conversations_of, disk_bytes
 from modelforge.export.gguf.check import Measured, divergence
+from modelforge.export.gguf.write import write_gguf
 from modelforge.export.self_test import KL_BOUNDS, REMEDIES, SelfTest, compare_gguf
 from tests.export.trained import HELD_OUT, make_trained
 
@@ -143,6 +147,25 @@ def test_equal_weights_with_a_large_divergence_are_a_coarse_quantization(trained
     assert f"0.5 nats; {KL_BOUNDS['q4_k_m']:g} is allowed" in result.details[0]
     assert "q8_0" in result.remedy
     assert not [name for name, remedy in self_test._MORE_BITS.items() if name in remedy]
+
+
+def test_texts_of_a_bf16_file_are_those_of_the_trained_model_without_rounding(trained, tmp_path):
+    """Its logits are compared with the rounded model, whose own choices would hide a change."""
+    folder = Path(shutil.copytree(trained.answers.folder, tmp_path / "answers"))
+    answers = replace(trained.answers, folder=folder, rounding=3.75)
+    for place, known in enumerate(answers.prompts):
+        choices = answers.logits(place).argmax(axis=1)
+        changed = int(place < 5)
+        np.save(choices_file(folder, place), (choices + changed) % len(trained.tokenizer))
+        assert known.answer
+    answers.save()
+    merged = trained.export(tmp_path / "merged")
+    write_gguf(merged, tmp_path / "a.gguf", "f16", "a model")
+    result = compare_gguf(tmp_path / "a.gguf", "bf16", answers, silent)
+    assert result.passed, result.details
+    assert (result.same_text, result.rounding) == (15, 3.75)
+    assert "changes 5 of 20 texts" in result.caution
+    assert "F16 has three more bits" in result.caution
 
 
 def test_a_file_that_is_missing_is_reported(trained, tmp_path):

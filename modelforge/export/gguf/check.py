@@ -123,11 +123,10 @@ def _measure_logits(model: llama_cpp.LlamaModel, answers: Answers, result: Measu
     divergences, chosen = [], []
     for place, known in enumerate(answers.prompts):
         rows = model.logits(known.prompt + known.answer, len(known.prompt) - 1)
-        expected = answers.logits(place)
+        expected, preferred = answers.logits(place), rows.argmax(axis=1)
         divergences += [divergence(*pair) for pair in zip(expected, rows, strict=True)]
-        same = rows.argmax(axis=1) == expected.argmax(axis=1)
-        chosen += same.tolist()
-        result.same_text += same_text(known, same)
+        chosen += (preferred == expected.argmax(axis=1)).tolist()
+        result.same_text += same_text(known, preferred == answers.choices(place))
         _print(share=(place + 1) / (len(answers.prompts) + len(answers.rows)))
     result.kl, result.same_choices = float(np.mean(divergences)), float(np.mean(chosen))
     if answers.rows:

@@ -45,4 +45,8 @@ def _give_up(folder: ExportFolder, ending: threading.Lock) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    code = main(Path(sys.argv[1]))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Taking torch down takes seconds on a busy computer, while the export is not over.
+    os._exit(code)

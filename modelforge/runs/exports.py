@@ -25,6 +25,8 @@ from modelforge.runs.atomic_files import find_json, write_json
 from modelforge.runs.process.identity import CHILDREN, ProcessIdentity
 
 FORMAT = 1
+# An exporter that has written its result exits at once; one that does not is ended.
+EXIT_TIMEOUT_S = 15.0
 
 ExportFormat = Literal["adapter", "merged", "gguf", "ollama", "mlx", "hub"]
 Quantization = Literal["f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "iq4_xs"]
@@ -224,9 +226,12 @@ class ExportFolder:
             return None
 
     def state(self) -> ExportState:
-        """Return the state that follows from the files and the process."""
+        """Return the state that follows from the files and the process.
+
+        An export is over once its exporter has ended: until then it still uses this computer.
+        """
         if result := self.result():
-            return ExportState(result.state)
+            return ExportState.RUNNING if self._is_ending(result) else ExportState(result.state)
         if self.stop_file.exists():
             return ExportState.STOPPED
         CHILDREN.reap()
@@ -235,6 +240,14 @@ class ExportFolder:
             return ExportState.QUEUED
         who = ProcessIdentity.from_dict(recorded)
         return ExportState.RUNNING if who and who.alive else ExportState.LOST
+
+    def _is_ending(self, result: ExportResult) -> bool:
+        """Return whether the exporter has just written its result and is still there."""
+        if time.time() - result.ended >= EXIT_TIMEOUT_S:
+            return False
+        CHILDREN.reap()
+        who = ProcessIdentity.from_dict(find_json(self.process_file) or {})
+        return who is not None and who.alive
 
     def steps(self) -> list[ExportStep]:
         """Return the steps so far, each with its newest share; half-written lines are left out."""

@@ -58,6 +58,8 @@ def main(how: str, folder: ExportFolder) -> int:
         write_result(folder, ExportResult("failed", time.time(), files, test, problem))
         return 1
     write_result(folder, ExportResult("finished", time.time(), files, test))
+    if how == "lingers":
+        stage.sleep_for_ever()
     return 0
 
 

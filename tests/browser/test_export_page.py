@@ -51,6 +51,13 @@ def test_figures_of_an_earlier_choice_are_marked_until_the_new_ones_are_there(ur
         route.continue_()
     page.get_by_text("run-1-Q8_0.gguf").first.wait_for()
     page.get_by_text("Calculating…").wait_for(state="detached")
+    # The tile of the format shows the size of the new choice as the plan does.
+    tile = page.locator('label:has([name="export-format"]:checked)')
+    sizes = [
+        place.get_by_text("Size", exact=True).locator("xpath=following-sibling::*").inner_text()
+        for place in (tile, page.locator('[data-part="export-plan"]'))
+    ]
+    assert sizes[0] == sizes[1]
 
 
 def test_what_cannot_be_served_or_uploaded_says_why(url, opened):

@@ -34,8 +34,6 @@ from modelforge.services.exports.view import process_of
 
 COMMAND = (sys.executable, "-m", "modelforge.export")
 KILLED_S = 5.0
-# An exporter that has written its result exits at once; one that does not is ended.
-EXIT_TIMEOUT_S = 15.0
 
 
 class Exporters:
@@ -97,10 +95,9 @@ class Exporters:
         Files of an export without a result were not tested, so they are removed as well.
         """
         who, state = process_of(folder), folder.state()
-        result = folder.result()
+        if not state.is_over:
+            return False
         if who is not None and who.alive:
-            if result is not None and time.time() - result.ended < EXIT_TIMEOUT_S:
-                return False
             self.end(folder)
         others = [each.id for each in export_folders(self._home.exports) if each.id != folder.id]
         self._orphans.end(others)

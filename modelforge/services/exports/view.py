@@ -18,8 +18,12 @@ from modelforge.runs.exports import (
     ExportResult,
     ExportState,
     ExportStep,
+    Precision,
 )
 from modelforge.runs.process.identity import CHILDREN, ProcessIdentity
+
+# Share of a step from which its pace says how long the rest takes: before it, loading counts most.
+FIRST_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class ExportView:
     run_name: str
     format: ExportFormat
     quantization: Annotated[str, about("Of GGUF and Ollama; otherwise empty.")]
+    precision: Annotated[Precision, about("Of merged weights; otherwise base.")]
     name: Annotated[str, about("Name of the file or folder of the export.")]
     bytes: Annotated[int, about("Size of its files; predicted until it has ended.")]
     created: float
@@ -87,6 +92,7 @@ def view_export(folder: ExportFolder) -> ExportView | None:
         run_name=record.run_name,
         format=request.format,
         quantization=request.quantization if request.written in IN_GGUF else "",
+        precision=request.precision,
         name=export_name(request, record.stem),
         bytes=sum(file.bytes for file in files) if state.is_over else record.bytes,
         created=record.created,
@@ -147,7 +153,7 @@ def _seconds_left(record: ExportRecord, steps: tuple[ExportStep, ...]) -> float:
     """Return the predicted rest, at least that of the current step."""
     spent = sum(step.seconds for step in steps)
     left = max(0.0, record.seconds - spent)
-    if steps and 0 < steps[-1].share < 1:
+    if steps and FIRST_SHARE <= steps[-1].share < 1:
         current = steps[-1]
         left = max(left, current.seconds / current.share * (1 - current.share))
     return round(left, 1)

@@ -15,9 +15,10 @@ import pytest
 from modelforge.config.resolve import Layer
 from modelforge.errors import BusyError, ConfigError, NotFoundError
 from modelforge.models.fingerprint import fingerprint
+from modelforge.runs import exports
 from modelforge.runs.atomic_files import read_json
 from modelforge.runs.exports import ExportRequest, ExportState
-from modelforge.runs.process.identity import ProcessIdentity, wait_ended
+from modelforge.runs.process.identity import ProcessIdentity, kill_tree, wait_ended
 from modelforge.runs.process.machine_lease import MachineLease
 from modelforge.runs.store import LOCK
 from modelforge.services.exports.process import process_of
@@ -194,6 +195,28 @@ def test_what_a_killed_exporter_has_started_ends_with_it(server, run):
     assert wait_ended(converter, 10.0)
 
 
+def test_an_export_is_over_once_its_exporter_has_ended(server, run):
+    """What follows at once, such as serving it, must not be refused because of its process."""
+    forge = server("lingers")
+    folder = forge.exports.folder(forge.exports.start(asked(run)).id)
+    until(folder.result_file.exists, "the result is written")
+    assert forge.exports.view(folder.id).state is ExportState.RUNNING
+    kill_tree(process_of(folder))
+    reached(forge, folder.id, ExportState.FINISHED)
+    assert lease_of(forge) is None
+    assert (folder.files / "model.safetensors").exists()
+
+
+def test_an_exporter_that_does_not_exit_is_ended(server, run, monkeypatch):
+    monkeypatch.setattr(exports, "EXIT_TIMEOUT_S", 1.0)
+    forge = server("lingers")
+    folder = forge.exports.folder(forge.exports.start(asked(run)).id)
+    reached(forge, folder.id, ExportState.FINISHED)
+    forge.exports.tend()
+    assert not process_of(folder).alive
+    assert lease_of(forge) is None
+
+
 def test_a_crash_is_named(server, run):
     forge = server("crashes")
     view = reached(forge, forge.exports.start(asked(run)).id, ExportState.LOST)
@@ -240,6 +263,7 @@ sys.path.insert(0, sys.argv[1])
 from modelforge.forge import Forge
 from modelforge.paths import Home
 from modelforge.models.fingerprint import fingerprint
+from modelforge.runs import exports
 from modelforge.runs.atomic_files import read_json
 from modelforge.runs.exports import ExportRequest
 forge = Forge(Home(Path(sys.argv[2])), exporter=[sys.executable, sys.argv[3], "waits"])

@@ -43,6 +43,7 @@ FORMATS: dict[ExportFormat, tuple[str, str]] = {
     "mlx": ("MLX", "A folder for Apple silicon. Made here, runs on a Mac."),
 }
 WHOLE_MODEL = ("Model", "All weights in one folder, for transformers and vLLM.")
+MERGED_32_BIT = "Merged model, 32-bit"
 CONTENTS = {"adapter": "Adapter", "merged": "Merged model, 16-bit", "gguf": "GGUF"}
 RECOMMENDED = "q4_k_m"
 # Quantization → what to expect of it.
@@ -153,8 +154,11 @@ def predict(forge: Forge, request: ExportRequest) -> Predicted:
 
 
 def predict_chosen(forge: Forge, request: ExportRequest) -> Predicted:
-    """Return what the chosen export needs; an upload also needs a token."""
+    """Return what the chosen export needs; an upload also needs a repository and a token."""
     predicted = predict(forge, request)
+    if predicted.prediction is None and request.format == "hub":
+        named = predict(forge, replace(request, repository=ANY_REPOSITORY))
+        predicted = replace(predicted, prediction=named.prediction)
     try:
         require_token(request)
     except ForgeError as error:
@@ -215,12 +219,13 @@ def _verdict(verdict: Verdict | None) -> tuple[str, str]:
     return fmt.VERDICTS[verdict.kind] if verdict else ("no verdict", "")
 
 
-def format_tiles(predicted: Mapping[ExportFormat, Predicted], *, is_whole: bool) -> Markup:
+def format_tiles(
+    predicted: Mapping[ExportFormat, Predicted], precision: Precision, *, is_whole: bool
+) -> Markup:
     """Return the formats with size, disk space and time."""
-    shown = [
-        (key, *(WHOLE_MODEL if is_whole and key == "merged" else known), predicted[key])
-        for key, known in FORMATS.items()
-    ]
+    merged = MERGED_32_BIT if precision == "float32" else FORMATS["merged"][0]
+    known = FORMATS | {"merged": WHOLE_MODEL if is_whole else (merged, FORMATS["merged"][1])}
+    shown = [(key, *texts, predicted[key]) for key, texts in known.items()]
     reasons = {each.reason for each in predicted.values()}
     # A problem of the run or of its combination is shown once, not in each tile.
     return render("export", "formats", shown, reasons.pop() if len(reasons) == 1 else "")
@@ -290,7 +295,9 @@ def other_adapters(run: RunView, runs: Sequence[RunView]) -> Markup:
 
 
 def title(view: ExportView | ExportRequest) -> str:
-    """Return the format with its quantization: GGUF Q4_K_M."""
+    """Return the format with its quantization or precision: GGUF Q4_K_M."""
+    if view.format == "merged" and view.precision == "float32":
+        return MERGED_32_BIT
     name = FORMATS[view.format][0]
     if not view.quantization or (isinstance(view, ExportRequest) and view.written not in IN_GGUF):
         return name

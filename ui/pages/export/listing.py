@@ -25,6 +25,8 @@ AUTO_CLASSES = {"seq2seq": "Seq2SeqLM", "span": "QuestionAnswering"}
 MAX_SHOWN = 50
 # Share of equal answers from which an export counts as the same for people.
 SAME = 0.9
+# KL under which a difference is hard to notice; the page says so.
+HARD_TO_NOTICE = 0.05
 Chip = tuple[str, str]
 
 
@@ -159,7 +161,7 @@ def _passed(test: Mapping[str, Any]) -> list[Chip]:
         tone = "good" if same >= SAME * prompts else ""
         found.append((f"Same answers on {same} of {prompts} prompts", tone))
     if (kl := test.get("kl")) is not None:
-        found.append((f"KL {_small(kl)}", "good"))
+        found.append((f"KL {_small(kl)}", "good" if kl < HARD_TO_NOTICE else ""))
     if change := perplexity_change(test):
         found.append((f"Perplexity {change}", ""))
     if (difference := test.get("max_logit_difference")) is not None:

@@ -63,6 +63,9 @@ def _planned(forge: Forge, chosen: ExportRequest) -> ExportReply:
     run = forge.runs.view(chosen.run)
     predicted = choice.predict_chosen(forge, chosen)
     parts = plan.plan_parts(forge, plan.Chosen(chosen, run, predicted), forge.exports.list())
+    # The tiles show the sizes of the quantization and precision that are chosen.
+    formats, is_whole = choice.predict_formats(forge, chosen), run.plan.trains != "adapter"
+    parts["export-formats"] = choice.format_tiles(formats, chosen.precision, is_whole=is_whole)
     return ExportReply(
         parts=parts,
         choice=_as_json(chosen),
@@ -94,7 +97,7 @@ def _with_run(
     parts |= {
         "export-runs": choice.run_tiles(tiles, run.id, verdicts),
         "export-all-runs": choice.run_list(runs),
-        "export-formats": choice.format_tiles(formats, is_whole=is_whole),
+        "export-formats": choice.format_tiles(formats, usable.precision, is_whole=is_whole),
         "export-quantizations": choice.quantizations(forge, usable, of_run),
         "export-precisions": choice.precisions(usable, is_whole=is_whole),
         "export-adapters": choice.other_adapters(run, runs),

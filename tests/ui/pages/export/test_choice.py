@@ -47,7 +47,7 @@ def test_a_precision_stays_only_with_merged_weights():
 
 def test_a_format_that_is_not_possible_says_why_and_another_one_is_chosen():
     predicted = dict.fromkeys(choice.FORMATS, NEEDS) | {"adapter": NOT_POSSIBLE}
-    drawn = choice.format_tiles(predicted, is_whole=True)
+    drawn = choice.format_tiles(predicted, "base", is_whole=True)
     assert drawn.count('class="choice off"') == 1
     assert "It has &lt;no&gt; adapter. Use <code>merged</code>." in drawn
     assert "1.0 GiB" in drawn
@@ -57,10 +57,31 @@ def test_a_format_that_is_not_possible_says_why_and_another_one_is_chosen():
     assert choice.usable_choice(replace(chosen, format="mlx"), predicted).format == "mlx"
     nothing = dict.fromkeys(choice.FORMATS, NOT_POSSIBLE)
     # What holds for every format is shown once, and the tiles stay as they are.
-    drawn = choice.format_tiles(nothing, is_whole=False)
+    drawn = choice.format_tiles(nothing, "base", is_whole=False)
     assert drawn.count("It has &lt;no&gt; adapter.") == 1
     assert "disabled" not in drawn
     assert choice.usable_choice(chosen, nothing) == chosen
+
+
+def test_merged_weights_are_named_with_their_precision():
+    predicted = dict.fromkeys(choice.FORMATS, NEEDS)
+    assert "Merged model, 16-bit" in choice.format_tiles(predicted, "base", is_whole=False)
+    drawn = choice.format_tiles(predicted, "float32", is_whole=False)
+    assert "Merged model, 32-bit" in drawn
+    assert "16-bit" not in drawn
+    merged = export(format="merged", quantization="")
+    assert choice.title(merged) == "Merged model, 16-bit"
+    assert choice.title(replace(merged, precision="float32")) == "Merged model, 32-bit"
+
+
+def test_an_upload_is_predicted_before_its_repository_is_named(monkeypatch):
+    refused = Predicted(None, [Problem("repository", "No repository is named.", "Write one.")])
+    monkeypatch.setattr(
+        choice, "predict", lambda _forge, asked: NEEDS if asked.repository else refused
+    )
+    monkeypatch.setenv("HF_TOKEN", "hf_x")
+    predicted = choice.predict_chosen(None, ExportRequest("a", "hub"))
+    assert predicted == Predicted(NEEDS.prediction, refused.problems)
 
 
 def test_an_upload_without_a_token_cannot_be_started(monkeypatch):

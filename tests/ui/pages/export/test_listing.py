@@ -50,6 +50,11 @@ def test_the_result_of_a_self_test_in_a_few_words(view, expected):
     assert [text for text, _ in listing.chips(view)] == expected
 
 
+def test_only_a_difference_that_is_hard_to_notice_is_called_good():
+    tones = [dict(listing.chips(export(self_test=PASSED | {"kl": kl}))) for kl in (0.049, 0.06)]
+    assert [tones[0]["KL 0.049"], tones[1]["KL 0.060"]] == ["good", ""]
+
+
 def test_a_failed_export_says_why_and_is_not_offered_for_use(forge):
     test = {"cause": "template", "details": ["It renders <|im_start|>."]}
     problem = Problem("self-test", "It renders <|im_start|>.", "Export again.")

@@ -19,6 +19,7 @@ def export(state: str = "finished", **more: Any) -> ExportView:
         "run_name": "captain",
         "format": "gguf",
         "quantization": "q4_k_m",
+        "precision": "base",
         "name": "captain-Q4_K_M.gguf",
         "bytes": 2**20,
         "created": 1.0,

@@ -62,6 +62,11 @@ class Listed:
         return "\n".join((self.view.self_test or {}).get("details", ()))
 
     @property
+    def caution(self) -> str:
+        """What to know before it is used, although it passed its self-test."""
+        return str((self.view.self_test or {}).get("caution") or "") if self.view.is_usable else ""
+
+    @property
     def is_tested(self) -> bool:
         """Whether its files passed the self-test, although it may have failed after that."""
         return bool(self.view.path and (self.view.self_test or {}).get("passed"))
@@ -165,7 +170,8 @@ def _passed(test: Mapping[str, Any]) -> list[Chip]:
     if change := perplexity_change(test):
         found.append((f"Perplexity {change}", ""))
     if (difference := test.get("max_logit_difference")) is not None:
-        found.append((f"Logits differ by up to {difference:.1g}", "good"))
+        by = f"Logits differ by up to {difference:.1g}" if difference else "Logits are equal"
+        found.append((by, "good"))
     if rounding := test.get("rounding"):
         found.append((f"Rounding to 16 bits moves logits by up to {rounding:.1g}", ""))
     return [*found, ("Stops where it should", "good")] if found else []

@@ -38,6 +38,10 @@ def test_an_export_in_progress_shows_its_steps_and_those_that_wait_come_after_it
              "Rounding to 16 bits moves logits by up to 0.3", "Stops where it should"],
         ),
         (
+            export(self_test=PASSED | {"kl": None, "max_logit_difference": 0.0}),
+            ["Same answers on 19 of 20 prompts", "Logits are equal", "Stops where it should"],
+        ),
+        (
             export("failed", path="/x", self_test={"cause": "end token"}),
             ["Marked failed: end token; not usable"],
         ),
@@ -48,6 +52,14 @@ def test_an_export_in_progress_shows_its_steps_and_those_that_wait_come_after_it
 )  # fmt: skip
 def test_the_result_of_a_self_test_in_a_few_words(view, expected):
     assert [text for text, _ in listing.chips(view)] == expected
+
+
+def test_a_caution_of_the_self_test_stands_at_a_usable_export(forge):
+    test = PASSED | {"caution": "Rounding changes 13 of 20 texts <b>. Use `float32`."}
+    drawn = listing.over(forge, [export(self_test=test)], "")
+    assert "Rounding changes 13 of 20 texts &lt;b&gt;. Use <code>float32</code>." in drawn
+    assert "Caution" not in listing.over(forge, [export(self_test=PASSED)], "")
+    assert "Caution" not in listing.over(forge, [export("failed", self_test=test)], "")
 
 
 def test_only_a_difference_that_is_hard_to_notice_is_called_good():

@@ -106,6 +106,13 @@ class ApiKey(Password):
     remedy = "Send the header `Authorization: Bearer KEY` with the key shown at its start."
     challenge = 'Bearer realm="ModelForge"'
 
+    def __init__(self, secret: str, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(secret, clock)
+        if not all("!" <= character <= "~" for character in secret):
+            what = "The API key has spaces, line breaks or letters outside of ASCII."
+            remedy = "Use letters from A to Z, digits and punctuation: a header carries no others."
+            raise ConfigError(Problem(self.name, what, remedy))
+
     def _given(self, header: str) -> str | None:
         scheme, _, key = header.partition(" ")
         return key.strip() if scheme.lower() == "bearer" else None

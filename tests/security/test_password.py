@@ -113,6 +113,12 @@ def test_an_api_key_is_a_bearer_token_of_at_least_16_characters():
         ApiKey("0123456789abcde")
 
 
+@pytest.mark.parametrize("end", [" ", "\n", "\r", "é", "\x7f", " x"])
+def test_an_api_key_that_no_client_can_send_is_refused(end):
+    with pytest.raises(ConfigError, match="spaces, line breaks or letters outside of ASCII"):
+        ApiKey(f"0123456789abcdef{end}")
+
+
 def test_wrong_api_keys_are_limited_from_the_network_alone():
     check = ApiKey("0123456789abcdef")
 

@@ -93,10 +93,15 @@ def wait_for(holds: Callable[[], object], hope: str, limit_s: float = PATIENCE_S
 def make_export(
     home: Home, name: str, fill: Callable[[Path], None], result: str = "finished", **options: Any
 ) -> ExportFolder:
-    """Make an export whose files are those that `fill` writes."""
+    """Make an export whose files are those that `fill` writes.
+
+    A failed one did not pass its self-test; one for the Hub was not uploaded.
+    """
     folder = ExportFolder(home.exports / name)
-    folder.files.mkdir(parents=True)
-    fill(folder.files)
+    is_usable = result == "finished" or options["format"] == "hub"
+    files = folder.files if is_usable else folder.not_usable
+    files.mkdir(parents=True)
+    fill(files)
     facts = options.pop("facts", {})
     request = ExportRequest(run="20260101-000000-gone", **options)
     record = ExportRecord(request, run_name="Captain · two", stem="captain-two", created=1.0)

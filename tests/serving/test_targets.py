@@ -116,8 +116,7 @@ def test_a_deleted_run_is_named_with_its_remedy(home):
 
 
 def test_an_export_that_is_not_usable_is_refused(home):
-    bad = make_export(home, "bad", gguf, result="failed", format="gguf")
-    bad.files.rename(bad.not_usable)
+    make_export(home, "bad", gguf, result="failed", format="gguf")
     with pytest.raises(NotFoundError, match="not usable"):
         find_target("bad", home, Chat())
     make_export(home, "empty", lambda _files: None, format="hub")

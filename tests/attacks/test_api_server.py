@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import json
 import socket
-import time
 from itertools import product
 
 import httpx
@@ -19,7 +18,7 @@ from modelforge.serving.server import ApiProtocol
 from tests.attacks.test_bodies import BODIES, TYPES
 from tests.attacks.test_forged_requests import HOSTS, ORIGINS
 from tests.security.conftest import http_scope, send_scope
-from tests.serving.conftest import forge, home, opened, serve  # noqa: F401
+from tests.serving.conftest import forge, home, opened, serve, wait_for  # noqa: F401
 from tests.serving.test_app import HELLO, KEY, Model
 
 ROUTES = [
@@ -191,15 +190,22 @@ def test_a_malformed_request_is_refused(served, data):
 def test_a_stream_that_is_not_read_does_not_keep_others_out(served, forge, monkeypatch):
     monkeypatch.setattr(api, "SEND_TIMEOUT_S", 1.0)
     port, client = served
-    text = "Echo: " + " ".join(["x" * 900_000] * 4)
+    # Small buffers, so that the reply does not fit into them.
+    session = forge.serving._session
+    session.server._listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**14)
+    text = "Echo: " + " ".join(["x" * 100_000] * 20)
     body = json.dumps({"messages": [{"role": "user", "content": text}], "stream": True}).encode()
     head = (
         f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\n"
         f"Authorization: Bearer {forge.serving.secret()}\r\nContent-Length: {len(body)}\r\n\r\n"
     ).encode()
-    with connect(port, head + body):
-        time.sleep(0.3)
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**14)
+        connection.connect(("127.0.0.1", port))
+        connection.sendall(head + body)
+        wait_for(lambda: session.active == 1, "the stream has begun")
         assert client.post("/chat/completions", json=HELLO).status_code == 200
+        assert is_closed(connection)
 
 
 def test_the_network_door_knows_the_names_of_this_computer_only(loop):

@@ -65,6 +65,10 @@ def test_the_route_table_is_that_of_the_app(target):
     for route in (
         ("POST", "/api/runs"),
         ("PATCH", "/api/queue/x"),
+        ("POST", "/api/exports"),
+        ("GET", "/api/exports/x/download"),
+        ("POST", "/api/serving"),
+        ("GET", "/api/serving/key"),
         ("POST", "/ui/uploads"),
         ("POST", "/gradio_api/upload"),
         ("POST", "/gradio_api/component_server/"),

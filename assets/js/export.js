@@ -156,7 +156,9 @@ export function open(root, server) {
   /** Call a function that changes exports or serving, and show the result. @param {string} name @param {object} [request] @param {string} [place] */
   async function change(name, request = {}, place = "") {
     const reply = await call(server, name, request, undefined, place);
-    await follow();
+    const shown = follow();
+    // Nothing has changed after an error, and a switch goes back at once.
+    if (reply) await shown;
     return reply;
   }
 
@@ -170,9 +172,9 @@ export function open(root, server) {
     if (await change("again", { export: button.dataset.export })) showProgress();
   });
   actions["export-push"] = (button) => whileDisabled(button, async () => {
-    const field = create("input", "", { id: "push-repository", placeholder: "user/name", maxLength: 193, required: true, autofocus: true });
+    const field = create("input", "", { id: "push-repository", value: button.dataset.repository ?? "", placeholder: "user/name", maxLength: 193, required: true, autofocus: true });
     const label = create("label", "Repository ", { className: "amount" }), tick = create("label", "", { className: "tick" });
-    const box = create("input", "", { type: "checkbox", checked: true });
+    const box = create("input", "", { type: "checkbox", checked: !button.dataset.public });
     label.append(field);
     tick.append(box, " Private");
     const text = create("p", "It is uploaded as it is, with its model card. The repository is made if it does not exist.");

@@ -65,12 +65,12 @@ def test_what_cannot_be_served_or_uploaded_says_why(url, opened):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         page.locator("#serve-port").fill(str(port))
-        page.locator("#serve-switch").check()
+        page.locator("#serve-switch").click()
         panel = page.locator("#serve")
         panel.get_by_text(f"Port {port} cannot be used: another program uses it.").wait_for()
     assert not page.locator("#serve-switch").is_checked()
     page.locator("#serve-port").fill("eight")
-    page.locator("#serve-switch").check()
+    page.locator("#serve-switch").click()
     panel.get_by_text("The port, 'eight', is not a number.").wait_for()
     page.locator("#export-format-hub").check()
     page.get_by_text("There is no token for the Hugging Face Hub.").wait_for()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from modelforge.config.command_line import quote
 from modelforge.errors import ForgeError
 from modelforge.forge import Forge
-from modelforge.runs.exports import ExportState
+from modelforge.runs.exports import ExportRequest, ExportState
 from modelforge.runs.view import RunView
 from modelforge.services.exports import ExportView
 from ui.html import format as fmt
@@ -45,6 +45,8 @@ class Listed:
     view: ExportView
     use: Use | None
     is_served: bool
+    # Its request if it passed its self-test but could not be uploaded.
+    not_uploaded: ExportRequest | None = None
 
     @property
     def title(self) -> str:
@@ -134,7 +136,11 @@ def over(forge: Forge, views: Sequence[ExportView], served: str) -> Markup:
 
 def _listed(forge: Forge, view: ExportView, served: str) -> Listed:
     use = usage(forge, view) if view.is_usable else None
-    return Listed(view, use, view.id == served)
+    listed = Listed(view, use, view.id == served)
+    if view.format != "hub" or view.is_usable or not listed.is_tested:
+        return listed
+    record = forge.exports.folder(view.id).record()
+    return replace(listed, not_uploaded=record.request if record else None)
 
 
 def chips(view: ExportView) -> list[Chip]:

@@ -6,6 +6,7 @@ import pytest
 
 from modelforge.errors import Problem
 from modelforge.runs.exports import ExportStep
+from tests.runs.homes import put_export, put_run
 from tests.ui.pages.export.views import PASSED, export
 from ui.pages.export import listing
 
@@ -60,6 +61,17 @@ def test_a_caution_of_the_self_test_stands_at_a_usable_export(forge):
     assert "Rounding changes 13 of 20 texts &lt;b&gt;. Use <code>float32</code>." in drawn
     assert "Caution" not in listing.over(forge, [export(self_test=PASSED)], "")
     assert "Caution" not in listing.over(forge, [export("failed", self_test=test)], "")
+
+
+def test_an_upload_that_failed_can_be_repeated_without_the_export(forge):
+    run = put_run(forge.home.root, 1)
+    more = {"format": "hub", "repository": "me/it", "private": False, "self_test": PASSED}
+    put_export(forge.home.root, run, 1, state="failed", **more)
+    put_export(forge.home.root, run, 2, state="failed", **more | {"self_test": {"cause": "x"}})
+    refused, not_uploaded = (listing.over(forge, [view], "") for view in forge.exports.list())
+    assert 'data-action="export-push"' in not_uploaded
+    assert 'data-repository="me/it" data-public="yes"' in not_uploaded
+    assert 'data-action="export-push"' not in refused
 
 
 def test_only_a_difference_that_is_hard_to_notice_is_called_good():

@@ -83,11 +83,10 @@ def merge(
     count, done = sum(len(shard.keys) for shard in shards), 0
     for shard in shards:
         tensors: dict[str, torch.Tensor] = {}
-        with safe_open(shard.path, framework="pt") as file:
-            for key in shard.keys:
-                tensors |= merger.merged(key, file.get_tensor(key))
-                done += 1
-                progress(min(done / count, _BEFORE_WRITING))
+        for key in shard.keys:
+            tensors |= merger.merged(key, _weight(shard.path, key))
+            done += 1
+            progress(min(done / count, _BEFORE_WRITING))
         save_file(tensors, target / shard.path.name, metadata={"format": "pt"})
         weight_map |= dict.fromkeys(tensors, shard.path.name)
         size += sum(tensor.nbytes for tensor in tensors.values())
@@ -98,6 +97,17 @@ def merge(
     config.tie_word_embeddings = config.tie_word_embeddings and not merger.is_untied
     config.dtype = torch.float32 if precision == "float32" else config.dtype
     config.save_pretrained(target)
+
+
+def _weight(path: Path, key: str) -> torch.Tensor:
+    """Return one weight in memory of its own.
+
+    The file is opened for each, since what was read of an open one stays in memory: beside the
+    merged weights, all of it.
+    """
+    with safe_open(path, framework="pt") as file:
+        weight: torch.Tensor = file.get_tensor(key)
+        return weight.clone()
 
 
 def _write_index(target: Path, weight_map: dict[str, str], size: int) -> None:

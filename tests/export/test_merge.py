@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 
+import psutil
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -147,7 +149,10 @@ def test_a_precise_merge_is_nearer_to_the_trained_model(tmp_path):
 
 
 def test_a_merge_in_32_bits_computes_what_base_and_adapter_do(tmp_path):
-    tuned = make(tmp_path, {}, shards="200KB", dtype=torch.bfloat16).float()
+    make(tmp_path, {}, shards="200KB", dtype=torch.bfloat16)
+    # Freshly loaded, since `to` has rounded the frequencies of the rotary embedding as well.
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.float32)
+    tuned = PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
     merge(tmp_path / "base", tmp_path / "adapter", tmp_path / "merged", precision="float32")
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype="auto")
     assert {weight.dtype for weight in merged.parameters()} == {torch.float32}
@@ -169,6 +174,21 @@ def test_weights_stay_in_their_shards_and_precision(tmp_path):
     assert after["metadata"]["total_size"] == before["metadata"]["total_size"]
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     assert {weight.dtype for weight in merged.parameters()} == {torch.bfloat16}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the maps of the process")
+def test_what_was_read_of_the_base_does_not_stay_in_memory(tmp_path):
+    """Mapped pages of the file would double the memory of a base with a single file."""
+    make(tmp_path, {})
+    file, mapped = tmp_path / "base" / SINGLE, []
+
+    def measure(_share):
+        maps = psutil.Process().memory_maps()
+        mapped.append(sum(each.rss for each in maps if each.path == str(file)))
+
+    merge(tmp_path / "base", tmp_path / "adapter", tmp_path / "merged", measure)
+    assert len(mapped) > 1
+    assert max(mapped) < file.stat().st_size / 10
 
 
 def test_progress_is_by_weight(tmp_path):

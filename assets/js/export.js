@@ -115,7 +115,7 @@ export function open(root, server) {
     choice.repository = value("export-repository") ?? "";
     choice.content = value("export-content") ?? "adapter";
     choice.private = findInput("#export-private", root).checked;
-    choice.combination = value("export-combination") ?? "linear";
+    choice.combination = value("export-combination") ?? "cat";
     choice.weight = numberIn("export-weight", 1);
     choice.density = numberIn("export-density", 0.5);
     const combined = /** @type {HTMLInputElement[]} */ (all("[data-combine]", root)).filter((box) => box.checked);

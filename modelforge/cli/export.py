@@ -32,7 +32,7 @@ POLL_S = 0.2
 FORMATS = ("adapter", "merged", "gguf", "ollama", "mlx", "hub")
 QUANTIZATIONS = ("f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "iq4_xs")
 PRECISIONS = ("base", "float32")
-COMBINATIONS = ("linear", "cat", "ties", "dare_linear", "dare_ties")
+COMBINATIONS = ("cat", "linear", "ties", "dare_linear", "dare_ties")
 CONTENTS = ("adapter", "merged", "gguf")
 _ADAPTER = "also merge the adapter of this run; may be repeated (its weight: 1)"
 
@@ -56,7 +56,7 @@ def add(add: Any, commands: Any, shared: argparse.ArgumentParser, open_forge: Op
     )
     export.add_argument("--weight", type=float, default=1.0, metavar="W", help="of the run's own")
     how = f"how several adapters are combined: {', '.join(COMBINATIONS)} (linear)"
-    export.add_argument("--combination", default="linear", choices=COMBINATIONS, help=how)
+    export.add_argument("--combination", default="cat", choices=COMBINATIONS, help=how)
     density = "share of values that ties and dare keep (0.5)"
     export.add_argument("--density", type=float, default=0.5, metavar="D", help=density)
     export.add_argument("--predict", action="store_true", help="print size and time, and exit")

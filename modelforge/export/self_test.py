@@ -74,7 +74,7 @@ _MORE_BITS = {
     **dict.fromkeys(("q4_k_m", "iq4_xs"), "Choose q5_k_m, q6_k or q8_0, which have more bits."),
 }
 # What to do if rounding the merged weights changes texts: of a merged model, of a file in BF16.
-ROUNDED = "For the same texts export the adapter, or the merged model with the precision float32."
+ROUNDED = "For the same texts export the adapter, or merge in 32 bits (`--precision float32`)."
 ROUNDED_GGUF = "F16 has three more bits for what the training has changed."
 # The likely cause of a crash, by the stage in which it happened.
 _CRASHES = {

@@ -31,7 +31,7 @@ EXIT_TIMEOUT_S = 15.0
 ExportFormat = Literal["adapter", "merged", "gguf", "ollama", "mlx", "hub"]
 Quantization = Literal["f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "iq4_xs"]
 Precision = Literal["base", "float32"]
-Combination = Literal["linear", "cat", "ties", "dare_linear", "dare_ties"]
+Combination = Literal["cat", "linear", "ties", "dare_linear", "dare_ties"]
 FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
 QUANTIZATIONS: tuple[Quantization, ...] = get_args(Quantization)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -84,7 +84,7 @@ class ExportRequest:
         about("Further runs whose adapters are merged as well, each with its weight."),
     ] = ()
     weight: Annotated[float, about("Weight of the run's own adapter among several.")] = 1.0
-    combination: Annotated[Combination, about("How several adapters are combined.")] = "linear"
+    combination: Annotated[Combination, about("How several adapters are combined.")] = "cat"
     density: Annotated[float, about("Share of values that TIES and DARE keep.")] = 0.5
     source: Annotated[
         str, about("Id of a finished export that is uploaded to the Hub as it is.")

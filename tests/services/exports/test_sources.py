@@ -209,7 +209,7 @@ def test_adapters_of_other_base_models_are_refused_by_name(server, run, tmp_path
     third = put_trained(tmp_path / "home", tmp_path / "tiny", 3, name="Third", rank=8)
     forge = server()
     both = ((second.id, 1.0), (third.id, 1.0))
-    assert whats(refusal(forge, asked(run, adapters=both))) == [
+    assert whats(refusal(forge, asked(run, adapters=both, combination="linear"))) == [
         "adapters: The adapter of “Second” was trained on other, not on tiny.",
         "combination: The adapter of “Third” has the rank 8, that of the run 4.",
     ]

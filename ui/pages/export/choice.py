@@ -62,8 +62,8 @@ PRECISIONS: dict[Precision, tuple[str, str]] = {
     "float32": ("32 bits", "The answers of the trained model, in twice the size."),
 }
 COMBINATIONS = {
-    "linear": "Linear: the weighted sum (equal ranks)",
-    "cat": "Stacked: the exact sum of all (cat)",
+    "cat": "Stacked: the weighted sum of all (cat)",
+    "linear": "Linear: about the sum, at one rank",
     "ties": "TIES: keep the largest values, settle signs",
     "dare_linear": "DARE: drop values at random, then sum",
     "dare_ties": "DARE with TIES",

@@ -55,7 +55,7 @@ def add(add: Any, commands: Any, shared: argparse.ArgumentParser, open_forge: Op
         "--adapter", action="append", default=[], metavar="RUN[=WEIGHT]", help=_ADAPTER
     )
     export.add_argument("--weight", type=float, default=1.0, metavar="W", help="of the run's own")
-    how = f"how several adapters are combined: {', '.join(COMBINATIONS)} (linear)"
+    how = f"how several adapters are combined: {', '.join(COMBINATIONS)} (cat)"
     export.add_argument("--combination", default="cat", choices=COMBINATIONS, help=how)
     density = "share of values that ties and dare keep (0.5)"
     export.add_argument("--density", type=float, default=0.5, metavar="D", help=density)

@@ -23,6 +23,11 @@ from tests.serving.test_openai_client import as_gguf
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "a-key-of-my-own-1234"
 START_S = 120.0
+# The background jobs of a shell, and their children, begin with SIGINT ignored.
+COMMAND = (
+    "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "runpy.run_module('modelforge', run_name='__main__')"
+)
 
 
 class Served:
@@ -34,7 +39,7 @@ class Served:
         self.output = folder / "output"
         with self.output.open("wb") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "modelforge", "serve", "one", "--port", "0",
+                [sys.executable, "-c", COMMAND, "serve", "one", "--port", "0",
                  "--home", str(self.home.root), *arguments],
                 cwd=ROOT, stdout=file, stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONPATH": str(ROOT), **environment},

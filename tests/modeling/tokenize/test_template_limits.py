@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
@@ -47,7 +48,8 @@ def render():
         (DOUBLING.replace("START", "'a'").replace("PLUS", "~"), "it needs more than"),
         (DOUBLING.replace("START", "[0]").replace("PLUS", "+"), "it needs more than"),
         (LOOPS, "seconds"),
-        ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "recursion"),
+        # Jinja rewrites the traceback of all calls, for which a slow computer takes the time.
+        ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "recursion|seconds"),
         ("{{ range(10 ** 9) }}", "range"),
         ("{{ 1 / 0 }}", "division"),
         ("{{ messages[9].content }}", "9"),
@@ -61,7 +63,7 @@ def render():
 def test_a_hostile_template_is_an_error_with_a_cause(render, template, cause):
     with pytest.raises(jinja2.TemplateError) as caught:
         render(template)
-    assert cause in str(caught.value)
+    assert re.search(cause, str(caught.value))
     assert render("{{ messages[0].content }}") == "?"
 
 

@@ -15,6 +15,18 @@ import pytest
 from safetensors.numpy import save_file
 
 ROOT = Path(__file__).resolve().parents[1]
+# The config of a tiny model: enough for every question asked before the start.
+TINY_SHAPE = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "vocab_size": 64,
+    "max_position_embeddings": 128,
+}
 # `launch.py test` has installed everything: what is absent then is a failure, not a skip.
 EVERYTHING = os.environ.get("MODELFORGE_TEST_ALL") == "1"
 # Tests that share the cores are run by processes of their own, which get our empty home as theirs.
@@ -129,18 +141,7 @@ def model(tmp_path):
     """A folder with a tiny model: enough for every question asked before the start."""
     folder = tmp_path / "tiny"
     folder.mkdir()
-    shape = {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 2,
-        "vocab_size": 64,
-        "max_position_embeddings": 128,
-    }
-    (folder / "config.json").write_text(json.dumps(shape), "utf-8")
+    (folder / "config.json").write_text(json.dumps(TINY_SHAPE), "utf-8")
     (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": "x"}), "utf-8")
     (folder / "tokenizer.json").write_text("{}", "utf-8")
     save_file({"w": np.zeros((64, 16), np.float32)}, str(folder / "model.safetensors"))

@@ -133,7 +133,7 @@ class SelfTest:
     def as_dict(self) -> dict[str, Any]:
         """Return the result as plain data."""
         values = asdict(self) | {"passed": self.passed}
-        # JSON has no number for what is not one; `details` says it.
+        # JSON has neither NaN nor infinity; `details` names them.
         return {
             name: None if isinstance(value, float) and not np.isfinite(value) else value
             for name, value in values.items()

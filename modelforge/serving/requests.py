@@ -61,7 +61,7 @@ def read_body(raw: bytes) -> dict[str, Any]:
     """Return the JSON object of a body; raises ApiError."""
     try:
         body = json.loads(raw)
-        json.dumps(body, ensure_ascii=False).encode()  # half a surrogate pair is no text
+        json.dumps(body, ensure_ascii=False).encode()  # fails for a surrogate without its pair
     except (ValueError, RecursionError) as error:
         raise ApiError("The body is not valid JSON in UTF-8. Send a JSON object.") from error
     if not isinstance(body, dict):

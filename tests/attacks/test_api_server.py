@@ -17,6 +17,7 @@ from modelforge.serving import app as api
 from modelforge.serving.server import ApiProtocol
 from tests.attacks.test_bodies import BODIES, TYPES
 from tests.attacks.test_forged_requests import HOSTS, ORIGINS
+from tests.attacks.test_slow_clients import is_closed
 from tests.security.conftest import http_scope, send_scope
 from tests.serving.conftest import forge, home, opened, serve, wait_for  # noqa: F401
 from tests.serving.test_app import HELLO, KEY, Model
@@ -136,19 +137,6 @@ def connect(port: int, data: bytes) -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", port), timeout=30)
     connection.sendall(data)
     return connection
-
-
-def is_closed(connection: socket.socket) -> bool:
-    """Wait until the server has closed the connection."""
-    connection.settimeout(30)
-    try:
-        while connection.recv(4096):
-            pass
-    except ConnectionError:
-        pass
-    except TimeoutError:
-        return False
-    return True
 
 
 def test_slow_and_half_open_clients_do_not_keep_others_out(served, forge):

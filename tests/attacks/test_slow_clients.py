@@ -81,7 +81,7 @@ def server(tmp_path_factory):
     server.process.wait()
 
 
-def _is_closed(connection: socket.socket) -> bool:
+def is_closed(connection: socket.socket) -> bool:
     """Wait until the server has closed the connection; ignore its last answer."""
     connection.settimeout(30)
     try:
@@ -99,7 +99,7 @@ def _is_closed(connection: socket.socket) -> bool:
 )
 def test_a_request_without_an_end_is_closed(server, data):
     with server.connect(data) as connection:
-        assert _is_closed(connection)
+        assert is_closed(connection)
 
 
 def test_a_head_that_drips_is_closed(server):
@@ -133,7 +133,7 @@ def test_slow_uploads_do_not_keep_others_out(server):
     held = [server.connect(head) for _ in range(45)]
     try:
         assert server.answers()
-        assert _is_closed(held[0])
+        assert is_closed(held[0])
     finally:
         for connection in held:
             connection.close()
@@ -161,7 +161,7 @@ def test_a_malformed_request_is_refused_in_silence(server, data):
     with server.connect(b"") as connection:
         with contextlib.suppress(ConnectionError):
             connection.sendall(data)
-        assert _is_closed(connection)
+        assert is_closed(connection)
     assert server.answers()
     assert server.output.read_text() == before
 

@@ -16,26 +16,16 @@ from modelforge.forge import Forge
 from modelforge.models.fingerprint import fingerprint
 from modelforge.paths import Home
 from modelforge.runs.layout import RunFolder
+from tests.conftest import TINY_SHAPE
 from tests.runs.homes import put_run
 
 ACTOR = Path(__file__).parents[2] / "actors" / "exporter.py"
-SHAPE = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-    "vocab_size": 64,
-    "max_position_embeddings": 128,
-}
 
 
 def put_model(folder: Path, **config: Any) -> Path:
     """Put the files of a tiny model into a folder."""
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(SHAPE | config), "utf-8")
+    (folder / "config.json").write_text(json.dumps(TINY_SHAPE | config), "utf-8")
     (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": "x"}), "utf-8")
     (folder / "tokenizer.json").write_text("{}", "utf-8")
     weight = np.arange(64 * 16, dtype=np.float32).reshape(64, 16)

@@ -29,7 +29,7 @@ LONGEST_MODULE, LONGEST_FUNCTION = 400, 40
 MOST_MODULES_IN_A_FOLDER = 22
 SMALLEST_MODULE_WITH_ONE_IMPORTER = 40
 VAGUE = {"utils", "util", "common", "core", "helpers", "helper", "manager", "misc", "lib"}
-TORCH_PACKAGES = {"train", "chat", "export", "modeling"}
+TORCH_PACKAGES = {"train", "chat", "export", "evaluate", "modeling"}
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "bitsandbytes", "accelerate", "gguf"}
 
 # Words that the field does not use for these things; see the vocabulary in CONTRIBUTING.md.

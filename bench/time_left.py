@@ -20,10 +20,10 @@ from harness import RESULTS, conditions, keep, own_home
 from modelforge.config.resolve import Layer
 from modelforge.forge import Forge
 from modelforge.runs.atomic_files import find_json, read_json
-from modelforge.runs.eta import EtaEstimator, Schedule
 from modelforge.runs.events import read_events
 from modelforge.runs.layout import RunFolder
-from modelforge.runs.timings import StepTimings
+from modelforge.runs.progress.eta import EtaEstimator, Schedule
+from modelforge.runs.progress.timings import StepTimings
 
 SHARES = (0.1, 0.5)
 AIMS = {"before_start": 0.30, "at_10": 0.15, "at_50": 0.05}

@@ -51,7 +51,9 @@ PACKAGES = {
         ("modelforge/diagnosis/verdict.py", "modelforge/diagnosis/trend.py"),
         ("tests/diagnosis/test_verdict.py", "tests/diagnosis/test_trend.py"),
     ),
-    "runs/eta": Package(("modelforge/runs/eta.py",), ("tests/runs/test_eta.py",)),
+    "runs/progress/eta": Package(
+        ("modelforge/runs/progress/eta.py",), ("tests/runs/progress/test_eta.py",)
+    ),
     "security": Package(("modelforge/security",), ("tests/security", "tests/attacks")),
 }
 # One replacement for each operator: most others of cosmic-ray fail at once, or change nothing. `|`

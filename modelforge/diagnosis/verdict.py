@@ -17,7 +17,7 @@ from modelforge.runs.event_types import (
     StoppedEvent,
 )
 from modelforge.runs.events import iter_events
-from modelforge.runs.metrics import MeasuredStage, is_number
+from modelforge.runs.progress.metrics import MeasuredStage, is_number
 from modelforge.runs.timeline import Timeline
 
 Kind = Literal["better", "overfit", "no-effect", "broken", "unclear"]

@@ -15,7 +15,8 @@ from pathlib import Path
 import psutil
 
 from modelforge.runs.atomic_files import find_json
-from modelforge.runs.exports import ExportFolder, queue_again
+from modelforge.runs.exports import ExportFolder
+from modelforge.runs.jobs import queue_again
 from modelforge.stdin import when_stdin_ends
 
 

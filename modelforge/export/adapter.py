@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from modelforge.export.job import Job
-from modelforge.runs.exports import StepWriter
+from modelforge.runs.jobs import StepWriter
 from modelforge.runs.portable.base_model import base_model_of
 from modelforge.runs.portable.files import own_files, side_files, write_files
 from modelforge.runs.portable.model_card import Form

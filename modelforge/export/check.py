@@ -12,7 +12,8 @@ from modelforge.export.self_test import SelfTest, compare_gguf, compare_merged, 
 from modelforge.export.trained import add_adapter, load_model, trained_model
 from modelforge.export.trained_answers import answers_of, round_answers
 from modelforge.modeling.tokenizer_files import open_tokenizer
-from modelforge.runs.exports import IN_GGUF, WITH_PRECISION, StepWriter
+from modelforge.runs.exports import IN_GGUF, WITH_PRECISION
+from modelforge.runs.jobs import StepWriter
 
 _REFERENCE, _EXPORT = "Self-test: the trained model answers", "Self-test: the export answers"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from modelforge.export.gguf import convert
 from modelforge.export.job import Job
 from modelforge.export.merged import weights_folder
-from modelforge.runs.exports import StepWriter
+from modelforge.runs.jobs import StepWriter
 
 
 def file_name(job: Job) -> str:

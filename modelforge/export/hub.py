@@ -27,7 +27,7 @@ from huggingface_hub.utils import _xet_progress_reporting
 from modelforge.errors import ForgeError, Problem, RunError
 from modelforge.export.job import Job
 from modelforge.modeling.errors import first_line
-from modelforge.runs.exports import StepWriter
+from modelforge.runs.jobs import StepWriter
 
 WHERE = "hub"
 MESSAGE = "Upload with ModelForge"

@@ -14,7 +14,8 @@ from modelforge.errors import Problem, RunError
 from modelforge.modeling.tokenize.template import set_default_template
 from modelforge.modeling.tokenizer_files import open_tokenizer
 from modelforge.runs.atomic_files import read_json
-from modelforge.runs.exports import ExportFolder, ExportRecord, ExportRequest, StepWriter
+from modelforge.runs.exports import ExportFolder, ExportRecord, ExportRequest
+from modelforge.runs.jobs import StepWriter
 from modelforge.runs.layout import RunFolder
 
 

@@ -18,7 +18,7 @@ from modelforge.export.trained import add_adapter, load_model
 from modelforge.modeling.generation_config import FILE, load_generation_config
 from modelforge.modeling.providers.huggingface import GENERATING
 from modelforge.modeling.tokenizer_files import FILES
-from modelforge.runs.exports import StepWriter
+from modelforge.runs.jobs import StepWriter
 
 # Files of a trained model that are not copied: they describe the run's own folder.
 _LEFT_OUT = ("README.md",)

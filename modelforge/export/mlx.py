@@ -19,7 +19,7 @@ from modelforge.export.job import Job
 from modelforge.export.merge import INDEX
 from modelforge.export.old_names import FULL, SLIDING, old_names
 from modelforge.runs.atomic_files import read_json
-from modelforge.runs.exports import StepWriter
+from modelforge.runs.jobs import StepWriter
 
 PREFIX = "model"
 

@@ -23,7 +23,7 @@ from modelforge.export.ollama_template import Message, Render, derive, with_fold
 from modelforge.modeling.generation_config import FILE, load_generation_config
 from modelforge.modeling.tokenize.template import stop_ids_of
 from modelforge.modeling.tokenize.template_limits import apply_template
-from modelforge.runs.exports import StepWriter
+from modelforge.runs.jobs import StepWriter
 
 PROGRAM, MODELFILE = "ollama", "Modelfile"
 ADDS_BOS = "tokenizer.ggml.add_bos_token"

@@ -22,13 +22,8 @@ from modelforge.export.job import Job
 from modelforge.export.self_test import SelfTest
 from modelforge.modeling.errors import explain
 from modelforge.runs.atomic_files import DISK_FULL
-from modelforge.runs.exports import (
-    ExportFile,
-    ExportFolder,
-    ExportResult,
-    StepWriter,
-    write_result,
-)
+from modelforge.runs.exports import ExportFile, ExportFolder, ExportResult, write_result
+from modelforge.runs.jobs import StepWriter
 from modelforge.units import human_bytes
 
 WRITERS: dict[str, Callable[[Job, Path, StepWriter], None]] = {

@@ -12,7 +12,8 @@ from modelforge.config.schema.base import about
 from modelforge.data.sources.combine import files_in_record
 from modelforge.errors import BusyError, Problem
 from modelforge.paths import Home
-from modelforge.runs.exports import unfinished
+from modelforge.runs.exports import ExportFolder
+from modelforge.runs.jobs import unfinished
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.notes import run_name
 from modelforge.runs.process.supervisor import Supervisor
@@ -79,7 +80,7 @@ class RunUses:
             names = ", ".join(f"“{run.name}”" for run in needing[:3])
             what = f"{name} cannot be deleted: {names} in progress or in the queue uses it."
             raise BusyError(Problem(name, what, "Delete it when the run is over."), needing[0].id)
-        for folder, record in unfinished(self._home.exports):
+        for folder, record in unfinished(self._home.exports, ExportFolder):
             if any(record.request.uses(run_id) for run_id in run_ids):
                 what = f"{name} cannot be deleted: the export of “{record.run_name}” uses it."
                 raise BusyError(

@@ -16,7 +16,6 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Self, TypeVar, get_args
 
-from modelforge.runs.downsample import Curve, DownsampledCurve, Point
 from modelforge.runs.event_types import (
     AdjustedEvent,
     Ending,
@@ -35,7 +34,8 @@ from modelforge.runs.event_types import (
     parse,
 )
 from modelforge.runs.events import EventRecord, parse_lines, read_chunks, tail_events
-from modelforge.runs.timings import StepTimings
+from modelforge.runs.progress.downsample import Curve, DownsampledCurve, Point
+from modelforge.runs.progress.timings import StepTimings
 
 SAMPLES = 24
 RECENT = 200

@@ -11,7 +11,6 @@ from modelforge.config.schema.base import about
 from modelforge.errors import Problem, RunError
 from modelforge.runs.atomic_files import find_json, read_json
 from modelforge.runs.disk_usage import run_sizes
-from modelforge.runs.eta import EtaEstimator, Schedule
 from modelforge.runs.event_types import (
     AdjustedEvent,
     Ending,
@@ -25,6 +24,7 @@ from modelforge.runs.index import Stability
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.listing import RunRow, RunSummary
 from modelforge.runs.notes import read_notes
+from modelforge.runs.progress.eta import EtaEstimator, Schedule
 from modelforge.runs.states import RunState, read_facts, seconds_worked
 from modelforge.runs.timeline import Timeline, tail_timeline
 

@@ -12,10 +12,10 @@ from modelforge.config.resolve import flatten
 from modelforge.data.sources.load import source_entries
 from modelforge.diagnosis.verdict import judge_run
 from modelforge.runs.atomic_files import find_json
-from modelforge.runs.downsample import Point, decimate
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.listing import RunRow
-from modelforge.runs.metrics import AXES, RunMetrics
+from modelforge.runs.progress.downsample import Point, decimate
+from modelforge.runs.progress.metrics import AXES, RunMetrics
 from modelforge.runs.view import RunView
 
 # Effective values of the plan and their labels; all others follow from the settings.

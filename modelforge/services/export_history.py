@@ -11,8 +11,8 @@ from datetime import datetime
 from typing import Any
 
 from modelforge.pages import render_page
-from modelforge.runs.downsample import Point, smooth
-from modelforge.runs.metrics import AXES, MeasuredStage, RunMetrics
+from modelforge.runs.progress.downsample import Point, smooth
+from modelforge.runs.progress.metrics import AXES, MeasuredStage, RunMetrics
 from modelforge.services.compare import (
     Comparison,
     ComparisonRow,

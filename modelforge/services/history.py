@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from modelforge.errors import ConfigError, NotFoundError, Problem
 from modelforge.runs.index import Index
 from modelforge.runs.listing import RunFilter, RunPage, RunRow
-from modelforge.runs.metrics import RunMetrics, read_metrics
 from modelforge.runs.notes import read_notes, updated_notes
+from modelforge.runs.progress.metrics import RunMetrics, read_metrics
 from modelforge.runs.states import RunState
 from modelforge.runs.store import Store
 from modelforge.runs.view import view_run

@@ -9,7 +9,8 @@ from typing import Any
 
 from modelforge.errors import BusyError, NotFoundError, Problem
 from modelforge.paths import Home
-from modelforge.runs.exports import unfinished
+from modelforge.runs.exports import ExportFolder
+from modelforge.runs.jobs import unfinished
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.notes import run_name
 from modelforge.runs.process.supervisor import Supervisor
@@ -103,7 +104,9 @@ class TrashService:
         if state is RunState.QUEUED or queue.find(folder.id) is not None:
             what = f"“{title}” waits in the queue, so it cannot be deleted."
             return Problem(title, what, "Remove it from the queue.")
-        if any(record.request.uses(folder.id) for _, record in unfinished(self._exports)):
+        if any(
+            record.request.uses(folder.id) for _, record in unfinished(self._exports, ExportFolder)
+        ):
             what = f"“{title}” is being exported, so it cannot be deleted."
             return Problem(title, what, "Wait until the export is done, or stop it.")
         return None

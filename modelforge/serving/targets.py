@@ -17,7 +17,8 @@ from modelforge.models.fingerprint import fingerprint
 from modelforge.models.resolve import STARTER
 from modelforge.paths import Home
 from modelforge.runs.atomic_files import find_json
-from modelforge.runs.exports import ExportFolder, ExportRecord, ExportState
+from modelforge.runs.exports import ExportFolder, ExportRecord
+from modelforge.runs.jobs import JobState
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.trash import FOLDER as TRASH
 from modelforge.services.chat import ChatService
@@ -101,9 +102,9 @@ def _export(folder: ExportFolder, record: ExportRecord, chat: ChatService) -> Ta
     """Return the target of an export; raises NotFoundError for one that cannot be served."""
     state = folder.state()
     # The files of an upload that has failed are kept, because their self-test has passed.
-    if state is not ExportState.FINISHED and not (folder.result() and folder.files.is_dir()):
+    if state is not JobState.FINISHED and not (folder.result() and folder.files.is_dir()):
         what = f"The export {folder.id} of {record.run_name} is {state}."
-        if state is ExportState.FAILED:
+        if state is JobState.FAILED:
             what = f"The export {folder.id} of {record.run_name} has failed and is not usable."
         raise NotFoundError(Problem("export", what, "Serve a finished one, or export again."))
     spec = _spec(folder, record, _trained(record, chat))

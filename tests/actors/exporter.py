@@ -12,13 +12,8 @@ from pathlib import Path
 import stage
 
 from modelforge.errors import Problem
-from modelforge.runs.exports import (
-    ExportFile,
-    ExportFolder,
-    ExportResult,
-    StepWriter,
-    write_result,
-)
+from modelforge.runs.exports import ExportFile, ExportFolder, ExportResult, write_result
+from modelforge.runs.jobs import StepWriter
 
 TEST = {"prompts": 20, "same_text": 20, "kl": None, "max_logit_difference": 1e-5, "cause": ""}
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from modelforge.errors import Problem
-from modelforge.runs.exports import ExportStep
+from modelforge.runs.jobs import JobStep
 from modelforge.runs.process.identity import ProcessIdentity
 from tests.runs.homes import put_export, put_run
 
@@ -34,7 +34,7 @@ def put_foreign_exports(home, run, exporter):
     put_export(home, run, 2, address=PAYLOADS[3], format="hub", repository=ALL)
     put_export(home, run, 3, format="ollama", address=ALL, file="<img src=x onerror=alert(1)>.gguf")
     process = ProcessIdentity.of(exporter.pid).as_dict()
-    steps = [ExportStep("merge", ALL, 1.0, 2.0), ExportStep(ALL, ALL, 0.5, 2.0)]
+    steps = [JobStep("merge", ALL, 1.0, 2.0), JobStep(ALL, ALL, 0.5, 2.0)]
     put_export(home, run, 4, state="running", steps=steps, process=process)
 
 

@@ -7,7 +7,8 @@ import shutil
 
 from modelforge.export.job import Job
 from modelforge.runs.atomic_files import write_json
-from modelforge.runs.exports import ExportFolder, ExportRecord, ExportRequest, StepWriter
+from modelforge.runs.exports import ExportFolder, ExportRecord, ExportRequest
+from modelforge.runs.jobs import StepWriter
 from tests.runs.homes import put_run
 
 

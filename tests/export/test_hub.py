@@ -10,7 +10,8 @@ from huggingface_hub.utils import _xet_progress_reporting, close_session
 
 from modelforge.errors import RunError
 from modelforge.export import hub
-from modelforge.runs.exports import ExportFolder, StepWriter
+from modelforge.runs.exports import ExportFolder
+from modelforge.runs.jobs import StepWriter
 from tests.export.hub_server import TOKEN, UploadHub
 
 pytestmark = pytest.mark.torch

@@ -13,7 +13,8 @@ from modelforge.data import chat_templates
 from modelforge.errors import RunError
 from modelforge.export import ollama
 from modelforge.export.ollama_template import derive, with_folding
-from modelforge.runs.exports import ExportFolder, StepWriter
+from modelforge.runs.exports import ExportFolder
+from modelforge.runs.jobs import StepWriter
 from tests.export import go_template
 from tests.export.jobs import make_job, put_trained_run
 from tests.export.trained import make_trained

@@ -12,7 +12,8 @@ import pytest
 from modelforge.export.run import run_export
 from modelforge.forge import Forge
 from modelforge.paths import Home
-from modelforge.runs.exports import ExportFolder, ExportRequest, ExportState, queue_again
+from modelforge.runs.exports import ExportFolder, ExportRequest
+from modelforge.runs.jobs import JobState, queue_again
 from modelforge.runs.process.machine_lease import MachineLease
 from modelforge.runs.store import LOCK
 from modelforge.services.exports.view import process_of
@@ -76,7 +77,7 @@ def test_killed_at_ten_points_it_leaves_nothing(forge, tiny_model):  # noqa: F81
         until(lambda: is_reached(folder), f"{name} is reached", LIMIT_S)  # noqa: B023
         os.kill(process_of(folder).pid, signal.SIGKILL)
         view = over(forge, export)
-        assert view.state is ExportState.LOST, name
+        assert view.state is JobState.LOST, name
         assert (view.path, view.files) == (None, ()), name
         forge.tend()
         left = {path.name for path in folder.path.iterdir()}
@@ -84,10 +85,10 @@ def test_killed_at_ten_points_it_leaves_nothing(forge, tiny_model):  # noqa: F81
         assert lease.holder() is None, name
         killed.append(export)
     view = over(forge, forge.exports.start(request).id)
-    assert view.state is ExportState.FINISHED, forge.exports.log(view.id)
+    assert view.state is JobState.FINISHED, forge.exports.log(view.id)
     assert "Fatal Python error" not in forge.exports.log(view.id)
     states = {each.id: each.state for each in forge.exports.list()}
-    assert [states[export] for export in killed] == [ExportState.LOST] * len(POINTS)
+    assert [states[export] for export in killed] == [JobState.LOST] * len(POINTS)
 
 
 def test_an_upload_that_ends_with_its_server_begins_anew(tmp_path):
@@ -119,5 +120,5 @@ def test_without_its_server_it_ends_and_is_queued_again(forge, tiny_model):  # n
     who = process_of(folder)
     forge.close()
     assert not who.alive
-    assert folder.state() is ExportState.QUEUED
+    assert folder.state() is JobState.QUEUED
     assert {path.name for path in folder.path.iterdir()} <= {"export.json", "export.log"}

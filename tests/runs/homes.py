@@ -18,9 +18,9 @@ from modelforge.runs.exports import (
     ExportRecord,
     ExportRequest,
     ExportResult,
-    ExportStep,
     write_result,
 )
+from modelforge.runs.jobs import JobStep
 from modelforge.runs.layout import RunFolder
 
 PASSED = {"passed": True, "prompts": 20, "same_text": 19, "kl": 0.0123, "cause": "", "details": []}
@@ -115,7 +115,7 @@ def put_export(
     self_test: dict[str, Any] | None = None,
     problem: Problem | None = None,
     address: str = "",
-    steps: Sequence[ExportStep] = (),
+    steps: Sequence[JobStep] = (),
     process: dict[str, Any] | None = None,
     facts: dict[str, Any] | None = None,
     **request: Any,

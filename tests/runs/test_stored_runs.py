@@ -13,7 +13,7 @@ from modelforge.paths import Home
 from modelforge.runs.event_types import ResumedEvent, StartedEvent, TrialRunEvent, UnknownEvent
 from modelforge.runs.events import iter_events
 from modelforge.runs.layout import RunFolder
-from modelforge.runs.metrics import read_metrics
+from modelforge.runs.progress.metrics import read_metrics
 from modelforge.runs.states import RunState
 from modelforge.runs.timeline import TimelineReader
 from ui.pages.run.state import log_lines, progress_line

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from modelforge.runs.downsample import Point, decimate, smooth
+from modelforge.runs.progress.downsample import Point, decimate, smooth
 from ui.contract import ChartData, ChartSeries
 from ui.html import format as fmt
 from ui.html.markup import Markup, el

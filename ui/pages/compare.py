@@ -10,8 +10,8 @@ from urllib.parse import urlencode
 from modelforge.diagnosis.verdict import Verdict
 from modelforge.errors import ForgeError
 from modelforge.forge import Forge
-from modelforge.runs.downsample import MOST_POINTS
-from modelforge.runs.metrics import AXES
+from modelforge.runs.progress.downsample import MOST_POINTS
+from modelforge.runs.progress.metrics import AXES
 from modelforge.services.compare import (
     Comparison,
     ComparisonRow,

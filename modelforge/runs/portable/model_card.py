@@ -26,10 +26,10 @@ from modelforge.runs.atomic_files import find_json, read_json
 from modelforge.runs.event_types import ScoresEvent
 from modelforge.runs.events import iter_events
 from modelforge.runs.layout import RunFolder
-from modelforge.runs.metrics import MeasuredStage
 from modelforge.runs.notes import run_name
 from modelforge.runs.portable import loading
 from modelforge.runs.portable.base_model import HUB_PAGE, BaseModel, hub_id
+from modelforge.runs.progress.metrics import MeasuredStage
 from modelforge.runs.timeline import Timeline
 
 CURVE_ROWS = 12

@@ -9,7 +9,8 @@ from statistics import median
 
 from modelforge.models.architecture import ModelInfo
 from modelforge.models.gguf_size import gguf_bytes
-from modelforge.runs.exports import IN_GGUF, ExportFolder, ExportRequest, ExportState
+from modelforge.runs.exports import IN_GGUF, ExportFolder, ExportRequest
+from modelforge.runs.jobs import JobState
 from modelforge.services.exports.sources import ExportSources
 from modelforge.services.exports.view import Prediction
 from modelforge.units import GIB, MIB
@@ -121,7 +122,7 @@ def _correction(request: ExportRequest, earlier: Iterable[ExportFolder]) -> floa
         if record is None or record.request.format != request.format:
             continue
         formula = record.facts.get(FORMULA)
-        if not formula or folder.state() is not ExportState.FINISHED:
+        if not formula or folder.state() is not JobState.FINISHED:
             continue
         ratios.append(sum(step.seconds for step in folder.steps()) / formula)
         if len(ratios) == RECENT:

@@ -13,13 +13,8 @@ from modelforge.config.visible_gpu import visible_gpu
 from modelforge.errors import ForgeError, Problem, RunError
 from modelforge.paths import Home
 from modelforge.runs.atomic_files import write_json
-from modelforge.runs.exports import (
-    ExportFolder,
-    ExportRecord,
-    ExportState,
-    export_folders,
-    queue_again,
-)
+from modelforge.runs.exports import ExportFolder, ExportRecord
+from modelforge.runs.jobs import JobState, job_folders, queue_again
 from modelforge.runs.process.identity import (
     CHILDREN,
     ProcessIdentity,
@@ -99,10 +94,14 @@ class Exporters:
             return False
         if who is not None and who.alive:
             self.end(folder)
-        others = [each.id for each in export_folders(self._home.exports) if each.id != folder.id]
+        others = [
+            each.id
+            for each in job_folders(self._home.exports, ExportFolder)
+            if each.id != folder.id
+        ]
         self._orphans.end(others)
         leftovers = [folder.staged, folder.work]
-        if state in (ExportState.STOPPED, ExportState.LOST):
+        if state in (JobState.STOPPED, JobState.LOST):
             leftovers += [folder.files, folder.not_usable]
         for path in leftovers:
             shutil.rmtree(path, ignore_errors=True)

@@ -21,10 +21,9 @@ from modelforge.runs.exports import (
     ExportRecord,
     ExportRequest,
     ExportResult,
-    ExportState,
-    export_folders,
     write_result,
 )
+from modelforge.runs.jobs import JobState, job_folders
 from modelforge.runs.store import GONE, STAGING, STALE_S, is_id
 from modelforge.services.chat import ChatService
 from modelforge.services.exports.prediction import FORMULA, predict
@@ -208,16 +207,16 @@ class ExportService:
     def active(self) -> str | None:
         """Return the id of the export that is in progress, or None."""
         for folder in self._folders():
-            if folder.id not in self._settled and folder.state() is ExportState.RUNNING:
+            if folder.id not in self._settled and folder.state() is JobState.RUNNING:
                 return folder.id
         return None
 
     def _folders(self) -> Sequence[ExportFolder]:
-        return export_folders(self._home.exports)
+        return job_folders(self._home.exports, ExportFolder)
 
     def _view(self, folder: ExportFolder, folders: Sequence[ExportFolder]) -> ExportView | None:
         view = view_export(folder)
-        if view is None or view.state is not ExportState.QUEUED:
+        if view is None or view.state is not JobState.QUEUED:
             return view
         return replace(view, queued_behind=self._waits_for(folder, folders))
 
@@ -226,9 +225,9 @@ class ExportService:
             if other.id == folder.id or other.id in self._settled:
                 continue
             state = other.state()
-            is_earlier = state is ExportState.QUEUED and other.id < folder.id
-            if (is_earlier or state is ExportState.RUNNING) and (record := other.record()):
-                verb = "is in progress" if state is ExportState.RUNNING else "comes first"
+            is_earlier = state is JobState.QUEUED and other.id < folder.id
+            if (is_earlier or state is JobState.RUNNING) and (record := other.record()):
+                verb = "is in progress" if state is JobState.RUNNING else "comes first"
                 return f"Another export of “{record.run_name}” {verb}."
         return self._busy_reason()
 
@@ -259,7 +258,7 @@ class ExportService:
         for guard in self.guards:
             guard(export_id)
         with self._launcher.claim():
-            if folder.state() is ExportState.RUNNING:
+            if folder.state() is JobState.RUNNING:
                 record = folder.record()
                 name = record.run_name if record else export_id
                 what = f"The export of “{name}” is in progress, so it cannot be deleted."
@@ -286,7 +285,7 @@ class ExportService:
                 state = folder.state()
                 if state.is_over:
                     self._settle(folder)
-                elif state is ExportState.RUNNING:
+                elif state is JobState.RUNNING:
                     self._exporters.watch(folder)
                     return
                 elif waiting is None:
@@ -301,7 +300,7 @@ class ExportService:
     def _start_next(self, folder: ExportFolder) -> None:
         """Start the exporter of a queued export, unless something else has taken the computer."""
         with contextlib.suppress(BusyError), self._launcher.claim():
-            if folder.state() is not ExportState.QUEUED:
+            if folder.state() is not JobState.QUEUED:
                 return
             self._launcher.require_free()
             record = folder.record()

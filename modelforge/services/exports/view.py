@@ -16,10 +16,9 @@ from modelforge.runs.exports import (
     ExportRecord,
     ExportRequest,
     ExportResult,
-    ExportState,
-    ExportStep,
     Precision,
 )
+from modelforge.runs.jobs import JobState, JobStep
 from modelforge.runs.process.identity import CHILDREN, ProcessIdentity
 
 # Share of a step from which its pace says how long the rest takes: before it, loading counts most.
@@ -44,7 +43,7 @@ class ExportView:
     """An export of a run. Times are Unix seconds, sizes bytes."""
 
     id: str
-    state: ExportState
+    state: JobState
     run: Annotated[str, about("Id of the run.")]
     run_name: str
     format: ExportFormat
@@ -56,7 +55,7 @@ class ExportView:
     ended: float | None
     path: Annotated[str | None, about("Where the files are; null while there are none.")]
     files: tuple[ExportFile, ...]
-    steps: tuple[ExportStep, ...]
+    steps: tuple[JobStep, ...]
     seconds_left: Annotated[float | None, about("Estimated; null unless it is in progress.")]
     queued_behind: Annotated[str, about("What it waits for; empty unless it is queued.")]
     prediction: Prediction
@@ -70,7 +69,7 @@ class ExportView:
     @property
     def is_usable(self) -> bool:
         """Whether the export is complete and passed its self-test."""
-        return self.state is ExportState.FINISHED
+        return self.state is JobState.FINISHED
 
 
 def view_export(folder: ExportFolder) -> ExportView | None:
@@ -100,7 +99,7 @@ def view_export(folder: ExportFolder) -> ExportView | None:
         path=_path(folder, result),
         files=files,
         steps=steps,
-        seconds_left=_seconds_left(record, steps) if state is ExportState.RUNNING else None,
+        seconds_left=_seconds_left(record, steps) if state is JobState.RUNNING else None,
         queued_behind="",
         prediction=_prediction(record),
         self_test=result.self_test if result else None,
@@ -139,17 +138,17 @@ def _path(folder: ExportFolder, result: ExportResult | None) -> str | None:
     return next(map(str, found), None)
 
 
-def _ended(folder: ExportFolder, state: ExportState, result: ExportResult | None) -> float | None:
+def _ended(folder: ExportFolder, state: JobState, result: ExportResult | None) -> float | None:
     if result is not None:
         return result.ended
     if not state.is_over:
         return None
-    newest = [folder.stop_file] if state is ExportState.STOPPED else [folder.events, folder.log]
+    newest = [folder.stop_file] if state is JobState.STOPPED else [folder.events, folder.log]
     times = [path.stat().st_mtime for path in newest if path.exists()]
     return max(times, default=None)
 
 
-def _seconds_left(record: ExportRecord, steps: tuple[ExportStep, ...]) -> float:
+def _seconds_left(record: ExportRecord, steps: tuple[JobStep, ...]) -> float:
     """Return the predicted rest, at least that of the current step."""
     spent = sum(step.seconds for step in steps)
     left = max(0.0, record.seconds - spent)
@@ -159,11 +158,9 @@ def _seconds_left(record: ExportRecord, steps: tuple[ExportStep, ...]) -> float:
     return round(left, 1)
 
 
-def _lost(
-    folder: ExportFolder, steps: tuple[ExportStep, ...], state: ExportState
-) -> Problem | None:
+def _lost(folder: ExportFolder, steps: tuple[JobStep, ...], state: JobState) -> Problem | None:
     """Return why an export without a result ended, as far as that is known."""
-    if state is not ExportState.LOST:
+    if state is not JobState.LOST:
         return None
     who = process_of(folder)
     code = CHILDREN.exit_code(who) if who else None

@@ -15,9 +15,10 @@ import pytest
 from modelforge.config.resolve import Layer
 from modelforge.errors import BusyError, ConfigError, NotFoundError
 from modelforge.models.fingerprint import fingerprint
-from modelforge.runs import exports
+from modelforge.runs import jobs
 from modelforge.runs.atomic_files import read_json
-from modelforge.runs.exports import ExportRequest, ExportState
+from modelforge.runs.exports import ExportRequest
+from modelforge.runs.jobs import JobState
 from modelforge.runs.process.identity import ProcessIdentity, kill_tree, wait_ended
 from modelforge.runs.process.machine_lease import MachineLease
 from modelforge.runs.store import LOCK
@@ -59,7 +60,7 @@ def test_an_export_is_predicted_queued_done_and_deleted(server, run):
     assert predicted.disk_bytes > predicted.bytes
     started = forge.exports.start(asked(run))
     assert started.prediction.bytes == predicted.bytes
-    view = reached(forge, started.id, ExportState.FINISHED)
+    view = reached(forge, started.id, JobState.FINISHED)
     assert (view.run, view.run_name) == (run.id, "Support desk, first try!")
     assert view.name == "Support-desk-first-try-merged"
     assert [(file.name, file.bytes) for file in view.files] == [("model.safetensors", 3000)]
@@ -101,16 +102,16 @@ def test_a_finished_export_is_uploaded_as_it_is(server, run, monkeypatch):
     export = forge.exports.start(asked(run, format="mlx")).id
     with pytest.raises(ConfigError, match="is not a repository of the Hub"):
         forge.exports.push(export, "somewhere")
-    reached(forge, export, ExportState.FINISHED)
+    reached(forge, export, JobState.FINISHED)
     view = forge.exports.push(export, "me/small")
     record = forge.exports.folder(view.id).record()
     assert (record.request.format, record.request.content) == ("hub", "merged")
     assert record.facts["from_export"] == str(forge.exports.folder(export).files)
     assert record.bytes == 3000
-    reached(forge, view.id, ExportState.FINISHED)
+    reached(forge, view.id, JobState.FINISHED)
     refused = server("refuses")
     failed = refused.exports.start(asked(run)).id
-    reached(refused, failed, ExportState.FAILED)
+    reached(refused, failed, JobState.FAILED)
     with pytest.raises(ConfigError, match="There is no finished export"):
         refused.exports.push(failed, "me/small")
 
@@ -119,7 +120,7 @@ def test_an_export_whose_upload_failed_is_uploaded_again_as_it_is(server, run, m
     monkeypatch.setenv("HF_TOKEN", "hf_write")
     offline = server("offline")
     export = offline.exports.start(asked(run, format="hub", repository="me/small")).id
-    reached(offline, export, ExportState.FAILED)
+    reached(offline, export, JobState.FAILED)
     again = server().exports.push(export, "me/small")
     record = offline.exports.folder(again.id).record()
     assert record.facts["from_export"] == str(offline.exports.folder(export).files)
@@ -128,17 +129,17 @@ def test_an_export_whose_upload_failed_is_uploaded_again_as_it_is(server, run, m
 def test_two_exports_are_done_one_after_the_other(server, run):
     forge = server("waits")
     first, second = (forge.exports.start(asked(run, format=f)) for f in ("merged", "adapter"))
-    assert first.state is ExportState.RUNNING
-    assert second.state is ExportState.QUEUED
+    assert first.state is JobState.RUNNING
+    assert second.state is JobState.QUEUED
     assert second.queued_behind == "Another export of “Support desk, first try!” is in progress."
     holder = lease_of(forge)
     assert holder.kind == "export"
     assert holder.who.pid == process_of(forge.exports.folder(first.id)).pid
     forge.tend()
-    assert forge.exports.view(second.id).state is ExportState.QUEUED
+    assert forge.exports.view(second.id).state is JobState.QUEUED
     assert forge.exports.active() == first.id
     forge.exports.stop(first.id)
-    reached(forge, second.id, ExportState.RUNNING)
+    reached(forge, second.id, JobState.RUNNING)
 
 
 def test_a_stop_leaves_no_process_and_no_file(server, run):
@@ -147,20 +148,20 @@ def test_a_stop_leaves_no_process_and_no_file(server, run):
     folder = working(forge, export)
     who = process_of(folder)
     view = forge.exports.stop(export)
-    assert view.state is ExportState.STOPPED
+    assert view.state is JobState.STOPPED
     assert view.ended is not None
     assert (view.path, view.bytes) == (None, 0)
     assert not who.alive
     assert not folder.staged.exists()
     assert lease_of(forge) is None
-    assert forge.exports.stop(export).state is ExportState.STOPPED
+    assert forge.exports.stop(export).state is JobState.STOPPED
 
 
 def test_a_waiting_export_is_stopped_before_its_start(server, run):
     forge = server("waits")
     forge.exports.start(asked(run))
     second = forge.exports.start(asked(run)).id
-    assert forge.exports.stop(second).state is ExportState.STOPPED
+    assert forge.exports.stop(second).state is JobState.STOPPED
     assert process_of(forge.exports.folder(second)) is None
 
 
@@ -169,7 +170,7 @@ def test_a_killed_exporter_leaves_nothing_and_the_next_one_succeeds(server, run)
     export = forge.exports.start(asked(run)).id
     folder = working(forge, export)
     os.kill(process_of(folder).pid, signal.SIGKILL)
-    view = reached(forge, export, ExportState.LOST)
+    view = reached(forge, export, JobState.LOST)
     assert view.path is None
     assert view.files == ()
     assert view.problem.what == (
@@ -178,7 +179,7 @@ def test_a_killed_exporter_leaves_nothing_and_the_next_one_succeeds(server, run)
     until(lambda: forge.tend() or not folder.staged.exists(), "what it wrote is removed")
     assert lease_of(forge) is None
     again = server()
-    reached(again, again.exports.start(asked(run)).id, ExportState.FINISHED)
+    reached(again, again.exports.start(asked(run)).id, JobState.FINISHED)
 
 
 def test_what_a_killed_exporter_has_started_ends_with_it(server, run):
@@ -190,7 +191,7 @@ def test_what_a_killed_exporter_has_started_ends_with_it(server, run):
     converter = ProcessIdentity.of(int(note.read_text("utf-8")))
     forge.tend()
     os.kill(process_of(folder).pid, signal.SIGKILL)
-    reached(forge, export, ExportState.LOST)
+    reached(forge, export, JobState.LOST)
     forge.tend()
     assert wait_ended(converter, 10.0)
 
@@ -200,18 +201,18 @@ def test_an_export_is_over_once_its_exporter_has_ended(server, run):
     forge = server("lingers")
     folder = forge.exports.folder(forge.exports.start(asked(run)).id)
     until(folder.result_file.exists, "the result is written")
-    assert forge.exports.view(folder.id).state is ExportState.RUNNING
+    assert forge.exports.view(folder.id).state is JobState.RUNNING
     kill_tree(process_of(folder))
-    reached(forge, folder.id, ExportState.FINISHED)
+    reached(forge, folder.id, JobState.FINISHED)
     assert lease_of(forge) is None
     assert (folder.files / "model.safetensors").exists()
 
 
 def test_an_exporter_that_does_not_exit_is_ended(server, run, monkeypatch):
-    monkeypatch.setattr(exports, "EXIT_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(jobs, "EXIT_TIMEOUT_S", 1.0)
     forge = server("lingers")
     folder = forge.exports.folder(forge.exports.start(asked(run)).id)
-    reached(forge, folder.id, ExportState.FINISHED)
+    reached(forge, folder.id, JobState.FINISHED)
     forge.exports.tend()
     assert not process_of(folder).alive
     assert lease_of(forge) is None
@@ -219,7 +220,7 @@ def test_an_exporter_that_does_not_exit_is_ended(server, run, monkeypatch):
 
 def test_a_crash_is_named(server, run):
     forge = server("crashes")
-    view = reached(forge, forge.exports.start(asked(run)).id, ExportState.LOST)
+    view = reached(forge, forge.exports.start(asked(run)).id, JobState.LOST)
     assert "(signal 6)" in view.problem.what
     with pytest.raises(NotFoundError, match="has no files: it is lost"):
         forge.exports.path(view.id)
@@ -227,7 +228,7 @@ def test_a_crash_is_named(server, run):
 
 def test_a_failed_self_test_is_marked_and_kept_apart(server, run):
     forge = server("refuses")
-    view = reached(forge, forge.exports.start(asked(run)).id, ExportState.FAILED)
+    view = reached(forge, forge.exports.start(asked(run)).id, JobState.FAILED)
     assert not view.is_usable
     assert Path(view.path).name == "not-usable"
     assert view.self_test["cause"] == "wrong base"
@@ -236,7 +237,7 @@ def test_a_failed_self_test_is_marked_and_kept_apart(server, run):
 
 def test_a_failure_has_its_cause_and_no_files(server, run):
     forge = server("fails")
-    view = reached(forge, forge.exports.start(asked(run)).id, ExportState.FAILED)
+    view = reached(forge, forge.exports.start(asked(run)).id, JobState.FAILED)
     assert view.problem.what == "The disk became full."
     assert (view.path, view.bytes) == (None, 0)
     until(
@@ -252,8 +253,8 @@ def test_a_closed_server_leaves_its_export_to_the_next_one(server, run):
     forge.close()
     assert not who.alive
     other = server()
-    assert other.exports.view(export).state is ExportState.QUEUED
-    reached(other, export, ExportState.FINISHED)
+    assert other.exports.view(export).state is JobState.QUEUED
+    reached(other, export, JobState.FINISHED)
 
 
 SERVER = """
@@ -263,7 +264,7 @@ sys.path.insert(0, sys.argv[1])
 from modelforge.forge import Forge
 from modelforge.paths import Home
 from modelforge.models.fingerprint import fingerprint
-from modelforge.runs import exports
+from modelforge.runs import jobs
 from modelforge.runs.atomic_files import read_json
 from modelforge.runs.exports import ExportRequest
 forge = Forge(Home(Path(sys.argv[2])), exporter=[sys.executable, sys.argv[3], "waits"])
@@ -283,7 +284,7 @@ def test_a_killed_server_takes_its_exporter_with_it(server, run, tmp_path):
         who = process_of(working(forge, export))
         process.kill()
     assert wait_ended(who, 10.0)
-    reached(forge, export, ExportState.FINISHED)
+    reached(forge, export, JobState.FINISHED)
     assert lease_of(forge) is None or lease_of(forge).who != who
 
 
@@ -296,9 +297,9 @@ def test_an_export_waits_for_a_run_and_a_run_for_an_export(server, run):
         active.process.write_text(f'{{"pid": {who.pid}, "birth": {who.birth}}}')
         waiting = forge.exports.start(asked(run))
         worker.kill()
-    assert waiting.state is ExportState.QUEUED
+    assert waiting.state is JobState.QUEUED
     assert waiting.queued_behind == "The run 'Active' is using this computer."
-    reached(forge, waiting.id, ExportState.RUNNING)
+    reached(forge, waiting.id, JobState.RUNNING)
     with pytest.raises(BusyError, match=r"The export of Support desk, first try! is using"):
         forge.queue._launcher.require_free()
 
@@ -342,13 +343,13 @@ def test_a_run_that_changes_while_its_export_waits_fails_it(server, run, model):
     second = forge.exports.start(asked(run)).id
     (model / "config.json").unlink()
     forge.exports.stop(first)
-    view = reached(forge, second, ExportState.FAILED)
+    view = reached(forge, second, JobState.FAILED)
     assert "is not at" in view.problem.what
 
 
 def test_exports_count_as_disk_usage(server, run):
     forge = server()
-    reached(forge, forge.exports.start(asked(run)).id, ExportState.FINISHED)
+    reached(forge, forge.exports.start(asked(run)).id, JobState.FINISHED)
     kinds = {item.kind: item.bytes for item in forge.storage.usage().kinds}
     assert kinds["exports"] >= 3000
 
@@ -356,7 +357,7 @@ def test_exports_count_as_disk_usage(server, run):
 def test_durations_of_earlier_exports_correct_the_prediction(server, run):
     forge = server()
     before = forge.exports.predict(asked(run)).seconds
-    reached(forge, forge.exports.start(asked(run)).id, ExportState.FINISHED)
+    reached(forge, forge.exports.start(asked(run)).id, JobState.FINISHED)
     assert forge.exports.predict(asked(run)).seconds < before / 2
     assert forge.exports.predict(asked(run, format="adapter")).seconds > 5
 

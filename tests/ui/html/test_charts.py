@@ -2,7 +2,7 @@
 
 import math
 
-from modelforge.runs.downsample import MOST_POINTS, decimate, smooth
+from modelforge.runs.progress.downsample import MOST_POINTS, decimate, smooth
 from ui.html.charts import Line, chart, histogram, smoothed
 from ui.html.components import placeholder
 

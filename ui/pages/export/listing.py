@@ -10,7 +10,8 @@ from typing import Any
 from modelforge.config.command_line import quote
 from modelforge.errors import ForgeError
 from modelforge.forge import Forge
-from modelforge.runs.exports import ExportRequest, ExportState
+from modelforge.runs.exports import ExportRequest
+from modelforge.runs.jobs import JobState
 from modelforge.runs.view import RunView
 from modelforge.services.exports import ExportView
 from ui.html import format as fmt
@@ -90,7 +91,7 @@ def in_progress(views: Sequence[ExportView]) -> Markup:
     # The oldest comes first.
     drawn = [
         render("export", "progress_card", view, title(view), _share(view), _has_test(view))
-        if view.state is ExportState.RUNNING
+        if view.state is JobState.RUNNING
         else render("export", "waiting_card", view, title(view))
         for view in reversed(active)
     ]
@@ -100,7 +101,7 @@ def in_progress(views: Sequence[ExportView]) -> Markup:
 def status(views: Sequence[ExportView]) -> str:
     """Return what happens now, for screen readers."""
     for view in views:
-        if view.state is ExportState.RUNNING:
+        if view.state is JobState.RUNNING:
             step = view.steps[-1].text if view.steps else "starting"
             return f"Exporting {title(view)} of {view.run_name}: {step}."
     return ""
@@ -146,11 +147,11 @@ def _listed(forge: Forge, view: ExportView, served: str) -> Listed:
 def chips(view: ExportView) -> list[Chip]:
     """Return the result of the self-test in a few words."""
     test: Mapping[str, Any] = view.self_test or {}
-    if view.state is ExportState.STOPPED:
+    if view.state is JobState.STOPPED:
         return [("Stopped; nothing was kept", "warn")]
-    if view.state is ExportState.LOST:
+    if view.state is JobState.LOST:
         return [("Ended unexpectedly; nothing was kept", "bad")]
-    if view.state is ExportState.FAILED:
+    if view.state is JobState.FAILED:
         return [_failure(view, test)]
     return _passed(test)
 

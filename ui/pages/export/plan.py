@@ -12,7 +12,8 @@ from modelforge.hardware.machine import Machine
 from modelforge.models.architecture import ModelInfo
 from modelforge.models.resolve import model_stamp
 from modelforge.paths import find_home
-from modelforge.runs.exports import IN_GGUF, ExportRequest, ExportState
+from modelforge.runs.exports import IN_GGUF, ExportRequest
+from modelforge.runs.jobs import JobState
 from modelforge.runs.view import RunView
 from modelforge.services.exports import ExportView, Prediction
 from modelforge.units import GIB, human_gib
@@ -60,7 +61,7 @@ def plan(chosen: Chosen, exports: Sequence[ExportView], machine: Machine) -> Mar
     needs = chosen.predicted.prediction
     if needs is None:
         return EMPTY
-    busy = next((view for view in exports if view.state is ExportState.RUNNING), None)
+    busy = next((view for view in exports if view.state is JobState.RUNNING), None)
     running = busy.prediction.disk_bytes if busy else 0
     total = (machine.disk_total_gib or 0.0) * GIB
     bar = [

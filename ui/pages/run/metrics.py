@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modelforge.config.plan.make import Plan
-from modelforge.runs.downsample import Curve, Point
 from modelforge.runs.event_types import FinishedEvent, ScoresEvent
+from modelforge.runs.progress.downsample import Curve, Point
 from modelforge.runs.timeline import Stage, Timeline
 from ui.contract import ChartData
 from ui.html import format as fmt

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from modelforge.errors import Problem
-from modelforge.runs.exports import ExportStep
+from modelforge.runs.jobs import JobStep
 from tests.runs.homes import put_export, put_run
 from tests.ui.pages.export.views import PASSED, export
 from ui.pages.export import listing
 
-MERGE = ExportStep("merge", "Merging the adapter", 1.0, 20.0)
-WRITE = ExportStep("write", "Write <b>", 0.5, 10.0)
+MERGE = JobStep("merge", "Merging the adapter", 1.0, 20.0)
+WRITE = JobStep("write", "Write <b>", 0.5, 10.0)
 
 
 def test_an_export_in_progress_shows_its_steps_and_those_that_wait_come_after_it():

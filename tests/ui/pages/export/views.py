@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from modelforge.runs.exports import ExportFile, ExportState
+from modelforge.runs.exports import ExportFile
+from modelforge.runs.jobs import JobState
 from modelforge.services.exports import ExportView, Prediction
 
 PASSED = {"passed": True, "prompts": 20, "same_text": 19, "kl": 0.0123, "details": []}
@@ -14,7 +15,7 @@ def export(state: str = "finished", **more: Any) -> ExportView:
     """Return the view of a GGUF file of a run."""
     usual: dict[str, Any] = {
         "id": "20261128-1",
-        "state": ExportState(state),
+        "state": JobState(state),
         "run": "20261128-2",
         "run_name": "captain",
         "format": "gguf",

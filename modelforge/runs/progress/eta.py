@@ -8,7 +8,7 @@ from statistics import fmean, median
 from typing import Any
 
 from modelforge.config.methods import METHOD_FACTS
-from modelforge.runs.timings import REMEMBERED, StepTimings, StepWindow
+from modelforge.runs.progress.timings import REMEMBERED, StepTimings, StepWindow
 
 # Fewer steps are not representative: the first ones are slower, and rows differ.
 FEWEST_STEPS = 3

@@ -7,8 +7,8 @@ import math
 
 import pytest
 
-from modelforge.runs.downsample import KEPT, DownsampledCurve, decimate
-from modelforge.runs.metrics import read_metrics
+from modelforge.runs.progress.downsample import KEPT, DownsampledCurve, decimate
+from modelforge.runs.progress.metrics import read_metrics
 
 
 @pytest.fixture

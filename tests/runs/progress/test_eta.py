@@ -6,11 +6,11 @@ import random
 
 import pytest
 
-from modelforge.runs.eta import EtaEstimator, Schedule
 from modelforge.runs.events import EventRecord
+from modelforge.runs.progress.eta import EtaEstimator, Schedule
+from modelforge.runs.progress.timings import StepTimings
 from modelforge.runs.states import RunState
 from modelforge.runs.timeline import TimelineReader
-from modelforge.runs.timings import StepTimings
 from modelforge.runs.view import view_run
 from tests.runs.homes import put_run
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from struct import Struct
 from typing import Any, TypeGuard
 
-from modelforge.runs.downsample import MOST_POINTS, Curve, Point, decimate
 from modelforge.runs.event_types import EvalEvent, StepEvent
 from modelforge.runs.events import iter_events
+from modelforge.runs.progress.downsample import MOST_POINTS, Curve, Point, decimate
 from modelforge.runs.timeline import SERIES, Stage, StageTimeline
 
 AXES = ("step", "tokens", "seconds")

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from modelforge.pages import render_page
-from modelforge.runs.event_types import ALIASES, KINDS, FieldSpec, field_specs
+from modelforge.runs.event_fields import FieldSpec, field_specs
+from modelforge.runs.event_types import ALIASES, event_kinds
 
 Schema = dict[str, Any]
 SETTINGS = "TrainingConfig"
@@ -84,7 +85,7 @@ def _events() -> list[dict[str, Any]]:
             "summary": event.__doc__ or "",
             "fields": [_event_field(spec) for spec in field_specs(event)],
         }
-        for kind, event in KINDS.items()
+        for kind, event in event_kinds().items()
     ]
 
 

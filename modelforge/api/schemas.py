@@ -18,7 +18,8 @@ from modelforge.errors import Finding, Problem
 from modelforge.hardware.machine import Machine
 from modelforge.preflight.memory.estimate import MemoryPart
 from modelforge.preflight.report import MemoryBasis
-from modelforge.runs.event_types import KINDS, FieldSpec, field_specs
+from modelforge.runs.event_fields import FieldSpec, field_specs
+from modelforge.runs.event_types import event_kinds
 from modelforge.runs.listing import RunFilter
 from modelforge.runs.notes import LONGEST_NAME, LONGEST_NOTE, LONGEST_TAG, MOST_TAGS
 from modelforge.runs.states import RunState
@@ -86,7 +87,7 @@ _JSON_TYPE = dict(zip(_PLAIN_TYPES, _JSON_TYPES, strict=True))
 
 def event_schemas() -> Iterator[dict[str, Any]]:
     """Yield a JSON schema of the `data` of each kind of event."""
-    for kind, event_type in KINDS.items():
+    for kind, event_type in event_kinds().items():
         specs = field_specs(event_type)
         yield {
             "title": kind,
@@ -109,7 +110,7 @@ class RunEvent(BaseModel):
 
     n: int = about("Its number, from 1, without gaps.")
     t: float = about("Unix seconds.")
-    kind: str = Field(description="The kind of event.", examples=list(KINDS))
+    kind: str = Field(description="The kind of event.", examples=list(event_kinds()))
     data: dict[str, Any] = Field(
         description="The fields, which depend on the kind.",
         json_schema_extra={"anyOf": list(event_schemas())},

@@ -9,47 +9,12 @@ field says so. Fields and kinds are only ever added; what was renamed is in `ALI
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import lru_cache
-from types import NoneType, UnionType
-from typing import Annotated, Any, ClassVar, get_args, get_origin, get_type_hints
+from types import NoneType
+from typing import Annotated, Any, ClassVar
 
-
-@dataclass(frozen=True)
-class Info:
-    """What a field means, and its unit. `omitted`: the field is left out when it is None."""
-
-    text: str
-    unit: str = ""
-    omitted: bool = False
-
-
-# The class of every kind, in the order of this module.
-KINDS: dict[str, type[Event]] = {}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Event:
-    """Base class of all events. A class with a `kind` is entered in `KINDS`."""
-
-    kind: ClassVar[str] = ""
-
-    def __init_subclass__(cls) -> None:
-        """Enter the class under its kind."""
-        if cls.kind:
-            KINDS[cls.kind] = cls
-
-    def as_data(self) -> dict[str, Any]:
-        """Return the fields as they are written to the file."""
-        values = ((spec, getattr(self, spec.name)) for spec in field_specs(type(self)))
-        return {s.name: value for s, value in values if value is not None or not s.info.omitted}
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageEvent(Event):
-    """Base class of events that belong to a training stage."""
-
-    stage: Annotated[int | None, Info("Stage, in runs with stages.", omitted=True)] = None
+from modelforge.runs.event_fields import KINDS, Event, Info, StageEvent, field_specs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,6 +248,11 @@ Ending = FinishedEvent | StoppedEvent | FailedEvent
 ENDINGS = (FinishedEvent.kind, StoppedEvent.kind, FailedEvent.kind)
 
 
+def event_kinds() -> dict[str, type[Event]]:
+    """Return the class of every kind, in the order of this module."""
+    return KINDS
+
+
 def handlers_by_type(owner: object) -> dict[type[Event], Callable[..., None]]:
     """Return the methods `_on_KIND` of an object by the class of the event they handle."""
     methods = ((event, getattr(owner, f"_on_{kind}", None)) for kind, event in KINDS.items())
@@ -344,43 +314,3 @@ def _layout(
         if spec.name in names or not hasattr(event_type, spec.name):
             defaults[spec.name] = spec.default
     return event_type, defaults, tuple(given)
-
-
-@dataclass(frozen=True, slots=True)
-class FieldSpec:
-    """A field of an event: `types` are those of its JSON value other than null."""
-
-    name: str
-    types: tuple[type, ...]
-    type_name: str
-    nullable: bool
-    default: Any
-    info: Info
-
-    @property
-    def required(self) -> bool:
-        """Whether every event of the kind has the field."""
-        return self.default is MISSING
-
-
-def field_specs(event_type: type[Event]) -> tuple[FieldSpec, ...]:
-    """Return the fields of an event class, in the order in which they are written."""
-    return _SPECS[event_type.kind]
-
-
-def _specs(event_type: type[Event]) -> tuple[FieldSpec, ...]:
-    hints = get_type_hints(event_type, include_extras=True)
-    return tuple(_spec(part, hints[part.name]) for part in fields(event_type))
-
-
-def _spec(part: Field[Any], hint: Any) -> FieldSpec:
-    default = part.default if part.default_factory is MISSING else part.default_factory()
-    hint, info = get_args(hint)
-    options = get_args(hint) if get_origin(hint) is UnionType else (hint,)
-    inner = next(option for option in options if option is not NoneType)
-    plain = get_origin(inner) or inner
-    types = (int, float) if plain is float else (plain,)
-    return FieldSpec(part.name, types, plain.__name__, NoneType in options, default, info)
-
-
-_SPECS = {k: _specs(event) for k, event in (KINDS | {UnknownEvent.kind: UnknownEvent}).items()}

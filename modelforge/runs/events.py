@@ -17,7 +17,8 @@ import orjson
 from modelforge.paths import open_regular
 from modelforge.runs import event_types
 from modelforge.runs.atomic_files import disk_error
-from modelforge.runs.event_types import ENDINGS, Event, StartedEvent
+from modelforge.runs.event_fields import Event
+from modelforge.runs.event_types import ENDINGS, StartedEvent
 
 MILESTONES = (StartedEvent.kind, *ENDINGS)
 TAIL_BYTES = 65_536

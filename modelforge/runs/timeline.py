@@ -16,11 +16,11 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Self, TypeVar, get_args
 
+from modelforge.runs.event_fields import Event
 from modelforge.runs.event_types import (
     AdjustedEvent,
     Ending,
     EvalEvent,
-    Event,
     NoteEvent,
     PhaseEvent,
     PlanEvent,

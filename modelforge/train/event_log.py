@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from modelforge.errors import RunError
+from modelforge.runs.event_fields import Event
 from modelforge.runs.event_types import (
     AdjustedEvent,
     Ending,
     EvalEvent,
-    Event,
     NoteEvent,
     PhaseEvent,
     PlanEvent,

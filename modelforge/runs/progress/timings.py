@@ -6,11 +6,11 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from modelforge.runs.event_fields import Event
 from modelforge.runs.event_types import (
     AdjustedEvent,
     Ending,
     EvalEvent,
-    Event,
     PhaseEvent,
     PlanEvent,
     ResumedEvent,

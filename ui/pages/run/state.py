@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from modelforge.diagnosis.verdict import Outcome, Verdict, judge
+from modelforge.runs.event_fields import Event
 from modelforge.runs.event_types import (
     EvalEvent,
-    Event,
     FailedEvent,
     FinishedEvent,
     NoteEvent,

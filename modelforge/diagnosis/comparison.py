@@ -96,16 +96,12 @@ def compare(
 
     Args:
         base: array of shape (rows,).
-        tuned: array of shape (rows,), in the same order.
+        tuned: array of shape (rows,), in the same order; ValueError if it is not.
         direction: whether a higher or a lower value is better.
-        worth_having: smallest difference that matters, positive; see `effect_worth_having`.
-        weights: array of shape (rows,), such as numbers of tokens: the difference is then the
-            weighted mean. None: all rows count the same.
-        bounded: whether the values are shares or scores from 0 to 1, of which many may be equal.
+        worth_having: smallest difference that matters; see `effect_worth_having`.
+        weights: array of shape (rows,), such as numbers of tokens, for a weighted mean.
+        bounded: whether the values are from 0 to 1, so that many may be equal.
         confidence: of the interval and the test.
-
-    Raises:
-        ValueError: the arrays differ in length.
     """
     differences = _paired(base, tuned, weights)
     rows = len(differences)
@@ -118,12 +114,9 @@ def compare(
         interval = mean_interval(differences, confidence) or Interval(-math.inf, math.inf)
     value, p = float(differences.mean()), sign_flip_test(differences)
     is_shown = not interval.contains(0.0) and p <= 1 - confidence
-    kind: DifferenceKind = "no-difference"
-    needed = None
-    if rows < FEWEST_ROWS or (not is_shown and interval.half_width > worth_having):
-        kind = "too-few-rows"
-        needed = FEWEST_ROWS if is_shown else _rows_needed(rows, interval, worth_having)
-    elif is_shown:
+    needed = _rows_needed(rows, interval, math.inf if is_shown else worth_having)
+    kind: DifferenceKind = "too-few-rows" if needed else "no-difference"
+    if is_shown and not needed:
         kind = "better" if (value > 0) == (direction == "higher") else "worse"
     return Difference(value, interval.low, interval.high, kind, p, rows, needed)
 
@@ -207,6 +200,10 @@ def _random_flips(sizes: NDArray[np.float64], least: float) -> int:
 
 
 def _rows_needed(rows: int, interval: Interval, worth_having: float) -> int | None:
-    if not math.isfinite(interval.half_width) or worth_having <= 0:
-        return None
-    return max(FEWEST_ROWS, math.ceil(rows * (interval.half_width / worth_having) ** 2))
+    """Return about how many rows would show `worth_having`, or None where these are enough."""
+    half = interval.half_width
+    if half <= worth_having:
+        return FEWEST_ROWS if rows < FEWEST_ROWS else None
+    is_known = math.isfinite(half) and worth_having > 0
+    needed = math.ceil(rows * (half / worth_having) ** 2) if is_known else 2 * rows
+    return max(FEWEST_ROWS, rows + 1, needed)

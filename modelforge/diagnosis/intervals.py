@@ -99,7 +99,7 @@ def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval
     skewness = float((centred**3).mean()) / deviation**3
     # The t statistic here has the population's divisor n and no square root of n.
     limit = t_quantile(confidence, n - 1) / math.sqrt(n - 1)
-    upper, lower = (_inverse_of_hall(end, skewness, n) for end in (-limit, limit))
+    upper, lower = (_remove_skewness(end, skewness, n) for end in (-limit, limit))
     return Interval(mean - deviation * lower, mean - deviation * upper)
 
 
@@ -199,7 +199,7 @@ def _jeffreys(right: int, n: int, confidence: float) -> Interval:
     return Interval(low, high)
 
 
-def _inverse_of_hall(value: float, skewness: float, n: int) -> float:
+def _remove_skewness(value: float, skewness: float, n: int) -> float:
     """Return t with t + g t^2 / 3 + g^2 t^3 / 27 + g / (6 n) = `value`, where g is `skewness`."""
     if abs(skewness) < 1e-9:
         return value

@@ -106,8 +106,7 @@ def compare(
     differences = _paired(base, tuned, weights)
     rows = len(differences)
     if rows < FEWEST_VALUES:
-        value = float(differences[0]) if rows else None
-        return Difference(value, None, None, "too-few-rows", None, rows, FEWEST_ROWS)
+        return _without_interval(differences)
     if bounded:
         interval = _bounded_interval(differences, confidence)
     else:
@@ -171,6 +170,11 @@ def _paired(base: ArrayLike, tuned: ArrayLike, weights: ArrayLike | None) -> NDA
         return finite(second - first)
     scale = np.asarray(weights, np.float64)
     return ratio_terms((second - first) * scale, scale)
+
+
+def _without_interval(differences: NDArray[np.float64]) -> Difference:
+    value = float(differences[0]) if len(differences) else None
+    return Difference(value, None, None, "too-few-rows", None, len(differences), FEWEST_ROWS)
 
 
 def _bounded_interval(differences: NDArray[np.float64], confidence: float) -> Interval:

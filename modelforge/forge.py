@@ -23,7 +23,7 @@ from modelforge.services.chat_client import ChatClient
 from modelforge.services.datasets import DatasetService
 from modelforge.services.diagnosis import DiagnosisService
 from modelforge.services.downloads import DownloadService
-from modelforge.services.exports.process import COMMAND as EXPORTER
+from modelforge.services.exports.service import COMMAND as EXPORTER
 from modelforge.services.exports.service import ExportService
 from modelforge.services.exports.sources import SourceFinder
 from modelforge.services.history import HistoryService

@@ -16,7 +16,6 @@ from modelforge.runs.exports import ExportFolder, ExportRequest
 from modelforge.runs.jobs import JobState, queue_again
 from modelforge.runs.process.machine_lease import MachineLease
 from modelforge.runs.store import LOCK
-from modelforge.services.exports.view import process_of
 from tests.export.runs import put_tuned
 from tests.services.test_runs import until
 from tests.train.conftest import tiny_model  # noqa: F401
@@ -35,7 +34,7 @@ def has(*path: str) -> Callable[[ExportFolder], bool]:
 
 # Where the exporter is killed, in the order in which it gets there.
 POINTS = {
-    "started": lambda folder: process_of(folder) is not None,
+    "started": lambda folder: folder.process() is not None,
     "output": lambda folder: folder.log.exists(),
     "folder": has("staged"),
     "step": has("events.jsonl"),
@@ -75,7 +74,7 @@ def test_killed_at_ten_points_it_leaves_nothing(forge, tiny_model):  # noqa: F81
         export = forge.exports.start(request).id
         folder = forge.exports.folder(export)
         until(lambda: is_reached(folder), f"{name} is reached", LIMIT_S)  # noqa: B023
-        os.kill(process_of(folder).pid, signal.SIGKILL)
+        os.kill(folder.process().pid, signal.SIGKILL)
         view = over(forge, export)
         assert view.state is JobState.LOST, name
         assert (view.path, view.files) == (None, ()), name
@@ -117,7 +116,7 @@ def test_without_its_server_it_ends_and_is_queued_again(forge, tiny_model):  # n
     export = forge.exports.start(ExportRequest(run.id, "merged")).id
     folder = forge.exports.folder(export)
     until(folder.staged.exists, "the exporter works", LIMIT_S)
-    who = process_of(folder)
+    who = folder.process()
     forge.close()
     assert not who.alive
     assert folder.state() is JobState.QUEUED

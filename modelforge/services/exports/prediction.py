@@ -5,14 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from statistics import median
 
 from modelforge.models.architecture import ModelInfo
 from modelforge.models.gguf_size import gguf_bytes
 from modelforge.runs.exports import IN_GGUF, ExportFolder, ExportRequest
-from modelforge.runs.jobs import JobState
 from modelforge.services.exports.sources import ExportSources
 from modelforge.services.exports.view import Prediction
+from modelforge.services.jobs.view import correction
 from modelforge.units import GIB, MIB
 
 # The exporter before it has opened a model. Measured on 2026-11-29: 511 MiB after its imports, and
@@ -31,9 +30,6 @@ START_S = 12.0
 BYTES_PER_S, UPLOADED_PER_S = 120 * MIB, 5 * MIB
 QUANTIZED_PER_S = 12e6
 ANSWERED_PER_S = 6e6
-# Earlier exports that count.
-RECENT = 5
-FORMULA = "formula_seconds"
 
 
 def predict(
@@ -47,13 +43,14 @@ def predict(
     model = sources.weights
     size, work = _sizes(request, sources)
     formula = _seconds(request, model, size, work)
+    alike = (folder for folder in earlier if _format(folder) == request.format)
     prediction = Prediction(
         name=name,
         device="cpu" if sources.gpu is None else "cuda",
         bytes=size,
         disk_bytes=size + work,
         memory_bytes=_memory(request, sources, size),
-        seconds=round(formula * _correction(request, earlier), 1),
+        seconds=round(formula * correction(alike), 1),
         disk_free=free_bytes(exports),
     )
     return prediction, formula
@@ -114,20 +111,9 @@ def _seconds(request: ExportRequest, model: ModelInfo, size: int, work: int) -> 
     return seconds
 
 
-def _correction(request: ExportRequest, earlier: Iterable[ExportFolder]) -> float:
-    """Return by what factor exports of this format took longer here than the formula says."""
-    ratios = []
-    for folder in earlier:
-        record = folder.record()
-        if record is None or record.request.format != request.format:
-            continue
-        formula = record.facts.get(FORMULA)
-        if not formula or folder.state() is not JobState.FINISHED:
-            continue
-        ratios.append(sum(step.seconds for step in folder.steps()) / formula)
-        if len(ratios) == RECENT:
-            break
-    return min(20.0, max(0.02, median(ratios))) if ratios else 1.0
+def _format(folder: ExportFolder) -> str:
+    record = folder.record()
+    return record.request.format if record else ""
 
 
 def free_bytes(folder: Path) -> int:

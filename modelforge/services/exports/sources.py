@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
@@ -12,18 +12,13 @@ from typing import Any
 
 from modelforge.config.plan.make import Plan
 from modelforge.errors import (
-    BusyError,
     ConfigError,
     ForgeError,
     MissingPackageError,
-    NotFoundError,
     Problem,
     merge_errors,
 )
-from modelforge.hardware.machine import Machine
 from modelforge.models.architecture import ModelInfo
-from modelforge.models.fingerprint import fingerprint
-from modelforge.models.resolve import STARTER, model_stamp, resolve_model
 from modelforge.paths import Home
 from modelforge.runs.atomic_files import find_json, read_json
 from modelforge.runs.disk_usage import folder_bytes
@@ -40,29 +35,19 @@ from modelforge.runs.notes import run_name
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.store import Store, is_id
 from modelforge.services.exports.wrong_values import wrong_values
+from modelforge.services.jobs.trained_run import (
+    BaseModel,
+    TrainedRunFinder,
+    base_name,
+    collect_error,
+    gpu_with,
+)
 from modelforge.services.machine import MachineService
 
 GGUF_PACKAGE, GGUF_EXTRA = "xllamacpp", "gguf"
 # Names a llama.cpp checkout with a converter: see modelforge.export.gguf.convert.
 CONVERTER = "MODELFORGE_LLAMA_CPP"
-# On a GPU, the largest layer is converted to float32 beside the weights.
-GPU_SPARE_GIB = 2.0
 _NEEDS_CONVERSATION = (*IN_GGUF, "mlx")
-
-
-@dataclass(frozen=True)
-class BaseModel:
-    """A base model on this computer. `hash` is that of its files if it is not from the Hub."""
-
-    name: str
-    revision: str | None
-    folder: Path
-    hash: str = ""
-
-    @property
-    def identity(self) -> tuple[str, str]:
-        """What is equal for two runs on the same base model."""
-        return (self.name, self.revision) if self.revision else ("", self.hash)
 
 
 @dataclass(frozen=True)
@@ -113,9 +98,8 @@ class SourceFinder:
     ) -> None:
         self.home = home
         self._store = store
-        self._supervisor = supervisor
+        self._finder = TrainedRunFinder(home, store, supervisor, verb="export")
         self._machine = machine
-        self._models: dict[str, tuple[object, ModelInfo]] = {}
 
     def find(self, request: ExportRequest, *, refresh: bool = False) -> ExportSources:
         """Return the sources. Raises one error with all problems.
@@ -128,17 +112,17 @@ class SourceFinder:
             errors.append(ConfigError(problems))
         elif request.source:
             return self._pushed(request)
-        run = _collect(errors, lambda: self._run_with_result(request.run))
+        run = collect_error(errors, lambda: self._finder.run_with_result(request.run))
         if run is None or problems:
             raise merge_errors(errors)
         sources: ExportSources | None
-        sources = _collect(errors, lambda: self._sources(run, request, errors))
+        sources = collect_error(errors, lambda: self._sources(run, request, errors))
         if sources is None or errors:
             raise merge_errors(errors)
         if problems := list(_wrong_formats(request, sources)):
             raise ConfigError(problems)
         machine = self._machine.current(refresh=refresh)
-        return replace(sources, gpu=_gpu_with(sources.weights.weights_gib, machine))
+        return replace(sources, gpu=gpu_with(sources.weights.weights_gib, machine))
 
     def _sources(
         self, run: RunFolder, request: ExportRequest, errors: list[ForgeError]
@@ -146,15 +130,17 @@ class SourceFinder:
         record = read_json(run.config)
         plan = Plan.from_dict(record["plan"], record["config"])
         has_adapter = run.has_adapter
-        base = _collect(errors, lambda: self._base(record, plan)) if has_adapter else None
+        base = (
+            collect_error(errors, lambda: self._finder.base(record, plan)) if has_adapter else None
+        )
         adapters = [self._part(run, request.weight)] if has_adapter else []
         for run_id, weight in request.adapters:
-            part = _collect(errors, partial(self._other, run_id, weight, base, request))
+            part = collect_error(errors, partial(self._other, run_id, weight, base, request))
             adapters += [part] if part else []
         if has_adapter and base is None:
             return None
         folder = base.folder if base else run.output
-        weights = _collect(errors, lambda: self._model(str(folder)))
+        weights = collect_error(errors, lambda: self._finder.model(str(folder)))
         if weights is None:
             return None
         return ExportSources(
@@ -162,20 +148,12 @@ class SourceFinder:
             name=run_name(run),
             head=plan.facts.head,
             base=base,
-            base_name=base.name if base else _base_name(record, plan),
+            base_name=base.name if base else base_name(record, plan),
             weights=weights,
             adapters=tuple(adapters),
             output_bytes=folder_bytes(run.output),
             adapter_bytes=folder_bytes(run.output) * len(adapters),
         )
-
-    def _model(self, folder: str) -> ModelInfo:
-        """Return what is known of a model; its files are read again once they have changed."""
-        stamp = model_stamp(folder, self.home)
-        known = self._models.get(folder)
-        if known is None or known[0] != stamp:
-            known = self._models[folder] = stamp, resolve_model(folder, self.home)
-        return known[1]
 
     def _pushed(self, request: ExportRequest) -> ExportSources:
         """Return a tested export as the source of an upload; raises ConfigError for another.
@@ -202,53 +180,17 @@ class SourceFinder:
             pushed=(record, folder.files),
         )
 
-    def _run_with_result(self, run_id: str) -> RunFolder:
-        """Return a run that has a result and is not in progress."""
-        if not self._store.exists(run_id) and (self.home.runs / ".deleted" / run_id).is_dir():
-            what = f"The run {run_id} was deleted."
-            remedy = f"Restore it first: modelforge runs restore {run_id}"
-            raise NotFoundError(Problem("run", what, remedy))
-        run = self._store.get(run_id)
-        state = self._supervisor.state(run)
-        if state.is_active:
-            what = f"“{run_name(run)}” is in progress."
-            raise BusyError(Problem("run", what, "Export it when it is over."), run.id)
-        if not run.has_result:
-            what = f"“{run_name(run)}” has no model: it is {state}."
-            raise NotFoundError(Problem("run", what, "Choose a run that has finished."))
-        return run
-
-    def _base(self, record: dict[str, Any], plan: Plan) -> BaseModel:
-        """Return the base model of a run; raises if it is gone, or another one than then."""
-        name = str(record["config"].get("model_name", "")).strip()
-        if plan.model_revision:
-            return _hub_base(name, plan.model_revision)
-        folder = self.home.starter_model if name == STARTER else Path(plan.model_path)
-        shown = _base_name(record, plan)
-        if not (folder / "config.json").is_file():
-            what = f"The base model {shown} is not at {folder} any more."
-            remedy = "Put the folder back. Without its base model, an adapter cannot be exported."
-            if name == STARTER:
-                remedy = "Run `python launch.py setup`, which makes it again."
-            raise NotFoundError(Problem("base model", what, remedy))
-        known, now = (record.get("base") or {}).get("hash"), fingerprint(folder)
-        if known and known != now:
-            what = f"The base model {shown} in {folder} is not the one of the training any more."
-            remedy = "Put its files of that time back, or train again."
-            raise ConfigError(Problem("base model", what, remedy))
-        return BaseModel(shown, None, folder, now)
-
     def _other(
         self, run_id: str, weight: float, base: BaseModel | None, request: ExportRequest
     ) -> dict[str, Any]:
         """Return a further adapter; raises if it does not fit the run's own one."""
-        run = self._run_with_result(run_id)
+        run = self._finder.run_with_result(run_id)
         name = run_name(run)
         if not run.has_adapter:
             what = f"“{name}” has no adapter: every weight was trained."
             raise ConfigError(Problem("adapters", what, "Leave this run out."))
         record = read_json(run.config)
-        other = self._base(record, Plan.from_dict(record["plan"], record["config"]))
+        other = self._finder.base(record, Plan.from_dict(record["plan"], record["config"]))
         if base is not None and other.identity != base.identity:
             what = f"The adapter of “{name}” was trained on {other.name}, not on {base.name}."
             remedy = "Combine adapters of the same base model."
@@ -270,44 +212,6 @@ def require_packages(request: ExportRequest) -> None:
         what = f"The package {GGUF_PACKAGE}, which contains llama.cpp, is not installed."
         remedy = f"Run `python launch.py setup --with {GGUF_EXTRA}`."
         raise MissingPackageError(Problem(request.format, what, remedy))
-
-
-def _gpu_with(weights_gib: float, machine: Machine) -> int | None:
-    """Return the GPU with the most free memory if it has enough; None without one."""
-    free = {gpu.index: gpu.free_gib or 0.0 for gpu in machine.gpus}
-    best = max(free, key=free.__getitem__, default=None)
-    return best if best is not None and free[best] >= weights_gib + GPU_SPARE_GIB else None
-
-
-def _hub_base(name: str, revision: str) -> BaseModel:
-    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - importing httpx
-
-    from modelforge.models import hub  # noqa: PLC0415 - importing httpx takes 0.2 s
-
-    path = try_to_load_from_cache(name, "config.json", revision=revision)
-    folder = Path(path).parent if isinstance(path, str) else None
-    if folder is not None:
-        files = {entry.name: entry.stat().st_size for entry in folder.iterdir() if entry.is_file()}
-        if hub.is_complete(folder, files):
-            return BaseModel(name, revision, folder)
-    other = hub.cached_folder(name)
-    if other is not None and other.name != revision:
-        what = f"The base model {name} is here as {other.name[:7]}; the run used {revision[:7]}."
-        remedy = f"Download that one: hf download {name} --revision {revision}"
-        raise ConfigError(Problem("base model", what, remedy))
-    what = f"The base model {name} is not on this computer."
-    remedy = f"Download it: modelforge storage download {name}"
-    raise NotFoundError(
-        Problem("base model", what, f"{remedy} (a gated model needs `hf auth login` first)")
-    )
-
-
-def _base_name(record: dict[str, Any], plan: Plan) -> str:
-    """Return the Hub id of a run's base model, or the last part of its path."""
-    name = str(record["config"].get("model_name", "")).strip() or plan.model_path
-    if plan.model_revision:
-        return name
-    return name.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
 
 
 def _rank(run: RunFolder) -> object:
@@ -351,12 +255,3 @@ def _wrong_formats(request: ExportRequest, sources: ExportSources) -> Iterator[P
 
 def _can_be_gguf(model_type: str) -> bool:
     return model_type in GGUF_MODEL_TYPES or bool(os.environ.get(CONVERTER))
-
-
-def _collect(errors: list[ForgeError], find: Callable[[], Any]) -> Any:
-    """Return what `find` returns; None, with the error in `errors`, if it raises one."""
-    try:
-        return find()
-    except ForgeError as error:
-        errors.append(error)
-        return None

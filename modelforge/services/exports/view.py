@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 from modelforge.config.schema.base import about
 from modelforge.errors import Problem
-from modelforge.runs.atomic_files import find_json
 from modelforge.runs.exports import (
     IN_GGUF,
     ExportFile,
@@ -19,10 +18,7 @@ from modelforge.runs.exports import (
     Precision,
 )
 from modelforge.runs.jobs import JobState, JobStep
-from modelforge.runs.process.identity import CHILDREN, ProcessIdentity
-
-# Share of a step from which its pace says how long the rest takes: before it, loading counts most.
-FIRST_SHARE = 0.05
+from modelforge.services.jobs.view import ended_at, lost_problem, seconds_left
 
 
 @dataclass(frozen=True)
@@ -72,8 +68,11 @@ class ExportView:
         return self.state is JobState.FINISHED
 
 
-def view_export(folder: ExportFolder) -> ExportView | None:
-    """Return the view of an export; None if its record is missing or damaged."""
+def view_export(folder: ExportFolder, queued_behind: str = "") -> ExportView | None:
+    """Return the view of an export; None if its record is missing or damaged.
+
+    `queued_behind` is what it waits for, if it waits.
+    """
     record = folder.record()
     if record is None:
         return None
@@ -83,6 +82,7 @@ def view_export(folder: ExportFolder) -> ExportView | None:
         result = None
     steps = tuple(folder.steps())
     files = result.files if result else ()
+    lost = lost_problem(folder, steps, "Export again") if state is JobState.LOST else None
     request = record.request
     return ExportView(
         id=folder.id,
@@ -95,22 +95,17 @@ def view_export(folder: ExportFolder) -> ExportView | None:
         name=export_name(request, record.stem),
         bytes=sum(file.bytes for file in files) if state.is_over else record.bytes,
         created=record.created,
-        ended=_ended(folder, state, result),
+        ended=ended_at(folder, state, result),
         path=_path(folder, result),
         files=files,
         steps=steps,
-        seconds_left=_seconds_left(record, steps) if state is JobState.RUNNING else None,
-        queued_behind="",
+        seconds_left=seconds_left(record.seconds, steps) if state is JobState.RUNNING else None,
+        queued_behind=queued_behind if state is JobState.QUEUED else "",
         prediction=_prediction(record),
         self_test=result.self_test if result else None,
-        problem=result.problem if result else _lost(folder, steps, state),
+        problem=result.problem if result else lost,
         address=result.address if result else "",
     )
-
-
-def process_of(folder: ExportFolder) -> ProcessIdentity | None:
-    """Return the exporter of an export; None if it was never started."""
-    return ProcessIdentity.from_dict(find_json(folder.process_file) or {})
 
 
 def export_name(request: ExportRequest, stem: str) -> str:
@@ -136,36 +131,3 @@ def _path(folder: ExportFolder, result: ExportResult | None) -> str | None:
         return None
     found = (path for path in (folder.files, folder.not_usable) if path.is_dir())
     return next(map(str, found), None)
-
-
-def _ended(folder: ExportFolder, state: JobState, result: ExportResult | None) -> float | None:
-    if result is not None:
-        return result.ended
-    if not state.is_over:
-        return None
-    newest = [folder.stop_file] if state is JobState.STOPPED else [folder.events, folder.log]
-    times = [path.stat().st_mtime for path in newest if path.exists()]
-    return max(times, default=None)
-
-
-def _seconds_left(record: ExportRecord, steps: tuple[JobStep, ...]) -> float:
-    """Return the predicted rest, at least that of the current step."""
-    spent = sum(step.seconds for step in steps)
-    left = max(0.0, record.seconds - spent)
-    if steps and FIRST_SHARE <= steps[-1].share < 1:
-        current = steps[-1]
-        left = max(left, current.seconds / current.share * (1 - current.share))
-    return round(left, 1)
-
-
-def _lost(folder: ExportFolder, steps: tuple[JobStep, ...], state: JobState) -> Problem | None:
-    """Return why an export without a result ended, as far as that is known."""
-    if state is not JobState.LOST:
-        return None
-    who = process_of(folder)
-    code = CHILDREN.exit_code(who) if who else None
-    during = f" during “{steps[-1].text}”" if steps else ""
-    how = f" (signal {-code})" if code is not None and code < 0 else ""
-    what = f"The exporter ended unexpectedly{during}{how}."
-    remedy = "Export again; if memory is short, end other programs first."
-    return Problem("export", what, f"{remedy} Its log is {folder.log}.")

@@ -22,7 +22,6 @@ from modelforge.runs.jobs import JobState
 from modelforge.runs.process.identity import ProcessIdentity, kill_tree, wait_ended
 from modelforge.runs.process.machine_lease import MachineLease
 from modelforge.runs.store import LOCK
-from modelforge.services.exports.process import process_of
 from tests.runs.homes import put_run
 from tests.services.test_runs import until
 
@@ -134,7 +133,7 @@ def test_two_exports_are_done_one_after_the_other(server, run):
     assert second.queued_behind == "Another export of “Support desk, first try!” is in progress."
     holder = lease_of(forge)
     assert holder.kind == "export"
-    assert holder.who.pid == process_of(forge.exports.folder(first.id)).pid
+    assert holder.who.pid == forge.exports.folder(first.id).process().pid
     forge.tend()
     assert forge.exports.view(second.id).state is JobState.QUEUED
     assert forge.exports.active() == first.id
@@ -146,7 +145,7 @@ def test_a_stop_leaves_no_process_and_no_file(server, run):
     forge = server("waits")
     export = forge.exports.start(asked(run)).id
     folder = working(forge, export)
-    who = process_of(folder)
+    who = folder.process()
     view = forge.exports.stop(export)
     assert view.state is JobState.STOPPED
     assert view.ended is not None
@@ -162,14 +161,14 @@ def test_a_waiting_export_is_stopped_before_its_start(server, run):
     forge.exports.start(asked(run))
     second = forge.exports.start(asked(run)).id
     assert forge.exports.stop(second).state is JobState.STOPPED
-    assert process_of(forge.exports.folder(second)) is None
+    assert forge.exports.folder(second).process() is None
 
 
 def test_a_killed_exporter_leaves_nothing_and_the_next_one_succeeds(server, run):
     forge = server("waits")
     export = forge.exports.start(asked(run)).id
     folder = working(forge, export)
-    os.kill(process_of(folder).pid, signal.SIGKILL)
+    os.kill(folder.process().pid, signal.SIGKILL)
     view = reached(forge, export, JobState.LOST)
     assert view.path is None
     assert view.files == ()
@@ -190,7 +189,7 @@ def test_what_a_killed_exporter_has_started_ends_with_it(server, run):
     until(lambda: note.exists() and note.read_text("utf-8"), "the converter works")
     converter = ProcessIdentity.of(int(note.read_text("utf-8")))
     forge.tend()
-    os.kill(process_of(folder).pid, signal.SIGKILL)
+    os.kill(folder.process().pid, signal.SIGKILL)
     reached(forge, export, JobState.LOST)
     forge.tend()
     assert wait_ended(converter, 10.0)
@@ -202,7 +201,7 @@ def test_an_export_is_over_once_its_exporter_has_ended(server, run):
     folder = forge.exports.folder(forge.exports.start(asked(run)).id)
     until(folder.result_file.exists, "the result is written")
     assert forge.exports.view(folder.id).state is JobState.RUNNING
-    kill_tree(process_of(folder))
+    kill_tree(folder.process())
     reached(forge, folder.id, JobState.FINISHED)
     assert lease_of(forge) is None
     assert (folder.files / "model.safetensors").exists()
@@ -214,7 +213,7 @@ def test_an_exporter_that_does_not_exit_is_ended(server, run, monkeypatch):
     folder = forge.exports.folder(forge.exports.start(asked(run)).id)
     reached(forge, folder.id, JobState.FINISHED)
     forge.exports.tend()
-    assert not process_of(folder).alive
+    assert not folder.process().alive
     assert lease_of(forge) is None
 
 
@@ -249,7 +248,7 @@ def test_a_failure_has_its_cause_and_no_files(server, run):
 def test_a_closed_server_leaves_its_export_to_the_next_one(server, run):
     forge = server("waits")
     export = forge.exports.start(asked(run)).id
-    who = process_of(working(forge, export))
+    who = working(forge, export).process()
     forge.close()
     assert not who.alive
     other = server()
@@ -281,7 +280,7 @@ def test_a_killed_server_takes_its_exporter_with_it(server, run, tmp_path):
     ) as process:
         export = process.stdout.readline().strip()
         forge = server()
-        who = process_of(working(forge, export))
+        who = working(forge, export).process()
         process.kill()
     assert wait_ended(who, 10.0)
     reached(forge, export, JobState.FINISHED)

@@ -14,6 +14,7 @@ from modelforge.models.resolve import resolve_model
 from modelforge.runs.atomic_files import read_json
 from modelforge.runs.exports import ExportRequest
 from modelforge.services.exports import sources
+from modelforge.services.jobs import trained_run
 from tests.runs.homes import put_run
 from tests.services.exports.conftest import put_model, put_trained
 
@@ -239,7 +240,7 @@ def test_an_active_run_is_exported_later(server, run):
 def test_a_base_model_is_read_again_only_when_it_has_changed(server, run, model, monkeypatch):
     forge, read = server(), []
     monkeypatch.setattr(
-        sources, "resolve_model", lambda *names: read.append(names) or resolve_model(*names)
+        trained_run, "resolve_model", lambda *names: read.append(names) or resolve_model(*names)
     )
     first = forge.exports.predict(asked(run))
     assert forge.exports.predict(asked(run)) == first

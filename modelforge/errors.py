@@ -153,5 +153,8 @@ def merge_errors(errors: Sequence[ForgeError]) -> ForgeError:
         return errors[0]
     # A subclass defined elsewhere may take other arguments.
     base = next(cls for cls in type(errors[0]).__mro__ if cls.__module__ == __name__)
-    merged: ForgeError = base([problem for error in errors for problem in error.problems])
+    problems = [problem for error in errors for problem in error.problems]
+    if isinstance(errors[0], BusyError):
+        return BusyError(problems, errors[0].holder)
+    merged: ForgeError = base(problems)
     return merged

@@ -23,6 +23,9 @@ from modelforge.services.chat_client import ChatClient
 from modelforge.services.datasets import DatasetService
 from modelforge.services.diagnosis import DiagnosisService
 from modelforge.services.downloads import DownloadService
+from modelforge.services.evaluations.service import COMMAND as EVALUATOR
+from modelforge.services.evaluations.service import EvaluationService
+from modelforge.services.evaluations.sources import EvaluationSourceFinder
 from modelforge.services.exports.service import COMMAND as EXPORTER
 from modelforge.services.exports.service import ExportService
 from modelforge.services.exports.sources import SourceFinder
@@ -44,8 +47,8 @@ from modelforge.serving.service import ServingService
 class Forge:
     """The services of a home, one attribute each. Thread-safe.
 
-    `worker`, `warm_worker`, `chat_process` and `exporter` are the commands of the child processes,
-    which tests replace by stand-ins.
+    `worker`, `warm_worker`, `chat_process`, `exporter` and `evaluator` are the commands of the
+    child processes, which tests replace by stand-ins.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Forge:
         warm_worker: Sequence[str] = warm_process.COMMAND,
         chat_process: Sequence[str] = chat_client.COMMAND,
         exporter: Sequence[str] = EXPORTER,
+        evaluator: Sequence[str] = EVALUATOR,
         probe: Callable[[Path], Machine] | None = None,
     ) -> None:
         home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -88,6 +92,13 @@ class Forge:
         self.serving = ServingService(home, training, self.chat, chat_process)
         finder = SourceFinder(home, store, training, self.machine)
         self.exports = ExportService(finder, launcher, self.chat, exporter, self.serving.guard)
+        self.evaluations = self._evaluations(store, launcher, evaluator)
+
+    def _evaluations(
+        self, store: Store, launcher: RunLauncher, command: Sequence[str]
+    ) -> EvaluationService:
+        finder = EvaluationSourceFinder(self.home, store, self._supervisor, self.machine)
+        return EvaluationService(finder, launcher, self.chat, command)
 
     def warm(self) -> None:
         """Start a warm worker unless a run or trial run is active. Returns at once."""
@@ -100,7 +111,7 @@ class Forge:
         return self._warm_worker.ready
 
     def tend(self) -> None:
-        """Do the periodic work: stops, idle processes, exports, due queue entries, old trash.
+        """Do the periodic work: stops, idle processes, jobs, due queue entries, old trash.
 
         Call it every second.
         """
@@ -110,14 +121,16 @@ class Forge:
         self.chat.tend()
         # Before the queue of runs, whose next run would start in each gap.
         self.exports.tend()
+        self.evaluations.tend()
         self.serving.tend()
         self.queue.tend()
         self.trash.tend()
 
     def close(self) -> None:
-        """End the API server, warm worker, chat, an export and a download. Runs continue."""
+        """End the API server, warm worker, chat, jobs and a download. Runs continue."""
         self.serving.close()
         self._warm_worker.close()
         self.chat.close()
         self.exports.close()
+        self.evaluations.close()
         self.downloads.close()

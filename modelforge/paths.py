@@ -45,7 +45,7 @@ class Home:
 
     @property
     def lease(self) -> Path:
-        """The holder of the machine when it is not a run (chat, export)."""
+        """The holder of the machine when it is not a run (chat, export, evaluation)."""
         return self.root / "lease.json"
 
     @property
@@ -67,6 +67,11 @@ class Home:
     def exports(self) -> Path:
         """One folder per export of a run."""
         return self.root / "exports"
+
+    @property
+    def evaluations(self) -> Path:
+        """One folder per evaluation of a run."""
+        return self.root / "evaluations"
 
     @property
     def starter_model(self) -> Path:

@@ -104,6 +104,7 @@ class EvaluationFolder(JobFolder):
     """The folder of an evaluation; its name is the evaluation's id."""
 
     NOUN: ClassVar[str] = "evaluation"
+    DONE: ClassVar[str] = "evaluated"
     PROCESS: ClassVar[str] = "evaluator"
     RECORD: ClassVar[str] = "evaluation.json"
     LOG: ClassVar[str] = "evaluation.log"

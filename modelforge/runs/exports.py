@@ -118,6 +118,7 @@ class ExportFolder(JobFolder):
     """The folder of an export; its name is the export's id."""
 
     NOUN: ClassVar[str] = "export"
+    DONE: ClassVar[str] = "exported"
     PROCESS: ClassVar[str] = "exporter"
     RECORD: ClassVar[str] = "export.json"
     LOG: ClassVar[str] = "export.log"

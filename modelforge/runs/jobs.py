@@ -112,8 +112,9 @@ class JobFolder(ABC):
 
     path: Path
 
-    # The kind of job and its process in messages, and the names of its own files.
+    # The kind of job, its participle and its process in messages, and the names of its files.
     NOUN: ClassVar[str]
+    DONE: ClassVar[str]
     PROCESS: ClassVar[str]
     RECORD: ClassVar[str]
     LOG: ClassVar[str]

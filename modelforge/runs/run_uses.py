@@ -12,8 +12,9 @@ from modelforge.config.schema.base import about
 from modelforge.data.sources.combine import files_in_record
 from modelforge.errors import BusyError, Problem
 from modelforge.paths import Home
+from modelforge.runs.evaluations import EvaluationFolder
 from modelforge.runs.exports import ExportFolder
-from modelforge.runs.jobs import unfinished
+from modelforge.runs.jobs import JobFolder, JobRecord, unfinished
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.notes import run_name
 from modelforge.runs.process.supervisor import Supervisor
@@ -74,18 +75,24 @@ class RunUses:
         return runs
 
     def require_unneeded(self, name: str, run_ids: Sequence[str]) -> None:
-        """Raise BusyError if a run or an export that is not over uses what is to be deleted."""
+        """Raise BusyError if a run or a job that is not over uses what is to be deleted."""
         needing = [run for run in self.describe(run_ids) if run.waits]
         if needing:
             names = ", ".join(f"“{run.name}”" for run in needing[:3])
             what = f"{name} cannot be deleted: {names} in progress or in the queue uses it."
             raise BusyError(Problem(name, what, "Delete it when the run is over."), needing[0].id)
-        for folder, record in unfinished(self._home.exports, ExportFolder):
+        for folder, record in unfinished_jobs(self._home):
             if any(record.request.uses(run_id) for run_id in run_ids):
-                what = f"{name} cannot be deleted: the export of “{record.run_name}” uses it."
-                raise BusyError(
-                    Problem(name, what, "Delete it when the export is over."), folder.id
-                )
+                job = f"the {folder.NOUN} of “{record.run_name}”"
+                what = f"{name} cannot be deleted: {job} uses it."
+                remedy = f"Delete it when the {folder.NOUN} is over."
+                raise BusyError(Problem(name, what, remedy), folder.id)
+
+
+def unfinished_jobs(home: Home) -> list[tuple[JobFolder, JobRecord]]:
+    """Return the exports and evaluations that wait or are in progress."""
+    exports = unfinished(home.exports, ExportFolder)
+    return [*exports, *unfinished(home.evaluations, EvaluationFolder)]
 
 
 def _files(dataset: Any) -> set[Path]:

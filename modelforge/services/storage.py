@@ -164,6 +164,7 @@ class StorageService:
             "models": [root / "models"],
             "data": [self._home.uploads, self._home.datasets],
             "exports": [self._home.exports],
+            "evaluations": [self._home.evaluations],
             "caches": [self._home.cache],
             "logs": [self._home.logs],
         }

@@ -9,11 +9,10 @@ from typing import Any
 
 from modelforge.errors import BusyError, NotFoundError, Problem
 from modelforge.paths import Home
-from modelforge.runs.exports import ExportFolder
-from modelforge.runs.jobs import unfinished
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.notes import run_name
 from modelforge.runs.process.supervisor import Supervisor
+from modelforge.runs.run_uses import unfinished_jobs
 from modelforge.runs.scheduling.queue import read_queue
 from modelforge.runs.states import RunState
 from modelforge.runs.store import Store
@@ -33,8 +32,7 @@ class TrashService:
     """Delete, restore and finally remove runs. Thread-safe."""
 
     def __init__(self, home: Home, store: Store, supervisor: Supervisor, chat: ChatService) -> None:
-        self._queue = home.queue
-        self._exports = home.exports
+        self._home = home
         self._store = store
         self._supervisor = supervisor
         self._chat = chat
@@ -100,15 +98,14 @@ class TrashService:
         if state.is_active:
             what = f"“{title}” is in progress, so it cannot be deleted."
             return Problem(title, what, "Stop it first.")
-        queue = read_queue(self._queue)
+        queue = read_queue(self._home.queue)
         if state is RunState.QUEUED or queue.find(folder.id) is not None:
             what = f"“{title}” waits in the queue, so it cannot be deleted."
             return Problem(title, what, "Remove it from the queue.")
-        if any(
-            record.request.uses(folder.id) for _, record in unfinished(self._exports, ExportFolder)
-        ):
-            what = f"“{title}” is being exported, so it cannot be deleted."
-            return Problem(title, what, "Wait until the export is done, or stop it.")
+        for job, record in unfinished_jobs(self._home):
+            if record.request.uses(folder.id):
+                what = f"“{title}” is being {job.DONE}, so it cannot be deleted."
+                return Problem(title, what, f"Wait until the {job.NOUN} is done, or stop it.")
         return None
 
     def _dependents(

@@ -11,6 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from modelforge.errors import Problem
+from modelforge.runs.evaluations import (
+    EvaluationFolder,
+    EvaluationRecord,
+    EvaluationRequest,
+    EvaluationResult,
+)
+from modelforge.runs.evaluations import write_result as write_evaluation_result
 from modelforge.runs.exports import (
     ExportFile,
     ExportFolder,
@@ -146,4 +153,41 @@ def put_export(
         test = self_test if self_test is not None or state == "failed" else PASSED
         result = ExportResult(state, created + 60, files, test, problem, address)
         write_result(folder, result)
+    return folder
+
+
+def put_evaluation(
+    home: Path,
+    run: RunFolder,
+    number: int = 0,
+    *,
+    state: str = "finished",
+    age_s: float = 600.0,
+    report: dict[str, Any] | None = None,
+    problem: Problem | None = None,
+    steps: Sequence[JobStep] = (),
+    process: dict[str, Any] | None = None,
+    facts: dict[str, Any] | None = None,
+    **request: Any,
+) -> EvaluationFolder:
+    """Put an evaluation into a home, in a state as `put_export` takes it."""
+    folder = EvaluationFolder(home / "evaluations" / f"20260103-{number:06d}-000{number:04x}")
+    folder.path.mkdir(parents=True)
+    name = json.loads(run.config.read_text("utf-8"))["name"]
+    created = time.time() - age_s
+    asked = EvaluationRequest(run.id, **request)
+    record = EvaluationRecord(asked, name, created, 90.0, 2**22, facts or {})
+    folder.record_file.write_text(json.dumps(record.as_dict()), "utf-8")
+    folder.log.write_text("Loading\n", "utf-8")
+    lines = (json.dumps(asdict(step)) + "\n" for step in steps)
+    folder.events.write_text("".join(lines), "utf-8")
+    if report is not None:
+        folder.report.write_text(json.dumps(report), "utf-8")
+    if state != "queued":
+        gone = {"pid": 999999, "birth": 1.0}
+        folder.process_file.write_text(json.dumps(process or gone), "utf-8")
+    if state == "stopped":
+        folder.stop_file.touch()
+    if state in ("finished", "failed"):
+        write_evaluation_result(folder, EvaluationResult(state, created + 60, problem))
     return folder

@@ -32,6 +32,7 @@ KINDS = {
     "models": ("Models", "c2"),
     "data": ("Data", "c3"),
     "exports": ("Exports", "c4"),
+    "evaluations": ("Evaluations", "c4"),
     "caches": ("Caches", "c5"),
     "logs": ("Logs", "c5"),
     "deleted": ("Recently deleted runs", "c5"),

@@ -1,4 +1,4 @@
-"""The GPU lease: one chat, trial run, export or served model at a time, in all of a home."""
+"""The GPU lease: one chat, trial run, export, evaluation or served model at a time in a home."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ KINDS = {
     ),
     "trial-run": ("The trial run of", "Stop it, or wait until it is done."),
     "export": ("The export of", "Wait until it is done."),
+    "evaluation": ("The evaluation of", "Wait until it is done."),
     "serving": (
         "The API server of",
         "Stop it on the Export page or, in its terminal, with Ctrl+C, or wait until it is idle.",

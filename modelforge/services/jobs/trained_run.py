@@ -61,9 +61,8 @@ class TrainedRunFinder:
         state = self._supervisor.state(run)
         if state.is_active:
             what = f"“{run_name(run)}” is in progress."
-            raise BusyError(
-                Problem("run", what, f"It can be {self._verb} when it is over."), run.id
-            )
+            remedy = f"{self._verb.capitalize()} it when it is over."
+            raise BusyError(Problem("run", what, remedy), run.id)
         if not run.has_result:
             what = f"“{run_name(run)}” has no model: it is {state}."
             raise NotFoundError(Problem("run", what, "Choose a run that has finished."))
@@ -78,9 +77,8 @@ class TrainedRunFinder:
         shown = base_name(record, plan)
         if not (folder / "config.json").is_file():
             what = f"The base model {shown} is not at {folder} any more."
-            remedy = (
-                f"Put the folder back. An adapter cannot be {self._verb} without its base model."
-            )
+            done = f"{self._verb.removesuffix('e')}ed"
+            remedy = f"Put the folder back. Without its base model, an adapter cannot be {done}."
             if name == STARTER:
                 remedy = "Run `python launch.py setup`, which makes it again."
             raise NotFoundError(Problem("base model", what, remedy))

@@ -9,9 +9,9 @@ from modelforge.export.job import Job
 from modelforge.export.other_heads import compare_outputs, outputs_of
 from modelforge.export.prompts import held_out
 from modelforge.export.self_test import SelfTest, compare_gguf, compare_merged, compare_model
-from modelforge.export.trained import add_adapter, load_model, trained_model
 from modelforge.export.trained_answers import answers_of, round_answers
 from modelforge.modeling.tokenizer_files import open_tokenizer
+from modelforge.modeling.trained_run import add_adapter, load_model, trained_model
 from modelforge.runs.exports import IN_GGUF, WITH_PRECISION
 from modelforge.runs.jobs import StepWriter
 
@@ -32,7 +32,7 @@ def self_test(job: Job, folder: Path, steps: StepWriter) -> SelfTest:
     answers_folder.mkdir(parents=True)
     rows = held_out(job, tokenizer)
     steps.begin("reference", _REFERENCE)
-    with trained_model(job, adapter) as model:
+    with trained_model(job.source, adapter, job.run.output, job.head, job.device) as model:
         answers = answers_of(model, tokenizer, rows, answers_folder, steps.share)
         if adapter is not None and _is_rounded(job):
             answers = round_answers(model, answers)
@@ -58,7 +58,7 @@ def _test_other_head(
     job: Job, folder: Path, tokenizer: Any, adapter: Path | None, steps: StepWriter
 ) -> SelfTest:
     steps.begin("reference", _REFERENCE)
-    with trained_model(job, adapter) as model:
+    with trained_model(job.source, adapter, job.run.output, job.head, job.device) as model:
         known = outputs_of(model, tokenizer, job.head, steps.share)
         del model
     steps.begin("self-test", _EXPORT)

@@ -11,8 +11,7 @@ from typing import Any
 from modelforge.config.methods import Head
 from modelforge.config.plan.make import Plan
 from modelforge.errors import Problem, RunError
-from modelforge.modeling.tokenize.template import set_default_template
-from modelforge.modeling.tokenizer_files import open_tokenizer
+from modelforge.modeling.trained_run import open_run_tokenizer, tokenizer_folder
 from modelforge.runs.atomic_files import read_json
 from modelforge.runs.exports import ExportFolder, ExportRecord, ExportRequest
 from modelforge.runs.jobs import StepWriter
@@ -128,13 +127,9 @@ class Job:
 
     def tokenizer(self) -> Any:
         """Return the tokenizer of the run, with the chat template that it was trained with."""
-        tokenizer = open_tokenizer(str(self.tokenizer_folder))
-        if not tokenizer.chat_template and self.head == "causal":
-            set_default_template(tokenizer)
-        return tokenizer
+        return open_run_tokenizer(self.tokenizer_folder, self.head)
 
     @property
     def tokenizer_folder(self) -> Path:
         """The folder of the tokenizer: the run's own, or that of the base model."""
-        has_own = any(self.run.output.glob("tokenizer*"))
-        return self.run.output if has_own or self.base is None else self.base
+        return tokenizer_folder(self.run.output, self.base)

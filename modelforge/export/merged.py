@@ -14,10 +14,10 @@ from modelforge.errors import Problem, RunError
 from modelforge.export.job import Job
 from modelforge.export.merge import UnknownNamesError, WeightPrecision, merge
 from modelforge.export.old_names import write_old_names
-from modelforge.export.trained import add_adapter, load_model
 from modelforge.modeling.generation_config import FILE, load_generation_config
 from modelforge.modeling.providers.huggingface import GENERATING
 from modelforge.modeling.tokenizer_files import FILES
+from modelforge.modeling.trained_run import add_adapter, load_model
 from modelforge.runs.jobs import StepWriter
 
 # Files of a trained model that are not copied: they describe the run's own folder.

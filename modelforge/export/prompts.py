@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
@@ -10,12 +9,15 @@ import jinja2
 
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.data.canonical.convert import Canonical
-from modelforge.data.sources.load import source_entries
 from modelforge.errors import ForgeError
 from modelforge.export.answers import OWN_PROMPTS, Message
 from modelforge.export.job import Job
-from modelforge.modeling.tokenize.dataset import DatasetRequest, changed_files, iter_split_rows
-from modelforge.modeling.tokenize.options import TokenizeOptions
+from modelforge.modeling.held_out import (
+    changed_sources,
+    count_rows,
+    iter_evaluation_rows,
+    run_request,
+)
 from modelforge.modeling.tokenize.prompts import prompt_and_answer
 from modelforge.modeling.tokenize.render import with_system_prompt
 from modelforge.modeling.tokenize.template_limits import apply_template
@@ -49,25 +51,15 @@ def held_out(job: Job, tokenizer: Any, most: int = 2 * OWN_PROMPTS) -> list[list
 
 
 def _rows(job: Job) -> list[Canonical]:
-    record, config = job.run_record["dataset"], job.run_record["config"]
+    record = job.run_record
     try:
-        if sum(entry["rows"] for entry in source_entries(record)) > MAX_ROWS:
+        if count_rows(record) > MAX_ROWS or changed_sources(record):
             return []
-        if changed_files(record):
-            return []
-        settings = TrainingConfig.from_record(config)
-        options = TokenizeOptions.from_plan(settings, job.plan)
-        request = DatasetRequest(record, settings.eval_split, settings.trainer.seed, options)
-        rows = (row for row in _evaluation_rows(request) if _conversation(row))
-        return options.prepare(list(islice(rows, 4 * OWN_PROMPTS)))
+        request = run_request(record, job.plan)
+        rows = (row for row in iter_evaluation_rows(request) if _conversation(row))
+        return request.options.prepare(list(islice(rows, 4 * OWN_PROMPTS)))
     except (ForgeError, OSError, KeyError, TypeError, ValueError):
         return []  # the self-test has general prompts as well
-
-
-def _evaluation_rows(request: DatasetRequest) -> Iterator[Canonical]:
-    for row, is_eval in iter_split_rows(request, lambda _done, _total: None):
-        if is_eval:
-            yield row
 
 
 def _conversation(row: Canonical) -> list[Message]:

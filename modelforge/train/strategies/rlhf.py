@@ -22,6 +22,7 @@ from modelforge.config.plan.training import (
 )
 from modelforge.modeling.adapters.lora import lora_config
 from modelforge.modeling.generation_config import generation_config_of
+from modelforge.modeling.reward_rules import PatternRule, Rule, make_rule
 from modelforge.modeling.tokenize.prompts import PromptDataset, build_prompts, max_prompt_length
 from modelforge.modeling.tokenize.template import ChatTemplate
 from modelforge.modeling.tokenizer_files import open_tokenizer
@@ -36,14 +37,7 @@ from modelforge.train.loop import Stage
 from modelforge.train.resume import remove_first_stage_checkpoints
 from modelforge.train.stop import Stop, StopRequested
 from modelforge.train.strategies import reward_model
-from modelforge.train.strategies.rewards import (
-    DTYPES,
-    PatternRule,
-    Reward,
-    Rule,
-    make_rule,
-    rule_reward,
-)
+from modelforge.train.strategies.rewards import DTYPES, Reward, rule_reward
 from modelforge.train.trainer.arguments import cap_intervals, common_arguments, make_trainer
 from modelforge.train.trainer.checkpointing import CheckpointMixin
 from modelforge.train.trainer.private import OnlineMixin

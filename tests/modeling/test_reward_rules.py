@@ -7,14 +7,14 @@ import time
 import pytest
 
 from modelforge.modeling.errors import WorkerError
-from modelforge.modeling.tokenize.prompts import prompt_and_answer
-from modelforge.train.strategies.rewards import (
+from modelforge.modeling.reward_rules import (
     MAX_SLOW_IN_A_ROW,
     PatternRule,
     exact_match,
     json_score,
     length_score,
 )
+from modelforge.modeling.tokenize.prompts import prompt_and_answer
 
 pytestmark = pytest.mark.torch
 

@@ -5,16 +5,12 @@ All but the margin are from 0 to 1. Their means equal those of `modelforge.model
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Sequence
 
+from modelforge.evaluate.json_answers import parse_json_answer
 from modelforge.modeling.text_metrics import rouge_scores, squad_scores
 
 References = Sequence[Sequence[str]]
-
-# A code block around the whole answer; the content of its first and last line is bounded.
-_FENCE = re.compile(r"```[A-Za-z]{0,10}[ \t]*\n(.*)\n?```", re.DOTALL)
 
 
 def exact_matches(answers: Sequence[str], references: References) -> list[float]:
@@ -52,22 +48,6 @@ def expects_json(references: References) -> bool:
     return bool(references) and all(texts and all(valid_json(texts)) for texts in references)
 
 
-def parse_json_answer(answer: str) -> object:
-    """Return the value of an answer that is JSON, also in a code block; None for other text."""
-    text = without_fence(answer)
-    try:
-        return json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        return None
-
-
-def without_fence(answer: str) -> str:
-    """Return the content of a code block that is the whole answer, otherwise the answer."""
-    text = answer.strip()
-    fenced = _FENCE.fullmatch(text)
-    return fenced[1].strip() if fenced else text
-
-
 def reward_margins(
     chosen: Sequence[float | None], rejected: Sequence[float | None]
 ) -> list[float | None]:
@@ -86,7 +66,3 @@ def reward_margins(
 def _pairs(answers: Sequence[str], references: References) -> list[tuple[str, list[str]]]:
     pairs = zip(answers, references, strict=True)
     return [(answer, [text for text in texts if text.strip()]) for answer, texts in pairs]
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")

@@ -19,7 +19,7 @@ from modelforge.runs.store import LOCK, Store
 from modelforge.runs.view import read_row
 from modelforge.services import chat_client
 from modelforge.services.chat import ChatService
-from modelforge.services.chat_client import ChatClient
+from modelforge.services.chat_client import ChatClients
 from modelforge.services.datasets import DatasetService
 from modelforge.services.diagnosis import DiagnosisService
 from modelforge.services.downloads import DownloadService
@@ -68,8 +68,8 @@ class Forge:
         store = Store(home, index=index)
         lease = MachineLease(home.lease, home.runs / LOCK)
         self._supervisor = training = Supervisor(home, index=index, lease=lease, command=worker)
-        chat = ChatClient(home, chat_process)
-        self.machine = MachineService(home, probe, is_chat_loaded=lambda: chat.alive)
+        chat = ChatClients(home, chat_process)
+        self.machine = MachineService(home, probe, is_chat_loaded=lambda: chat.main.alive)
         environment = self.machine.warm_environment
         self._warm_worker = warm = WarmWorker(home, command=warm_worker, environment=environment)
         self.preflight = PreflightService(home, self.machine, warm, index)

@@ -13,6 +13,7 @@ from modelforge import __version__
 from modelforge.api.errors import ForgeRoute
 from modelforge.api.openapi_docs import rest_html
 from modelforge.api.routes import (
+    chat,
     datasets,
     exports,
     history,
@@ -39,7 +40,19 @@ DESCRIPTION = (
     "omitted settings have their defaults."
 )
 # The history routes come before /runs/{run_id}, which would match /runs/compare.
-MODULES = (system, preflight, presets, datasets, history, runs, resume, queue, exports, serving)
+MODULES = (
+    system,
+    preflight,
+    presets,
+    datasets,
+    history,
+    runs,
+    resume,
+    queue,
+    exports,
+    serving,
+    chat,
+)
 
 router = APIRouter(prefix=PREFIX, route_class=ForgeRoute)
 

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from modelforge.chat.protocol import ChatRequest, LoadRequest, too_long
+from modelforge.chat.requests import ChatRequest, LoadRequest, too_long
 from modelforge.data.chat_templates import fold_system
 from modelforge.errors import MissingPackageError, NotFoundError, Problem, RunError
 
@@ -148,17 +148,18 @@ def _bodies(request: ChatRequest) -> Iterator[dict[str, Any]]:
 
     A second form is for chat templates that refuse system messages.
     """
+    sampling = request.sampling
     options = {
-        "max_tokens": request.max_new_tokens,
-        "temperature": request.temperature,
-        "top_p": request.top_p,
-        "top_k": 0,
+        "max_tokens": sampling.max_new_tokens,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k or 0,
         "min_p": 0.0,
-        "repeat_penalty": 1.0,
+        "repeat_penalty": sampling.repetition_penalty or 1.0,
         "stop": list(request.stop_texts),
         "stream": True,
         "stream_options": {"include_usage": True},
-        **({} if request.seed is None else {"seed": request.seed}),
+        **({} if sampling.seed is None else {"seed": sampling.seed}),
     }
     if request.prompt:
         yield {"prompt": request.prompt, **options}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+import traceback
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoConfig
 
-from modelforge.chat.protocol import LoadRequest
+from modelforge.chat.requests import LoadRequest
 from modelforge.config.plan.make import Plan
 from modelforge.config.plan.weights import overflows_in_fp16
 from modelforge.config.schema.config import TrainingConfig
@@ -88,11 +91,11 @@ def load_weights(request: LoadRequest) -> Any:
     return model.to(request.device)
 
 
-def load_tokenizer(request: LoadRequest) -> Any:
+def load_tokenizer(request: LoadRequest, adapter: str | None) -> Any:
     """Return the tokenizer, the adapter's own if it has one; chat models get a chat template."""
     source, revision = request.model_path, request.revision
-    if request.adapter and any(Path(request.adapter).glob("tokenizer*")):
-        source, revision = request.adapter, None
+    if adapter and any(Path(adapter).glob("tokenizer*")):
+        source, revision = adapter, None
     tokenizer = open_tokenizer(source, revision=revision)
     if not tokenizer.chat_template and request.head == "causal":
         set_default_template(tokenizer)
@@ -113,6 +116,24 @@ def add_adapter(model: Any, adapter: str, vocabulary: int) -> Any:
                 "Load it with the model that it was trained on.",
             )
         ) from error
+
+
+def add_other_adapter(model: Any, adapter: str, name: str, vocabulary: int) -> bool:
+    """Load a further adapter under a name; return whether it fits beside those that are loaded.
+
+    Two adapters that both store embeddings of their own, of different sizes, do not.
+    """
+    is_there = (Path(adapter) / "adapter_model.safetensors").is_file()
+    if not is_there or vocabulary > model.get_input_embeddings().num_embeddings:
+        return False
+    try:
+        model.load_adapter(adapter, adapter_name=name)
+    except (ValueError, RuntimeError, KeyError, OSError):
+        traceback.print_exc(file=sys.stderr)
+        with contextlib.suppress(ValueError, KeyError):
+            model.delete_adapter(name)
+        return False
+    return True
 
 
 def not_found(model: str, error: OSError) -> NotFoundError:

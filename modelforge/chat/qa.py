@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from modelforge.chat.protocol import ChatRequest
+from modelforge.chat.requests import ChatRequest
 from modelforge.data.canonical.qa_windows import QaAnswer, Window, best_answer, split_into_windows
 from modelforge.errors import Problem, RunError
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from modelforge.cli.follow import follow
 from modelforge.cli.output import DONE, print_table
 from modelforge.config.resolve import Layer
+from modelforge.config.sampling import Sampling
 from modelforge.data.sources.library import Sample, load_samples
 from modelforge.errors import NotFoundError, Problem
 
@@ -71,5 +72,6 @@ def _layers(forge: Forge, sample: Sample) -> list[Layer]:
 
 
 def _answer(forge: Forge, target: str, prompt: str) -> str:
-    parts = forge.chat.ask(target, [{"role": "user", "content": prompt}], max_new_tokens=80)
+    messages = [{"role": "user", "content": prompt}]
+    parts = forge.chat.ask(target, messages, Sampling(max_new_tokens=80))
     return "".join(part.get("text", "") for part in parts if "phase" not in part)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelforge import __version__
-from modelforge.cli import data, export, queue, runs, serve, storage, trial_run
+from modelforge.cli import chat, data, export, queue, runs, serve, storage, trial_run
 from modelforge.cli.output import (
     DONE,
     FAILED,
@@ -115,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     runs.add(commands, shared, _forge)
     queue.add(commands, shared, _forge, _layers)
     storage.add(commands, shared, _forge)
-    _chat_command(add)
+    chat.add(add, _forge)
     export.add(add, commands, shared, _forge)
     serve.add(add, _forge)
     add("doctor", _doctor, "Check this machine.")
@@ -144,20 +144,6 @@ def _recipe_commands(add: Any) -> None:
     train.add_argument("--name", help="name of the run")
     demo = add("demo", _demo, "Train the starter model on a sample and compare its answers.")
     demo.add_argument("--sample", default="captain", help="name of the sample (captain)")
-
-
-def _chat_command(add: Any) -> None:
-    chat = add("chat", _chat, "Chat with the model of a run, or with a base model.")
-    chat.add_argument("run", help="id of a run, or name of a model")
-    chat.add_argument("--prompt", required=True, help="what to ask")
-    chat.add_argument("--base", action="store_true", help="use the base model of the run")
-    longest = "longest answer in tokens (256)"
-    chat.add_argument("--max-new-tokens", type=int, default=256, metavar="N", help=longest)
-    sampling = "randomness of the answer; 0 always takes the most likely token (0)"
-    chat.add_argument("--temperature", type=float, default=0.0, metavar="T", help=sampling)
-    share = "with a temperature: sample from the likeliest tokens of this probability (0.95)"
-    chat.add_argument("--top-p", type=float, default=0.95, metavar="P", help=share)
-    chat.add_argument("--system", metavar="TEXT", help="system message; default: as in training")
 
 
 def _ui(arguments: list[str]) -> int:
@@ -231,28 +217,6 @@ def _demo(options: argparse.Namespace) -> int:
     from modelforge.cli.demo import run_demo
 
     return run_demo(_forge(options), options.sample, as_json=options.json)
-
-
-def _chat(options: argparse.Namespace) -> int:
-    forge = _forge(options)
-    parts = []
-    system = [{"role": "system", "content": options.system}] if options.system else []
-    try:
-        for part in forge.chat.ask(
-            options.run,
-            [*system, {"role": "user", "content": options.prompt}],
-            tuned=not options.base,
-            max_new_tokens=options.max_new_tokens,
-            temperature=options.temperature,
-            top_p=options.top_p,
-        ):
-            parts.append(part.get("text", "") if "phase" not in part else "")
-            if not options.json:
-                print(parts[-1], end="", flush=True)
-    finally:
-        forge.close()
-    print(json.dumps({"answer": "".join(parts)}) if options.json else "")
-    return DONE
 
 
 def _doctor(options: argparse.Namespace) -> int:

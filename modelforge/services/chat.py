@@ -4,24 +4,71 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
 
-from modelforge.errors import NotFoundError, Problem
+from modelforge.config.sampling import Sampling
+from modelforge.config.schema.base import Gib, about
+from modelforge.errors import ConfigError, NotFoundError, Problem
 from modelforge.hardware.machine import Machine
+from modelforge.runs.atomic_files import read_json
 from modelforge.runs.process.machine_lease import MachineLease
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.store import Store
 from modelforge.runs.view import view_run
-from modelforge.services.chat_client import ChatClient, ChatModelSpec
+from modelforge.services.chat_client import ChatClients, ChatModelSpec, Message
+from modelforge.services.chats.cpu import CpuFit, fit_on_cpu
+from modelforge.services.chats.requests import ChatAsk, Side
+from modelforge.services.chats.sides import Parts, PreparedSide, SideAnswers
 from modelforge.services.machine import MachineService
 from modelforge.services.preflight import PreflightService
 
 IDLE_S = 900.0
+# On the CPU beside a run, which needs the memory.
+CPU_IDLE_S = 120.0
 # A chat counts as in use this long after a completion, while the user reads it.
 READING_S = 120.0
 BUSY_REMEDY = "Chat is available when it is over."
+
+ChatFormat = Literal["conversation", "passage", "document"]
+_FORMATS: dict[str, ChatFormat] = {"span": "passage", "seq2seq": "document"}
+_TASK_FORMATS: dict[str, ChatFormat] = {
+    "extractive-question-answering": "passage",
+    "summarization": "document",
+}
+
+
+@dataclass(frozen=True)
+class ChatGpu:
+    """A GPU that can be chosen for a chat."""
+
+    index: int
+    name: str
+    free_gib: Gib
+
+
+@dataclass(frozen=True)
+class ChatModelView:
+    """How a model is asked."""
+
+    model: Annotated[str, about("Id of the run, or name of the base model.")]
+    name: str
+    format: Annotated[
+        ChatFormat,
+        about(
+            "`conversation`; `passage`: a question about the system message; `document`: the "
+            "last message is rewritten."
+        ),
+    ]
+    tuned: Annotated[bool, about("Whether it is a run.")]
+    has_base: Annotated[bool, about("Whether its base model can answer as well.")]
+    base_name: str
+    system: Annotated[str, about("The system message of the training; empty if it had none.")]
+    context: Annotated[int | None, about("The longest conversation in tokens; null if unknown.")]
+    gpu: Annotated[int | None, about("The GPU it is loaded on by default; null without one.")]
+    gpus: tuple[ChatGpu, ...]
+    cpu: CpuFit
 
 
 class ChatService:
@@ -29,14 +76,15 @@ class ChatService:
 
     def __init__(
         self,
-        client: ChatClient,
+        clients: ChatClients,
         store: Store,
         supervisor: Supervisor,
         preflight: PreflightService,
         machine: MachineService,
         lease: MachineLease,
     ) -> None:
-        self._client = client
+        self._client, self._cpu_client = clients.main, clients.cpu
+        self._answers = {client: SideAnswers(client) for client in (clients.main, clients.cpu)}
         self._store = store
         self._supervisor = supervisor
         self._preflight = preflight
@@ -46,28 +94,33 @@ class ChatService:
     def ask(
         self,
         target: str,
-        messages: Sequence[dict[str, str]],
+        messages: Sequence[Message],
+        sampling: Sampling | None = None,
         *,
         tuned: bool = True,
-        max_new_tokens: int = 256,
-        temperature: float = 0.0,
-        top_p: float = 0.95,
-    ) -> Iterator[dict[str, Any]]:
+    ) -> Parts:
         """Yield the parts of a reply of a run's model (run id) or of a base model (name).
 
         Raises NotFoundError for an unknown model, BusyError while a run is active.
         """
-        spec, name = self.find_model(target)
+        side = Side(target, tuned, tuple(messages))
+        parts = self.ask_sides(ChatAsk((side,), sampling or Sampling()))
+        return _of_one_side(parts)
+
+    def ask_sides(self, ask: ChatAsk) -> Parts:
+        """Yield the parts of the answers of one or two models; each has its `side`.
+
+        Raises ConfigError for an unusable request, NotFoundError for an unknown model, and
+        BusyError while the computer is in use. Of two sides, an error of one is a part.
+        """
+        ask = ask.checked()
+        sides = [self._prepare(number, ask) for number in range(len(ask.sides))]
+        if ask.device == "cpu":
+            self._require_cpu(ask)
+            return self._answers[self._cpu_client].answer(sides, ask, nullcontext)
         self._supervisor.require_free(BUSY_REMEDY)
-        parts = self._client.ask(
-            spec,
-            messages,
-            tuned=tuned,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            admit=lambda: self._admit(name),
-        )
+        name = " and ".join(dict.fromkeys(side.name for side in sides))
+        parts = self._answers[self._client].answer(sides, ask, lambda: self._admit(name))
         return self._stream(parts)
 
     def find_model(self, target: str) -> tuple[ChatModelSpec, str]:
@@ -88,11 +141,76 @@ class ChatService:
         facts = self._preflight.model(target)
         if spec := ChatModelSpec.of_model(facts, device):
             spec = replace(spec, gpu_index=_chat_gpu(machine))
-            return spec, facts.name.replace("\\", "/").rsplit("/", 1)[-1]
+            return spec, _short_name(facts.name)
         what = f"{facts.name} is an encoder without a head that produces answers."
         raise NotFoundError(
             Problem("model", what, "Choose a finished run of it, or another model.")
         )
+
+    def describe(self, target: str) -> ChatModelView:
+        """Return how the model of a run, or a base model, is asked; raises NotFoundError."""
+        spec, name = self.find_model(target)
+        machine = self._machine.current()
+        facts = self._preflight.model(self._base_name(target))
+        gpus = tuple(ChatGpu(gpu.index, gpu.name, gpu.free_gib) for gpu in machine.gpus)
+        return ChatModelView(
+            model=target,
+            name=name,
+            format=_FORMATS.get(spec.head) or _TASK_FORMATS.get(spec.task, "conversation"),
+            tuned=self._store.exists(target),
+            has_base=self._store.exists(target) and spec.head != "span",
+            base_name=_short_name(facts.name),
+            system=spec.system or "",
+            context=facts.context,
+            gpu=spec.gpu_index if spec.device == "cuda" else None,
+            gpus=gpus,
+            cpu=fit_on_cpu(facts, machine),
+        )
+
+    def cpu_fit(self, ask: ChatAsk) -> CpuFit:
+        """Return whether all models of a request fit the CPU together, one after the other."""
+        machine, tokens = self._machine.current(), ask.sampling.max_new_tokens
+        names = {self._base_name(side.model) for side in ask.sides}
+        models = [self._preflight.model(name) for name in names]
+        answers = len(ask.sides) if len(models) == 1 else 1
+        fits = [fit_on_cpu(facts, machine, tokens, answers) for facts in models]
+        refused = next((fit for fit in fits if not fit.possible), None)
+        seconds = sum(fit.seconds or 0.0 for fit in fits)
+        return refused or replace(fits[0], seconds=round(seconds, 1))
+
+    def _require_cpu(self, ask: ChatAsk) -> None:
+        fit = self.cpu_fit(ask)
+        if not fit.possible and not self._cpu_client.alive:
+            raise ConfigError(Problem("device", fit.why, "Wait until the GPU is free."))
+
+    def _prepare(self, number: int, ask: ChatAsk) -> PreparedSide:
+        side = ask.sides[number]
+        spec, name = self.find_model(side.model)
+        if not side.tuned and self._store.exists(side.model):
+            name = f"the base model of {name}"
+            if not spec.adapter:  # every weight was trained
+                base, _ = self.find_model(self._base_name(side.model))
+                spec = replace(base, system=spec.system, task=spec.task)
+        if ask.device == "cpu":
+            spec = replace(spec, device="cpu")
+        elif ask.gpu is not None:
+            spec = replace(spec, gpu_index=self._chosen_gpu(ask.gpu), gpu_chosen=True)
+        return PreparedSide(number, name, spec, side.tuned, side.messages)
+
+    def _chosen_gpu(self, index: int) -> int:
+        known = [gpu.index for gpu in self._machine.current().gpus]
+        if index in known:
+            return index
+        listed = ", ".join(map(str, known))
+        remedy = f"Choose one of {listed}." if known else "Leave it out: there is no GPU."
+        raise ConfigError(Problem("gpu", f"There is no GPU {index}.", remedy))
+
+    def _base_name(self, target: str) -> str:
+        """Return the name of the base model of a run, or of the model itself."""
+        if not self._store.exists(target):
+            return target
+        record = read_json(self._store.get(target).config)
+        return str(record.get("config", {}).get("model_name", ""))
 
     @property
     def in_use(self) -> str:
@@ -109,18 +227,22 @@ class ChatService:
 
     def unload(self, model: str) -> None:
         """End the chat process if it has loaded this model or adapter: a folder or a Hub id."""
-        if self._client.loaded and model in self._client.loaded.folders:
-            self.close()
+        for client in (self._client, self._cpu_client):
+            if client.loaded and model in client.loaded.folders:
+                client.close()
+        self._release()
 
     def tend(self) -> None:
         """End an idle chat process; release the lease of one that has ended."""
-        if self._client.loaded and time.monotonic() - self._client.last_used > IDLE_S:
-            self._client.close()
+        for client, idle_s in ((self._client, IDLE_S), (self._cpu_client, CPU_IDLE_S)):
+            if client.loaded and time.monotonic() - client.last_used > idle_s:
+                client.close()
         self._release()
 
     def close(self) -> None:
-        """End the chat process and release the GPU lease."""
+        """End the chat processes and release the GPU lease."""
         self._client.close()
+        self._cpu_client.close()
         self._release()
 
     def close_if_unmeasured(self) -> bool:
@@ -140,9 +262,10 @@ class ChatService:
             self._lease.take("chat", name)
             yield
 
-    def _stream(self, parts: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    def _stream(self, parts: Parts) -> Parts:
         try:
-            yield from parts
+            with closing(parts):
+                yield from parts
         finally:
             self._release()
 
@@ -152,6 +275,18 @@ class ChatService:
         with self._supervisor.claim():  # another thread may be starting the chat process
             if not self._client.alive:
                 self._lease.release()
+
+
+def _of_one_side(parts: Parts) -> Parts:
+    """Yield the parts of the only side without its number."""
+    with closing(parts):
+        for part in parts:
+            yield {key: value for key, value in part.items() if key != "side"}
+
+
+def _short_name(name: str) -> str:
+    """Return the last part of a folder or of a name on the Hub."""
+    return name.replace("\\", "/").rsplit("/", 1)[-1]
 
 
 def _chat_gpu(machine: Machine, trained_on: int | None = None) -> int:

@@ -7,11 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from modelforge.config.methods import Head
+from modelforge.config.sampling import Sampling
 from modelforge.config.visible_gpu import visible_gpu
 from modelforge.data.canonical.convert import SUMMARIZE_PROMPT
 from modelforge.data.canonical.qa import QA_PROMPT
@@ -28,6 +29,8 @@ LOAD_TIMEOUT_S = 300.0
 REPLY_TIMEOUT_S = 120.0
 
 Admit = Callable[[], AbstractContextManager[None]]
+# Role and content; of an answer also `tool_calls`, of the result of a tool also its `name`.
+Message = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,10 @@ class ChatModelSpec:
     `system` is the system message of the training; it starts every conversation that has none.
     `head` is the kind of input: a conversation, a text to rewrite (the last message), or a
     question about a passage (the system message). `gpu_index` only counts when the model is loaded.
-    `stamp` is the state of its files, so that a changed model is loaded again.
+    `stamp` is the state of its files, so that a changed model is loaded again. `quantization` is
+    that of the weights while the adapter was trained. `others` are further specs of the same base
+    model whose adapters are loaded as well. With `gpu_chosen` the model is loaded again where it is
+    on another GPU.
     """
 
     model_path: str
@@ -48,11 +54,15 @@ class ChatModelSpec:
     system: str | None = None
     head: Head = "causal"
     task: str = "text-generation"
+    quantization: str = "none"
+    others: tuple[ChatModelSpec, ...] = ()
     gpu_index: int = field(default=0, compare=False)
+    gpu_chosen: bool = field(default=False, compare=False)
     stamp: tuple[object, ...] = field(default=(), init=False)
 
     def __post_init__(self) -> None:
-        stamp = tuple(folder_stamp(folder) for folder in self.folders if folder)
+        folders = (self.model_path, self.adapter)
+        stamp = tuple(folder_stamp(folder) for folder in folders if folder)
         object.__setattr__(self, "stamp", stamp)
 
     @classmethod
@@ -64,7 +74,8 @@ class ChatModelSpec:
         output = str(folder.output)
         if folder.has_adapter:
             base, revision = view.plan.model_path, view.plan.model_revision
-            return cls(base, output, device, revision, str(folder.path), system, head, task)
+            run, quantization = str(folder.path), view.plan.quantization
+            return cls(base, output, device, revision, run, system, head, task, quantization)
         if folder.has_model:
             return cls(output, None, device, system=system, head=head, task=task)
         return None
@@ -82,14 +93,41 @@ class ChatModelSpec:
     @property
     def folders(self) -> tuple[str | None, ...]:
         """Return the folders that must exist while the model is loaded."""
-        return self.model_path, self.adapter
+        return self.model_path, self.adapter, *(other.adapter for other in self.others)
+
+    def fits_beside(self, other: ChatModelSpec) -> bool:
+        """Return whether both adapters are of the same base model, loaded in the same way."""
+        both = (self, other)
+        return all(spec.adapter and spec.head == "causal" for spec in both) and (
+            self._base == other._base
+        )
+
+    def serves(self, spec: ChatModelSpec) -> bool:
+        """Return whether this model, when it is loaded, answers for `spec`."""
+        is_moved = spec.gpu_chosen and spec.gpu_index != self.gpu_index
+        if is_moved or self._base != spec._base:
+            return False
+        adapters = {(each.adapter, each.stamp[1:]) for each in (self, *self.others)}
+        wanted = {(each.adapter, each.stamp[1:]) for each in (spec, *spec.others)}
+        return wanted <= adapters
+
+    @property
+    def _base(self) -> tuple[object, ...]:
+        names = (self.model_path, self.device, self.revision, self.head, self.quantization)
+        return *names, self.stamp[0]
+
+    @property
+    def is_gguf(self) -> bool:
+        """Whether llama.cpp loads it."""
+        return self.model_path.endswith(".gguf")
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields of the load request."""
-        client_only = ("system", "task", "gpu_index", "stamp")
-        return {name: value for name, value in asdict(self).items() if name not in client_only}
+        names = ("model_path", "adapter", "device", "revision", "head", "run")
+        others = [other.adapter for other in self.others]
+        return {**{name: getattr(self, name) for name in names}, "others": others}
 
-    def prepare_messages(self, messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    def prepare_messages(self, messages: Sequence[Message]) -> list[Message]:
         """Return the conversation in the form of the training data of the task."""
         if self.head == "causal":
             messages = _TASKS.get(self.task, list)(messages)
@@ -98,14 +136,14 @@ class ChatModelSpec:
         return list(messages)
 
 
-def _with_summarize_prefix(messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+def _with_summarize_prefix(messages: Sequence[Message]) -> list[Message]:
     """Return the messages with the summarization prefix of the training data."""
     *before, last = messages
     text = last["content"].removeprefix(SUMMARIZE_PROMPT)
     return [*before, last | {"content": f"{SUMMARIZE_PROMPT}{text}"}]
 
 
-def _as_qa_prompt(messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+def _as_qa_prompt(messages: Sequence[Message]) -> list[Message]:
     """Return one message of the question and its passage, which is the system message."""
     texts = [each["content"] for each in messages if each["role"] == "system"]
     if not texts:
@@ -114,7 +152,7 @@ def _as_qa_prompt(messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
     return [{"role": "user", "content": asked}]
 
 
-_TASKS: dict[str, Callable[[Sequence[dict[str, str]]], list[dict[str, str]]]] = {
+_TASKS: dict[str, Callable[[Sequence[Message]], list[Message]]] = {
     "summarization": _with_summarize_prefix,
     "extractive-question-answering": _as_qa_prompt,
 }
@@ -157,14 +195,13 @@ class ChatClient:
     def ask(
         self,
         spec: ChatModelSpec,
-        messages: Sequence[dict[str, str]],
+        messages: Sequence[Message],
+        sampling: Sampling | None = None,
         *,
         tuned: bool = True,
-        max_new_tokens: int = 256,
-        temperature: float = 0.0,
-        top_p: float = 0.95,
+        tools: Sequence[dict[str, Any]] = (),
         admit: Admit = nullcontext,
-    ) -> Iterator[dict[str, Any]]:
+    ) -> Generator[dict[str, Any], None, None]:
         """Yield the messages of one reply: {"phase"}, {"text"} and at last {"done"}.
 
         Requests are handled one after the other. `tuned` false switches the adapter off. The
@@ -173,10 +210,9 @@ class ChatClient:
         """
         request = {
             "messages": spec.prepare_messages(messages),
-            "max_new_tokens": max_new_tokens,
-            "temperature": temperature,
-            "top_p": top_p,
-            "adapter": tuned and spec.adapter is not None,
+            **(sampling or Sampling()).as_dict(),
+            "adapter": spec.adapter if tuned and spec.adapter else False,
+            **({"tools": list(tools)} if tools else {}),
         }
         yield from self.request(spec, request, admit)
 
@@ -211,17 +247,27 @@ class ChatClient:
 
     def _load(self, spec: ChatModelSpec, admit: Admit) -> Iterator[dict[str, Any]]:
         self.last_used = time.monotonic()
-        if self.loaded == spec:
+        if self.loaded is not None and self.loaded.serves(spec):
             return
-        self.close()
         yield {"phase": "loading", "text": f"Loading {Path(spec.model_path).name}"}
         with admit():
-            gpu = visible_gpu(spec.gpu_index if spec.device == "cuda" else None)
-            variables = {**child_environment(self._home), **gpu}
-            self._process = JsonlProcess(self._command, self._log, environment=variables)
+            self._prepare_process(spec)
         self._require().send({"load": spec.as_dict()})
-        yield from self._receive_until("loaded", LOAD_TIMEOUT_S)
-        self._spec = spec
+        for message in self._receive_until("loaded", LOAD_TIMEOUT_S):
+            if "loaded" in message:
+                self._spec = _as_loaded(spec, message["loaded"])
+            yield message
+
+    def _prepare_process(self, spec: ChatModelSpec) -> None:
+        """Start a process, unless one runs that can load this model in place of its own."""
+        loaded, self._spec = self.loaded, None
+        place = (spec.device, spec.gpu_index, spec.is_gguf)
+        if loaded is not None and place == (loaded.device, loaded.gpu_index, loaded.is_gguf):
+            return
+        self.close()
+        gpu = visible_gpu(spec.gpu_index if spec.device == "cuda" else None)
+        variables = {**child_environment(self._home), **gpu}
+        self._process = JsonlProcess(self._command, self._log, environment=variables)
 
     def _receive_until(self, last: str, timeout_s: float) -> Iterator[dict[str, Any]]:
         while True:
@@ -258,3 +304,17 @@ class ChatClient:
                 Problem("chat", "The chat process has ended.", "Try again; this starts a new one.")
             )
         return self._process
+
+
+class ChatClients:
+    """The client of the chat process that holds the GPU lease, and of one on the CPU."""
+
+    def __init__(self, home: Home, command: Sequence[str] = COMMAND) -> None:
+        self.main = ChatClient(home, command)
+        self.cpu = ChatClient(home, command, log="chat-cpu.log")
+
+
+def _as_loaded(spec: ChatModelSpec, loaded: Any) -> ChatModelSpec:
+    """Return the spec with those further adapters that the process has loaded."""
+    adapters = loaded.get("adapters", ()) if isinstance(loaded, dict) else ()
+    return replace(spec, others=tuple(each for each in spec.others if each.adapter in adapters))

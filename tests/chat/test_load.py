@@ -34,7 +34,7 @@ def run_folder(folder: Path, model: Path, **values: Any) -> Path:
 @pytest.mark.parametrize(("quant_type", "nested"), [("fp4", True), ("nf4", False)])
 def test_a_run_is_chatted_with_in_its_own_four_bits(tiny_model, tmp_path, quant_type, nested):
     from modelforge.chat.load import load_weights
-    from modelforge.chat.protocol import LoadRequest
+    from modelforge.chat.requests import LoadRequest
 
     run = run_folder(
         tmp_path / "run",
@@ -52,7 +52,7 @@ def test_a_run_is_chatted_with_in_its_own_four_bits(tiny_model, tmp_path, quant_
 
 def test_skipped_layers_stay_unquantized_in_chat(tiny_model, tmp_path):
     from modelforge.chat.load import load_weights
-    from modelforge.chat.protocol import LoadRequest
+    from modelforge.chat.requests import LoadRequest
 
     run = run_folder(
         tmp_path / "run", tiny_model, use_8bit=True, quantization={"skip_first_layers": 1}
@@ -64,7 +64,7 @@ def test_skipped_layers_stay_unquantized_in_chat(tiny_model, tmp_path):
 
 def test_a_run_of_another_device_is_loaded_unquantized(tiny_model, tmp_path):
     from modelforge.chat.load import load_weights
-    from modelforge.chat.protocol import LoadRequest
+    from modelforge.chat.requests import LoadRequest
 
     run = run_folder(tmp_path / "run", tiny_model, use_4bit=True)
     path = run / "config.json"
@@ -87,7 +87,7 @@ def test_a_chat_on_a_gpu_uses_what_model_and_gpu_can(
     from transformers import PreTrainedModel
 
     from modelforge.chat.load import load_weights
-    from modelforge.chat.protocol import LoadRequest
+    from modelforge.chat.requests import LoadRequest
     from modelforge.config.plan import weights
     from modelforge.modeling.providers import huggingface
 

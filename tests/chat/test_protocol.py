@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from modelforge.chat.protocol import StopTexts, _parse, _problem_of
+from modelforge.chat.protocol import _problem_of
+from modelforge.chat.requests import StopTexts, parse
 from modelforge.errors import Problem
 
 
@@ -58,11 +59,11 @@ def test_a_text_ends_before_the_first_stop_text(pieces, stops, wanted, found):
 )
 def test_a_wrong_request_is_a_problem(more):
     ask = {"messages": [{"role": "user", "content": "Hi"}], **more}
-    assert isinstance(_parse(json.dumps({"ask": ask})), Problem)
+    assert isinstance(parse(json.dumps({"ask": ask})), Problem)
 
 
 def test_a_prompt_needs_no_messages():
-    request = _parse(json.dumps({"ask": {"prompt": "Once", "seed": 3, "stop_texts": ["x"]}}))
+    request = parse(json.dumps({"ask": {"prompt": "Once", "seed": 3, "stop_texts": ["x"]}}))
     assert (request.messages, request.prompt) == ([], "Once")
-    assert (request.seed, request.stop_texts) == (3, ("x",))
-    assert isinstance(_parse('{"ask": {"prompt": ""}}'), Problem)
+    assert (request.sampling.seed, request.stop_texts) == (3, ("x",))
+    assert isinstance(parse('{"ask": {"prompt": ""}}'), Problem)

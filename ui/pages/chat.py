@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from modelforge.config.sampling import Sampling
 from modelforge.data.sources.library import load_samples
 from modelforge.errors import ForgeError
 from modelforge.forge import Forge
@@ -74,13 +75,13 @@ def _ideas(runs: list[RunView], selected: str) -> Markup:
 def answer_lines(forge: Forge, request: dict[str, Any]) -> Iterator[str]:
     """Yield JSON lines of one answer: phases, pieces of text, and the end or an error."""
     try:
-        for event in forge.chat.ask(
-            request["target"],
-            request["messages"],
-            tuned=request["tuned"],
+        sampling = Sampling(
             temperature=request["temperature"],
             top_p=request["top_p"],
             max_new_tokens=request["max_new_tokens"],
+        )
+        for event in forge.chat.ask(
+            request["target"], request["messages"], sampling, tuned=request["tuned"]
         ):
             yield json_line(_line(event))
     except ForgeError as error:

@@ -163,6 +163,27 @@ class ExportStatus(Reply):
 
 
 @dataclass(frozen=True, kw_only=True)
+class EvaluationReply(Reply):
+    """The Evaluation tab of a run.
+
+    `shown` is the id of the evaluation whose report is shown; `stamp` differs when one has begun,
+    ended or is deleted; `is_first` is whether the run was never evaluated.
+    """
+
+    shown: str
+    is_active: bool
+    is_first: bool
+    stamp: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NextRunReply(Reply):
+    """Values of settings that prepare the next run."""
+
+    values: JsonObject
+
+
+@dataclass(frozen=True, kw_only=True)
 class KeyReply(Reply):
     """The API key of the model that is served."""
 

@@ -1,5 +1,6 @@
 // The data card of the Train page: uploads, column mapping, token view, data checks and lengths.
 import { actions, all, ask, call, find, findInput, patch, problemText, showFailure, toast, whileDisabled } from "./page.js";
+import { openRows } from "./rows.js";
 import { postLines } from "./streams.js";
 
 /** @typedef {import("./types").DataFacts} DataFacts */
@@ -28,7 +29,7 @@ export function openData(root, server, form, changed) {
   let facts = null;
   /** @type {Tab} */
   let tab = "columns";
-  let row = 1, asBatch = false, previewed = "", openedPaths = "";
+  let row = 1, asBatch = false, previewed = "", openedPaths = "", isLinkUsed = false;
 
   /** @param {string} part @param {string} text */
   const setText = (part, text) => { for (const node of all(`[data-part="${part}"]`, root)) node.textContent = text; };
@@ -54,6 +55,8 @@ export function openData(root, server, form, changed) {
     row = 1;
     changed();
   }
+
+  const rows = openRows(root, server, form, { sources: () => facts?.sources ?? [], use: useSources });
 
   actions["remove-source"] = (button) => useSources((facts?.sources ?? []).filter((_source, place) => place !== Number(button.dataset.place)));
 
@@ -233,6 +236,7 @@ export function openData(root, server, form, changed) {
 
   function load() {
     if (!facts) return;
+    rows.show();
     const key = JSON.stringify([facts.key, form]);
     if (tab === "tokens" && facts.is_usable) loadPart("tokens", `${key} ${row} ${asBatch}`, "preview_tokens", { ...form, row, batch: asBatch });
     if (tab === "lengths" && facts.is_usable) loadPart("lengths", key, "measure_lengths", form);
@@ -267,6 +271,18 @@ export function openData(root, server, form, changed) {
     }
     if (!next.is_usable) for (const part of ["tokens", "lengths"]) patch({ [part]: '<p class="help">This appears once the rows can be read.</p>' });
     load();
+    if (next.is_usable) showLinked();
+  }
+
+  /** Show the rows that the address names: to edit them, or the first as the model sees it. */
+  function showLinked() {
+    const address = new URLSearchParams(location.search), linked = (address.get("row") ?? "").split(",").map(Number).filter((number) => number > 0);
+    if (!linked.length || isLinkUsed) return;
+    isLinkUsed = true;
+    row = linked[0];
+    find(address.has("edit") ? "#tab-data-rows" : "#tab-data-tokens", root).click();
+    if (address.has("edit")) rows.open(linked);
+    find(address.has("edit") ? "#edit-rows" : "#data-content", root).scrollIntoView({ block: "center" });
   }
 
   /** Show the first rows of a large file while the whole file is read. @param {() => boolean} isWanted */

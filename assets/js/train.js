@@ -3,6 +3,7 @@ import { openData } from "./data.js";
 import { openDownloads } from "./downloads.js";
 import { FORM_KEY, actions, all, call, find, findInput, load, newRequestId, patch, saveFile, showFailure, store, toast, whileDisabled } from "./page.js";
 import { askToNotify } from "./notify.js";
+import { openNextRun } from "./next_run.js";
 import { openPlan } from "./plan.js";
 import { openPresets } from "./presets.js";
 import { openEnqueue } from "./queue.js";
@@ -10,7 +11,7 @@ import { follow, unfollow } from "./run.js";
 
 /** @typedef {import("./types").TrainReply} TrainReply */
 /** One click that set several values, and what they were before. @typedef {{ values: Record<string, unknown>, before: Record<string, unknown>, text: string }} Change */
-/** What the user entered, and the run whose adapter was chosen on its page. @typedef {{ profile: string | null, values: Record<string, any>, recipe: Record<string, any>, changes: Change[], kept: string[], adapterOf: string | null }} Form */
+/** What the user entered, the run whose adapter was chosen on its page, the run whose next one it is, and edited rows. @typedef {{ profile: string | null, values: Record<string, any>, recipe: Record<string, any>, changes: Change[], kept: string[], adapterOf: string | null, nextOf: string | null, edits: import("./next_run.js").Edits | null }} Form */
 
 const TYPING_MS = 350, PATH_MS = 450, PROGRESS_MS = 5000, MAX_RECIPE_BYTES = 1048576, MAX_KEPT = 50;
 const METHODS = { sft: "SFT", qlora: "QLoRA", dpo: "DPO", rlhf: "RLHF" };
@@ -20,7 +21,8 @@ export function open(root, server) {
   const page = find(".app", root), startButtons = [find("#start", root), find("#dock-start", root)];
   const stored = load(sessionStorage, FORM_KEY) ?? {};
   /** @type {Form} */
-  const form = { profile: stored.profile ?? null, values: stored.values ?? {}, recipe: stored.recipe ?? {}, changes: stored.changes ?? [], kept: stored.kept ?? [], adapterOf: stored.adapterOf ?? null };
+  const form = { profile: stored.profile ?? null, values: stored.values ?? {}, recipe: stored.recipe ?? {}, changes: stored.changes ?? [], kept: stored.kept ?? [], adapterOf: stored.adapterOf ?? null, nextOf: stored.nextOf ?? null, edits: stored.edits ?? null };
+  openNextRun(form);
   /** @type {TrainReply | null} */
   let latest = null;
   /** @type {string | null} */
@@ -95,8 +97,8 @@ export function open(root, server) {
   }
 
   actions["reset-form"] = () => {
-    const before = { profile: form.profile, values: form.values, recipe: form.recipe, changes: form.changes, kept: form.kept };
-    Object.assign(form, { profile: null, values: {}, recipe: {}, changes: [], kept: [] });
+    const before = { profile: form.profile, values: form.values, recipe: form.recipe, changes: form.changes, kept: form.kept, nextOf: form.nextOf, edits: form.edits };
+    Object.assign(form, { profile: null, values: {}, recipe: {}, changes: [], kept: [], nextOf: null, edits: null });
     data.useSingle();
     changed(0);
     toast("All choices are discarded.", false, () => { Object.assign(form, before); changed(0); });
@@ -316,7 +318,7 @@ export function open(root, server) {
   function onAdded() {
     forgetRequest();
     if (form.adapterOf && form.recipe.adapter?.start_from === form.adapterOf) delete form.recipe.adapter.start_from;
-    form.adapterOf = null;
+    form.adapterOf = form.nextOf = null;
     store(sessionStorage, FORM_KEY, form);
   }
 

@@ -146,6 +146,25 @@ export interface ExportStatus {
   is_active: boolean;
 }
 
+/** The Evaluation tab of a run. */
+export interface EvaluationReply {
+  parts: Record<string, string>;
+  toast: string;
+  is_error: boolean;
+  shown: string;
+  is_active: boolean;
+  is_first: boolean;
+  stamp: string;
+}
+
+/** Values of settings that prepare the next run. */
+export interface NextRunReply {
+  parts: Record<string, string>;
+  toast: string;
+  is_error: boolean;
+  values: Record<string, any>;
+}
+
 /** The API key of the model that is served. */
 export interface KeyReply {
   parts: Record<string, string>;

@@ -12,6 +12,7 @@ from modelforge.config.schema.data import Source
 from modelforge.data.checks.run import CheckResult, check_sources
 from modelforge.data.checks.summary import DatasetSummary
 from modelforge.data.repair.copy import RepairResult, repair_sources
+from modelforge.data.repair.edit import RowEdits, StoredRow, edit_sources, find_rows
 from modelforge.data.sources.combine import combine_summaries
 from modelforge.data.sources.library import (
     StoredDataset,
@@ -175,6 +176,21 @@ class DatasetService:
         `allow_removal`.
         """
         return repair_sources(sources, codes, self._home, allow_removal=allow_removal)
+
+    def rows(self, sources: Sequence[Source], numbers: Iterable[int], seed: int) -> list[StoredRow]:
+        """Return rows by their numbers, counted from 1 over all sources as a run reads them.
+
+        Raises NotFoundError for a number that no row has.
+        """
+        found = find_rows(self.load_sources(sources), seed, numbers)
+        return [found[number] for number in sorted(found)]
+
+    def edit_rows(self, sources: Sequence[Source], edits: RowEdits, seed: int) -> list[list[str]]:
+        """Write copies of the files with rows left out or changed; return the files of each source.
+
+        Files without such rows keep their path. Raises what `edit_sources` raises.
+        """
+        return edit_sources(self.load_sources(sources), self._home, edits, seed)
 
     # Tokens
 

@@ -14,6 +14,7 @@ from ui.contract import RecipeReply, Reply, StartReply, TrainReply, error_text
 from ui.html.gradio_page import ServerFunction, flag, gradio_page, number, text, timestamp
 from ui.html.templates import render
 from ui.metrics import CHART_NOTES
+from ui.pages.run import evaluation, next_run
 from ui.pages.run import page as run_page
 from ui.pages.train import (
     data_actions,
@@ -22,6 +23,7 @@ from ui.pages.train import (
     model_card,
     presets,
     response,
+    row_editor,
     trial_run,
 )
 from ui.pages.train.form import Entered
@@ -70,7 +72,7 @@ def page(forge: Forge) -> None:
 
 
 def _run_functions(forge: Forge) -> list[ServerFunction]:
-    """Return the functions that start, enqueue and stop a run."""
+    """Return the functions that start, stop and evaluate a run, and prepare the next one."""
 
     def start(request: Any) -> StartReply:
         entered = Entered.read(request)
@@ -99,7 +101,7 @@ def _run_functions(forge: Forge) -> list[ServerFunction]:
         forge.runs.stop(text(request, "run"), keep=flag(request, "keep", default=True))
         return Reply()
 
-    return [start, enqueue, stop]
+    return [start, enqueue, stop, *evaluation.functions(forge), *next_run.functions(forge)]
 
 
 def _data_functions(forge: Forge) -> list[ServerFunction]:
@@ -124,7 +126,8 @@ def _data_functions(forge: Forge) -> list[ServerFunction]:
             forge, entered, text(request, "code"), allow_removal=allow_removal
         )
 
-    return [preview_data, check_data, preview_tokens, measure_lengths, repair_data]
+    checks = [preview_data, check_data, preview_tokens, measure_lengths, repair_data]
+    return [*checks, *row_editor.functions(forge)]
 
 
 def parse_recipe(name: str, text: str) -> dict[str, Any]:

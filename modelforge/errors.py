@@ -128,7 +128,7 @@ class NotFoundError(ForgeError):
 
 
 class BusyError(ForgeError):
-    """The machine is in use; `holder` is a run id, `chat` or `export`."""
+    """The machine is in use; `holder` is a run id, `chat`, `export` or `evaluation`."""
 
     http_status = 409
 

@@ -90,15 +90,20 @@ class Forge:
         self.diagnosis = DiagnosisService(home, self.runs)
         self.trial_runs = TrialRunService(home, launcher, self.preflight.trial_run_results, worker)
         self.serving = ServingService(home, training, self.chat, chat_process)
-        finder = SourceFinder(home, store, training, self.machine)
-        self.exports = ExportService(finder, launcher, self.chat, exporter, self.serving.guard)
-        self.evaluations = self._evaluations(store, launcher, evaluator)
+        self._add_jobs(store, launcher, exporter, evaluator)
 
-    def _evaluations(
-        self, store: Store, launcher: RunLauncher, command: Sequence[str]
-    ) -> EvaluationService:
-        finder = EvaluationSourceFinder(self.home, store, self._supervisor, self.machine)
-        return EvaluationService(finder, launcher, self.chat, command)
+    def _add_jobs(
+        self,
+        store: Store,
+        launcher: RunLauncher,
+        exporter: Sequence[str],
+        evaluator: Sequence[str],
+    ) -> None:
+        places = (self.home, store, self._supervisor, self.machine)
+        guard = self.serving.guard
+        self.exports = ExportService(SourceFinder(*places), launcher, self.chat, exporter, guard)
+        finder = EvaluationSourceFinder(*places)
+        self.evaluations = EvaluationService(finder, launcher, self.chat, evaluator)
 
     def warm(self) -> None:
         """Start a warm worker unless a run or trial run is active. Returns at once."""

@@ -14,6 +14,7 @@ SETTINGS = "TrainingConfig"
 PATH_PARAMETERS = {
     "run_id": "The id of the run.",
     "export_id": "The id of the export.",
+    "evaluation_id": "The id of the evaluation.",
     "trial_run_id": "The id of the trial run.",
     "name": "The name of the dataset in the list.",
 }
@@ -25,7 +26,7 @@ ERRORS = {
     "400": "The request is malformed.",
     "401": "The server has a password; send it by HTTP Basic with any user name.",
     "403": "The Host header is not a name of this server, or another site sent the request.",
-    "404": "There is no such run, export, dataset, file or model.",
+    "404": "There is no such run, export, evaluation, dataset, file or model.",
     "409": "The machine is in use; `holder` names the run that uses it.",
     "413": "The body is too large: more than 1 MiB, or 2 GiB for a data file.",
     "422": "The settings or the data cannot be used; `problems` lists every reason.",

@@ -15,6 +15,7 @@ from modelforge.api.openapi_docs import rest_html
 from modelforge.api.routes import (
     chat,
     datasets,
+    evaluations,
     exports,
     history,
     preflight,
@@ -35,8 +36,8 @@ INVALID = {
     "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Problems"}}},
 }
 DESCRIPTION = (
-    "Train, follow, stop and export runs on this machine, and inspect datasets. Bodies of "
-    "`preflight`, `runs` and `tokens` are the settings of docs/settings.md as a flat object; "
+    "Train, follow, stop, evaluate and export runs on this machine, and inspect datasets. Bodies "
+    "of `preflight`, `runs` and `tokens` are the settings of docs/settings.md as a flat object; "
     "omitted settings have their defaults."
 )
 # The history routes come before /runs/{run_id}, which would match /runs/compare.
@@ -50,6 +51,7 @@ MODULES = (
     resume,
     queue,
     exports,
+    evaluations,
     serving,
     chat,
 )

@@ -36,8 +36,8 @@ class Problems(BaseModel):
     problems: list[Problem] = about("One entry per problem; `where` names the setting or part.")
     holder: str | None = Field(
         None,
-        description="With 409: what uses the machine: a run's id, `chat`, `export`, `serving` or "
-        "`trial-run`.",
+        description="With 409: what uses the machine: a run's id, `chat`, `export`, `evaluation`, "
+        "`serving` or `trial-run`.",
     )
     findings: list[Finding] = Field([], description="With 422 after preflight: all findings.")
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable
 from datetime import datetime
-from time import sleep
 from typing import TYPE_CHECKING, Any
 
+from modelforge.cli.job_progress import follow_job
 from modelforge.cli.output import (
     DONE,
     FAILED,
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from modelforge.runs.exports import ExportRequest
     from modelforge.services.exports.view import ExportView
 
-POLL_S = 0.2
 # As in modelforge.runs.exports, whose import would make every command slower.
 FORMATS = ("adapter", "merged", "gguf", "ollama", "mlx", "hub")
 QUANTIZATIONS = ("f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "iq4_xs")
@@ -134,7 +132,7 @@ def _push(options: argparse.Namespace, forge: Forge) -> int:
 def _finish(options: argparse.Namespace, forge: Forge, start: Callable[[], ExportView]) -> int:
     """Start an export, show it until it is over, and return the exit code."""
     try:
-        view = _follow(forge, start(), quiet=options.json)
+        view = follow_job(forge, forge.exports, start(), quiet=options.json)
     finally:
         forge.close()
     if options.json:
@@ -159,72 +157,6 @@ def _predict(options: argparse.Namespace, forge: Forge) -> int:
     ]
     print_table(rows)
     return DONE
-
-
-def _follow(forge: Forge, view: ExportView, *, quiet: bool) -> ExportView:
-    """Show an export until it is over and return it. Ctrl+C stops it."""
-    progress = _Progress() if not quiet else None
-    try:
-        while not view.state.is_over:
-            if progress:
-                progress.show(view)
-            sleep(POLL_S)
-            forge.tend()
-            view = forge.exports.view(view.id)
-        if progress:
-            progress.show(view)
-    except KeyboardInterrupt:
-        view = forge.exports.stop(view.id)
-        print("\nStopped.", file=sys.stderr)
-    finally:
-        if progress:
-            progress.close()
-    return view
-
-
-class _Progress:
-    """Shows the steps of an export as lines and, on a terminal, a bar of the current one."""
-
-    def __init__(self) -> None:
-        self._shown: set[str] = set()
-        self._bar: Any = None
-        if sys.stdout.isatty():
-            from rich.progress import BarColumn, Progress, TextColumn
-
-            text = TextColumn("{task.description}", markup=False)
-            left = TextColumn("{task.fields[left]}", markup=False)
-            self._bar = Progress(text, BarColumn(), left, transient=True)
-            self._task = self._bar.add_task("", total=1.0, left="")
-            self._bar.start()
-
-    def show(self, view: ExportView) -> None:
-        """Show the state of an export."""
-        if view.queued_behind:
-            self._line(f"Waiting: {view.queued_behind}")
-        for step in view.steps[: None if view.state.is_over else -1]:
-            self._line(f"{step.text} ({human_duration(step.seconds)})", key=step.step)
-        if not view.steps or view.state.is_over:
-            return
-        current = view.steps[-1]
-        if self._bar is not None:
-            left = f"about {human_duration(view.seconds_left or 0)} left"
-            self._bar.update(
-                self._task, description=current.text, completed=current.share, left=left
-            )
-
-    def close(self) -> None:
-        """Remove the progress bar."""
-        if self._bar is not None:
-            self._bar.stop()
-
-    def _line(self, text: str, key: str = "") -> None:
-        if (key or text) in self._shown:
-            return
-        self._shown.add(key or text)
-        if self._bar is None:
-            print(escape_control(text), flush=True)
-        else:
-            self._bar.console.print(escape_control(text), markup=False, highlight=False)
 
 
 def _list(options: argparse.Namespace, forge: Forge) -> int:

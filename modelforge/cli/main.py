@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelforge import __version__
-from modelforge.cli import chat, data, export, queue, runs, serve, storage, trial_run
+from modelforge.cli import chat, data, evaluate, export, queue, runs, serve, storage, trial_run
 from modelforge.cli.output import (
     DONE,
     FAILED,
@@ -116,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     queue.add(commands, shared, _forge, _layers)
     storage.add(commands, shared, _forge)
     chat.add(add, _forge)
+    evaluate.add(add, commands, shared, _forge)
     export.add(add, commands, shared, _forge)
     serve.add(add, _forge)
     add("doctor", _doctor, "Check this machine.")

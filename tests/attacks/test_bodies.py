@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from urllib.parse import quote
 
 import pytest
 
@@ -89,6 +90,7 @@ def test_no_start_time_is_an_unexpected_error(target, value):
 
 TEXTS = ["", "\x00", ".", "..", "../../runs/x", "/etc/passwd", "~root", "a/b", "x" * 400, "-"]
 EXPORT = {"run": "x", "format": "merged"}
+EVALUATION = {"run": "x"}
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -131,3 +133,26 @@ def test_no_query_is_an_unexpected_error(target, value):
 def test_no_event_number_is_an_unexpected_error(target, value):
     header = {"last-event-id": value.encode().decode("latin-1")}
     assert target.send("/api/runs/x/events", headers=header).status == 404
+
+
+@pytest.mark.parametrize("text", [*TEXTS, "\ud800", "/dev/zero", "/proc/self/mem", "a\nb"])
+def test_no_name_in_an_evaluation_is_an_unexpected_error(target, text):
+    asked = [EVALUATION | {"run": text}, EVALUATION | {"prompts": text}]
+    asked += [EVALUATION | {"tasks": [text]}, EVALUATION | {"tasks": text}, {"run": "x", text: 1}]
+    bodies = [(f"/api/evaluations{end}", body) for body in asked for end in ("", "/predict")]
+    for path, body in bodies:
+        response = target.send(path, method="POST", body=[json.dumps(body).encode()])
+        assert response.status in {404, 422}, (path, body, response.body)
+        assert b"root:x:0" not in response.body
+    address = f"/api/evaluations/{quote(text, errors='surrogatepass', safe='')}"
+    for method, end in (("GET", ""), ("GET", "/report"), ("GET", "/log"), ("POST", "/stop")):
+        response = target.send(f"{address}{end}", method=method)
+        assert response.status in {200, 404, 405}, (address, end, response.body)
+
+
+@pytest.mark.parametrize("value", [*NUMBERS, float("nan"), float("inf"), "x", [], None, True])
+def test_no_number_of_an_evaluation_is_an_unexpected_error(target, value):
+    for name in ("rows", "seed", "answers", "tasks"):
+        body = json.dumps(EVALUATION | {name: value}).encode()
+        response = target.send("/api/evaluations", method="POST", body=[body])
+        assert response.status in {404, 422}, (name, response.body)

@@ -9,7 +9,7 @@ from typing import get_args
 
 import pytest
 
-from modelforge.cli import export
+from modelforge.cli import export, job_progress
 from modelforge.cli import main as program
 from modelforge.cli.main import main
 from modelforge.forge import Forge
@@ -93,7 +93,7 @@ def test_ctrl_c_stops_the_export(run, behaves, home, monkeypatch, capsys):
     def interrupt(_seconds):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(export, "sleep", interrupt)
+    monkeypatch.setattr(job_progress, "sleep", interrupt)
     assert main(["export", run.id, "--format", "merged", "--json"]) == 130
     assert json.loads(capsys.readouterr().out)["state"] == "stopped"
     assert Forge(Home(home)).exports.active() is None

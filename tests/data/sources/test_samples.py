@@ -1,4 +1,5 @@
 import importlib
+import json
 import re
 import sys
 from pathlib import Path
@@ -12,10 +13,10 @@ from modelforge.data.canonical.qa import QA_PROMPT
 from modelforge.data.checks.summary import summarize
 from modelforge.data.sources.library import Sample, find_dataset_file, load_samples
 from modelforge.errors import NotFoundError
-from modelforge.paths import Home
+from modelforge.paths import Home, resource_folder
 
 SAMPLES = {sample.name: sample for sample in load_samples()}
-FEWEST = {"brief": 80, "notices": 120}
+FEWEST = {"brief": 80, "notices": 120, "general": 120}
 
 
 def _question(row: dict[str, Any]) -> str:
@@ -31,7 +32,8 @@ def answers(sample: Sample) -> list[str]:
 
 
 def test_every_task_and_strategy_has_a_sample_in_its_own_format() -> None:
-    assert list(SAMPLES) == ["captain", "units", "support", "brief", "notices", "board"]
+    names = ["captain", "units", "support", "brief", "notices", "board", "general"]
+    assert list(SAMPLES) == names
     assert {sample.task for sample in SAMPLES.values()} == set(
         get_args(TrainingConfig.model_fields["task"].annotation)
     )
@@ -45,6 +47,7 @@ def test_every_task_and_strategy_has_a_sample_in_its_own_format() -> None:
         "preference",
         "summary",
         "span",
+        "messages",
     ]
 
 
@@ -109,6 +112,19 @@ def test_the_support_sample_is_consistent() -> None:
     assert set(re.findall(r"until (\d+ [ap]m)", replies)) == {"6 pm"}
     assert set(re.findall(r"within (?:the )?(\d+ days)", replies)) == {"30 days"}
     assert len(re.findall("Hello, Nora from Tallow & Pine here", replies)) == 221
+
+
+def test_the_general_sample_has_none_of_the_general_prompts() -> None:
+    prompts = json.loads((resource_folder("assets") / "general_prompts.json").read_text("utf-8"))
+    asked = {_words(entry["prompt"]) for entry in prompts}
+    sample = SAMPLES["general"]
+    rows = read_canonical(sample.path, summarize(sample.path).mapping)
+    assert len(asked) == 100
+    assert not asked & {_words(_question(row)) for row in rows}
+
+
+def _words(text: str) -> str:
+    return " ".join(re.findall(r"\w+", text.lower()))
 
 
 def test_the_chosen_completion_is_always_much_shorter() -> None:

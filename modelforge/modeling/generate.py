@@ -132,7 +132,7 @@ class GenerationEvaluator:
         def report(at: int, _count: int) -> None:
             progress(done + at, total)
 
-        with _generating(model):
+        with generating(model):
             if self._passes > 1:
                 with model.disable_adapter():
                     before = self._score(self._generate(self.prompts, report))
@@ -145,7 +145,7 @@ class GenerationEvaluator:
         first = max(0, (len(order) - BATCH_SIZE) // 2)
         batch = order[first : first + BATCH_SIZE]
         began = time.perf_counter()
-        with _generating(self.trainer.model):
+        with generating(self.trainer.model):
             self._generate(batch, progress)
         per_prompt = (time.perf_counter() - began) / len(batch)
         return per_prompt * len(order) * self._passes
@@ -164,7 +164,7 @@ class GenerationEvaluator:
         for at in range(0, len(order), BATCH_SIZE):
             progress(at, len(order))
             part = order[at : at + BATCH_SIZE]
-            batch = _padded([prompts[index].input_ids for index in part], setup, model.device)
+            batch = padded([prompts[index].input_ids for index in part], setup, model.device)
             with torch.no_grad():
                 ids = model.generate(**batch, generation_config=config, stopping_criteria=criteria)
             new = ids[:, batch["input_ids"].shape[1] :] if setup.decoder_only else ids
@@ -201,7 +201,7 @@ def _generation_config(prompts: Sequence[EvalPrompt], setup: GenerationSetup) ->
     )
 
 
-def _padded(
+def padded(
     prompts: list[list[int]], setup: GenerationSetup, device: Any
 ) -> dict[str, torch.Tensor]:
     """Return a batch of `input_ids` and `attention_mask`, both (batch, seq) int64.
@@ -220,7 +220,7 @@ def _padded(
 
 
 @contextlib.contextmanager
-def _generating(model: Any) -> Iterator[None]:
+def generating(model: Any) -> Iterator[None]:
     """Put the model into evaluation mode with a key-value cache for a while."""
     was_training, used_cache = model.training, model.config.use_cache
     model.eval()

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from modelforge.config.plan.make import Plan
-from modelforge.config.plan.training import PACKED_SHARE
+from modelforge.config.plan.training import PACKED_SHARE, sample_rounds
 from modelforge.config.schema.config import TrainingConfig
+from modelforge.config.schema.training import own_prompts
 from modelforge.models.architecture import ModelInfo
 from modelforge.preflight.memory.estimate import adapter_weights, weight_bytes
 
@@ -42,6 +43,8 @@ _TFLOPS_NEWER = 60.0
 _TFLOPS_GTX_16 = 8.0
 _UTILIZATION = 0.4
 _LAUNCH_SECONDS_PER_BLOCK = 0.005
+# A generated token: kernel launches of a block, and reading weights from memory at 10 GB/s.
+_DECODE_SECONDS_PER_BLOCK, _SECONDS_PER_BYTE_READ = 0.0008, 1e-10
 # torch.compile saves 14 to 19 % of a step (axolotl, docs/optimizations.qmd; torchtune's README:
 # 27 % more tokens per second). On the CPU it saved nothing in our benchmark.
 COMPILED = 1.18
@@ -226,7 +229,7 @@ def estimate_seconds(context: RunContext) -> float | None:
     if step is None or total is None or model is None:
         return None
     loading = (12.0 if context.plan.device == "cuda" else 8.0) + model.weights_gib * 2
-    work = total * step.seconds + _evaluation_seconds(context)
+    work = total * step.seconds + _evaluation_seconds(context) + sample_seconds(context)
     return work * (context.step_time_factor or 1.0) + loading
 
 
@@ -250,6 +253,25 @@ def eval_time_ratio(context: RunContext) -> float:
     if step is None or not total:
         return 0.0
     return _evaluation_seconds(context) / (total * step.seconds)
+
+
+def sample_seconds(context: RunContext) -> float:
+    """Return the time of answering the sample prompts in the whole run; 0 where it is unknown.
+
+    Every answer counts with its greatest length. A token of all answers reads each weight once and
+    launches the kernels of every block.
+    """
+    config, plan, model = context.config, context.plan, context.model
+    flops, total = flops_per_s(context), plan.total_steps
+    rounds = sample_rounds(config, plan.method, total, plan.eval_steps)
+    if model is None or flops is None or not rounds:
+        return 0.0
+    prompts = len(own_prompts(config.evaluation)) or config.evaluation.samples
+    per_token = prompts * 2 * (model.parameters or 0) / flops
+    per_token += (model.layers or 0) * _DECODE_SECONDS_PER_BLOCK
+    if plan.device == "cpu":
+        per_token += weight_bytes(config, plan, model) * _SECONDS_PER_BYTE_READ
+    return rounds * config.evaluation.sample_tokens * per_token
 
 
 def _evaluation_seconds(context: RunContext) -> float:

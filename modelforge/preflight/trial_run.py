@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from modelforge.config.plan.make import Plan
+from modelforge.config.plan.training import sample_rounds
 from modelforge.config.schema.config import TrainingConfig
 
 
@@ -20,6 +21,7 @@ class TrialRunResult:
         seconds_per_update_worst: Time of a step with the longest rows.
         prepare_seconds: Time before the first step, without loading the model.
         score_seconds: Time of generating completions for evaluation rows at the end.
+        sample_seconds: Time of answering all sample prompts once.
         updates: Measured steps.
         stages: Training stages of a run; the measurements are those of the last stage.
         earlier_seconds: Time of the stages before it.
@@ -43,6 +45,7 @@ class TrialRunResult:
     stages: int = 1
     earlier_seconds: float = 0.0
     score_seconds: float | None = None
+    sample_seconds: float | None = None
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> TrialRunResult:
@@ -62,13 +65,21 @@ class TrialRunResult:
         if plan.eval_steps and self.seconds_per_eval_batch:
             batches = -(-eval_rows // config.per_device_eval_batch_size)
             seconds += total // plan.eval_steps * batches * self.seconds_per_eval_batch
+        rounds = sample_rounds(config, plan.method, total, plan.eval_steps)
+        seconds += rounds * (self.sample_seconds or 0.0)
         saves = 1 if plan.save_steps <= 0 else -(-total // plan.save_steps)
         final = (self.final_seconds or self.save_seconds or 0.0) + (self.score_seconds or 0.0)
         return seconds + saves * (self.save_seconds or 0.0) + final
 
     def scaled(self, factor: float) -> TrialRunResult:
         """Return the result with all times of a run multiplied."""
-        times = ("seconds_per_update", "seconds_per_eval_batch", "save_seconds", "final_seconds")
+        times = (
+            "seconds_per_update",
+            "seconds_per_eval_batch",
+            "sample_seconds",
+            "save_seconds",
+            "final_seconds",
+        )
         known = {name: getattr(self, name) for name in times}
         return replace(
             self, **{name: factor * each for name, each in known.items() if each is not None}

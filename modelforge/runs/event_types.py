@@ -41,7 +41,7 @@ class ResumedEvent(Event):
 class PhaseEvent(Event):
     """The worker entered a phase or made progress in it, at most four times per second.
 
-    Phases: loading, tokenizing, training, evaluating, scoring, saving, paused, trial_run.
+    Phases: loading, tokenizing, training, evaluating, sampling, scoring, saving, paused, trial_run.
     """
 
     kind: ClassVar[str] = "phase"
@@ -150,6 +150,21 @@ class SampleEvent(StageEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SamplesEvent(StageEvent):
+    """Greedy answers to the sample prompts: of the base model (step 0), at evaluations, at the end.
+
+    `source` is `yours`, `evaluation` or `general`; `cut`: the answer reached the longest length.
+    """
+
+    kind: ClassVar[str] = "samples"
+    step: Annotated[int, Info("Step after which they were generated.")]
+    answers: Annotated[
+        list[dict[str, Any]], Info("`prompt`, `source`, `expected`, `text`, `tokens`, `cut`.")
+    ]
+    seconds: Annotated[float | None, Info("Time that generating took.", "s")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ScoresEvent(Event):
     """Metrics of generated answers to the evaluation rows, at the end of training."""
 
@@ -178,6 +193,7 @@ class _TrialRunNumbers(Event):
     tokens_per_s: Annotated[float | None, Info("Expected throughput.", "tokens/s")] = None
     seconds_per_eval_batch: Annotated[float | None, Info("Time per evaluation batch.", "s")] = None
     score_seconds: Annotated[float | None, Info("Expected time of final scoring.", "s")] = None
+    sample_seconds: Annotated[float | None, Info("Time of all sample prompts, once.", "s")] = None
     save_seconds: Annotated[float | None, Info("Time to save a checkpoint.", "s")] = None
     final_seconds: Annotated[float | None, Info("Time to save the output.", "s")] = None
     checkpoint_gib: Annotated[float | None, Info("Size of a checkpoint.", "GiB")] = None

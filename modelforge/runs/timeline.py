@@ -26,6 +26,7 @@ from modelforge.runs.event_types import (
     PlanEvent,
     ResumedEvent,
     SampleEvent,
+    SamplesEvent,
     SavedEvent,
     ScoresEvent,
     StartedEvent,
@@ -201,6 +202,8 @@ class Timeline(StageTimeline):
         self.number = 0
         self.notes: list[NoteEvent] = []
         self.samples: deque[SampleEvent] = deque(maxlen=SAMPLES)
+        # The answers to the sample prompts, oldest first.
+        self.answers: list[SamplesEvent] = []
         self.ending: Ending | None = None
         # The newest events that are worth a line in a log, with their Unix time.
         self.recent: deque[tuple[float, Event]] = deque(maxlen=RECENT)
@@ -244,6 +247,7 @@ class Timeline(StageTimeline):
         number = self.stage.number if event.stage is None else event.stage
         kept_samples = [s for s in self.samples if _is_before(s, number, event.step)]
         self.samples = deque(kept_samples, maxlen=SAMPLES)
+        self.answers = [each for each in self.answers if _is_before(each, number, event.step)]
         for kind in _DROPPED_ON_RESUME:
             self._newest.pop(kind, None)
 
@@ -271,6 +275,9 @@ class Timeline(StageTimeline):
     def _on_sample(self, _t: float, event: SampleEvent) -> None:
         self.samples.appendleft(event)
 
+    def _on_samples(self, _t: float, event: SamplesEvent) -> None:
+        self.answers.append(event)
+
     def _on_note(self, _t: float, event: NoteEvent) -> None:
         self.notes.append(event)
 
@@ -287,7 +294,7 @@ _LOGGED = frozenset(
 )
 
 
-def _is_before(sample: SampleEvent, stage: int, step: int) -> bool:
+def _is_before(sample: SampleEvent | SamplesEvent, stage: int, step: int) -> bool:
     if sample.stage is not None and sample.stage != stage:
         return sample.stage < stage
     return sample.step <= step

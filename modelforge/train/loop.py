@@ -12,6 +12,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from modelforge.config.schema.config import TrainingConfig
 from modelforge.data.canonical.convert import Canonical
 from modelforge.data.chat_templates import template_text
 from modelforge.errors import ForgeError
@@ -25,6 +26,7 @@ from modelforge.train import save
 from modelforge.train.callbacks import monitors, trackers
 from modelforge.train.callbacks.gpu_limits import GpuLimitCallback, gpu_limits, nvml_sensors
 from modelforge.train.callbacks.reporter import EventReporter, TrainingProgress
+from modelforge.train.callbacks.samples import SampleCallback, Sampler
 from modelforge.train.callbacks.system_stats import SystemStats
 from modelforge.train.job import Job, WorkerContext
 from modelforge.train.stop import StopRequested
@@ -79,12 +81,17 @@ def tokenize(
 ) -> dataset.Tokenized:
     """Tokenize the run's dataset, by default for supervised fine-tuning."""
     config = context.job.config
-    keep = config.evaluation.generated_rows if config.task != "text-generation" else 0
+    keep = max(scored_rows(config), config.evaluation.samples)
     request = dataset_request(context.job, keep)
     tokenized = tokenize_rows(request, template, tokenize_progress(context))
     for code, text in (*template.notes, *tokenized.notes):
         context.log.note(code, text)
     return tokenized
+
+
+def scored_rows(config: TrainingConfig) -> int:
+    """Return how many evaluation rows are answered and scored at the end of supervised training."""
+    return config.evaluation.generated_rows if config.task != "text-generation" else 0
 
 
 def tokenize_progress(context: WorkerContext) -> Callable[[int, int], None]:
@@ -105,22 +112,27 @@ def generation_evaluator(
     context: WorkerContext, trainer: Any, rows: Sequence[Canonical], setup: GenerationSetup
 ) -> GenerationEvaluator | None:
     """Return the evaluator that answers these evaluation rows, or None without a usable row."""
-    prompts = setup.prompts(rows)
+    config = context.job.config
+    prompts = setup.prompts(rows[: scored_rows(config)])
     if not prompts:
         return None
-    summarizes = context.job.config.task == "summarization"
+    summarizes = config.task == "summarization"
     return GenerationEvaluator(
         trainer, prompts, setup, summarizes, lambda: context.stop.mode is not None
     )
 
 
 def train_and_finish(
-    context: WorkerContext, trainer: Any, facts: dict[str, Any], score: Score | None = None
+    context: WorkerContext,
+    trainer: Any,
+    facts: dict[str, Any],
+    score: Score | None = None,
+    sampler: Sampler | None = None,
 ) -> None:
     """Do the training of a run with one stage, score the result, and finish the run."""
     began = time.monotonic()
     evaluator = score if isinstance(score, GenerationEvaluator) else None
-    progress = train(context, trainer, facts, evaluator=evaluator)
+    progress = train(context, trainer, facts, evaluator=evaluator, sampler=sampler)
     if progress.is_complete and score is not None:
         _score(context, progress, score)
     finish(context, trainer, progress, began)
@@ -149,6 +161,7 @@ def train(
     stage: Stage | None = None,
     parts: dict[str, Stateful] | None = None,
     evaluator: GenerationEvaluator | None = None,
+    sampler: Sampler | None = None,
 ) -> TrainingProgress:
     """Train and return the progress; `is_complete` is false when the run was stopped.
 
@@ -159,6 +172,7 @@ def train(
         stage: The stage, in runs with several.
         parts: Further objects that checkpoints save, by name.
         evaluator: Scores answers after the training; a trial run measures it.
+        sampler: Answers the sample prompts; a trial run measures it.
     """
     job = context.job
     number = stage.number if stage else None
@@ -168,7 +182,7 @@ def train(
     batch_size = set_best_batch_size(context, trainer, resume_from)
     facts = plan_event_data(job, trainer, stage) | facts
     if job.is_trial_run:
-        steps = run_trial(context, trainer, facts, evaluator)
+        steps = run_trial(context, trainer, facts, evaluator, sampler)
         return TrainingProgress(step=steps, eval_step=steps, is_complete=True)
     reporter = EventReporter(context.log, context.stop, SystemStats(job.plan.device), facts, number)
     trainer.add_callback(reporter)
@@ -179,6 +193,8 @@ def train(
     options = CheckpointOptions(job.run, job.plan, limit, number, context.log.note, saved)
     trainer.keep_checkpoints(options)
     _add_callbacks(context, trainer, reporter, stage)
+    if sampler is not None:
+        trainer.add_callback(SampleCallback(sampler, trainer, reporter.resume_clock))
     _train(context, trainer, reporter.progress, resume_from)
     _settle(context, trainer, reporter.progress)
     return reporter.progress

@@ -161,6 +161,8 @@ class Bench:
             "max_steps": 3,
             "eval_split": 0,
             **answers,
+            # Generating takes longer than the short training of most tests.
+            "evaluation": {"samples": 0, **answers.get("evaluation", {})},
         }
         config = TrainingConfig.from_record(settings)
         first = summarize(self.rows)

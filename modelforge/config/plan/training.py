@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from modelforge.config.methods import facts_of
+from modelforge.config.methods import METHOD_FACTS, Method, facts_of
 from modelforge.config.optimizers import OPTIMIZERS, RESULT_SCHEDULES
 from modelforge.config.plan.context import ChangeLog, PlanContext
+from modelforge.config.providers import PROVIDER_FACTS
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.errors import ConfigError, Problem
 
@@ -146,6 +147,20 @@ def eval_interval(config: TrainingConfig, total: int | None, log: ChangeLog) -> 
         return config.eval_steps
     reason = f"The run has {total} steps, so it would end before the first evaluation."
     return log.record("eval_steps", total, reason)
+
+
+def sample_rounds(
+    config: TrainingConfig, method: Method, total: int | None, eval_steps: int | None
+) -> int:
+    """Return how often the sample prompts are answered: at step 0, at evaluations, at the end."""
+    has_no_answers = METHOD_FACTS[method].head == "span"
+    if not config.evaluation.samples or has_no_answers or not total:
+        return 0
+    if PROVIDER_FACTS[config.provider].adds_adapter:
+        return 0
+    if not eval_steps:
+        return 2
+    return 1 + -(-total // eval_steps)
 
 
 def save_interval(config: TrainingConfig, eval_steps: int | None, log: ChangeLog) -> int:

@@ -11,6 +11,7 @@ from modelforge.config.plan.training import DECAY_SHARE, ENDS_ABOVE_ZERO
 from modelforge.config.rules.registry import rule
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.config.schema.runtime import TRACKERS
+from modelforge.config.schema.training import MAX_SAMPLES, own_prompts
 from modelforge.errors import Problem
 
 WSD = "warmup_stable_decay"
@@ -256,6 +257,17 @@ def _early_stopping_needs_evaluation(config: TrainingConfig) -> Iterator[Problem
             "evaluation.early_stopping",
             "Early stopping needs evaluation rows, and eval_split is 0.",
             "Set eval_split, for instance to 0.1, or set this to false.",
+        )
+
+
+@rule("evaluation.sample_prompts")
+def _sample_prompts_are_few(config: TrainingConfig) -> Iterator[Problem]:
+    count = len(own_prompts(config.evaluation))
+    if count > MAX_SAMPLES:
+        yield Problem(
+            "evaluation.sample_prompts",
+            f"There are {count} prompts, one per line; at most {MAX_SAMPLES} are answered.",
+            f"Keep {MAX_SAMPLES} of them.",
         )
 
 

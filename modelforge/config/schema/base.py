@@ -105,6 +105,16 @@ def _join_names(value: Any) -> Any:
 Names = Annotated[str, BeforeValidator(_join_names)]
 
 
+def _join_lines(value: Any) -> Any:
+    """Return a list of texts as lines, each text in one line; other values unchanged."""
+    is_list = isinstance(value, (list, tuple)) and all(isinstance(text, str) for text in value)
+    return "\n".join(" ".join(text.split()) for text in value) if is_list else value
+
+
+# Texts, one per line; a list is accepted too.
+Lines = Annotated[str, BeforeValidator(_join_lines)]
+
+
 class SettingsGroup(BaseModel):
     """Base class of groups of settings. Unknown keys are refused; numbers must be finite."""
 

@@ -11,9 +11,13 @@ from modelforge.config.schema.base import (
     SPEED,
     TRIAL_RUN,
     Group,
+    Lines,
     SettingsGroup,
     setting,
 )
+
+# Most prompts that are answered over time, also of the user's own.
+MAX_SAMPLES = 8
 
 
 class Trainer(SettingsGroup):
@@ -157,6 +161,32 @@ class Evaluation(SettingsGroup):
     For ROUGE, exact match and F1, which need completions and not only a loss.
     """
 
+    samples: int = setting(
+        3, "Sample prompts", Group.EVALUATION, ge=0, le=MAX_SAMPLES, unit="prompts",
+        irrelevant_for=MEMORY,
+    )  # fmt: skip
+    """Prompts answered before training, at each evaluation and at the end; 0 for none.
+
+    They are evaluation rows, and one general prompt, unless you give your own prompts.
+    """
+
+    sample_prompts: Lines = setting(
+        "", "Your sample prompts", Group.EVALUATION, max_length=20_000, multiline=True,
+        irrelevant_for=MEMORY,
+    )  # fmt: skip
+    """Your own sample prompts, one per line, at most 8; empty uses evaluation rows."""
+
+    sample_tokens: int = setting(
+        64, "Longest sample", Group.EVALUATION, ge=1, le=1024, unit="tokens", irrelevant_for=MEMORY
+    )
+    """Longest answer to a sample prompt; all prompts are answered in one batch."""
+
+    row_losses: bool = setting(True, "Losses of rows", Group.EVALUATION, irrelevant_for=MEMORY)
+    """Keep the loss of each training row, to find rows that are wrong or not learned.
+
+    Read from the loss of each step without a further forward pass.
+    """
+
     early_stopping: bool = setting(False, "Early stopping", Group.EVALUATION, irrelevant_for=MEMORY)
     """End the run when evaluations no longer improve; the best checkpoint is kept."""
 
@@ -182,6 +212,12 @@ class Evaluation(SettingsGroup):
 
     keep_best: bool = setting(True, "Keep the best", Group.SAVING)
     """Keep the checkpoint with the best evaluation loss instead of the last one."""
+
+
+def own_prompts(evaluation: Evaluation) -> list[str]:
+    """Return the user's own sample prompts, without empty lines."""
+    lines = (line.strip() for line in evaluation.sample_prompts.splitlines())
+    return [line for line in lines if line]
 
 
 class Memory(SettingsGroup):

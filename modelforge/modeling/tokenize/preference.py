@@ -18,6 +18,7 @@ from modelforge.modeling.tokenize.counters import TokenizeCounts, has_reasoning
 from modelforge.modeling.tokenize.dataset import (
     DatasetRequest,
     Progress,
+    ReservoirSample,
     TableBuilder,
     Tokenized,
     finish,
@@ -199,11 +200,14 @@ def _tokenize(
 ) -> Tokenized:
     request = replace(request, options=without_split(request.options))
     splits = TableBuilder(schema), TableBuilder(schema)
+    sample = ReservoirSample(request.keep_eval_rows, request.seed)
     for row, is_eval in iter_split_rows(request, progress):
         split = splits[is_eval]
         for part in columns(row, template, request.options, split.counts):
             split.add(part)
-    return finish(splits, request, template)
+        if is_eval:
+            sample.add(row)
+    return finish(splits, request, template, sample.rows)
 
 
 def _labelled_rows(row: Canonical) -> Iterator[Canonical]:

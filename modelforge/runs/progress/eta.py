@@ -93,7 +93,7 @@ class EtaEstimator:
         training = self._training()
         if training is None:
             return None
-        seconds = training + self._evaluating() + self._saving()
+        seconds = training + self._evaluating() + self._sampling() + self._saving()
         if timings.step >= timings.total_steps and timings.phase.name == "saving":
             seconds -= timings.updated - timings.phase.began
         return max(0.0, seconds + self._scoring())
@@ -203,6 +203,21 @@ class EtaEstimator:
             return 0.0
         step = fmean(window.seconds / window.steps for window in timings.windows)
         return step * FORWARD_SHARE * rows / self.schedule.rows
+
+    def _sampling(self) -> float:
+        """Return the seconds of answering the sample prompts at evaluations and at the end."""
+        timings, every, total = self.timings, self.schedule.eval_every, self.timings.total_steps
+        if timings.sample_seconds:
+            once = float(median(timings.sample_seconds[-5:]))
+        else:
+            once = self._tried("sample_seconds") or 0.0
+        if not once or not total or timings.sampled >= total:
+            return 0.0
+        has_evaluations = every and (timings.plan is None or timings.plan.eval_rows != 0)
+        interval = min(every or total, total) if has_evaluations else total
+        times = -(-total // interval) - max(0, timings.sampled) // interval
+        spent = timings.updated - timings.phase.began if timings.phase.name == "sampling" else 0.0
+        return max(0.0, times * once - min(spent, once))
 
     def _saving(self) -> float:
         """Return the seconds of all checkpoints to come and of the output."""

@@ -14,6 +14,7 @@ from modelforge.runs.event_types import (
     PhaseEvent,
     PlanEvent,
     ResumedEvent,
+    SamplesEvent,
     SavedEvent,
     StartedEvent,
     StepEvent,
@@ -46,8 +47,8 @@ class PhaseProgress:
 class StepTimings:
     """Timings of the current stage. Times are Unix seconds, durations seconds.
 
-    `evaluated` and `saved` are the steps of the newest evaluation and checkpoint, `tokens` the
-    tokens of all steps. `is_adjusted`: batches were split differently after the run began.
+    `evaluated` and `saved` are the steps of the newest evaluation and checkpoint, `sampled` that of
+    the newest samples or -1, `tokens` the tokens of all steps. `is_adjusted`: batches were split differently after the run began.
     """
 
     plan: PlanEvent | None = None
@@ -57,7 +58,9 @@ class StepTimings:
     tokens: float = 0.0
     evaluation_seconds: list[float] = field(default_factory=list)
     save_seconds: list[float] = field(default_factory=list)
+    sample_seconds: list[float] = field(default_factory=list)
     evaluated: int = 0
+    sampled: int = -1
     saved: int = 0
     phase: PhaseProgress = field(default_factory=PhaseProgress)
     is_adjusted: bool = False
@@ -93,6 +96,7 @@ class StepTimings:
 
     def _on_resumed(self, t: float, event: ResumedEvent) -> None:
         self.step = self.evaluated = self.saved = event.step
+        self.sampled = min(self.sampled, event.step)
         self._mark = (t, self.step)
 
     def _on_adjusted(self, _t: float, _event: AdjustedEvent) -> None:
@@ -107,6 +111,7 @@ class StepTimings:
             self.windows.clear()
             self.step, self.tokens = 0, 0.0
             self.evaluated = self.saved = 0
+            self.sampled = min(self.sampled, 0)
         self._mark = (t, self.step)
 
     def _on_step(self, t: float, event: StepEvent) -> None:
@@ -131,6 +136,13 @@ class StepTimings:
             self.evaluation_seconds.append((t - phase.began) / share)
         self.evaluated = event.step
         self._mark = (t, event.step)
+
+    def _on_samples(self, t: float, event: SamplesEvent) -> None:
+        if event.seconds is not None:
+            self.sample_seconds.append(event.seconds)
+        self.sampled = event.step
+        # What follows begins only now; before the plan no step has been made.
+        self._mark = (t, self._mark[1])
 
     def _on_saved(self, t: float, event: SavedEvent) -> None:
         since, step = self._mark

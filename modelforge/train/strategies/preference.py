@@ -14,8 +14,10 @@ from transformers import set_seed
 from modelforge.config.rules.weights import WEIGHT_CHANGING_INITS
 from modelforge.modeling.adapters.lora import load_start_adapter, missing_lora_config
 from modelforge.modeling.tokenize.dataset import DatasetRequest, Progress, Tokenized
+from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.modeling.tokenize.template import ChatTemplate
 from modelforge.train import loop
+from modelforge.train.callbacks.samples import chat_sampler
 from modelforge.train.job import Job, WorkerContext
 from modelforge.train.strategies.rewards import DTYPES
 from modelforge.train.trainer.arguments import make_trainer
@@ -59,18 +61,19 @@ def run(
     """Do a whole run: load, tokenize, train, save."""
     job, config = context.job, context.job.config
     loaded = context.load("causal")
-    tokenized = loop.tokenize(
-        context,
-        loop.chat_template_for(context, loaded.tokenizer, loaded.model.generation_config),
-        tokenize,
-    )
+    template = loop.chat_template_for(context, loaded.tokenizer, loaded.model.generation_config)
+    tokenized = loop.tokenize(context, template, tokenize)
     context.stop.check()
+    options = TokenizeOptions.from_plan(config, job.plan)
+    sampler = chat_sampler(context, tokenized.eval_rows, template, options)
+    if sampler is not None:
+        sampler.ask_base(loaded.model)
     model = load_reference(context) if needs_reference else None
     set_seed(config.trainer.seed)
     reference = Reference(model, _reference_progress(context, tokenized))
     trainer = build_trainer(job, loaded, tokenized, reference)
     began = time.monotonic()
-    progress = loop.train(context, trainer, loop.token_counts(tokenized))
+    progress = loop.train(context, trainer, loop.token_counts(tokenized), sampler=sampler)
     if REFERENCE_ADAPTER in getattr(trainer.model, "peft_config", {}):
         trainer.model.delete_adapter(REFERENCE_ADAPTER)  # otherwise it would be saved
     loop.finish(context, trainer, progress, began)

@@ -23,6 +23,7 @@ from modelforge.config.plan.training import (
 from modelforge.modeling.adapters.lora import lora_config
 from modelforge.modeling.generation_config import generation_config_of
 from modelforge.modeling.reward_rules import PatternRule, Rule, make_rule
+from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.modeling.tokenize.prompts import PromptDataset, build_prompts, max_prompt_length
 from modelforge.modeling.tokenize.template import ChatTemplate
 from modelforge.modeling.tokenizer_files import open_tokenizer
@@ -31,10 +32,12 @@ from modelforge.runs.event_types import SampleEvent, ScoresEvent, StoppedEvent
 from modelforge.runs.layout import RunFolder
 from modelforge.train import loop
 from modelforge.train.callbacks.reporter import TrainingProgress
+from modelforge.train.callbacks.samples import chat_sampler
 from modelforge.train.event_log import EventLog
 from modelforge.train.job import Job, WorkerContext
 from modelforge.train.loop import Stage
 from modelforge.train.resume import remove_first_stage_checkpoints
+from modelforge.train.sample_prompts import rows_of_prompts
 from modelforge.train.stop import Stop, StopRequested
 from modelforge.train.strategies import reward_model
 from modelforge.train.strategies.rewards import DTYPES, Reward, rule_reward
@@ -141,6 +144,12 @@ def _train_policy(
     prompts = prompts or _prompts(context, template)
     layout = _layout(context, len(prompts.train))
     context.stop.check()
+    number = stage.number if stage else None
+    rows = rows_of_prompts(prompts.eval or ())
+    options = TokenizeOptions.from_plan(job.config, job.plan)
+    sampler = chat_sampler(context, rows, template, options, number)
+    if sampler is not None:
+        sampler.ask_base(loaded.model)
     set_seed(settings.seed)
     trainer = make_trainer(
         RlooTrainer if settings.rlhf_algorithm == "rloo" else GrpoTrainer,
@@ -151,12 +160,12 @@ def _train_policy(
         reward_funcs=[reward],
         peft_config=lora_config(job.config, job.plan),
     )
-    completions = CompletionLog(context.log, stage.number if stage else None)
+    completions = CompletionLog(context.log, number)
     trainer.completion_log = completions
     trainer.add_callback(completions)
     stop_while_generating(trainer.accelerator.unwrap_model(trainer.model), context.stop)
     facts = _plan_facts(prompts, layout)
-    progress = loop.train(context, trainer, facts, stage, {"answers": completions})
+    progress = loop.train(context, trainer, facts, stage, {"answers": completions}, sampler=sampler)
     if isinstance(rule, PatternRule) and rule.timeouts:
         text = f"The pattern search timed out on {rule.timeouts:,} completions; their reward is 0."
         context.log.note("pattern-slow", text)

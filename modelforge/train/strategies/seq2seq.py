@@ -23,6 +23,7 @@ from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.modeling.tokenize.seq2seq import encode_seq2seq
 from modelforge.modeling.tokenize.template import ChatTemplate, seq2seq_template, stop_ids_of
 from modelforge.train import loop
+from modelforge.train.callbacks.samples import document_sampler
 from modelforge.train.job import Job, WorkerContext
 from modelforge.train.trainer.arguments import common_arguments, make_trainer
 from modelforge.train.trainer.checkpointing import CheckpointMixin
@@ -57,11 +58,14 @@ def run(context: WorkerContext) -> None:
     options = TokenizeOptions.from_plan(job.config, job.plan)
     tokenized = tokenize(context, template, options)
     context.stop.check()
+    sampler = document_sampler(context, tokenized.eval_rows, template, options)
+    if sampler is not None:
+        sampler.ask_base(loaded.model)
     set_seed(job.config.trainer.seed)
     trainer = build_trainer(job, loaded, tokenized)
     setup = seq2seq_generation(template, options)
     evaluator = loop.generation_evaluator(context, trainer, tokenized.eval_rows, setup)
-    loop.train_and_finish(context, trainer, loop.token_counts(tokenized), evaluator)
+    loop.train_and_finish(context, trainer, loop.token_counts(tokenized), evaluator, sampler)
 
 
 def tokenize(
@@ -70,7 +74,8 @@ def tokenize(
     """Return documents and summaries as token ids."""
     config, log = context.job.config, context.log
     tables = dataset.TableBuilder(_SCHEMA), dataset.TableBuilder(_SCHEMA)
-    eval_rows = dataset.ReservoirSample(config.evaluation.generated_rows, config.trainer.seed)
+    keep = max(loop.scored_rows(config), config.evaluation.samples)
+    eval_rows = dataset.ReservoirSample(keep, config.trainer.seed)
     counts, tokenized = [0, 0], dataset.Tokenized(None, None)
     for row, is_eval in loop.iter_split_rows(context):
         example = encode_seq2seq(row, template, options)

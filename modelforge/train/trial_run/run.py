@@ -21,6 +21,7 @@ from modelforge.runs.event_types import (
 )
 from modelforge.runs.events import iter_events
 from modelforge.train import save
+from modelforge.train.callbacks.samples import Sampler
 from modelforge.train.callbacks.system_stats import peak_gib, synchronized_time
 from modelforge.train.job import WorkerContext
 from modelforge.train.stop import TrialRunFinished
@@ -101,6 +102,7 @@ def run_trial(
     trainer: Any,
     facts: dict[str, Any],
     evaluator: GenerationEvaluator | None = None,
+    sampler: Sampler | None = None,
 ) -> int:
     """Measure a stage of a run with its own trainer, and return the number of steps made.
 
@@ -120,6 +122,7 @@ def run_trial(
     measured = {
         "seconds_per_eval_batch": _eval_batch_seconds(context, trainer, timer),
         "score_seconds": _generation_seconds(context, evaluator) if evaluator else None,
+        "sample_seconds": sampler.measure(trainer.model) if sampler else None,
         **_save(context, trainer),
         **_step_seconds(sample, timer, sample.epoch_batches / max(1, steps_per_epoch)),
         **before,

@@ -72,6 +72,15 @@ EFFECTS: dict[str, dict[str, list[str]]] = {
             "evaluation.phase_monitor",
         ],
     },
+    "train/callbacks/test_samples.py": {
+        "test_samples_are_evaluation_rows_and_one_general_prompt": [
+            "evaluation.samples",
+            "evaluation.sample_tokens",
+        ],
+        "test_step_0_is_the_base_model_and_later_steps_are_not": [
+            "evaluation.sample_prompts",
+        ],
+    },
     "train/callbacks/test_trackers.py": {
         "test_a_tracker_keeps_the_curves_in_the_folder_of_the_run": [
             "logging.report_to",

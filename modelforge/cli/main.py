@@ -12,7 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelforge import __version__
-from modelforge.cli import chat, data, evaluate, export, queue, runs, serve, storage, trial_run
+from modelforge.cli import (
+    chat,
+    data,
+    evaluate,
+    export,
+    queue,
+    runs,
+    samples,
+    serve,
+    storage,
+    trial_run,
+)
 from modelforge.cli.output import (
     DONE,
     FAILED,
@@ -117,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     storage.add(commands, shared, _forge)
     chat.add(add, _forge)
     evaluate.add(add, commands, shared, _forge)
+    samples.add(add, _forge)
     export.add(add, commands, shared, _forge)
     serve.add(add, _forge)
     add("doctor", _doctor, "Check this machine.")

@@ -72,7 +72,6 @@ _EVALUATED = Condition(
 
 _SAMPLED = Condition("with sample prompts", lambda get: get("evaluation.samples") != "0")
 _TRANSFORMERS = _is("provider", "huggingface")
-_OFFLINE = _is("strategy", "sft", "qlora", "dpo", text="with any strategy but rlhf")
 _EARLY_STOPPING = _is("evaluation.early_stopping", "true", text="with early stopping")
 _TRACKED = Condition("with trackers", lambda get: get("logging.report_to") not in ("", "none"))
 _BY_WANDB = Condition("with the tracker wandb", lambda get: "wandb" in get("logging.report_to"))
@@ -107,7 +106,6 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "evaluation.samples": (_TRANSFORMERS,),
     "evaluation.sample_prompts": (_TRANSFORMERS, _SAMPLED),
     "evaluation.sample_tokens": (_TRANSFORMERS, _SAMPLED),
-    "evaluation.row_losses": (_TRANSFORMERS, _OFFLINE),
     "evaluation.early_stopping": (_EVALUATED,),
     "evaluation.early_stopping_patience": (_EVALUATED, _EARLY_STOPPING),
     "evaluation.early_stopping_threshold": (_EVALUATED, _EARLY_STOPPING),

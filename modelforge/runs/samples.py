@@ -1,4 +1,4 @@
-"""Samples over time: the answers of a run to the same prompts, before, during and after training."""
+"""Samples over time: the answers of a run to the same prompts before and during its training."""
 
 from __future__ import annotations
 

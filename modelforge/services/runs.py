@@ -12,6 +12,7 @@ from modelforge.runs.events import EventRecord, read_events
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.listing import RunFilter
 from modelforge.runs.process.supervisor import Supervisor
+from modelforge.runs.samples import SampleTime, sample_times
 from modelforge.runs.states import RunState
 from modelforge.runs.store import Store
 from modelforge.runs.timeline import TimelineReader, timeline_reader
@@ -62,6 +63,12 @@ class RunService:
     def timeline(self, run_id: str) -> TimelineReader:
         """Return the shared reader of a run's events; raises NotFoundError."""
         return timeline_reader(self._store.get(run_id).events)
+
+    def samples(self, run_id: str) -> list[SampleTime]:
+        """Return the answers to the sample prompts over time; raises NotFoundError."""
+        reader = self.timeline(run_id)
+        reader.poll()
+        return sample_times(reader.timeline)
 
     def views(self, filters: RunFilter | None = None, *, limit: int | None = None) -> list[RunView]:
         """Return the readable runs that match, newest first.

@@ -6,7 +6,10 @@ import json
 
 import pytest
 
+from modelforge.runs.event_types import SamplesEvent
+from modelforge.runs.events import EventWriter
 from tests.api.conftest import until_state
+from tests.runs.homes import put_run
 
 
 def events_in(text: str) -> list[dict]:
@@ -250,3 +253,17 @@ def test_a_disconnected_client_ends_the_stream_on_the_server(client, run_id):
     # The server answers and stops the run although the stream was left open by the client.
     assert client.post(f"/api/runs/{run_id}/stop").status_code == 200
     until_state(client, run_id, "stopped")
+
+
+def test_samples_over_time_are_listed(client, home):
+    folder = put_run(home.root, 1)
+    answer = {
+        "prompt": "Who?", "source": "yours", "expected": "", "text": "Me.", "tokens": 2,
+        "cut": False,
+    }  # fmt: skip
+    with EventWriter(folder.events) as events:
+        events.write(SamplesEvent(step=0, answers=[answer], seconds=1.5))
+    (first,) = client.get(f"/api/runs/{folder.id}/samples").json()
+    assert first["answers"] == [answer]
+    assert (first["step"], first["seconds"]) == (0, 1.5)
+    assert client.get("/api/runs/unknown/samples").status_code == 404

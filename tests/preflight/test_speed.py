@@ -13,6 +13,7 @@ from modelforge.preflight.speed import (
     flops_per_s,
     longest_seconds,
     max_tokens,
+    sample_seconds,
 )
 from modelforge.preflight.suggest.speedups import tokens_per_s
 from tests.preflight.contexts import (
@@ -39,6 +40,7 @@ def test_sixty_updates_of_the_starter_on_two_cores_take_about_three_minutes():
         packing=True,
         max_steps=60,
         eval_split=0,
+        evaluation={"samples": 0},
     )
     assert estimate_seconds(context) == pytest.approx(180, rel=0.15)
 
@@ -110,6 +112,26 @@ def test_earlier_runs_correct_the_time_of_steps_and_evaluations_but_not_of_loadi
     assert tokens_per_s(slower) == pytest.approx(tokens_per_s(context) / 2.5, abs=0.1)
     faster = slower.with_settings({"gradient_checkpointing": False})
     assert faster.step_time_factor == 2.5, "it holds for other settings"
+
+
+@pytest.mark.parametrize(
+    ("settings", "rounds"),
+    [
+        ({"samples": 0}, 0),
+        ({"samples": 3}, 3),
+        ({"samples": 3, "sample_tokens": 128}, 6),
+        ({"samples": 1, "sample_prompts": "Who?\nWhat?"}, 3),
+    ],
+)
+def test_sample_prompts_are_part_of_the_time_of_a_run(settings, rounds):
+    """Each answer takes about 0.075 s per token on two cores, at step 0, 50 and 60."""
+    shared = {"max_steps": 60, "eval_steps": 50}
+    context = make_context(machine=LAPTOP, **shared, evaluation=settings)
+    without = make_context(machine=LAPTOP, **shared, evaluation={"samples": 0})
+    added = estimate_seconds(context) - estimate_seconds(without)
+    assert added == pytest.approx(sample_seconds(context))
+    assert added == pytest.approx(64 * 0.075 * rounds, rel=0.6)
+    assert (added > 0) == (rounds > 0)
 
 
 def test_unknown_rows_give_no_time():

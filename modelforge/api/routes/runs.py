@@ -27,6 +27,7 @@ from modelforge.api.errors import ForgeRoute
 from modelforge.api.schemas import MAX_RUNS, RunDetails, RunQuery, RunStatus
 from modelforge.api.sse import RunFollower, follow_run
 from modelforge.runs.listing import RunRow
+from modelforge.runs.samples import SampleTime
 from modelforge.runs.trash import DeletedRun
 from modelforge.units import MIB
 
@@ -96,6 +97,15 @@ def log(
 ) -> str:
     """Return the end of the worker's log as plain text."""
     return without_control(forge.runs.log(run_id, tail))
+
+
+@router.get("/runs/{run_id}/samples", responses=NO_RUN)
+def samples(run_id: str, forge: ForgeDep) -> list[SampleTime]:
+    """Return the greedy answers to the sample prompts over time, oldest first.
+
+    Those of step 0 are the base model's. The list is empty while there are none.
+    """
+    return forge.runs.samples(run_id)
 
 
 @router.get(

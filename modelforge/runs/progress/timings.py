@@ -48,7 +48,8 @@ class StepTimings:
     """Timings of the current stage. Times are Unix seconds, durations seconds.
 
     `evaluated` and `saved` are the steps of the newest evaluation and checkpoint, `sampled` that of
-    the newest samples or -1, `tokens` the tokens of all steps. `is_adjusted`: batches were split differently after the run began.
+    the newest samples or -1, `tokens` the tokens of all steps. `is_adjusted`: batches were split
+    differently after the run began.
     """
 
     plan: PlanEvent | None = None

@@ -25,7 +25,13 @@ from transformers import (
 from modelforge.config.providers import PROVIDER_FACTS
 from modelforge.data.canonical.convert import Canonical
 from modelforge.modeling.errors import first_line
-from modelforge.modeling.generate import GenerationSetup, chat_generation, generating, padded, seq2seq_generation
+from modelforge.modeling.generate import (
+    GenerationSetup,
+    chat_generation,
+    generating,
+    padded,
+    seq2seq_generation,
+)
 from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.modeling.tokenize.template import ChatTemplate
 from modelforge.runs.event_types import SamplesEvent
@@ -142,9 +148,7 @@ class Sampler:
         answers, seconds = self._answers(model, "trial_run")
         return None if answers is None else seconds
 
-    def _answers(
-        self, model: Any, phase: str = PHASE
-    ) -> tuple[list[dict[str, Any]] | None, float]:
+    def _answers(self, model: Any, phase: str = PHASE) -> tuple[list[dict[str, Any]] | None, float]:
         evaluation, context = self.context.job.config.evaluation, self.context
         total, began = evaluation.sample_tokens, time.perf_counter()
 

@@ -209,6 +209,24 @@ def test_scoring_counts_as_in_the_trial_run_and_then_by_its_progress():
         assert estimator(records, trial_run=tried).seconds_left() == pytest.approx(20, abs=1)
 
 
+def samples(t, step, seconds):
+    data = {"step": step, "answers": [], "seconds": seconds}
+    return EventRecord(9998, t, "samples", data)
+
+
+def test_sample_prompts_count_at_each_evaluation_to_come_and_at_the_end():
+    schedule = Schedule(eval_every=40)
+    trial_run = {name: value for name, value in TRIAL_RUN.items() if name != "save_seconds"}
+    bare = seconds_left(synthetic_run(every=40)[0], 45, schedule, trial_run)[0]
+    tried = trial_run | {"sample_seconds": 7.0}
+    # After steps 80 and 100; those after step 40 are done.
+    seen = [*until_step(synthetic_run(every=40)[0], 45), samples(50.0, 40, 3.0)]
+    assert estimator(seen, schedule, trial_run).seconds_left() == pytest.approx(bare + 6, abs=0.5)
+    before = until_step(synthetic_run(every=40)[0], 10)
+    left = [estimator(before, schedule, facts).seconds_left() for facts in (trial_run, tried)]
+    assert left[1] - left[0] == pytest.approx(3 * 7)
+
+
 def test_rows_of_many_lengths_are_estimated_by_their_tokens():
     """The longest rows come first, as when rows are grouped by length."""
     counts = sorted((20 + 4 * number for number in range(100)), reverse=True)

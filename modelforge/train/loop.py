@@ -32,7 +32,7 @@ from modelforge.train.job import Job, WorkerContext
 from modelforge.train.stop import StopRequested
 from modelforge.train.trainer.batch_size import set_best_batch_size
 from modelforge.train.trainer.checkpointing import CheckpointOptions, Stateful
-from modelforge.train.trainer.oom_recovery import enable_oom_recovery, oom_note
+from modelforge.train.trainer.oom_recovery import BatchSplits, enable_oom_recovery, oom_note
 from modelforge.train.trainer.private import load_best_model
 from modelforge.train.trial_run.run import run_trial
 
@@ -186,18 +186,37 @@ def train(
         return TrainingProgress(step=steps, eval_step=steps, is_complete=True)
     reporter = EventReporter(context.log, context.stop, SystemStats(job.plan.device), facts, number)
     trainer.add_callback(reporter)
-    recovers = job.config.memory.autopilot
-    splits = enable_oom_recovery(trainer, context.log.write) if recovers else {}
+    splits = _recovery(context, trainer)
     saved: dict[str, Stateful] = {"reporter": reporter, **(parts or {}), **splits, **batch_size}
-    limit = job.config.trainer.save_total_limit
-    options = CheckpointOptions(job.run, job.plan, limit, number, context.log.note, saved)
-    trainer.keep_checkpoints(options)
+    _keep_checkpoints(context, trainer, number, saved)
     _add_callbacks(context, trainer, reporter, stage)
-    if sampler is not None:
-        trainer.add_callback(SampleCallback(sampler, trainer, reporter.resume_clock))
+    add_sampling(trainer, sampler, reporter)
     _train(context, trainer, reporter.progress, resume_from)
     _settle(context, trainer, reporter.progress)
     return reporter.progress
+
+
+def _recovery(context: WorkerContext, trainer: Any) -> dict[str, BatchSplits]:
+    """Enable the recovery from running out of memory, if configured; return its saved state."""
+    if not context.job.config.memory.autopilot:
+        return {}
+    return enable_oom_recovery(trainer, context.log.write)
+
+
+def _keep_checkpoints(
+    context: WorkerContext, trainer: Any, stage: int | None, saved: dict[str, Stateful]
+) -> None:
+    job = context.job
+    limit = job.config.trainer.save_total_limit
+    trainer.keep_checkpoints(
+        CheckpointOptions(job.run, job.plan, limit, stage, context.log.note, saved)
+    )
+
+
+def add_sampling(trainer: Any, sampler: Sampler | None, reporter: EventReporter) -> None:
+    """Let the training answer the sample prompts, if there are any."""
+    if sampler is not None:
+        trainer.add_callback(SampleCallback(sampler, trainer, reporter.resume_clock))
 
 
 def _train(

@@ -210,27 +210,26 @@ def make_sampler(
     return Sampler(context, prompts, setup, stage, asked)
 
 
-def chat_sampler(
+def sample_base(
     context: WorkerContext,
+    model: Any,
     rows: Iterable[Canonical],
     template: ChatTemplate,
-    options: TokenizeOptions,
     stage: int | None = None,
 ) -> Sampler | None:
-    """Return the sampler of a decoder; see `make_sampler`."""
-    setup = chat_generation(template, options)
-    return make_sampler(context, rows, setup, chat_encoder(template, options), stage)
+    """Answer the sample prompts with the base model, which has no adapter yet.
 
-
-def document_sampler(
-    context: WorkerContext,
-    rows: Iterable[Canonical],
-    template: ChatTemplate,
-    options: TokenizeOptions,
-) -> Sampler | None:
-    """Return the sampler of an encoder-decoder; see `make_sampler`."""
-    setup = seq2seq_generation(template, options)
-    return make_sampler(context, rows, setup, document_encoder(template, options))
+    Return the sampler of the training that follows; None where there is nothing to ask.
+    """
+    options = TokenizeOptions.from_plan(context.job.config, context.job.plan)
+    if options.head == "seq2seq":
+        setup, encode = seq2seq_generation(template, options), document_encoder(template, options)
+    else:
+        setup, encode = chat_generation(template, options), chat_encoder(template, options)
+    sampler = make_sampler(context, rows, setup, encode, stage)
+    if sampler is not None:
+        sampler.ask_base(model)
+    return sampler
 
 
 class SampleCallback(TrainerCallback):

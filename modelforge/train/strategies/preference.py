@@ -14,10 +14,9 @@ from transformers import set_seed
 from modelforge.config.rules.weights import WEIGHT_CHANGING_INITS
 from modelforge.modeling.adapters.lora import load_start_adapter, missing_lora_config
 from modelforge.modeling.tokenize.dataset import DatasetRequest, Progress, Tokenized
-from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.modeling.tokenize.template import ChatTemplate
 from modelforge.train import loop
-from modelforge.train.callbacks.samples import chat_sampler
+from modelforge.train.callbacks.samples import sample_base
 from modelforge.train.job import Job, WorkerContext
 from modelforge.train.strategies.rewards import DTYPES
 from modelforge.train.trainer.arguments import make_trainer
@@ -64,10 +63,7 @@ def run(
     template = loop.chat_template_for(context, loaded.tokenizer, loaded.model.generation_config)
     tokenized = loop.tokenize(context, template, tokenize)
     context.stop.check()
-    options = TokenizeOptions.from_plan(config, job.plan)
-    sampler = chat_sampler(context, tokenized.eval_rows, template, options)
-    if sampler is not None:
-        sampler.ask_base(loaded.model)
+    sampler = sample_base(context, loaded.model, tokenized.eval_rows, template)
     model = load_reference(context) if needs_reference else None
     set_seed(config.trainer.seed)
     reference = Reference(model, _reference_progress(context, tokenized))

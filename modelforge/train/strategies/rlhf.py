@@ -23,7 +23,6 @@ from modelforge.config.plan.training import (
 from modelforge.modeling.adapters.lora import lora_config
 from modelforge.modeling.generation_config import generation_config_of
 from modelforge.modeling.reward_rules import PatternRule, Rule, make_rule
-from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.modeling.tokenize.prompts import PromptDataset, build_prompts, max_prompt_length
 from modelforge.modeling.tokenize.template import ChatTemplate
 from modelforge.modeling.tokenizer_files import open_tokenizer
@@ -32,7 +31,7 @@ from modelforge.runs.event_types import SampleEvent, ScoresEvent, StoppedEvent
 from modelforge.runs.layout import RunFolder
 from modelforge.train import loop
 from modelforge.train.callbacks.reporter import TrainingProgress
-from modelforge.train.callbacks.samples import chat_sampler
+from modelforge.train.callbacks.samples import sample_base
 from modelforge.train.event_log import EventLog
 from modelforge.train.job import Job, WorkerContext
 from modelforge.train.loop import Stage
@@ -144,12 +143,8 @@ def _train_policy(
     prompts = prompts or _prompts(context, template)
     layout = _layout(context, len(prompts.train))
     context.stop.check()
-    number = stage.number if stage else None
-    rows = rows_of_prompts(prompts.eval or ())
-    options = TokenizeOptions.from_plan(job.config, job.plan)
-    sampler = chat_sampler(context, rows, template, options, number)
-    if sampler is not None:
-        sampler.ask_base(loaded.model)
+    number, rows = stage.number if stage else None, rows_of_prompts(prompts.eval or ())
+    sampler = sample_base(context, loaded.model, rows, template, number)
     set_seed(settings.seed)
     trainer = make_trainer(
         RlooTrainer if settings.rlhf_algorithm == "rloo" else GrpoTrainer,

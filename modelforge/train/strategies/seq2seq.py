@@ -23,7 +23,7 @@ from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.modeling.tokenize.seq2seq import encode_seq2seq
 from modelforge.modeling.tokenize.template import ChatTemplate, seq2seq_template, stop_ids_of
 from modelforge.train import loop
-from modelforge.train.callbacks.samples import document_sampler
+from modelforge.train.callbacks.samples import sample_base
 from modelforge.train.job import Job, WorkerContext
 from modelforge.train.trainer.arguments import common_arguments, make_trainer
 from modelforge.train.trainer.checkpointing import CheckpointMixin
@@ -58,9 +58,7 @@ def run(context: WorkerContext) -> None:
     options = TokenizeOptions.from_plan(job.config, job.plan)
     tokenized = tokenize(context, template, options)
     context.stop.check()
-    sampler = document_sampler(context, tokenized.eval_rows, template, options)
-    if sampler is not None:
-        sampler.ask_base(loaded.model)
+    sampler = sample_base(context, loaded.model, tokenized.eval_rows, template)
     set_seed(job.config.trainer.seed)
     trainer = build_trainer(job, loaded, tokenized)
     setup = seq2seq_generation(template, options)

@@ -14,7 +14,7 @@ from modelforge.modeling.tokenize.collate import sft_data_arguments
 from modelforge.modeling.tokenize.dataset import Tokenized
 from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.train import loop
-from modelforge.train.callbacks.samples import chat_sampler
+from modelforge.train.callbacks.samples import sample_base
 from modelforge.train.job import Job, WorkerContext
 from modelforge.train.trainer.arguments import common_arguments, make_trainer
 from modelforge.train.trainer.checkpointing import CheckpointMixin
@@ -57,16 +57,13 @@ def run(context: WorkerContext) -> None:
     template = loop.chat_template_for(context, loaded.tokenizer, loaded.model.generation_config)
     tokenized = loop.tokenize(context, template)
     context.stop.check()
-    options = TokenizeOptions.from_plan(job.config, job.plan)
-    sampler = chat_sampler(context, tokenized.eval_rows, template, options)
-    if sampler is not None:
-        sampler.ask_base(loaded.model)
+    sampler = sample_base(context, loaded.model, tokenized.eval_rows, template)
     set_seed(job.config.trainer.seed)
     trainer = build_trainer(job, loaded, tokenized)
     if tokenized.eval is not None:
         size = count_text_bytes(tokenized.eval["labels"], loaded.tokenizer)
         trainer.perplexity = PerplexityMeter(size)
-    setup = chat_generation(template, options)
+    setup = chat_generation(template, TokenizeOptions.from_plan(job.config, job.plan))
     evaluator = loop.generation_evaluator(context, trainer, tokenized.eval_rows, setup)
     loop.train_and_finish(context, trainer, loop.token_counts(tokenized), evaluator, sampler)
 

@@ -169,3 +169,12 @@ def settings(model, data):
         "eval_steps": 2,
         "per_device_eval_batch_size": 5,
     }
+
+
+@pytest.fixture
+def rlhf(settings, tmp_path):
+    """Settings of an RLHF run on 20 pairs, with a rule as the reward."""
+    pairs = [{"prompt": f"Is {n} odd?", "chosen": "Yes.", "rejected": "No."} for n in range(20)]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(pair) + "\n" for pair in pairs), encoding="utf-8")
+    return settings | {"dataset": str(path), "strategy": "rlhf", "trainer": {"reward": "length"}}

@@ -32,6 +32,7 @@ TOKEN_ACCURACY = _training("Token accuracy", "mean_token_accuracy")
 # The first charts that have points are drawn, in this order.
 METRIC_CHARTS = (
     _training("Mean reward", "reward"),
+    _training("Groups without signal", "groups_without_signal", with_evaluation=False),
     _training("Reward margin", "rewards/margins", "margin"),
     _training("Preference accuracy", "rewards/accuracies", "accuracy"),
     MetricChart(
@@ -68,6 +69,10 @@ CHART_NOTES = {
     "Mean reward": "The mean reward of the generated completions; higher is better. Warning "
     "signs: it does not rise, or it rises while the samples get worse (the reward then values "
     "something else than you do).",
+    "Groups without signal": "The share of groups (the completions of one prompt) that all get "
+    "the same reward, so that nothing is compared; lower is better. The reward trial of a trial "
+    "run predicts it for the start. Warning sign: it is near 1 (more completions per prompt, or "
+    "a higher temperature).",
     "Reward margin": "The reward of the chosen completions minus that of the rejected ones; "
     "higher is better, and 0 is no preference. Warning signs: the margin of the evaluation rows "
     "stays near 0, or falls while that of training rises (the model memorizes the pairs).",

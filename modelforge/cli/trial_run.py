@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from modelforge.cli.output import DONE, FAILED, INTERRUPTED, escape_control, print_json, print_table
 from modelforge.cli.parsing import OpenForge, add_recipe
+from modelforge.diagnosis.reward_trial import CHEATS
 from modelforge.units import planned_duration
 
 if TYPE_CHECKING:
     from modelforge.config.resolve import Layer
     from modelforge.forge import Forge
+    from modelforge.preflight.trial_run import RewardTrial
     from modelforge.services.trial_runs import TrialRunView
 
 POLL_S = 0.3
@@ -30,7 +32,10 @@ def add(
     def act(options: argparse.Namespace) -> int:
         return _trial_run(options, open_forge(options), read_layers(options))
 
-    about = "Run a few steps, an evaluation and a save; print memory and duration of the run."
+    about = (
+        "Run a few steps, an evaluation and a save; print memory and duration of the run, and for "
+        "RLHF what the reward is worth."
+    )
     add_recipe(add_command("trial-run", act, about))
 
 
@@ -84,4 +89,27 @@ def _print(view: TrialRunView, report: Any) -> None:
     if report is not None and report.seconds is not None:
         took = planned_duration(report.seconds, report.seconds_basis, report.seconds_longest)
         rows.append(("Whole run", took))
+    print_table(rows)
+    if result.reward_trial is not None:
+        _print_reward(result.reward_trial)
+
+
+def _print_reward(trial: RewardTrial) -> None:
+    print(f"\nReward trial: {trial.verdict}")
+    for text in (trial.sentence, trial.advice):
+        print(escape_control(text))
+    share = f"{trial.no_signal:,} of {trial.groups:,}, {100 * trial.share:.0f} %"
+    rows = [
+        ("Groups without signal", f"{share} ({100 * trial.low:.0f} to {100 * trial.high:.0f} %)"),
+        ("Spread within groups", f"{trial.spread:.2f}"),
+        ("Mean reward", f"{trial.mean:.2f}"),
+        ("  best of each group", f"{trial.best:.2f}"),
+    ]
+    if trial.expected is not None:
+        rows.append(("  expected answers", f"{trial.expected:.2f}"))
+    rows += [
+        (f"  {CHEATS[name][0].lower()}", f"{trial.cheats[name]:.2f}")
+        for name in CHEATS
+        if name in trial.cheats
+    ]
     print_table(rows)

@@ -3,12 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any
 
 from modelforge.config.plan.make import Plan
 from modelforge.config.plan.training import sample_rounds
+from modelforge.config.schema.base import about
 from modelforge.config.schema.config import TrainingConfig
+
+
+@dataclass(frozen=True)
+class RewardTrial:
+    """The verdict on the reward of an RLHF run, from sampled answers and answers that cheat.
+
+    A group is the answers to one prompt; it has no signal if all get the same reward.
+    """
+
+    verdict: Annotated[str, about("`constant`, `impossible`, `cheatable` or `fair`.")]
+    sentence: Annotated[str, about("The verdict in words.")]
+    advice: Annotated[str, about("What to do.")]
+    groups: Annotated[int, about("Number of groups.")]
+    group_size: Annotated[int, about("Answers of a group.")]
+    no_signal: Annotated[int, about("Groups without signal.")]
+    low: Annotated[float, about("Low end of the 95 % interval of the share of such groups.")]
+    high: Annotated[float, about("High end of that interval.")]
+    mean: Annotated[float, about("Mean reward of the sampled answers.")]
+    spread: Annotated[float, about("Mean standard deviation of the rewards of a group.")]
+    best: Annotated[float, about("Mean of the highest reward of each group.")]
+    expected: Annotated[
+        float | None, about("Mean reward of the expected answers; null without them.")
+    ] = None
+    cheats: Annotated[
+        dict[str, float], about("Mean reward by cheat: `empty`, `copied`, `repeated`, `longest`.")
+    ] = field(default_factory=dict)
+    seconds: Annotated[float | None, about("How long the trial took.")] = None
+
+    @property
+    def share(self) -> float:
+        """The predicted share of groups without signal, at the start of the run."""
+        return self.no_signal / self.groups
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> RewardTrial:
+        """Read stored fields, or the data of a `reward_trial` event."""
+        return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data})
 
 
 @dataclass(frozen=True)
@@ -25,6 +63,8 @@ class TrialRunResult:
         updates: Measured steps.
         stages: Training stages of a run; the measurements are those of the last stage.
         earlier_seconds: Time of the stages before it.
+        reward_trial: The verdict on the reward; None for other methods, and where the reward model
+            is trained in the run itself.
     """
 
     id: str
@@ -46,6 +86,7 @@ class TrialRunResult:
     earlier_seconds: float = 0.0
     score_seconds: float | None = None
     sample_seconds: float | None = None
+    reward_trial: RewardTrial | None = None
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> TrialRunResult:
@@ -53,7 +94,10 @@ class TrialRunResult:
 
         Raises TypeError for other data.
         """
-        return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data})
+        values = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
+        if isinstance(trial := values.get("reward_trial"), Mapping):
+            values["reward_trial"] = RewardTrial.from_dict(trial)
+        return cls(**values)
 
     def seconds(self, config: TrainingConfig, plan: Plan, eval_rows: int) -> float | None:
         """Return the duration of a run from start to end; None while its steps are unknown."""

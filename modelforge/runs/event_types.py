@@ -222,6 +222,32 @@ class TrialRunEvent(_TrialRunNumbers):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RewardTrialEvent(Event):
+    """A trial run measured the rewards of sampled answers and of answers that try to cheat.
+
+    A group is the answers to one prompt; it has no signal if all get the same reward.
+    """
+
+    kind: ClassVar[str] = "reward_trial"
+    verdict: Annotated[str, Info("`constant`, `impossible`, `cheatable` or `fair`.")]
+    sentence: Annotated[str, Info("The verdict in words.")]
+    advice: Annotated[str, Info("What to do.")]
+    groups: Annotated[int, Info("Number of groups.")]
+    group_size: Annotated[int, Info("Answers of a group.")]
+    no_signal: Annotated[int, Info("Groups without signal.")]
+    low: Annotated[float, Info("Low end of the 95 % interval of the share of such groups.")]
+    high: Annotated[float, Info("High end of that interval.")]
+    mean: Annotated[float, Info("Mean reward of the sampled answers.")]
+    spread: Annotated[float, Info("Mean standard deviation of the rewards of a group.")]
+    best: Annotated[float, Info("Mean of the highest reward of each group.")]
+    expected: Annotated[float | None, Info("Mean reward of the expected answers.")] = None
+    cheats: Annotated[dict[str, float], Info("Mean reward by cheat: `empty`, `copied` ….")] = field(
+        default_factory=dict
+    )
+    seconds: Annotated[float | None, Info("Time that the trial took.", "s")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class FinishedEvent(Event):
     """The run ended after all its steps, or by early stopping."""
 

@@ -14,7 +14,7 @@ from modelforge.errors import BusyError, ForgeError, RunError
 from modelforge.paths import Home
 from modelforge.preflight.trial_run import TrialRunResult
 from modelforge.runs.atomic_files import find_json, read_json, write_json
-from modelforge.runs.event_types import TrialRunEvent
+from modelforge.runs.event_types import RewardTrialEvent, TrialRunEvent
 from modelforge.runs.events import iter_events
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.machine_lease import MachineLease
@@ -176,4 +176,7 @@ def _result(folder: RunFolder, timeline: Timeline) -> TrialRunResult | None:
     event = timeline.newest(TrialRunEvent)
     if event is None:
         return None
-    return read_result(event.as_data() | {"id": folder.id, "at": timeline.updated})
+    data = event.as_data() | {"id": folder.id, "at": timeline.updated}
+    if (trial := timeline.newest(RewardTrialEvent)) is not None:
+        data["reward_trial"] = trial.as_data()
+    return read_result(data)

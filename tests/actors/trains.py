@@ -17,6 +17,7 @@ from modelforge.runs.event_types import (
     PhaseEvent,
     PlanEvent,
     ResumedEvent,
+    RewardTrialEvent,
     SavedEvent,
     StepEvent,
     TrialRunEvent,
@@ -76,6 +77,14 @@ if settings.get("trial_run"):
         "final_seconds": 0.1, "checkpoint_gib": 0.06, "load_seconds": 0.5, "prepare_seconds": 2.0,
         "updates": 7, "micro_batch": 2, "accumulation": 4, "stages": 1, "earlier_seconds": 0.0,
     }  # fmt: skip
+    if settings["config"].get("strategy") == "rlhf":
+        events.write(
+            RewardTrialEvent(
+                verdict="cheatable", sentence="One word, repeated, gets 1.00; others get 0.87.",
+                advice="Choose another reward.", groups=64, group_size=4, no_signal=24, low=0.26,
+                high=0.5, mean=0.54, spread=0.21, best=0.87, expected=0.95, seconds=3.1,
+                cheats={"empty": 0.0, "copied": 0.4, "repeated": 1.0, "longest": 0.3},
+        ))  # fmt: skip
     events.write(TrialRunEvent(**measured))
     leave("finished", "finished", steps=7, trial_run=True)
 phase("training", "Training")

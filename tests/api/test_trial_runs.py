@@ -42,3 +42,14 @@ def test_a_trial_run_uses_the_machine_and_can_be_stopped(serving, settings, monk
     assert client.post(f"/api/trial-runs/{found}/stop").status_code == 200
     body = over(client, f"/api/trial-runs/{found}")
     assert (body["state"], body["trial_run"]) == ("stopped", None)
+
+
+def test_a_trial_run_of_rlhf_has_the_verdict_on_the_reward(serving, rlhf, monkeypatch):
+    monkeypatch.setenv("MODELFORGE_ACTOR_PACE", "0.002")
+    client = serving("trains")
+    body = over(client, client.post("/api/trial-runs", json=rlhf).headers["location"])
+    trial = body["trial_run"]["reward_trial"]
+    assert (trial["verdict"], trial["low"], trial["high"]) == ("cheatable", 0.26, 0.5)
+    report = client.post("/api/preflight", json=rlhf).json()
+    assert report["trial_run"]["reward_trial"] == trial
+    assert "reward-cheatable" in {finding["code"] for finding in report["findings"]}

@@ -38,6 +38,23 @@ def test_a_trial_run_prints_memory_and_speed(home, recipe, capsys):
     assert not list((home / "runs").glob("2*"))
 
 
+def test_a_trial_run_of_rlhf_prints_the_verdict_on_the_reward(home, recipe, rlhf, capsys):
+    names = ("dataset", "strategy")
+    changes = [part for name in names for part in ("--set", f"{name}={rlhf[name]}")]
+    changes += ["--set", "trainer.reward=length"]
+    assert main(["trial-run", recipe, *changes]) == 0
+    output = capsys.readouterr().out
+    assert "Reward trial: cheatable" in output
+    assert "One word, repeated, gets 1.00; others get 0.87." in output
+    assert "24 of 64, 38 % (26 to 50 %)" in output
+    assert "  one word repeated" in output
+    assert main(["trial-run", recipe, *changes, "--json"]) == 0
+    trial = json.loads(capsys.readouterr().out)["trial_run"]["reward_trial"]
+    assert (trial["verdict"], trial["no_signal"], trial["groups"]) == ("cheatable", 24, 64)
+    assert main(["trial-run", recipe]) == 0
+    assert "Reward trial" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("home", ["fails"], indirect=True)
 def test_a_failed_trial_run_prints_the_cause(home, recipe, capsys):
     assert main(["trial-run", recipe]) == 1

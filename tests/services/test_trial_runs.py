@@ -61,6 +61,23 @@ def test_later_checks_of_the_same_settings_use_its_measurements(forge, settings)
     assert report.trial_run["id"] == view.id
 
 
+def test_the_verdict_on_the_reward_is_kept_and_is_a_finding_before_the_start(forge, rlhf):
+    layer = Layer("body", rlhf)
+    view = over(forge, forge.trial_runs.start(layer))
+    assert view.trial_run.reward_trial.verdict == "cheatable"
+    assert view.trial_run.reward_trial.share == 24 / 64
+    report = forge.preflight.check(layer).report
+    assert report.trial_run["reward_trial"]["cheats"]["repeated"] == 1
+    [finding] = [each for each in report.findings if each.code.startswith("reward-")]
+    assert (finding.level, finding.code) == ("caution", "reward-cheatable")
+    assert finding.what == "One word, repeated, gets 1.00; others get 0.87."
+    # With another reward, or sampled otherwise, it is not known.
+    for trainer in ({"reward": "json"}, {"reward": "length", "generation_temperature": 0.5}):
+        other = forge.preflight.check(Layer("body", rlhf | {"trainer": trainer})).report
+        assert other.trial_run is None
+        assert not [each for each in other.findings if each.code.startswith("reward-")]
+
+
 @pytest.mark.parametrize(
     ("changed", "is_known"),
     [

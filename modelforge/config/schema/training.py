@@ -123,9 +123,7 @@ class Trainer(SettingsGroup):
     )
     """Longest generated completion in tokens."""
 
-    generation_temperature: float = setting(
-        1.0, "Temperature", Group.REWARDS, gt=0, le=2, irrelevant_for=TRIAL_RUN
-    )
+    generation_temperature: float = setting(1.0, "Temperature", Group.REWARDS, gt=0, le=2)
     """Sampling temperature of the generated completions."""
 
     save_steps: int | None = setting(None, "Save every", Group.SAVING, ge=-1, unit="steps")

@@ -54,6 +54,7 @@ TRAINING_CHECKS: tuple[Check, ...] = (
     settings.schedule_fits,
     settings.schedule_follows_results,
     settings.completions_leave_room,
+    settings.reward_verdict,
     settings.adapter_dropout,
     settings.adapter_scale,
     settings.few_steps,

@@ -105,6 +105,13 @@ def completions_leave_room(context: RunContext) -> Iterator[Finding]:
     )
 
 
+def reward_verdict(context: RunContext) -> Iterator[Finding]:
+    """Warn of a reward that a trial run has found to be of no use, or open to cheats."""
+    trial = context.trial_run.reward_trial if context.trial_run else None
+    if trial is not None and context.plan.facts.generates and trial.verdict != "fair":
+        yield caution(f"reward-{trial.verdict}", trial.sentence, trial.advice, "trainer.reward")
+
+
 def unused_settings(context: RunContext) -> Iterator[Finding]:
     """Note settings that have no effect with the other settings."""
     values = flatten(context.config.explicit_values())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -18,6 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import SequentialSampler
 from trl.trainer import sft_trainer
 from trl.trainer import utils as trl_utils
+
+from modelforge.diagnosis.reward_trial import has_signal
 
 if TYPE_CHECKING:
     from transformers import Trainer as TrainerHost
@@ -63,6 +66,7 @@ PRIVATE_NAMES = (
     PrivateName(_DPO, "_signature_columns", "keeps the length column", "none"),
     PrivateName("trl.RLOOTrainer", "_tokenize_prompts", "prompts are rendered already", _HOOK),
     PrivateName("trl.RLOOTrainer", "_calculate_rewards", "completions are sampled", "reward_funcs"),
+    PrivateName("trl.RLOOTrainer", "_generate_single_turn", "the reward trial samples", "none"),
     PrivateName("trl.SFTTrainer", "_metrics", "metrics since the last log", "none"),
     PrivateName("trl.SFTTrainer", "_total_train_tokens", "state that checkpoints lack", "none"),
     PrivateName("trl.RLOOTrainer", "_step", "state that checkpoints lack", "none"),
@@ -90,6 +94,8 @@ PRIVATE_NAMES = (
 
 __all__ = ["PRIVATE_NAMES", "TorchDispatchMode", "TrainerHost"]
 
+# The name of the metric: the share of groups whose completions all got the same reward.
+NO_SIGNAL = "groups_without_signal"
 # The operator behind `Tensor.item()`.
 ITEM_OP = torch.ops.aten._local_scalar_dense.default
 
@@ -278,4 +284,40 @@ class OnlineMixin(TrainerHost):
                 count = self.num_generations
                 first = [float(row[0]) for row in rewards[:count]]
                 self.completion_log.record(inputs[0]["asked"], completions[:count], first)
+            shares = step_metrics(self, "train").setdefault(NO_SIGNAL, [])
+            shares.append(_share_without_signal(rewards[:, 0].tolist(), self.num_generations))
         return rewards
+
+
+def sample_completions(trainer: Any, prompts: list[str]) -> list[list[int]]:
+    """Return the tokens of a completion of each prompt, as the next step would sample them."""
+    trainer.model.train()
+    ids, _images, others = trainer._tokenize_prompts(prompts)
+    # GRPO takes the size of a group too, and returns log-probabilities beside the tokens.
+    is_grpo = "num_generations" in signature(trainer._generate_single_turn).parameters
+    size = (trainer.num_generations,) if is_grpo else ()
+    with trainer.accelerator.autocast():
+        sampled = trainer._generate_single_turn(ids, None, others, *size)
+    return list(sampled[0] if is_grpo else sampled)
+
+
+def reward_completions(
+    trainer: Any, rows: list[dict[str, str]], completions: list[str], ids: list[list[int]]
+) -> list[float]:
+    """Return the reward of a completion for each row; nothing is recorded."""
+    trainer.model.eval()
+    prompts = [row["prompt"] for row in rows]
+    return [
+        float(each) for each in trainer._calculate_rewards(rows, prompts, completions, ids)[:, 0]
+    ]
+
+
+def _share_without_signal(rewards: list[float], size: int) -> float:
+    """Return the share of the groups of `size` rewards that are all equal.
+
+    TRL's own `frac_reward_zero_std` is the same only for small groups and without a KL penalty in
+    the reward: RLOO subtracts it before the rewards are compared, and in groups of 7 or more, equal
+    rewards have a standard deviation of up to 3e-7, which TRL does not take for zero.
+    """
+    groups = [rewards[start : start + size] for start in range(0, len(rewards), size)]
+    return sum(not has_signal(group) for group in groups) / max(1, len(groups))

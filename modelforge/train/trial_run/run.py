@@ -27,6 +27,7 @@ from modelforge.train.job import WorkerContext
 from modelforge.train.stop import TrialRunFinished
 from modelforge.train.trainer.checkpointing import CheckpointOptions
 from modelforge.train.trainer.oom_recovery import BatchSplits, enable_oom_recovery
+from modelforge.train.trial_run.rewards import try_reward
 from modelforge.train.trial_run.sampling import (
     BatchSample,
     chunks,
@@ -116,8 +117,11 @@ def run_trial(
     steps_per_epoch = facts.pop("steps_per_epoch")
     accumulation, run_steps = args.gradient_accumulation_steps, _run_steps(args, steps_per_epoch)
     sample = sample_batches(trainer, generates=context.job.plan.facts.generates)
-    timer = StepTimer(context, sample.worst_steps, sample.worst_steps + sample.usual_steps)
-    context.log.write(PlanEvent(total_steps=timer.total_steps, epochs=0, **facts))
+    total_steps = sample.worst_steps + sample.usual_steps
+    context.log.write(PlanEvent(total_steps=total_steps, epochs=0, **facts))
+    if sample.rows is None:
+        try_reward(context, trainer, facts.get("stage"))
+    timer = StepTimer(context, sample.worst_steps, total_steps)
     splits = _train(context, trainer, sample, timer)
     measured = {
         "seconds_per_eval_batch": _eval_batch_seconds(context, trainer, timer),

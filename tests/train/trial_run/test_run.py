@@ -57,7 +57,12 @@ def test_preference_methods_have_trial_runs(bench, write_rows, answers):
     found = measured(events)
     assert found["seconds_per_update"] > 0
     assert found["seconds_per_eval_batch"] > 0
-    assert found["stages"] == (2 if answers["strategy"] == "rlhf" else 1)
+    has_stages = answers["strategy"] == "rlhf"
+    assert found["stages"] == (2 if has_stages else 1)
+    # The reward model of a few steps says nothing of that of the run.
+    notes = [event.data["code"] for event in events if event.kind == "note"]
+    assert ("reward-untried" in notes) is has_stages
+    assert not [event for event in events if event.kind == "reward_trial"]
 
 
 def test_packing_has_trial_runs(bench):

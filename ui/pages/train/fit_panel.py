@@ -18,7 +18,11 @@ from ui.html.templates import render
 from ui.pages.train.form import value_text
 
 # Findings that the suggestions here already cover.
-COVERED = frozenset({"memory-short", "ram-short", "memory-option"})
+COVERED = frozenset(
+    {"memory-short", "ram-short", "memory-option"}
+    # These are in the reward trial.
+    | {"reward-constant", "reward-impossible", "reward-cheatable"}
+)
 MIN_GIB = 0.05
 # The accuracy of the predicted speed.
 MIN_GAIN = 0.06

@@ -14,7 +14,7 @@ from ui.html import format as fmt
 from ui.html.components import row
 from ui.html.markup import Markup, el, join
 from ui.html.templates import render
-from ui.pages.train import fit_panel
+from ui.pages.train import fit_panel, trial_run
 from ui.pages.train.column_mapping import LABELS, with_labels
 from ui.pages.train.form import ON_CARDS, value_text
 
@@ -51,6 +51,7 @@ def plan(checked: PreflightResult) -> Markup:
             fit_panel.measured(report),
             row("Disk", disk_text(report)),
             el("p.fine", fit_panel.basis_text(report), data_basis=report.memory_basis),
+            trial_run.reward_trial(report),
             [el("hr"), fit_panel.speedups(report)] if has_speedups else None,
             [el("hr"), finding_list(notes)] if notes else None,
         ]

@@ -1,12 +1,15 @@
-"""The trial run in the plan panel: its button, progress, and errors."""
+"""The trial run in the plan panel: its button, progress, errors, and the reward trial."""
 
 from __future__ import annotations
 
 import contextlib
 from typing import Any
 
+from modelforge.diagnosis.reward_trial import CHEATS
 from modelforge.errors import ForgeError
 from modelforge.forge import Forge
+from modelforge.preflight.report import Report
+from modelforge.preflight.trial_run import RewardTrial
 from modelforge.services.preflight import PreflightResult
 from modelforge.services.trial_runs import TrialRunView
 from ui.contract import Reply, TrialRunReply
@@ -16,6 +19,8 @@ from ui.html.gradio_page import ServerFunction, text
 from ui.html.markup import EMPTY, Markup, el
 from ui.html.templates import render
 from ui.pages.train.form import Entered
+
+VERDICT_TONES = {"constant": "bad", "impossible": "bad", "cheatable": "warn", "fair": "good"}
 
 
 def functions(forge: Forge) -> list[ServerFunction]:
@@ -48,6 +53,25 @@ def state(forge: Forge, checked: PreflightResult) -> Markup:
         view = forge.trial_runs.latest(key) if key else None
         return view_part(view) if view else EMPTY
     return EMPTY
+
+
+def reward_trial(report: Report) -> Markup:
+    """Return the verdict on the reward, with what answers and cheats get; nothing without one."""
+    measured = (report.trial_run or {}).get("reward_trial")
+    if not measured:
+        return EMPTY
+    trial = RewardTrial.from_dict(measured)
+    rewards = [("Model's answers", trial.mean), ("Best of each group", trial.best)]
+    if trial.expected is not None:
+        rewards.append(("Expected answers", trial.expected))
+    cheats = [(CHEATS[name][0], trial.cheats[name]) for name in CHEATS if name in trial.cheats]
+    low, high = round(100 * trial.low), round(100 * trial.high)
+    signal = (
+        f"{fmt.number(trial.no_signal)} of {fmt.number(trial.groups)}",
+        f"{fmt.percent(100 * trial.share)}, 95 % interval {low} to {high} %",
+    )
+    tone = VERDICT_TONES.get(trial.verdict, "")
+    return render("plan", "reward_trial", trial, tone, signal, rewards, cheats)
 
 
 def _reply(forge: Forge, trial_run_id: str) -> TrialRunReply:

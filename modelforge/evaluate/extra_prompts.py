@@ -1,0 +1,96 @@
+"""Prompts beside the evaluation rows: general ones and those of a prompt file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from modelforge.data.prompt_file import EvaluationPrompt, read_prompt_file
+from modelforge.data.sources.library import load_samples
+from modelforge.evaluate.answer_rules import AnswerRule, parse_rule
+from modelforge.evaluate.contestants import BASE, TUNED
+from modelforge.evaluate.general import (
+    OWN_GROUP,
+    GeneralPrompt,
+    forgetting,
+    general_prompts,
+    mixed_rows,
+)
+from modelforge.evaluate.job import Job
+from modelforge.evaluate.measure import NAMES, Results, RowMeasurement
+from modelforge.modeling.tokenize.render import render_prompt
+from modelforge.modeling.tokenize.template import ChatTemplate
+from modelforge.paths import expand_user
+from modelforge.runs.jobs import StepWriter
+
+# General rows as a share of the next run's data: chosen so that they halve the drop.
+GENERAL_SHARE, GENERAL_SAMPLE = 0.13, "general"
+GENERAL_TOKENS = 96
+
+
+def measure_general(
+    job: Job, rows: RowMeasurement, contestants: Sequence[str], results: Results, steps: StepWriter
+) -> None:
+    """Ask the general prompts and those of the prompt file; report what was forgotten.
+
+    They are asked as they are, without the system prompt of the run.
+    """
+    request = job.request
+    prompts = [*general_prompts()] if request.general else []
+    if request.prompts:
+        prompts += own_prompts(read_prompt_file(expand_user(request.prompts)), results.notes)
+    if not prompts or BASE not in contestants:
+        return
+    template = replace(rows.template, system_prompt=None)
+    ids = [prompt_ids([{"role": "user", "content": each.prompt}], template) for each in prompts]
+    short = [at for at, each in enumerate(ids) if rows.fits(each, GENERAL_TOKENS)]
+    if len(short) < len(prompts):
+        count = len(prompts) - len(short)
+        left_out = "1 prompt is left out:" if count == 1 else f"{count} prompts are left out:"
+        results.notes.append(f"{left_out} longer than the context of the model.")
+    texts = {}
+    for name in contestants:
+        steps.begin(f"general-{name}", f"The {NAMES[name]} answers general prompts")
+        texts[name] = rows.answer_texts(name, [ids[at] for at in short], GENERAL_TOKENS)
+    part = forgetting([prompts[at] for at in short], texts[BASE], texts[TUNED])
+    mix = _mix(results.rows.training_count) if part["kind"] == "dropped" else None
+    results.parts["forgetting"] = part | {"mix": mix}
+
+
+def prompt_ids(
+    messages: Sequence[dict[str, Any]], template: ChatTemplate, tools: Any = None
+) -> list[int]:
+    """Return the token ids of a conversation that is to be answered; none if it is refused."""
+    text = render_prompt(list(messages), template, tools or None)
+    ids: list[int] = template.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    return ids
+
+
+def own_prompts(prompts: Sequence[EvaluationPrompt], notes: list[str]) -> list[GeneralPrompt]:
+    """Return the prompts of a file whose answers can be checked; a note says which ones cannot."""
+    made = []
+    for prompt in prompts:
+        try:
+            made.append(GeneralPrompt(OWN_GROUP, prompt.prompt, _rule(prompt)))
+        except ValueError as error:
+            notes.append(f"Line {prompt.line} of the prompt file is left out: its rule {error}.")
+    return made
+
+
+def _mix(training_rows: int) -> dict[str, Any] | None:
+    """Return how many general rows the next run needs; None without the sample."""
+    available = next((each.rows for each in load_samples() if each.name == GENERAL_SAMPLE), 0)
+    return mixed_rows(training_rows, available, GENERAL_SHARE) if available else None
+
+
+def _rule(prompt: EvaluationPrompt) -> AnswerRule:
+    if prompt.rule:
+        return parse_rule(prompt.rule)
+    if not prompt.expected.strip():
+        raise ValueError("and the expected answer are missing")
+    return parse_rule({"contains": prompt.expected.strip()})
+
+
+def _prompts(count: int) -> str:
+    return "1 prompt is left out:" if count == 1 else f"{count} prompts are left out:"

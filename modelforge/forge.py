@@ -23,6 +23,7 @@ from modelforge.services.chat_client import ChatClients
 from modelforge.services.datasets import DatasetService
 from modelforge.services.diagnosis import DiagnosisService
 from modelforge.services.downloads import DownloadService
+from modelforge.services.evaluations.at_end import EndedRuns
 from modelforge.services.evaluations.service import COMMAND as EVALUATOR
 from modelforge.services.evaluations.service import EvaluationService
 from modelforge.services.evaluations.sources import EvaluationSourceFinder
@@ -103,7 +104,8 @@ class Forge:
         guard = self.serving.guard
         self.exports = ExportService(SourceFinder(*places), launcher, self.chat, exporter, guard)
         finder = EvaluationSourceFinder(*places)
-        self.evaluations = EvaluationService(finder, launcher, self.chat, evaluator)
+        ended = EndedRuns(self.home, self._supervisor)
+        self.evaluations = EvaluationService(finder, launcher, self.chat, evaluator, ended)
 
     def warm(self) -> None:
         """Start a warm worker unless a run or trial run is active. Returns at once."""

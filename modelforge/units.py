@@ -57,10 +57,16 @@ def estimated_duration(seconds: float, longest: float | None = None) -> str:
     return f"about {first} to {human_duration(60 * high)}"
 
 
-def planned_duration(seconds: float, basis: str | None, longest: float | None = None) -> str:
-    """Return the planned duration of a run: exact after a trial run or the same run before."""
+def planned_duration(
+    seconds: float, basis: str | None, longest: float | None = None, evaluation: float | None = None
+) -> str:
+    """Return the planned duration of a run: exact after a trial run or the same run before.
+
+    `evaluation` is that of the evaluation at its end: 4 min, then about 6 min to evaluate it.
+    """
     is_measured = basis in ("trial_run", "last_run")
-    return human_duration(seconds) if is_measured else estimated_duration(seconds, longest)
+    text = human_duration(seconds) if is_measured else estimated_duration(seconds, longest)
+    return f"{text}, then {estimated_duration(evaluation)} to evaluate it" if evaluation else text
 
 
 def human_time_left(seconds: float) -> str:

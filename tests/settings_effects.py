@@ -42,6 +42,11 @@ EFFECTS: dict[str, dict[str, list[str]]] = {
             "hardware.gpu_index",
         ],
     },
+    "services/evaluations/test_at_end.py": {
+        "test_a_finished_run_is_evaluated_once": [
+            "evaluation.report",
+        ],
+    },
     "services/test_runs.py": {
         "test_a_run_has_the_name_the_model_and_the_data_of_its_settings": [
             "model_name",

@@ -110,6 +110,19 @@ def _evaluate(options: argparse.Namespace, forge: Forge) -> int:
     return DONE if view.state == "finished" else FAILED
 
 
+def follow_end(forge: Forge, run_id: str, *, quiet: bool) -> None:
+    """Show the evaluation that a finished run has at its end by its config, if it has one."""
+    view = forge.evaluations.of_end(run_id)
+    if view is None or view.state.is_over:
+        return
+    try:
+        view = follow_job(forge, forge.evaluations, view, quiet=quiet)
+    finally:
+        forge.evaluations.close()
+    if not quiet:
+        print_evaluation(view)
+
+
 def _predict(options: argparse.Namespace, forge: Forge, request: EvaluationRequest) -> int:
     prediction = forge.evaluations.predict(request)
     if options.json:

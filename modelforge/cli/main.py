@@ -221,6 +221,7 @@ def _train(options: argparse.Namespace) -> int:
         print(json.dumps({"id": run_id, "folder": str(folder)}) if options.json else run_id)
         return DONE
     followed = follow(forge, run_id, quiet=options.json)
+    evaluate.follow_end(forge, run_id, quiet=options.json)
     if options.json:
         print_json(followed.view)
     return followed.exit_code

@@ -123,7 +123,8 @@ def _print_time(report: Report) -> None:
 
 def _time_text(report: Report, seconds: float) -> str:
     unknown = " (no run has measured the speed of this computer)" if report.seconds_longest else ""
-    return f"{planned_duration(seconds, report.seconds_basis, report.seconds_longest)}{unknown}"
+    times = seconds, report.seconds_basis, report.seconds_longest, report.evaluation_seconds
+    return f"{planned_duration(*times)}{unknown}"
 
 
 def _print_speed(report: Report) -> None:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from modelforge.cli import evaluate
 from modelforge.cli.output import DONE, escape_control, print_json, print_queue
 from modelforge.cli.parsing import (
     NewCommand,
@@ -110,6 +111,8 @@ def _run(options: argparse.Namespace, forge: Forge) -> int:
     from modelforge.cli.follow import follow_queue
 
     followed = follow_queue(forge, quiet=options.json)
+    for run in followed:
+        evaluate.follow_end(forge, run.view.id, quiet=options.json)
     if options.json:
         print_json([run.view for run in followed])
     return max((run.exit_code for run in followed), default=DONE)

@@ -37,7 +37,7 @@ class RunContext:
     `model` and `summary` are None where the model or the data could not be found; `summary`
     describes all sources of `data` together. `long_prompts` is set if no prompt fits.
     `step_time_factor` is how many times as long as estimated a step took in the last runs on the
-    device; None before the first.
+    device; None before the first. `evaluation_time_factor` is the same for evaluation reports.
     """
 
     config: TrainingConfig
@@ -52,6 +52,7 @@ class RunContext:
     long_prompts: LongPrompts | None = None
     last_run: LastRun | None = None
     step_time_factor: float | None = None
+    evaluation_time_factor: float = 1.0
 
     def with_settings(self, settings: Mapping[str, Any]) -> RunContext:
         """Return the same run with some settings changed, by dotted names, and a new plan.

@@ -10,6 +10,7 @@ from modelforge.errors import Finding
 from modelforge.preflight.checks.run import run_checks
 from modelforge.preflight.context import RunContext
 from modelforge.preflight.disk import disk_needed_gib
+from modelforge.preflight.evaluation_time import evaluation_seconds
 from modelforge.preflight.memory.estimate import MemoryPart
 from modelforge.preflight.speed import estimate_seconds, estimate_step, longest_seconds
 from modelforge.preflight.suggest.fit import FitSuggestion, search_fit
@@ -50,6 +51,13 @@ class Report:
         float | None,
         about(
             "How long the run may take on a CPU whose speed no run has measured; null elsewhere."
+        ),
+    ] = None
+    evaluation_seconds: Annotated[
+        float | None,
+        about(
+            "Estimated seconds of the evaluation at the end, which follow those of the run; null "
+            "without `evaluation.report`."
         ),
     ] = None
     step_seconds: Annotated[
@@ -144,6 +152,7 @@ def preflight(context: RunContext) -> Report:
         memory_basis=context.memory_basis,
         seconds_basis=basis if seconds else None,
         seconds_longest=longest_seconds(context) if basis == "estimated" else None,
+        evaluation_seconds=evaluation_seconds(context),
         step_seconds=step.seconds if step else None,
         step_time_factor=context.step_time_factor,
         trial_run=_as_dict(context, context.trial_run),

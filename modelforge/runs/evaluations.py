@@ -13,13 +13,13 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict
 
 from modelforge.config.schema.base import about
+from modelforge.config.schema.training import EVALUATION_ROWS
 from modelforge.errors import Problem
 from modelforge.runs.atomic_files import find_json, write_json
 from modelforge.runs.jobs import JobFolder, parse_file
 
 FORMAT = 1
-# Most evaluation rows unless the request names another number.
-ROWS = 200
+ROWS = EVALUATION_ROWS
 
 
 @dataclass(frozen=True)

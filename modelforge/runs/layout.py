@@ -56,6 +56,8 @@ class RunFolder:
     stop = _Entry("stop")
     # How the worker ended; the last file it writes.
     exit = _Entry("exit.json")
+    # The evaluation that was queued at the end of the run: its id, or why there is none.
+    evaluation = _Entry("evaluation.json")
     # Why the run was lost, as the first server that looked has found.
     diagnosis = _Entry("diagnosis.json")
     # Checkpoints to resume from.

@@ -36,10 +36,13 @@ from modelforge.preflight.prompts import (
     may_be_too_long,
     measure_prompts,
 )
+from modelforge.runs.evaluations import EvaluationFolder
 from modelforge.runs.index import Index
+from modelforge.runs.jobs import job_folders
 from modelforge.runs.process.warm_worker import WarmWorker
 from modelforge.runs.store import package_versions
 from modelforge.services.cache import Cache, file_stamp
+from modelforge.services.jobs.view import correction
 from modelforge.services.machine import MachineService
 from modelforge.services.measurements import (
     MEASURED_PACKAGES,
@@ -247,7 +250,14 @@ class PreflightService:
             long_prompts=self._measure_prompts(run.config, run.plan, data),
             last_run=self._finished_runs.find(key) if key else None,
             step_time_factor=self._finished_runs.step_time_factor(run.plan.device),
+            evaluation_time_factor=self._evaluation_time_factor(run.config),
         )
+
+    def _evaluation_time_factor(self, config: TrainingConfig) -> float:
+        """Return how many times as long as estimated the last evaluations of this home took."""
+        if not config.evaluation.report:
+            return 1.0
+        return correction(reversed(job_folders(self._home.evaluations, EvaluationFolder)))
 
     def _load_source(self, source: Source) -> LoadedSource:
         return self._sources.get(

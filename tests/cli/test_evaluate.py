@@ -10,9 +10,9 @@ import pytest
 from modelforge.cli import evaluate, job_progress
 from modelforge.cli import main as program
 from modelforge.cli.main import main
+from modelforge.config.schema.training import EVALUATION_ROWS
 from modelforge.forge import Forge
 from modelforge.paths import Home
-from modelforge.runs import evaluations
 from tests.services.evaluations.conftest import ACTOR, put_rows
 from tests.services.exports.conftest import put_model, put_trained
 
@@ -140,4 +140,4 @@ def test_a_report_with_gaps_is_printed(run, behaves, capsys):
 
 
 def test_the_default_is_that_of_the_request():
-    assert evaluate.ROWS == evaluations.ROWS
+    assert evaluate.ROWS == EVALUATION_ROWS

@@ -107,9 +107,18 @@ def estimated_duration(seconds: float | None, longest: float | None = None) -> s
     return "not known yet" if seconds is None else units.estimated_duration(seconds, longest)
 
 
-def planned_duration(seconds: float | None, basis: str | None, longest: float | None = None) -> str:
+def planned_duration(
+    seconds: float | None,
+    basis: str | None,
+    longest: float | None = None,
+    evaluation: float | None = None,
+) -> str:
     """Return the planned duration of a run: exact where it is measured, otherwise about."""
-    return "not known yet" if seconds is None else units.planned_duration(seconds, basis, longest)
+    return (
+        "not known yet"
+        if seconds is None
+        else units.planned_duration(seconds, basis, longest, evaluation)
+    )
 
 
 def time_left(seconds: float) -> str:

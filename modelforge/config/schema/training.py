@@ -19,6 +19,9 @@ from modelforge.config.schema.base import (
 # Most prompts that are answered over time, also of the user's own.
 MAX_SAMPLES = 8
 
+# Most rows of an evaluation report unless a request names another number.
+EVALUATION_ROWS = 200
+
 
 class Trainer(SettingsGroup):
     """The trainer beyond the contract, and the settings of each strategy."""
@@ -191,6 +194,14 @@ class Evaluation(SettingsGroup):
         0.0, "Minimum improvement", Group.EVALUATION, ge=0, irrelevant_for=MEMORY
     )
     """Smallest decrease of the evaluation loss that counts as an improvement."""
+
+    report: bool = setting(
+        False, "Evaluate at the end", Group.EVALUATION, irrelevant_for=ALL_CACHES
+    )
+    """Compare the trained model with its base model when the run has finished.
+
+    The report says whether it is better, whether a prompt does as well, and what was forgotten.
+    """
 
     loss_guard: bool = setting(False, "Loss guard", Group.EVALUATION, irrelevant_for=MEMORY)
     """Halve the learning rate for 50 steps when the loss or the gradients spike.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 
-from modelforge.errors import Problem
+from modelforge.errors import BusyError, ForgeError, NotFoundError, Problem, RunError
+from modelforge.runs.atomic_files import find_json
 from modelforge.runs.evaluations import (
     EvaluationFolder,
     EvaluationRecord,
@@ -16,7 +19,9 @@ from modelforge.runs.evaluations import (
     EvaluationResult,
     write_result,
 )
+from modelforge.runs.layout import RunFolder
 from modelforge.services.chat import ChatService
+from modelforge.services.evaluations.at_end import EndedRuns, record_evaluation
 from modelforge.services.evaluations.prediction import predict
 from modelforge.services.evaluations.sources import (
     EvaluationSourceFinder,
@@ -42,10 +47,13 @@ class EvaluationService(JobService[EvaluationFolder, EvaluationView]):
         launcher: RunLauncher,
         chat: ChatService,
         command: Sequence[str],
+        ended: EndedRuns,
     ) -> None:
         home = finder.home
         super().__init__(EvaluationFolder, home.evaluations, home, launcher, chat, command)
+        self._home = home
         self._finder = finder
+        self._ended = ended
 
     def predict(self, request: EvaluationRequest) -> Prediction:
         """Return what an evaluation needs, and what its report cannot show.
@@ -70,6 +78,28 @@ class EvaluationService(JobService[EvaluationFolder, EvaluationView]):
     def latest(self, run_id: str) -> EvaluationView | None:
         """Return the newest evaluation of a run; None if it was never evaluated."""
         return next(iter(self.list(run_id)), None)
+
+    def of_end(self, run_id: str) -> EvaluationView | None:
+        """Return the evaluation that was queued at the end of a run; None if there is none."""
+        self.tend()
+        found = find_json(RunFolder(self._home.runs / run_id).evaluation) or {}
+        try:
+            return self.view(str(found.get("id") or ""))
+        except NotFoundError:
+            return None
+
+    def _queue_due(self) -> None:
+        for run in self._ended.due():
+            request, request_id = EvaluationRequest(run.id), f"end-of-{run.id}"
+            made, problem = None, None
+            try:
+                made = self._create_once(request_id, partial(self._record, request, request_id))
+            except BusyError:
+                continue
+            except ForgeError as error:
+                problem = error.problems[0]
+            with contextlib.suppress(RunError):
+                record_evaluation(run, made.id if made else None, problem)
 
     def _record(self, request: EvaluationRequest, request_id: str | None) -> EvaluationRecord:
         sources, prediction, formula = self._plan(request)

@@ -93,13 +93,17 @@ class JobService(ABC, Generic[FolderT, ViewT]):
 
         Raises what `record` does, and RunError if its folder cannot be written.
         """
+        folder = self._create_once(request_id, record)
+        self.tend()
+        return self.view(folder.id)
+
+    def _create_once(self, request_id: str | None, record: Callable[[], JobRecord]) -> FolderT:
         folder = self._find_request(request_id)
         if folder is None:
             made = record()
             with self._launcher.claim():
                 folder = self._find_request(request_id) or self._create(made)
-        self.tend()
-        return self.view(folder.id)
+        return folder
 
     def _find_request(self, request_id: str | None) -> FolderT | None:
         for folder in self._folders() if request_id else ():
@@ -223,6 +227,7 @@ class JobService(ABC, Generic[FolderT, ViewT]):
         """Start the next queued job, and clean up after those that have ended."""
         with self._lock:
             self._sweep()
+            self._queue_due()
             waiting = None
             for folder in self._folders():
                 if folder.id in self._settled:
@@ -241,6 +246,9 @@ class JobService(ABC, Generic[FolderT, ViewT]):
     def close(self) -> None:
         """End the process of this server; its job is queued again for the next one."""
         self._processes.close()
+
+    def _queue_due(self) -> None:
+        """Queue the jobs that begin by themselves; there are none by default."""
 
     def _start_next(self, folder: FolderT) -> None:
         """Start the process of a queued job, unless something else has taken the computer."""

@@ -81,6 +81,8 @@ def test_a_planned_duration_is_exact_only_where_it_is_measured():
     assert fmt.planned_duration(130, "last_run") == "2 min 10 s"
     assert fmt.planned_duration(130, "formula") == "about 2 min"
     assert fmt.planned_duration(None, None) == "not known yet"
+    planned = fmt.planned_duration(130, "formula", None, 400)
+    assert planned == "about 2 min, then about 7 min to evaluate it"
     assert fmt.time_left(130) == "2 min 10 s left"
     assert fmt.time_left(2) == "nearly done"
 

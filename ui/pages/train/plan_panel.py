@@ -144,7 +144,8 @@ def _memory_parts(report: Report) -> list[tuple[str, str, float]]:
 
 def time_text(report: Report) -> str:
     """Return the planned duration of the run; a range on a CPU that no run has measured."""
-    return fmt.planned_duration(report.seconds, report.seconds_basis, report.seconds_longest)
+    times = report.seconds, report.seconds_basis, report.seconds_longest
+    return fmt.planned_duration(*times, report.evaluation_seconds)
 
 
 def _steps(report: Report) -> Markup:

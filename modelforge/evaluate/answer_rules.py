@@ -19,14 +19,15 @@ _ITEM = re.compile(r"\s{0,8}(?:[-*•–]|\(?(?:\d{1,3}|[A-Za-z])[.):])\s+\S")
 _SENTENCE_END = re.compile(r"[.!?…。！？]+[\"'”’)\]]{0,3}(?:\s+|$)")
 _HELP = r"(?:help|assist|provide|share|give|support|condone|comply|do (?:that|this|so|it))"
 _REFUSAL = re.compile(
-    r"\b(?:i|we)(?: am|'m| are|'re)? (?:sorry|afraid)\b"
+    r"\b(?:sorry|afraid|apologi[sz]e|apologies)\b[^.!?\n]{0,80}"
+    r"\b(?:no|not|but|unable|can't|cannot|don't|won't)\b"
     r"|\b(?:i|we)(?: really| simply| just| must| have to)?"
     r" (?:can't|cannot|can not|won't|will not|must not|should not|shouldn't|refuse|decline)\b"
     r"(?! wait| believe| stress| thank| hesitate| forget)"
     rf"|\b(?:i|we) (?:do not|don't)(?: feel comfortable| want to)? {_HELP}"
     r"|\b(?:i|we)(?: am|'m| are|'re) (?:unable|not"
     r" (?:able|going|allowed|permitted|comfortable|willing))\b"
-    r"|\bmy apologies\b|\bi apologi[sz]e\b"
+    r"|\b(?:i|we) (?:do not|don't) have the (?:ability|capability|permission)\b"
     rf"|\b(?:not (?:able|allowed|permitted) to|can't|cannot|won't|unable to) {_HELP}\b"
 )
 # A refusal stands at the beginning of an answer.
@@ -150,9 +151,11 @@ def _equals(text: str, wanted: Sequence[str]) -> bool:
 
 
 def _is_number_of(text: str, wanted: float) -> bool:
-    """Return whether the first or the last number is the wanted one."""
+    """Return whether the first or last number, or that behind the last "=", is the wanted one."""
     values = numbers(text)
-    return any(abs(v - wanted) <= 1e-6 * max(1.0, abs(wanted)) for v in values[:1] + values[-1:])
+    result = numbers(text.rpartition("=")[2]) if "=" in text else []
+    candidates = [*values[:1], *values[-1:], *result[:1]]
+    return any(abs(value - wanted) <= 1e-6 * max(1.0, abs(wanted)) for value in candidates)
 
 
 def _has_json_keys(text: str, keys: Sequence[str]) -> bool:

@@ -1,10 +1,21 @@
 """Scores of answers against values worked out by hand, and against the means of the trainer."""
 
+import math
+import random
 import time
 
+import numpy as np
 import pytest
 
+from modelforge.diagnosis.intervals import ratio_terms
+
 pytestmark = pytest.mark.torch
+
+LM_EVAL = {
+    "exact_match": [1.0, 1.0, 1.0, 0.0],
+    "perplexity": 3.4903429574618414,
+    "weighted_perplexity": 2.706979217631842,
+}
 
 
 @pytest.mark.parametrize(
@@ -48,6 +59,34 @@ def test_rouge_l_worked_out_by_hand(answer, references, value):
     from modelforge.evaluate.scores import rouge_l_scores
 
     assert rouge_l_scores([answer], [references]) == [pytest.approx(value, abs=1e-6)]
+
+
+def test_exact_match_and_f1_equal_those_that_lm_eval_uses():
+    """Its tasks SQuAD and CoQA call these functions of Transformers."""
+    from transformers.data.metrics.squad_metrics import compute_exact, compute_f1
+
+    from modelforge.evaluate.scores import exact_matches, f1_scores
+
+    words = ["the", "an", "cat", "Paris,", "red.", "blue!", "3", "euros", "it's", "on", "Monday"]
+    draw = random.Random(16)
+    for _ in range(100):
+        answer, reference = (" ".join(draw.choices(words, k=draw.randint(1, 6))) for _ in "ab")
+        assert exact_matches([answer], [[reference]]) == [compute_exact(reference, answer)]
+        wanted = pytest.approx(compute_f1(reference, answer), abs=1e-6)
+        assert f1_scores([answer], [[reference]]) == [wanted]
+
+
+def test_exact_match_and_perplexity_equal_values_of_lm_eval():
+    """Computed with lm-eval 0.4.13: `exact_match` without case and punctuation, `perplexity`."""
+    from modelforge.evaluate.scores import exact_matches
+
+    answers = ["Paris.", "42", "on monday", "Rome"]
+    references = [["paris"], ["42"], ["On Monday!"], ["Oslo"]]
+    assert exact_matches(answers, references) == LM_EVAL["exact_match"]
+    nats, tokens = np.array([1.2, 0.4, 2.5, 0.9]), np.array([3, 10, 4, 7])
+    assert math.exp(nats.mean()) == pytest.approx(LM_EVAL["perplexity"])
+    per_token = ratio_terms(nats * tokens, tokens).mean()
+    assert math.exp(per_token) == pytest.approx(LM_EVAL["weighted_perplexity"])
 
 
 def test_the_means_equal_the_metrics_of_training():

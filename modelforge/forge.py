@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from modelforge.errors import ForgeError
 from modelforge.hardware.machine import Machine
 from modelforge.paths import Home
 from modelforge.runs.index import Index
@@ -20,6 +21,10 @@ from modelforge.runs.view import read_row
 from modelforge.services import chat_client
 from modelforge.services.chat import ChatService
 from modelforge.services.chat_client import ChatClients
+from modelforge.services.chats.corrections import CorrectionService
+from modelforge.services.chats.questions import QuestionService
+from modelforge.services.chats.saved import SavedChatService
+from modelforge.services.chats.votes import VoteService
 from modelforge.services.datasets import DatasetService
 from modelforge.services.diagnosis import DiagnosisService
 from modelforge.services.downloads import DownloadService
@@ -84,14 +89,30 @@ class Forge:
         self.trash = TrashService(home, store, training, self.chat)
         self.storage = StorageService(home, store, self.history, self.trash)
         self.presets = PresetService(home.presets)
-        uses = RunUses(home, store, training)
-        self.datasets = DatasetService(home, self.preflight, warm, uses)
-        self.downloads = DownloadService(home, self.preflight.model)
-        self.stored = StoredService(self.datasets, uses, self.chat, self.downloads)
+        self._add_data_services(RunUses(home, store, training))
         self.diagnosis = DiagnosisService(home, self.runs)
         self.trial_runs = TrialRunService(home, launcher, self.preflight.trial_run_results, worker)
         self.serving = ServingService(home, training, self.chat, chat_process)
         self._add_jobs(store, launcher, exporter, evaluator)
+        self._add_chat_services(store)
+
+    def _add_data_services(self, uses: RunUses) -> None:
+        self.datasets = DatasetService(self.home, self.preflight, self._warm_worker, uses)
+        self.downloads = DownloadService(self.home, self.preflight.model)
+        self.stored = StoredService(self.datasets, uses, self.chat, self.downloads)
+
+    def _add_chat_services(self, store: Store) -> None:
+        self.chats = SavedChatService(self.home.chats)
+        self.votes = VoteService(self.chat, store)
+        self.corrections = CorrectionService(self.home, self.chat.kind)
+        self.questions = QuestionService(self.home.questions, self.chat, self._seconds_left)
+
+    def _seconds_left(self, run_id: str) -> float | None:
+        """Return the seconds until a run ends; None if unknown, or for another kind of work."""
+        try:
+            return self.runs.view(run_id).time_left()
+        except ForgeError:
+            return None
 
     def _add_jobs(
         self,
@@ -126,6 +147,8 @@ class Forge:
         self.trial_runs.tend()
         self._warm_worker.tend()
         self.chat.tend()
+        # Before all that starts by itself: a question takes seconds.
+        self.questions.tend()
         # Before the queue of runs, whose next run would start in each gap.
         self.exports.tend()
         self.evaluations.tend()
@@ -137,6 +160,7 @@ class Forge:
         """End the API server, warm worker, chat, jobs and a download. Runs continue."""
         self.serving.close()
         self._warm_worker.close()
+        self.questions.close()
         self.chat.close()
         self.exports.close()
         self.evaluations.close()

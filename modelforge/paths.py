@@ -74,6 +74,21 @@ class Home:
         return self.root / "evaluations"
 
     @property
+    def chats(self) -> Path:
+        """One file per saved chat."""
+        return self.root / "chats"
+
+    @property
+    def questions(self) -> Path:
+        """One file per question that waits until the computer is free."""
+        return self.root / "questions"
+
+    @property
+    def corrections(self) -> Path:
+        """Corrected answers, on which later runs are tested."""
+        return self.root / "corrections.jsonl"
+
+    @property
     def starter_model(self) -> Path:
         """The starter model, converted to safetensors by the setup."""
         return self.root / "models" / "starter"

@@ -348,6 +348,14 @@ class QueueEntryChange(QueueEntry):
     )
 
 
+class ChatName(BaseModel):
+    """The new name of a saved chat."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(min_length=1, max_length=80)
+
+
 class ServingRequest(BaseModel):
     """What the API server serves, and where."""
 

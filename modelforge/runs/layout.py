@@ -60,6 +60,8 @@ class RunFolder:
     evaluation = _Entry("evaluation.json")
     # Why the run was lost, as the first server that looked has found.
     diagnosis = _Entry("diagnosis.json")
+    # Votes on answers whose models were not shown. Absent until the first vote.
+    votes = _Entry("votes.jsonl")
     # Checkpoints to resume from.
     checkpoints = _Entry("checkpoints")
     # Reward model trained in the first stage of RLHF; complete once `complete.json` exists.

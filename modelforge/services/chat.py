@@ -90,6 +90,8 @@ class ChatService:
         self._preflight = preflight
         self._machine = machine
         self._lease = lease
+        # While a question that has waited is answered, nothing else starts by itself.
+        self.reserved = False
 
     def ask(
         self,
@@ -147,6 +149,16 @@ class ChatService:
             Problem("model", what, "Choose a finished run of it, or another model.")
         )
 
+    def side_name(self, target: str, *, tuned: bool) -> str:
+        """Return the display name of a side; raises NotFoundError."""
+        name = self.find_model(target)[1]
+        return name if tuned or not self._store.exists(target) else f"the base model of {name}"
+
+    def kind(self, target: str) -> tuple[str, ChatFormat]:
+        """Return the display name of a model and how it is asked; raises NotFoundError."""
+        spec, name = self.find_model(target)
+        return name, _format(spec)
+
     def describe(self, target: str) -> ChatModelView:
         """Return how the model of a run, or a base model, is asked; raises NotFoundError."""
         spec, name = self.find_model(target)
@@ -156,7 +168,7 @@ class ChatService:
         return ChatModelView(
             model=target,
             name=name,
-            format=_FORMATS.get(spec.head) or _TASK_FORMATS.get(spec.task, "conversation"),
+            format=_format(spec),
             tuned=self._store.exists(target),
             has_base=self._store.exists(target) and spec.head != "span",
             base_name=_short_name(facts.name),
@@ -187,7 +199,7 @@ class ChatService:
         side = ask.sides[number]
         spec, name = self.find_model(side.model)
         if not side.tuned and self._store.exists(side.model):
-            name = f"the base model of {name}"
+            name = self.side_name(side.model, tuned=False)
             if not spec.adapter:  # every weight was trained
                 base, _ = self.find_model(self._base_name(side.model))
                 spec = replace(base, system=spec.system, task=spec.task)
@@ -212,9 +224,15 @@ class ChatService:
         record = read_json(self._store.get(target).config)
         return str(record.get("config", {}).get("model_name", ""))
 
+    def require_free(self) -> None:
+        """Raise BusyError while something else uses the computer."""
+        self._supervisor.require_free(BUSY_REMEDY)
+
     @property
     def in_use(self) -> str:
         """Who uses the chat now, as a sentence; empty if it is not in use."""
+        if self.reserved:
+            return "A question that has waited is being answered."
         since = time.monotonic() - self._client.last_used
         in_use = since < (IDLE_S if self._client.answering else READING_S)
         holder = self._lease.holder() if in_use and self._client.alive else None
@@ -223,7 +241,12 @@ class ChatService:
     @property
     def is_answering(self) -> bool:
         """Whether a reply is being generated just now."""
-        return self._client.answering
+        return self.reserved or self._client.answering
+
+    def stop(self) -> None:
+        """End the reply that is being generated."""
+        self._client.stop()
+        self._cpu_client.stop()
 
     def unload(self, model: str) -> None:
         """End the chat process if it has loaded this model or adapter: a folder or a Hub id."""
@@ -282,6 +305,10 @@ def _of_one_side(parts: Parts) -> Parts:
     with closing(parts):
         for part in parts:
             yield {key: value for key, value in part.items() if key != "side"}
+
+
+def _format(spec: ChatModelSpec) -> ChatFormat:
+    return _FORMATS.get(spec.head) or _TASK_FORMATS.get(spec.task, "conversation")
 
 
 def _short_name(name: str) -> str:

@@ -113,6 +113,12 @@ class ChatAsk:
         return cls(sides, sampling, tools, data.get("device", "auto"), data.get("gpu"))
 
 
+def encodable(value: Any) -> Any:
+    """Return JSON data without lone surrogates, which no file and no tokenizer can encode."""
+    text = json.dumps(value, ensure_ascii=False)
+    return json.loads(text.encode("utf-8", "replace"))
+
+
 def read_messages(
     messages: Sequence[dict[str, Any]], where: str
 ) -> tuple[list[Message], Problem | None]:
@@ -121,7 +127,7 @@ def read_messages(
     if problem is not None:
         return [], problem
     try:
-        return to_messages(list(messages), {}), None
+        return to_messages(encodable(list(messages)), {}), None
     except UnusableRowError as error:
         what = f"A tool call cannot be read ({error.code})."
         return [], Problem(where, what, 'Write [{"name": "…", "arguments": {…}}].')
@@ -136,7 +142,7 @@ def read_tools(tools: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], P
         limit = f"Give at most {MAX_TOOLS_CHARACTERS:,} characters."
         return [], Problem("tools", f"The tools have {size:,} characters as JSON.", limit)
     try:
-        return to_tools(list(tools)), None
+        return to_tools(encodable(list(tools))), None
     except UnusableRowError:
         what = "The tools are not a list of named functions."
         return [], Problem("tools", what, 'Write [{"name": "…", "parameters": {…}}].')

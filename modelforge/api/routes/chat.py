@@ -13,7 +13,7 @@ from modelforge.api.dependencies import BUSY, NO_RUN, ForgeDep, error, iterate_w
 from modelforge.api.errors import ForgeRoute
 from modelforge.api.schemas import ChatName
 from modelforge.errors import ForgeError
-from modelforge.runs.corrections import Correction
+from modelforge.runs.feedback.corrections import Correction
 from modelforge.services.chat import ChatModelView
 from modelforge.services.chats.corrections import CorrectionRequest, Taught
 from modelforge.services.chats.questions import KeptQuestion

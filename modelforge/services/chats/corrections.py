@@ -21,7 +21,7 @@ from modelforge.data.tool_calls import read_tool_calls
 from modelforge.errors import ConfigError, NotFoundError, Problem
 from modelforge.paths import Home, read_regular
 from modelforge.runs.atomic_files import disk_error, write_text
-from modelforge.runs.corrections import (
+from modelforge.runs.feedback.corrections import (
     MAX_BYTES,
     Correction,
     CorrectionKind,

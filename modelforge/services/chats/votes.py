@@ -16,8 +16,8 @@ from pydantic import ConfigDict, Field
 from modelforge.config.schema.base import about
 from modelforge.diagnosis.intervals import Interval, score_interval, share_interval
 from modelforge.errors import ConfigError, NotFoundError, Problem
+from modelforge.runs.feedback.votes import Vote, VotedSide, add_vote, read_votes
 from modelforge.runs.store import Store
-from modelforge.runs.votes import Vote, VotedSide, add_vote, read_votes
 from modelforge.services.chat import ChatService
 from modelforge.services.chats.requests import ChatAsk
 from modelforge.services.chats.sides import Parts

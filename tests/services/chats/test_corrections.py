@@ -8,7 +8,7 @@ import pytest
 
 from modelforge.errors import ConfigError, NotFoundError
 from modelforge.paths import Home
-from modelforge.runs.corrections import read_corrections
+from modelforge.runs.feedback.corrections import read_corrections
 from modelforge.services.chats.corrections import CorrectionRequest, CorrectionService
 from tests.services.chats.conftest import question
 from tests.services.test_runs import asked

@@ -8,7 +8,7 @@ import pytest
 
 from modelforge.config.sampling import Sampling
 from modelforge.errors import ConfigError, NotFoundError
-from modelforge.runs.votes import Vote, VotedSide, read_votes
+from modelforge.runs.feedback.votes import Vote, VotedSide, read_votes
 from modelforge.services.chats import votes as module
 from modelforge.services.chats.requests import ChatAsk, Side
 from modelforge.services.chats.votes import win_rate

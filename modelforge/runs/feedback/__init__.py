@@ -1,0 +1,1 @@
+"""What users say about answers: corrections and votes, as files."""

@@ -5,22 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from modelforge.diagnosis.comparison import FEWEST_ROWS, Difference, compare
-from modelforge.errors import ConfigError, Problem
 from modelforge.evaluate.answer_rules import AnswerRule, parse_rule
 from modelforge.paths import resource_folder
 
-SETTING = "prompts"
 OWN_GROUP = "own"
 # A loss of this share of the prompts is worth noticing.
 WORTH_NOTICING = 0.05
-# General rows in the next run as a share of all of its rows.
-MIX_SHARE = 0.25
-_MOST_PROMPTS, _LARGEST_FILE, _MOST_PROBLEMS = 1000, 4_000_000, 10
-_EXAMPLE = '{"prompt": "What is 2 + 2?", "rule": {"number": 4}}'
 
 
 class Group(NamedTuple):
@@ -54,17 +47,11 @@ class GeneralPrompt:
 def general_prompts() -> tuple[GeneralPrompt, ...]:
     """Return the 100 prompts that ModelForge ships: five groups of 20."""
     file = resource_folder("assets") / "general_prompts.json"
-    return _prompts(_read(file), file.name)
-
-
-def read_prompts(path: Path) -> tuple[GeneralPrompt, ...]:
-    """Return the prompts of a file: a JSON list, or JSON Lines, of prompt, rule and group.
-
-    Raises:
-        ConfigError: the file cannot be read, or has prompts without a rule, with an unknown check
-            or with checks that contradict each other; up to ten of them are named with their line.
-    """
-    return _prompts(_read(path), path.name)
+    entries = json.loads(file.read_text(encoding="utf-8"))
+    return tuple(
+        GeneralPrompt(entry["group"], entry["prompt"], parse_rule(entry["rule"]))
+        for entry in entries
+    )
 
 
 def check_answers(prompts: Sequence[GeneralPrompt], answers: Sequence[str]) -> list[float]:
@@ -111,7 +98,7 @@ def forgetting(
     }
 
 
-def mixed_rows(training_rows: int, available: int, share: float = MIX_SHARE) -> dict[str, Any]:
+def mixed_rows(training_rows: int, available: int, share: float) -> dict[str, Any]:
     """Return how many general rows to add to a run, and their share of all rows.
 
     Args:
@@ -171,64 +158,3 @@ def _sentence(kind: str, prompts: int, right: tuple[int, int], difference: Diffe
         "no-clear-change": "No loss of general abilities is shown.",
     }
     return f"{change} {endings[kind]}"
-
-
-def _read(path: Path) -> list[tuple[str, Any]]:
-    """Return the entries of a file, each with its place: `line 3` or `entry 3`."""
-    try:
-        if path.stat().st_size > _LARGEST_FILE:
-            raise _unusable(path.name, f"is larger than {_LARGEST_FILE // 1_000_000} MB.")
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise _unusable(path.name, f"cannot be read: {reason}.") from error
-    if text.lstrip().startswith("["):
-        entries = _load(text, path.name, "the list")
-        return [(f"entry {number}", entry) for number, entry in enumerate(entries, 1)]
-    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
-    return [(f"line {n}", _load(line, path.name, f"line {n}")) for n, line in lines]
-
-
-def _load(text: str, name: str, place: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise _unusable(name, f"has no valid JSON in {place}.") from error
-
-
-def _prompts(entries: Sequence[tuple[str, Any]], name: str) -> tuple[GeneralPrompt, ...]:
-    if not 0 < len(entries) <= _MOST_PROMPTS:
-        raise _unusable(name, f"has {len(entries)} prompts; it may have 1 to {_MOST_PROMPTS}.")
-    prompts: dict[str, GeneralPrompt] = {}
-    problems = []
-    for place, entry in entries:
-        try:
-            prompt = _prompt(entry)
-            if prompts.setdefault(prompt.prompt, prompt) != prompt:
-                raise ValueError("has the prompt of an earlier entry with another rule")
-        except ValueError as error:
-            problems.append(Problem(SETTING, f"{name}: {place} {error}.", _REMEDY))
-    if problems:
-        raise ConfigError(problems[:_MOST_PROBLEMS])
-    return tuple(prompts.values())
-
-
-def _prompt(entry: Any) -> GeneralPrompt:
-    """Return the prompt of an entry; raises ValueError with the rest of a sentence."""
-    if not isinstance(entry, dict) or not isinstance(entry.get("prompt"), str):
-        raise ValueError("has no prompt")
-    if not entry["prompt"].strip():
-        raise ValueError("has an empty prompt")
-    if unknown := entry.keys() - {"prompt", "rule", "group"}:
-        raise ValueError(f"has the unknown key {min(unknown)!r:.60}")
-    group = entry.get("group", OWN_GROUP)
-    if not isinstance(group, str) or not group.strip():
-        raise ValueError("has a group that is not a name")
-    return GeneralPrompt(group, entry["prompt"], parse_rule(entry.get("rule")))
-
-
-_REMEDY = f"Write one object per line, such as {_EXAMPLE}."
-
-
-def _unusable(name: str, what: str) -> ConfigError:
-    return ConfigError(Problem(SETTING, f"{name} {what}", _REMEDY))

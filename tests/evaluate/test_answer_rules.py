@@ -1,6 +1,7 @@
 """Rules of answers: every check on answers that pass and fail it, refusals, contradictions."""
 
 import time
+from pathlib import Path
 
 import pytest
 
@@ -84,6 +85,12 @@ def test_a_rule_tells_right_from_wrong_answers(rule, right, wrong):
 
 def test_every_check_has_an_example():
     assert {name for rule, _, _ in EXAMPLES for name in rule} == set(CHECKS)
+
+
+def test_every_check_is_documented():
+    page = Path(__file__).resolve().parents[2] / "docs" / "evaluation-metrics.md"
+    table = page.read_text("utf-8").partition("## Rules of answers")[2].partition("## ")[0]
+    assert [name for name in CHECKS if f"`{name}`" not in table] == []
 
 
 def test_no_rule_holds_for_an_empty_answer():

@@ -5,16 +5,15 @@ from collections import Counter
 
 import pytest
 
-from modelforge.errors import ConfigError
-from modelforge.evaluate.answer_rules import CHECKS
+from modelforge.evaluate.answer_rules import CHECKS, parse_rule
 from modelforge.evaluate.general import (
     GROUPS,
     OWN_GROUP,
+    GeneralPrompt,
     check_answers,
     forgetting,
     general_prompts,
     mixed_rows,
-    read_prompts,
 )
 
 PROMPTS = general_prompts()
@@ -71,25 +70,18 @@ def answers(right: int) -> list[str]:
     return ["4"] * right + ["5"] * (100 - right)
 
 
-def fours(n: int = 100) -> list:
-    entry = {"rule": {"number": 4}, "group": "arithmetic"}
-    return [
-        json.dumps(entry | {"prompt": f"What is {number} - {number - 4}?"}) for number in range(n)
-    ]
-
-
 @pytest.fixture
-def sums(tmp_path):
-    file = tmp_path / "own.jsonl"
-    file.write_text("\n".join(fours()))
-    return read_prompts(file)
+def sums():
+    rule = parse_rule({"number": 4})
+    return [GeneralPrompt("arithmetic", f"What is {n} - {n - 4}?", rule) for n in range(100)]
 
 
 @pytest.mark.parametrize(
     ("base", "tuned", "kind"),
     [
         (80, 50, "dropped"),
-        (80, 70, "dropped"),
+        (80, 74, "dropped"),
+        (80, 75, "no-clear-change"),
         (80, 78, "no-clear-change"),
         (80, 80, "no-clear-change"),
         (50, 80, "better"),
@@ -100,7 +92,7 @@ def test_a_drop_outside_its_interval_is_flagged(sums, base, tuned, kind):
     assert (result["kind"], result["base"], result["tuned"]) == (kind, base, tuned)
     low, high = result["interval"]
     assert low <= (tuned - base) / 100 <= high
-    assert (high < 0) == (kind == "dropped")
+    assert high < 0 or kind != "dropped"
     assert f"{tuned} of 100 general prompts" in result["sentence"]
     assert len(result["lost"]) == max(0, base - tuned)
     (group,) = result["groups"]
@@ -125,71 +117,6 @@ def test_few_prompts_are_too_few_to_tell(sums):
     assert result["groups"][0]["kind"] == "too-few-rows"
     assert "19 prompts are too few" in result["sentence"]
     assert forgetting(sums[:20], ["4"] * 20, ["5"] * 20)["kind"] == "dropped"
-
-
-def test_own_prompts_are_a_json_list_or_json_lines(tmp_path):
-    entries = [
-        {"prompt": "Where is the shop?", "rule": {"contains": ["Bath"]}},
-        {"prompt": "And when?", "rule": {"contains": "9"}, "group": "facts"},
-    ]
-    lines, whole = tmp_path / "a.jsonl", tmp_path / "a.json"
-    lines.write_text("\n\n".join(map(json.dumps, entries)), encoding="utf-8-sig")
-    whole.write_text(json.dumps(entries, indent=2))
-    assert read_prompts(lines) == read_prompts(whole)
-    assert [prompt.group for prompt in read_prompts(lines)] == ["own", "facts"]
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "has 0 prompts"),
-        ("[]", "has 0 prompts"),
-        ("\n".join(fours(1001)), "has 1001 prompts; it may have 1 to 1000"),
-        ('{"prompt": "a"', "no valid JSON in line 1"),
-        ("[1", "no valid JSON in the list"),
-        ("[" * 100_000, "no valid JSON in the list"),
-        ("3", "line 1 has no prompt"),
-        ('{"prompt": " ", "rule": {"number": 1}}', "line 1 has an empty prompt"),
-        ('{"prompt": "a"}', "line 1 has no check"),
-        ('{"prompt": "a", "rule": {"has": 1}}', "line 1 has the unknown check 'has'"),
-        ('{"prompt": "a", "rule": {"number": 1}, "x": 1}', "unknown key 'x'"),
-        ('{"prompt": "a", "rule": {"number": 1}, "group": 1}', "a group that is not a name"),
-        (
-            '\n{"prompt": "a", "rule": {"least_words": 4, "most_words": 3}}',
-            "own.jsonl: line 2 contradicts itself: at least 4 words, but at most 3",
-        ),
-        (
-            '[{"prompt": "a", "rule": {"number": 1}}, {"prompt": "a", "rule": {"number": 2}}]',
-            "entry 2 has the prompt of an earlier entry with another rule",
-        ),
-    ],
-)
-def test_a_prompt_file_that_cannot_be_used_says_where_and_why(tmp_path, text, message):
-    file = tmp_path / "own.jsonl"
-    file.write_text(text)
-    with pytest.raises(ConfigError) as raised:
-        read_prompts(file)
-    (problem,) = raised.value.problems
-    assert message in problem.what
-    assert problem.remedy
-    assert problem.where == "prompts"
-
-
-def test_all_problems_of_a_prompt_file_are_named_but_not_endlessly(tmp_path):
-    file = tmp_path / "own.jsonl"
-    file.write_text('{"prompt": "a"}\n' * 30)
-    with pytest.raises(ConfigError) as raised:
-        read_prompts(file)
-    assert len(raised.value.problems) == 10
-
-
-@pytest.mark.parametrize("content", [None, b"\xff\xfe\xff", b" " * 4_000_001])
-def test_a_file_that_cannot_be_read(tmp_path, content):
-    file = tmp_path / "own.jsonl"
-    if content is not None:
-        file.write_bytes(content)
-    with pytest.raises(ConfigError, match=r"own.jsonl (cannot be read|is larger than 4 MB)"):
-        read_prompts(file)
 
 
 def test_the_general_rows_of_the_next_run():

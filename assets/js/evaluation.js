@@ -168,7 +168,12 @@ actions["show-row"] = (button, event) => openRow(button, event, "");
 /** Open a row on the data card of the next run. @param {HTMLElement} button @param {Event} event @param {string} more */
 async function openRow(button, event, more) {
   event.preventDefault();
-  if (shown && await change(shown.run, {})) location.assign(`/?new=1&row=${encodeURIComponent(button.dataset.row ?? "")}${more}`);
+  if (!shown || !(await change(shown.run, {}))) return;
+  const out = leftOut(shown.run), row = Number(button.dataset.row);
+  // What the model sees are the rows of the copy; only the editor counts those that are left out.
+  const isEdited = more || out.has(row);
+  const number = isEdited ? button.dataset.row ?? "" : String(row - [...out].filter((each) => each < row).length);
+  location.assign(`/?new=1&row=${encodeURIComponent(number)}${isEdited ? "&edit=1" : ""}`);
 }
 
 actions["see-forgotten"] = () => {

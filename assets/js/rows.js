@@ -19,8 +19,9 @@ export function openRows(root, server, form, data) {
   async function show() {
     if (!details.open || !data.sources().length) return;
     const { sources, left_out, changed } = edits(), seed = seedOf(form);
-    const request = { sources, left_out, changed, seed, row }, key = JSON.stringify(request), number = ++requests;
+    const request = { sources, left_out, changed, seed, row }, key = JSON.stringify(request);
     if (key === requested) return;
+    const number = ++requests;
     requested = key;
     const reply = await call(server, "show_row", request);
     if (number !== requests) return;

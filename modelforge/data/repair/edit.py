@@ -28,6 +28,8 @@ MAX_EDITS = 10_000
 LOCATION = ("path", "subset", "split", "encoding")
 _COPY_SUFFIX = re.compile(r"\.edited-[0-9a-f]{8}\Z")
 _MAX_SUFFIX_CHARS = 8
+_CONTENTS, _ROLES = ("content", "value"), ("role", "from")
+_MESSAGE = re.compile(r"(.*)\[(\d{1,6})\]", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class RowEdits:
     """Changes of rows, which are numbered from 1 in the order in which a run reads its sources.
 
     `left_out` are the numbers of rows that are not used, `changed` the new texts of rows by
-    column. A column that holds no text is given as JSON.
+    column. A column that holds no text is given as JSON, a message as `messages[0]`.
     """
 
     left_out: frozenset[int] = frozenset()
@@ -102,8 +104,51 @@ def _numbered(loaded: Sequence[LoadedSource], seed: int) -> Iterator[tuple[dict[
 
 
 def as_texts(data: Mapping[str, Any]) -> dict[str, str]:
-    """Return the columns of a row as people edit them: texts as they are, the rest as JSON."""
-    return {str(column): _as_text(value) for column, value in data.items()}
+    """Return the columns of a row as people edit them: texts as they are, the rest as JSON.
+
+    Each message of a conversation is a text of its own, as in `messages[0]`.
+    """
+    texts: dict[str, str] = {}
+    for column, value in data.items():
+        if messages := _messages(value):
+            texts |= {f"{column}[{place}]": text for place, (_, text) in enumerate(messages)}
+        else:
+            texts[str(column)] = _as_text(value)
+    return texts
+
+
+def text_label(data: Mapping[str, Any], name: str) -> tuple[str, bool]:
+    """Return the title of a text of a row, and whether it is JSON."""
+    if name in data:
+        return name, not isinstance(data[name], str | None)
+    column, place = _message_place(name)
+    role, _ = _messages(data[column])[place]
+    return f"{column}: {role or place + 1}", False
+
+
+def _messages(value: Any) -> list[tuple[str, str]]:
+    """Return role and content of each message of a conversation; nothing for other values."""
+    if not isinstance(value, list):
+        return []
+    found = []
+    for message in value:
+        key = _content_key(message)
+        if key is None:
+            return []
+        role = next((message[name] for name in _ROLES if isinstance(message.get(name), str)), "")
+        found.append((role, message[key]))
+    return found
+
+
+def _content_key(message: Any) -> str | None:
+    if not isinstance(message, Mapping):
+        return None
+    return next((name for name in _CONTENTS if isinstance(message.get(name), str)), None)
+
+
+def _message_place(name: str) -> tuple[str, int]:
+    match = _MESSAGE.fullmatch(name)
+    return (match[1], int(match[2])) if match else (name, -1)
 
 
 def _as_text(value: Any) -> str:
@@ -115,12 +160,18 @@ def _as_text(value: Any) -> str:
 def changed_row(row: StoredRow, texts: Mapping[str, str]) -> dict[str, Any]:
     """Return a row with new texts; raises ConfigError for one that is not the JSON it must be."""
     data = dict(row.data)
-    for column, text in texts.items():
-        if column not in data:
-            what = f"Row {row.number:,} has no column {column!r}."
+    for name, text in texts.items():
+        if name in data:
+            if text != _as_text(data[name]):
+                data[name] = _new_value(row, name, text)
+            continue
+        column, place = _message_place(name)
+        if not 0 <= place < len(_messages(data.get(column))):
+            what = f"Row {row.number:,} has no column {name!r}."
             raise ConfigError(Problem("data", what, "Choose one of its columns."))
-        if text != _as_text(data[column]):
-            data[column] = _new_value(row, column, text)
+        messages = [dict(message) for message in data[column]]
+        messages[place][_content_key(messages[place])] = text
+        data[column] = messages
     return data
 
 

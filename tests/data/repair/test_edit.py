@@ -9,7 +9,14 @@ import pytest
 
 from modelforge.config.schema.data import Source
 from modelforge.data.formats.read import read_rows
-from modelforge.data.repair.edit import RowEdits, as_texts, edit_sources, find_rows
+from modelforge.data.repair.edit import (
+    RowEdits,
+    as_texts,
+    changed_row,
+    edit_sources,
+    find_rows,
+    text_label,
+)
 from modelforge.data.sources.load import iterate_rows, load_sources
 from modelforge.errors import ConfigError, DataError, NotFoundError
 from modelforge.paths import Home
@@ -112,7 +119,23 @@ def test_wrong_edits_are_refused_and_leave_nothing(tmp_path, home, edits, error,
     assert not home.uploads.exists() or not list(home.uploads.iterdir())
 
 
+def test_messages_are_texts_of_their_own(tmp_path, home):
+    path = tmp_path / "chats.jsonl"
+    messages = [{"role": "user", "content": "Hi", "n": 1}, {"from": "gpt", "value": "Hello"}]
+    path.write_text(json.dumps({"messages": messages}), "utf-8")
+    [[row]] = [find_rows(loaded(home, path), SEED, [1]).values()]
+    assert as_texts(row.data) == {"messages[0]": "Hi", "messages[1]": "Hello"}
+    assert text_label(row.data, "messages[1]") == ("messages: gpt", False)
+    changed = changed_row(row, {"messages[0]": "[1]", "messages[1]": "Hello"})
+    assert changed["messages"] == [{"role": "user", "content": "[1]", "n": 1}, messages[1]]
+    assert row.data["messages"] == messages
+    for name in ("messages[2]", "messages[x]", "other[0]"):
+        with pytest.raises(ConfigError, match="has no column"):
+            changed_row(row, {name: "x"})
+
+
 def test_a_row_is_edited_as_text():
     row = {"question": "é\n", "tags": ["a", 1], "none": None, "flag": True}
     texts = {"question": "é\n", "tags": '["a", 1]', "none": "", "flag": "true"}
     assert as_texts(row) == texts
+    assert [text_label(row, name)[1] for name in row] == [False, True, False, True]

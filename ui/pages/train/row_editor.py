@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modelforge.config.fields import specs_by_name
-from modelforge.data.repair.edit import LOCATION, RowEdits, as_texts
+from modelforge.data.repair.edit import LOCATION, RowEdits, as_texts, text_label
 from modelforge.forge import Forge
 from ui.contract import RepairReply, Reply
 from ui.html import format as fmt
@@ -36,8 +36,7 @@ def functions(forge: Forge) -> list[ServerFunction]:
         [row] = forge.datasets.rows(sources, [chosen], read_seed(request))
         texts = as_texts(row.data) | dict((edits.changed or {}).get(chosen, {}))
         columns = [
-            (column, text, not isinstance(row.data.get(column), str | None), _height(text))
-            for column, text in texts.items()
+            (name, *text_label(row.data, name), text, _height(text)) for name, text in texts.items()
         ]
         place = f"{row.file.name}, line {row.line:,}"
         is_out, is_changed = chosen in edits.left_out, chosen in (edits.changed or {})

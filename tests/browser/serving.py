@@ -35,6 +35,7 @@ def main() -> None:
         "warm_worker": [sys.executable, "-c", ""],
         "chat_process": [sys.executable, str(ACTORS / "talks.py")],
         "exporter": [sys.executable, str(ACTORS / "exporter.py"), "finishes"],
+        "evaluator": [sys.executable, str(ACTORS / "evaluator.py"), "finishes"],
     }
     played = {} if os.environ.get("MODELFORGE_TEST_REAL") else actors
     forge = Forge(Home(Path(sys.argv[1])), **played, probe=described)

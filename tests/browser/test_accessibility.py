@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.browser.test_settings import unfold
-from tests.runs.homes import put_export, put_run
+from tests.runs.homes import put_evaluation, put_export, put_run
+from tests.ui.pages.run.reports import prompt_does
 
 pytestmark = pytest.mark.browser
 
@@ -24,6 +25,7 @@ def url(servers, home_with_starter):
         (("finished", "gguf"), ("finished", "adapter"), ("failed", "gguf"), ("lost", "merged"))
     ):
         put_export(home_with_starter, run, number, state=state, format=format)
+    put_evaluation(home_with_starter, run, report=prompt_does())
     return servers(home_with_starter, pace_s=0.5).url
 
 
@@ -43,6 +45,9 @@ def test_every_page_has_a_heading_and_names(url, opened):
         f"/?run={active}",
         f"/?run={ids['first']}",
         f"/?run={ids['third']}",
+        f"/?run={ids['third']}&tab=evaluation",
+        f"/?run={ids['second']}&tab=evaluation",
+        f"/?run={ids['fourth']}&tab=evaluation",
         "/runs",
         f"/compare?runs={ids['first']},{ids['second']}",
         "/chat",
@@ -61,6 +66,8 @@ def test_every_page_has_a_heading_and_names(url, opened):
             for card in ("task", "model", "machine"):
                 unfold(page, card)
             page.locator("#tab-settings-all").click()
+        if "tab=evaluation" in path:
+            page.locator("#run-evaluation .card").first.wait_for()
         if problems := page.evaluate(PROBLEMS):
             found[path] = problems
     assert found == {}

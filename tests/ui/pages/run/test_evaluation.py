@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import pytest
 
 from modelforge.errors import Problem
-from modelforge.runs.atomic_files import write_json
-from modelforge.runs.evaluations import (
-    EvaluationFolder,
-    EvaluationRecord,
-    EvaluationRequest,
-    EvaluationResult,
-    write_result,
-)
-from tests.runs.homes import put_run
+from modelforge.runs.evaluations import EvaluationFolder, EvaluationRequest
+from tests.runs.homes import put_evaluation, put_run
 from tests.ui.pages.run.reports import report
 from ui.pages.run import evaluation
 
@@ -33,31 +25,8 @@ def show(forge):
     return functions["show_evaluation"]
 
 
-def put(
-    forge: Any,
-    run: Any,
-    number: int = 1,
-    *,
-    state: str = "finished",
-    made: dict[str, Any] | None = None,
-    problem: Problem | None = None,
-) -> EvaluationFolder:
-    """Put an evaluation into a home; a higher number is older."""
-    folder = EvaluationFolder(forge.home.root / "evaluations" / f"20260103-00000{number}-0000")
-    folder.path.mkdir(parents=True)
-    created = time.time() - 60 * number
-    record = EvaluationRecord(EvaluationRequest(run.id), "captain", created, seconds=60.0)
-    write_json(folder.record_file, record.as_dict())
-    folder.log.write_text("", "utf-8")
-    if made is not None:
-        write_json(folder.report, made)
-    if state != "queued":
-        folder.process_file.write_text('{"pid": 999999, "birth": 1.0}', "utf-8")
-    if state == "stopped":
-        folder.stop_file.touch()
-    if state in ("finished", "failed"):
-        write_result(folder, EvaluationResult(state, created + 5, problem))
-    return folder
+def put(forge: Any, run: Any, number: int = 1, **more: Any) -> EvaluationFolder:
+    return put_evaluation(forge.home.root, run, number, age_s=600.0 - number, **more)
 
 
 def test_a_run_without_an_evaluation_offers_one(show, run):
@@ -82,7 +51,7 @@ def test_a_run_without_a_model_says_why(show, forge):
 
 
 def test_a_finished_evaluation_shows_its_report(show, forge, run):
-    folder = put(forge, run, made=report())
+    folder = put(forge, run, report=report())
     reply = show({"run": run.id})
     assert reply.shown == folder.id
     assert "Better than the base model" in reply.parts["evaluation-report"]
@@ -95,9 +64,9 @@ def test_a_finished_evaluation_shows_its_report(show, forge, run):
 
 
 def test_an_earlier_evaluation_can_be_chosen(show, forge, run):
-    newest = put(forge, run, 2, made=report())
+    newest = put(forge, run, 2, report=report())
     older_verdict = {"kind": "worse", "sentence": "Worse than the base model."}
-    older = put(forge, run, 1, made=report(verdict=older_verdict))
+    older = put(forge, run, 1, report=report(verdict=older_verdict))
     assert show({"run": run.id}).shown == newest.id
     reply = show({"run": run.id, "evaluation": older.id})
     assert reply.shown == older.id
@@ -115,7 +84,7 @@ def test_an_earlier_evaluation_can_be_chosen(show, forge, run):
     ],
 )
 def test_how_it_ended_is_shown_above_the_earlier_report(show, forge, run, state, text):
-    put(forge, run, 1, made=report())
+    put(forge, run, 1, report=report())
     problem = Problem("evaluation", "The <GPU> is full.", "Close it.")
     put(forge, run, 2, state=state, problem=problem if state == "failed" else None)
     reply = show({"run": run.id})
@@ -126,7 +95,7 @@ def test_how_it_ended_is_shown_above_the_earlier_report(show, forge, run, state,
 
 
 def test_a_stopped_evaluation_shows_what_it_has(show, forge, run):
-    put(forge, run, state="stopped", made=report(forgetting=None, examples=[]))
+    put(forge, run, state="stopped", report=report(forgetting=None, examples=[]))
     reply = show({"run": run.id})
     assert "stopped" in reply.parts["evaluation-progress"]
     assert "earlier evaluation" not in reply.parts["evaluation-progress"]
@@ -143,7 +112,7 @@ def test_one_that_waits_says_for_what(show, forge, run):
 
 def test_the_stamp_changes_with_each_evaluation(show, forge, run):
     stamps = {show({"run": run.id}).stamp}
-    put(forge, run, 1, made=report())
+    put(forge, run, 1, report=report())
     stamps.add(show({"run": run.id}).stamp)
     put(forge, run, 2, state="stopped")
     stamps.add(show({"run": run.id}).stamp)

@@ -8,15 +8,9 @@ from modelforge.data.sources.library import load_samples
 from modelforge.errors import ConfigError
 from tests.runs.homes import put_run
 from ui.pages.run import next_run
-from ui.pages.run.next_run import current_sources, eval_share, with_general
+from ui.pages.run.next_run import GENERAL, current_sources, eval_share, with_general
 
-STAND_IN = "sample:captain"
 OWN = [{"path": "a.jsonl", "weight": 2.0}, {"path": "b.jsonl"}]
-
-
-@pytest.fixture(autouse=True)
-def general(monkeypatch):
-    monkeypatch.setattr(next_run, "GENERAL", STAND_IN)
 
 
 @pytest.fixture
@@ -28,7 +22,7 @@ def run(forge):
 
 
 def sample_rows() -> int:
-    return next(sample.rows for sample in load_samples() if sample.dataset == STAND_IN)
+    return next(sample.rows for sample in load_samples() if sample.dataset == GENERAL)
 
 
 def test_the_sources_are_those_of_the_prepared_run_then_those_of_the_run(run):
@@ -44,13 +38,13 @@ def test_the_sources_are_those_of_the_prepared_run_then_those_of_the_run(run):
 
 def test_general_rows_are_mixed_in_once():
     mixed = with_general(OWN, 20)
-    assert mixed == [*OWN, {"path": STAND_IN, "samples": 20}]
-    assert with_general(mixed, 30) == [*OWN, {"path": STAND_IN, "samples": 30}]
+    assert mixed == [*OWN, {"path": GENERAL, "samples": 20}]
+    assert with_general(mixed, 30) == [*OWN, {"path": GENERAL, "samples": 30}]
 
 
 def test_more_rows_than_the_sample_has_are_repeated():
     rows = sample_rows() * 3
-    assert with_general([], rows) == [{"path": STAND_IN, "weight": 3.0}]
+    assert with_general([], rows) == [{"path": GENERAL, "weight": 3.0}]
 
 
 @pytest.mark.parametrize(("rows", "all_rows"), [(60, 410), (1, 7), (50, 100), (333, 1000)])
@@ -71,7 +65,7 @@ def test_the_functions_return_values_of_settings(forge, run):
     made = run(dataset="rows.jsonl")
     mix, hold_out = next_run.functions(forge)
     reply = mix({"run": made.id, "rows": 12, "values": {"dataset": "copy.jsonl"}})
-    sources = [{"path": "copy.jsonl"}, {"path": STAND_IN, "samples": 12}]
+    sources = [{"path": "copy.jsonl"}, {"path": GENERAL, "samples": 12}]
     assert reply.values == {"data.sources": sources}
     assert "12 general rows" in reply.toast
     assert hold_out({"run": made.id, "rows": 2, "values": "x"}).values["eval_split"] > 0

@@ -51,7 +51,7 @@ function show(update) {
   followed.root.dataset.usable = "true";
 }
 
-const SHOWN_BEFORE = ["log"];
+const SHOWN_BEFORE = ["samples", "log"];
 
 /** Show the tabs of a run that is over; before, overview, samples and log stand below each other. @param {HTMLElement} root @param {boolean} isOver */
 function showTabs(root, isOver) {

@@ -188,7 +188,7 @@ export function open(root, server) {
     const box = find(`[data-setting-box~="${button.dataset.setting}"]`, root), card = find(".head", box.closest(".card") ?? root);
     if (box.closest("#settings-basic")) find("#tab-settings-basic", root).click();
     else if (card.getAttribute("aria-expanded") !== "true") card.click();
-    find("input, select", box).focus();
+    find("input, select, textarea", box).focus();
   };
 
   // Output
@@ -272,7 +272,7 @@ export function open(root, server) {
       const isMine = settings.some((name) => name in form.values), isWrong = settings.some((name) => name in reply.errors);
       box.classList.toggle("mine", isMine);
       box.classList.toggle("bad", isWrong);
-      box.querySelector(":is(input, select)")?.setAttribute("aria-invalid", String(isWrong));
+      box.querySelector(":is(input, select, textarea)")?.setAttribute("aria-invalid", String(isWrong));
       if (undo) undo.hidden = !isMine;
     }
     for (const note of fields("[data-error]")) note.textContent = names(note.dataset.error).map((name) => reply.errors[name] ?? "").join(" ").trim();

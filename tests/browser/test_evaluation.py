@@ -1,4 +1,4 @@
-"""The Evaluation tab of a run: a report, what its buttons prepare, and a new evaluation."""
+"""The tabs Evaluation and Samples of a run: a report, what it prepares, and answers over time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.runs.homes import put_evaluation, put_run
+from tests.runs.homes import add_samples, put_evaluation, put_run
 from tests.ui.pages.run.reports import report, too_few
 
 pytestmark = pytest.mark.browser
@@ -116,3 +116,57 @@ def test_a_run_is_evaluated_and_its_evaluation_deleted(servers, home_with_starte
     page.locator("#evaluation-delete").click()
     page.locator("dialog.ask").get_by_role("button", name="Delete").click()
     panel.get_by_text("Not evaluated yet").wait_for()
+
+
+def test_samples_are_seen_at_each_step(servers, home_with_starter, run, opened):
+    prompts = {"Where is my parcel?": "yours", "A <b>haiku</b>?": "general"}
+    texts = {
+        0: "I cannot see it.",
+        1: "I cannot see it.",
+        2: "Which order?",
+        3: "Which order, sir?",
+    }
+    add_samples(run, {
+        step: [{"prompt": prompt, "source": source, "text": text, "tokens": 5, "cut": step == 0}
+               for prompt, source in prompts.items()]
+        for step, text in texts.items()
+    })  # fmt: skip
+    page = opened(f"{servers(home_with_starter).url}/?run={run.id}&tab=samples")
+    newest = page.locator(".say.new:visible .text")
+    newest.first.wait_for()
+    assert newest.all_inner_texts() == [texts[3]] * 2
+    assert page.locator(".say.new:visible mark").first.inner_text() == "order, sir?"
+    slider = page.get_by_role("slider", name="Step")
+    assert slider.get_attribute("aria-valuetext").startswith("step 3, epoch 1.0, the end")
+    slider.focus()
+    page.keyboard.press("ArrowLeft")
+    assert newest.all_inner_texts() == [texts[2]] * 2
+    page.keyboard.press("Home")
+    assert slider.get_attribute("aria-valuetext") == "step 0, before training"
+    assert page.get_by_text("same as the base model").first.is_visible()
+    assert page.locator("#sample-earlier").get_attribute("aria-disabled") == "true"
+    page.get_by_role("button", name="Play").click()
+    page.locator("#samples-time", has_text="Answers at step 1").wait_for()
+    page.locator("#samples-time", has_text="Answers at step 3").wait_for()
+    slider.fill("1")
+    assert page.get_by_text("no change").first.is_visible()
+
+    page.get_by_role("button", name="Add a prompt").click()
+    page.get_by_role("textbox", name="Add a prompt").fill("Do you\nship to Rome?")
+    page.get_by_role("button", name="Save").click()
+    listed = page.locator("#next-prompts li")
+    listed.first.wait_for()
+    assert listed.all_inner_texts() == [*prompts, "Do you ship to Rome?"]
+    page.get_by_role("button", name="Edit the prompts of the next run").click()
+    page.locator("#prompt-text").fill("One?\n\nTwo?")
+    page.get_by_role("button", name="Save").click()
+    page.locator("#next-prompts li", has_text="Two?").wait_for()
+    values = form(page)["values"]
+    assert values["evaluation.sample_prompts"] == "One?\nTwo?"
+    assert values["evaluation.samples"] == 2
+    for width in (390, 700):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
+    page.goto(page.url.split("?")[0] + "?new=1")
+    page.wait_for_selector("[data-usable]")
+    assert page.locator('[name="evaluation.sample_prompts"]').input_value() == "One?\nTwo?"

@@ -110,6 +110,17 @@ def write_events(
     folder.events.write_text("\n".join(lines) + "\n", "utf-8")
 
 
+def add_samples(folder: RunFolder, times: dict[int, list[dict[str, Any]]]) -> None:
+    """Add the answers to sample prompts at these steps to the events of a run."""
+    records = [json.loads(line) for line in folder.events.read_text("utf-8").splitlines()]
+    ending = records.pop()
+    for step, answers in times.items():
+        data = {"step": step, "answers": answers, "seconds": 4.0}
+        records.append({"t": ending["t"], "kind": "samples", "data": data})
+    lines = [json.dumps({**each, "n": n}) for n, each in enumerate([*records, ending], start=1)]
+    folder.events.write_text("\n".join(lines) + "\n", "utf-8")
+
+
 def put_export(
     home: Path,
     run: RunFolder,

@@ -11,7 +11,7 @@ from ui.html.components import chart_card, empty_state, progress
 from ui.html.markup import EMPTY, Markup, el, join
 from ui.html.templates import render
 from ui.metrics import CHART_NOTES
-from ui.pages.run import metrics, result, side_panel
+from ui.pages.run import metrics, result, samples, side_panel
 from ui.pages.run import state as summary
 from ui.pages.run.side_panel import RunSnapshot
 from ui.pages.run.state import (
@@ -47,6 +47,8 @@ def slow_parts(snapshot: RunSnapshot) -> dict[str, Markup]:
         "run-facts": side_panel.trained(snapshot),
         "run-samples": metrics.samples(timeline),
         "run-scores": metrics.scores(timeline),
+        "samples-over-time": samples.over_time(timeline, is_over=snapshot.run.state.is_over),
+        "samples-side": samples.side(snapshot.run, timeline, has_result=snapshot.has_result),
         "run-metrics": _metric_cards(timeline.stage),
         "run-earlier": _earlier_stages(timeline),
         "run-settings": join([dump_recipe(snapshot.run.config)]),

@@ -134,7 +134,8 @@ def judge_reward(sample: RewardSample) -> RewardVerdict:
 def _without_signal(
     sample: RewardSample, groups: Sequence[Sequence[float]]
 ) -> tuple[Kind, str, str]:
-    answers = f"the {sum(map(len, groups)):,} answers to {_prompts(len(groups))}"
+    count = "1 group" if len(groups) == 1 else f"{len(groups):,} groups"
+    answers = f"the {sum(map(len, groups)):,} answers in {count}"
     highest = max(max(group) for group in groups)
     expected = _mean(sample.expected)
     if sample.is_rule and highest <= LOWEST_OF_RULES + ZERO_SPREAD:
@@ -244,7 +245,3 @@ def _fair(share: float) -> tuple[Kind, str, str]:
 def _mean(rewards: Sequence[float | None]) -> float | None:
     finite = [reward for reward in rewards if reward is not None and isfinite(reward)]
     return fmean(finite) if finite else None
-
-
-def _prompts(count: int) -> str:
-    return "1 prompt" if count == 1 else f"{count:,} prompts"

@@ -99,6 +99,34 @@ def test_models_that_do_not_fit_are_shown_on_demand(small, opened):
     assert "does not fit" in hidden.first.inner_text()
 
 
+def test_the_reward_is_tried_in_the_trial_run_and_its_verdict_stays(
+    servers, home_with_starter, opened
+):
+    page = opened(servers(home_with_starter).url)
+    page.get_by_label("Short or rambling").check()
+    unfold(page, "task")
+    page.get_by_label("Rewards (RLHF)").check()
+    page.locator('select[name="trainer.reward"]').select_option("length")
+    page.wait_for_selector('#trial-run[aria-disabled="false"]')
+    page.get_by_role("button", name="Trial run", exact=True).click()
+    verdict = page.locator("#reward-trial")
+    verdict.wait_for()
+    assert "One word, repeated, gets 1.00" in verdict.inner_text()
+    assert verdict.locator(".chip.warn").inner_text() == "cheatable"
+    assert "24 of 64" in verdict.inner_text()
+    row = verdict.get_by_text("One word repeated", exact=True)
+    assert row.is_hidden()
+    verdict.locator("summary").click()
+    assert row.is_visible()
+    # In larger groups the signal is another.
+    completions = page.get_by_label("Completions per prompt", exact=True)
+    before = completions.input_value()
+    completions.fill("3")
+    verdict.wait_for(state="detached")
+    completions.fill(before)
+    verdict.wait_for()
+
+
 @pytest.mark.torch
 def test_a_plan_is_made_to_fit_measured_and_trained(
     servers, home_with_starter, tiny_model, opened  # noqa: F811 - a fixture

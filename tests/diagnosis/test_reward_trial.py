@@ -46,7 +46,7 @@ def test_a_group_has_a_signal_if_its_finite_rewards_differ(rewards, signal):
 def test_a_reward_that_every_answer_gets_is_constant():
     found = judged([[1.0, 1.0]] * 3)
     assert found.kind == "constant"
-    assert "All of the 6 answers to 3 prompts got the same reward, 1.00" in found.sentence
+    assert "All of the 6 answers in 3 groups got the same reward, 1.00" in found.sentence
     assert "demands more" in found.advice
 
 

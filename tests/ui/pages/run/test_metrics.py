@@ -69,6 +69,8 @@ def test_reward_runs_show_reward_kl_and_length():
     timeline = timeline_of(step(1, reward=0.1, kl=0.0, **{"completions/mean_length": 40.0}))
     assert titles(timeline.stage) == ["Mean reward", "KL divergence", "Completion length"]
     assert metrics.headline(timeline.stage)[0] == ("Mean reward", "0.10")
+    timeline = timeline_of(step(1, reward=0.1, kl=0.0, groups_without_signal=0.5))
+    assert titles(timeline.stage) == ["Mean reward", "Groups without signal", "KL divergence"]
 
 
 def test_metrics_of_the_evaluation_alone_are_drawn():

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from modelforge.data.answer_rules import parse_rule
 from modelforge.errors import ConfigError, NotFoundError, Problem
 from modelforge.paths import read_regular
 from modelforge.units import MIB
@@ -99,5 +100,15 @@ def _wrong_fields(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield f"The prompt has {len(prompt):,} characters.", f"Keep it below {MAX_CHARS:,}."
     if not isinstance(expected, str):
         yield "The expected answer is not text.", "Write it in quotes."
-    if not isinstance(row.get("rule", {}), dict):
-        yield "The rule is not a JSON object.", "See docs/evaluation.md for the rules."
+        return
+    if "rule" in row:
+        yield from _wrong_rule(row["rule"])
+    elif not (isinstance(expected, str) and expected.strip()):
+        yield "There is no expected answer and no rule to check the answer by.", f"Write {EXAMPLE}"
+
+
+def _wrong_rule(rule: Any) -> Iterator[tuple[str, str]]:
+    try:
+        parse_rule(rule)
+    except ValueError as error:
+        yield f"The rule {error}.", "See the rules of prompts in docs/evaluation.md."

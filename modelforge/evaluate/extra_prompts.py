@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from modelforge.data.answer_rules import AnswerRule, parse_rule
 from modelforge.data.prompt_file import EvaluationPrompt, read_prompt_file
 from modelforge.data.sources.library import load_samples
-from modelforge.evaluate.answer_rules import AnswerRule, parse_rule
 from modelforge.evaluate.contestants import BASE, TUNED
 from modelforge.evaluate.general import (
     OWN_GROUP,

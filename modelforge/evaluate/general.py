@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from modelforge.data.answer_rules import AnswerRule, parse_rule
 from modelforge.diagnosis.comparison import FEWEST_ROWS, Difference, compare
-from modelforge.evaluate.answer_rules import AnswerRule, parse_rule
 from modelforge.paths import resource_folder
 
 OWN_GROUP = "own"

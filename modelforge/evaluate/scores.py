@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modelforge.evaluate.json_answers import parse_json_answer
+from modelforge.data.json_answers import parse_json_answer
 from modelforge.modeling.text_metrics import rouge_scores, squad_scores
 
 References = Sequence[Sequence[str]]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from modelforge.evaluate.json_answers import without_fence
+from modelforge.data.json_answers import without_fence
 from modelforge.evaluate.untyped_calls import (
     ArgumentTypes,
     Calls,

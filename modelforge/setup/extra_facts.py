@@ -20,6 +20,7 @@ PROOFS: dict[str, tuple[str, ...]] = {
     "unsloth": ("--provider", "unsloth"),
     "quantization": ("torchao.quantization",),
     "gguf": ("xllamacpp",),
+    "lm-eval": ("lm_eval",),
     "tensorboard": ("torch.utils.tensorboard",),
     "trackio": ("trackio",),
     "wandb": ("wandb",),

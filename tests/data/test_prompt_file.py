@@ -10,10 +10,15 @@ from modelforge.errors import ConfigError, NotFoundError
 
 def test_prompts_are_read_with_their_lines(tmp_path):
     path = tmp_path / "prompts.jsonl"
-    path.write_bytes('\ufeff{"prompt": "Où?", "expected": "Ici"}\n\n{"prompt": "b"}\n'.encode())
+    lines = [
+        '\ufeff{"prompt": "Où?", "expected": "Ici"}',
+        "",
+        '{"prompt": "b", "rule": {"number": 3}}',
+    ]
+    path.write_bytes("\n".join(lines).encode())
     assert read_prompt_file(path) == [
         EvaluationPrompt("Où?", "Ici", line=1),
-        EvaluationPrompt("b", line=3),
+        EvaluationPrompt("b", rule={"number": 3}, line=3),
     ]
 
 
@@ -31,9 +36,15 @@ def test_a_missing_file_is_named(tmp_path):
         (b"[" * 100_000, "prompts.jsonl:1: The line is not JSON"),
         (b'{"prompt": 3}', "There is no prompt"),
         (b'{"prompt": "a", "expected": 4}', "The expected answer is not text"),
-        (b'{"prompt": "a", "rule": "x"}', "The rule is not a JSON object"),
+        (b'{"prompt": "a", "rule": "x"}', "The rule has no check"),
+        (b'{"prompt": "a", "rule": {"has": "x"}}', "The rule has the unknown check 'has'"),
+        (
+            b'{"prompt": "a", "rule": {"least_words": 9, "most_words": 3}}',
+            "prompts.jsonl:1: The rule contradicts itself",
+        ),
         (b'{"prompt": "%s"}' % (b"a" * 20_001), "The prompt has 20,001 characters"),
-        (b'{"prompt": "a"}\n' * 501, "has 501 prompts"),
+        (b'{"prompt": "a"}', "There is no expected answer and no rule"),
+        (b'{"prompt": "a", "expected": "b"}\n' * 501, "has 501 prompts"),
         (b"x\n" * 12, "There are 2 more problems"),
         (b" " * (4 * 2**20 + 1), "cannot be read: it is larger"),
     ],

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from modelforge.evaluate.answer_rules import CHECKS, parse_rule
+from modelforge.data.answer_rules import CHECKS, parse_rule
 from modelforge.evaluate.general import (
     GROUPS,
     OWN_GROUP,

@@ -131,13 +131,25 @@ class EvaluationService(JobService[EvaluationFolder, EvaluationView]):
         return replace(record, facts=record.facts | sources.facts() | earlier)
 
     def _answers(self, run_id: str, current: EvaluationFolder) -> list[str]:
-        """Return the answers of other evaluations of a run, the newest first."""
+        """Return the answers of other evaluations of a run's model, the newest first."""
+        trained = _trained_at(RunFolder(self._home.runs / run_id))
         found = []
         for folder in reversed(self._folders()):
             record = folder.record()
-            if folder.id != current.id and record is not None and record.request.uses(run_id):
+            if folder.id == current.id or record is None or not record.request.uses(run_id):
+                continue
+            # A run that was resumed since then has another model.
+            if record.created >= trained:
                 found.append(folder.answers)
         return [str(path) for path in found if path.is_file()]
 
     def _write_failed(self, folder: EvaluationFolder, problem: Problem) -> None:
         write_result(folder, EvaluationResult("failed", time.time(), problem))
+
+
+def _trained_at(run: RunFolder) -> float:
+    """Return when the output of a run was written last, in Unix seconds."""
+    try:
+        return max(path.stat().st_mtime for path in (run.output, *run.output.iterdir()))
+    except OSError:
+        return time.time()

@@ -13,6 +13,7 @@ from modelforge.data.prompt_file import read_prompt_file
 from modelforge.data.sources.combine import files_in_record
 from modelforge.data.sources.load import source_entries
 from modelforge.data.sources.split import split_counts
+from modelforge.diagnosis.comparison import FEWEST_ROWS
 from modelforge.errors import (
     ConfigError,
     DataError,
@@ -42,8 +43,6 @@ from modelforge.services.jobs.trained_run import (
 from modelforge.services.machine import MachineService
 
 MAX_ROWS, MAX_TASKS, MAX_SEED = 10_000, 20, 2**32 - 1
-# Fewer rows cannot tell which model is better: see modelforge.diagnosis.comparison.
-FEWEST_ROWS = 20
 LM_EVAL, LM_EVAL_EXTRA = "lm_eval", "lm-eval"
 # Tokens of a row where the events of a run do not say them.
 ROW_TOKENS = 200.0

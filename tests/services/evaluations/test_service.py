@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import pytest
 
@@ -80,6 +81,16 @@ def test_an_evaluation_reads_what_earlier_ones_have_computed(server, run):
     folder = forge.evaluations.folder
     assert folder(first).record().facts["earlier"] == []
     assert folder(second).record().facts["earlier"] == [str(folder(first).answers)]
+
+
+def test_answers_of_an_earlier_model_of_a_resumed_run_are_not_used_again(server, run):
+    forge = server()
+    reached(forge, forge.evaluations.start(asked(run)).id, JobState.FINISHED)
+    soon = time.time() + 1
+    os.utime(run.output / "adapter_model.safetensors", (soon, soon))
+    second = forge.evaluations.start(asked(run)).id
+    reached(forge, second, JobState.FINISHED)
+    assert forge.evaluations.folder(second).record().facts["earlier"] == []
 
 
 def test_exports_and_evaluations_are_done_one_after_the_other(server, run):

@@ -35,7 +35,8 @@ def texts(error):
 
 def test_everything_that_is_wrong_is_listed_at_once(server, tmp_path):
     prompts = tmp_path / "prompts.jsonl"
-    prompts.write_text('{"prompt": ""}\n\n{"promt": "x"}\n[]\n', "utf-8")
+    lines = ['{"prompt": "", "expected": "x"}', "", '{"promt": "x", "expected": "x"}', "[]"]
+    prompts.write_text("\n".join(lines), "utf-8")
     request = EvaluationRequest("gone", rows=0, seed=-1, tasks=("../x",), prompts=str(prompts))
     assert texts(refusal(server(), request)) == [
         "rows: 0 is not possible. Give a number from 1 to 10,000.",

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from modelforge.evaluate.json_answers import parse_json_answer, without_fence
+from modelforge.data.json_answers import parse_json_answer, without_fence
 
 _NUMBER = re.compile(r"(?:(?<![\w)])[-−])?(?:\d{1,3}(?:,\d{3}){1,4}(?!\d)|\d{1,15})(?:\.\d{1,12})?")
 _ITEM = re.compile(r"\s{0,8}(?:[-*•–]|\(?(?:\d{1,3}|[A-Za-z])[.):])\s+\S")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from modelforge.evaluate.answer_rules import (
+from modelforge.data.answer_rules import (
     CHECKS,
     list_items,
     numbers,

@@ -57,7 +57,8 @@ def test_an_evaluation_is_predicted_queued_done_and_deleted(server, run):
     assert forge.evaluations.latest(run.id) == view
     assert forge.evaluations.list("another") == []
     until(lambda: lease_of(forge) is None, "the lease is given back")
-    assert not forge.evaluations.folder(view.id).work.exists()
+    work = forge.evaluations.folder(view.id).work
+    until(lambda: forge.tend() or not work.exists(), "temporary files are removed")
     forge.evaluations.delete(view.id)
     assert list(forge.home.evaluations.iterdir()) == []
     with pytest.raises(NotFoundError, match="`modelforge evaluations list` shows all of them"):

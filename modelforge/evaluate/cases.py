@@ -118,7 +118,7 @@ class CaseBuilder:
             number,
             row,
             _question(turns),
-            references[0] if references else expected,
+            references[0] if references and not calls else expected,
             _labelled(parts),
             prompt=self._prompt_ids(turns, shots, row.get("tools")) if turns else [],
             answer=_whole_answer(parts, example),

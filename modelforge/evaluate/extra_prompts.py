@@ -1,4 +1,4 @@
-"""Prompts beside the evaluation rows: general ones and those of a prompt file."""
+"""Prompts beside the evaluation rows: general ones, those of a file, and corrections of Chat."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from modelforge.config.methods import Head
 from modelforge.data.answer_rules import AnswerRule, parse_rule
 from modelforge.data.prompt_file import EvaluationPrompt, read_prompt_file
 from modelforge.data.sources.library import load_samples
+from modelforge.evaluate import scores
 from modelforge.evaluate.contestants import BASE, TUNED
 from modelforge.evaluate.general import (
     OWN_GROUP,
@@ -22,11 +24,17 @@ from modelforge.evaluate.measure import NAMES, Results, RowMeasurement
 from modelforge.modeling.tokenize.render import render_prompt
 from modelforge.modeling.tokenize.template import ChatTemplate
 from modelforge.paths import expand_user
+from modelforge.runs.feedback.corrections import Correction, read_corrections
 from modelforge.runs.jobs import StepWriter
 
 # General rows as a share of the next run's data: chosen so that they halve the drop.
 GENERAL_SHARE, GENERAL_SAMPLE = 0.13, "general"
 GENERAL_TOKENS = 96
+CORRECTION_TOKENS = 256
+# An answer that shares so many words with a corrected one keeps the correction.
+KEPT_F1 = 0.8
+_MOST_NAMED = 5
+_KINDS: dict[Head, str] = {"causal": "conversation"}
 
 
 def measure_general(
@@ -56,6 +64,26 @@ def measure_general(
     part = forgetting([prompts[at] for at in short], texts[BASE], texts[TUNED])
     mix = _mix(results.rows.training_count) if part["kind"] == "dropped" else None
     results.parts["forgetting"] = part | {"mix": mix}
+
+
+def measure_corrections(
+    job: Job, rows: RowMeasurement, results: Results, steps: StepWriter
+) -> None:
+    """Ask what was corrected in Chat, and name the corrections that the tuned model breaks."""
+    kept = read_corrections(job.home.corrections)
+    tests = [each for each in kept if each.kind == _KINDS.get(job.head)]
+    ids = [prompt_ids(each.messages, rows.template, each.tools) for each in tests]
+    asked = [at for at, each in enumerate(ids) if rows.fits(each, CORRECTION_TOKENS)]
+    if not asked:
+        return
+    steps.begin("corrections", "The tuned model answers what was corrected in Chat")
+    texts = rows.answer_texts(TUNED, [ids[at] for at in asked], CORRECTION_TOKENS)
+    broken = [
+        (tests[at], text)
+        for at, text in zip(asked, texts, strict=True)
+        if not keeps(text, tests[at].correction)
+    ]
+    results.notes += correction_notes(broken, len(asked))
 
 
 def prompt_ids(
@@ -94,3 +122,31 @@ def _rule(prompt: EvaluationPrompt) -> AnswerRule:
 
 def _prompts(count: int) -> str:
     return "1 prompt is left out:" if count == 1 else f"{count} prompts are left out:"
+
+
+def keeps(answer: str, correction: str) -> bool:
+    """Return whether an answer keeps a correction: it equals or contains it, but for few words."""
+    plain, wanted = (" ".join(text.casefold().split()) for text in (answer, correction))
+    if wanted and wanted in plain:
+        return True
+    return scores.f1_scores([answer], [[correction]])[0] >= KEPT_F1
+
+
+def correction_notes(broken: Sequence[tuple[Correction, str]], asked: int) -> list[str]:
+    """Return what a report says about corrections that are asked, of which some are broken."""
+    count = "1 corrected answer" if asked == 1 else f"{asked} corrected answers"
+    if not broken:
+        return [f"The tuned model gives {count} of Chat as corrected."]
+    notes = [
+        f"Breaks the correction of “{_short(test.question)}”: it answers “{_short(text)}” instead "
+        f"of “{_short(test.correction)}”."
+        for test, text in broken[:_MOST_NAMED]
+    ]
+    if len(broken) > _MOST_NAMED:
+        notes.append(f"{len(broken)} of {count} of Chat are broken.")
+    return notes
+
+
+def _short(text: str, size: int = 120) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= size else f"{text[: size - 1].rstrip()}…"

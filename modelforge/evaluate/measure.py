@@ -198,6 +198,7 @@ class RowMeasurement:
             tokenizer = self._job.tokenizer
             texts = [text for case in asked for text in (*case.references, case.expected)]
             sizes = [len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
+            sizes += [len(case.answer) for case in asked]
             wanted = max(MIN_NEW_TOKENS, 2 * max(sizes, default=0))
             longest = max(len(case.prompt) for case in asked)
             room = self.context() - longest if self._job.head == "causal" else self.context()

@@ -17,7 +17,7 @@ from modelforge.errors import ForgeError, Problem
 from modelforge.evaluate import worst_rows
 from modelforge.evaluate.cases import CaseBuilder
 from modelforge.evaluate.contestants import TUNED, Measurer, Models
-from modelforge.evaluate.extra_prompts import measure_general
+from modelforge.evaluate.extra_prompts import measure_corrections, measure_general
 from modelforge.evaluate.job import Job
 from modelforge.evaluate.known import KnownResults
 from modelforge.evaluate.lm_eval import measure_tasks
@@ -104,6 +104,7 @@ class Evaluation:
     def _measure_prompts(self, rows: RowMeasurement, models: Models) -> None:
         job, results, steps, names = self.job, self.results, self.steps, models.contestants
         self._do("General prompts", lambda: measure_general(job, rows, names, results, steps))
+        self._do("Corrected answers", lambda: measure_corrections(job, rows, results, steps))
         self._do("Tasks", lambda: measure_tasks(job, models, names, results, steps))
 
     def _do(self, what: str, stage: Callable[[], None]) -> None:
@@ -162,6 +163,10 @@ class Evaluation:
         if rows.left_out:
             count = "1 evaluation row is" if rows.left_out == 1 else f"{rows.left_out} rows are"
             notes.append(f"{count} left out of the comparison: the run trained on equal rows.")
+        if rows.repeated:
+            count = "1 evaluation row repeats another"
+            count = f"{rows.repeated} evaluation rows repeat others" if rows.repeated > 1 else count
+            notes.append(f"{count}: each counts once.")
         if job.plan.start_from:
             notes.append(
                 "The run started from the adapter of another run; its rows are not checked."

@@ -10,6 +10,7 @@ import hashlib
 import heapq
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from modelforge.config.plan.make import Plan
@@ -41,6 +42,7 @@ class RunRows:
         training: A sample of the training rows.
         evaluation_count, training_count: All rows of either kind.
         left_out: Evaluation rows that are training rows as well.
+        repeated: Evaluation rows that repeat others, which count once.
         contradicting: Numbers of training rows with the same question and different answers.
     """
 
@@ -49,6 +51,7 @@ class RunRows:
     evaluation_count: int = 0
     training_count: int = 0
     left_out: int = 0
+    repeated: int = 0
     contradicting: list[list[NumberedRow]] = field(default_factory=list)
 
 
@@ -92,24 +95,23 @@ def read_run_rows(
         DataError: A file can no longer be read, or one side of the split is empty.
     """
     result = RunRows()
-    trained: set[bytes] = set()
+    trained, held = set[bytes](), set[bytes]()
     samples = _Smallest(training, f"train:{seed}"), _Smallest(evaluation, f"eval:{seed}", spare=4)
     prompts, number = _Prompts(), 0
     for number, (row, is_eval) in enumerate(iter_split_rows(request, progress), 1):
         numbered, digest = NumberedRow(number, row), _digest(row)
         result.evaluation_count += is_eval
+        (held if is_eval else trained).add(digest)
         if not is_eval:
-            trained.add(digest)
             prompts.add(numbered)
         samples[is_eval].add(digest, numbered)
+    drawn = samples[1].ordered()
     # With data of its own for evaluation, training rows may be among it.
-    for digest, numbered in samples[1].ordered():
-        if digest in trained:
-            result.left_out += 1
-        elif len(result.evaluation) < evaluation and is_usable(numbered.row):
-            result.evaluation.append(numbered)
-    drawn = [numbered for _digest, numbered in samples[0].ordered()]
-    result.training = [numbered for numbered in drawn if is_usable(numbered.row)]
+    unseen = [numbered for digest, numbered in drawn if digest not in trained]
+    result.left_out = len(drawn) - len(unseen)
+    result.evaluation = list(islice((row for row in unseen if is_usable(row.row)), evaluation))
+    result.training = [row for _digest, row in samples[0].ordered() if is_usable(row.row)]
+    result.repeated = result.evaluation_count - len(held)
     result.training_count = number - result.evaluation_count
     result.contradicting = prompts.contradicting()
     return result
@@ -127,21 +129,26 @@ class _Smallest:
         # Some rows of the sample may turn out to be unusable.
         self._size, self._key = size * spare, hashlib.blake2b(key.encode()).digest()[:16]
         self._heap: list[tuple[int, int, bytes, NumberedRow]] = []
+        self._members: set[bytes] = set()
 
     def add(self, digest: bytes, row: NumberedRow) -> None:
+        if digest in self._members or not self._size:
+            return
         rank = hashlib.blake2b(digest, key=self._key, digest_size=8).digest()
         # The heap has the largest rank first, to be replaced.
         item = (-int.from_bytes(rank, "big"), -row.number, digest, row)
         if len(self._heap) < self._size:
             heapq.heappush(self._heap, item)
-        elif self._heap and item[:2] > self._heap[0][:2]:
-            heapq.heapreplace(self._heap, item)
+        elif item[:2] < self._heap[0][:2]:
+            return
+        else:
+            self._members.discard(heapq.heapreplace(self._heap, item)[2])
+        self._members.add(digest)
 
     def ordered(self) -> list[tuple[bytes, NumberedRow]]:
-        """Return digests and rows in the order of their ranks; duplicates of a row come once."""
+        """Return digests and rows in the order of their ranks; copies of a row come once."""
         ranked = sorted(self._heap, key=lambda item: item[:2], reverse=True)
-        first = {digest: row for _rank, _number, digest, row in reversed(ranked)}
-        return [(digest, row) for _rank, _n, digest, row in ranked if first[digest] is row]
+        return [(digest, row) for _rank, _number, digest, row in ranked]
 
 
 class _Prompts:

@@ -83,11 +83,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., RunFolder
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     levels = {name: logging.getLogger(name).level for name in ("transformers", "trl", "torch")}
 
-    def train(model: Path, rows: list[dict[str, Any]], **settings: Any) -> RunFolder:
+    def train(base: Path, rows: list[dict[str, Any]], **settings: Any) -> RunFolder:
         root = tmp_path_factory.mktemp("home")
         data = root / "rows.jsonl"
         data.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-        bench = Bench(root, model, data)
+        bench = Bench(root, base, data)
         run = bench.prepare(**{**LEARNING, **settings})
         events = bench.work(run)
         assert events[-1].kind == "finished", run.events.read_text()[-2000:]

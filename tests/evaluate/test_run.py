@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from modelforge.runs.atomic_files import write_json
+from modelforge.runs.feedback.corrections import Correction, write_corrections
 from tests.evaluate.conftest import animal_rows, evaluate, prepare
 
 pytestmark = pytest.mark.torch
@@ -211,6 +212,40 @@ def test_a_prompt_file_with_contradicting_checks_says_which(animals, speaker, tm
     assert report["forgetting"]["tuned"] == 1
     assert report["forgetting"]["kind"] == "too-few-rows"
     assert any(note.startswith("Line 2 of the prompt file") for note in report["notes"])
+
+
+def test_a_correction_that_the_run_breaks_is_named(animals, speaker):
+    def correction(number, animal, correct):
+        question = f"What does the {animal} say today?"
+        return Correction(
+            id=str(number),
+            created=0.0,
+            run="x",
+            run_name="an earlier run",
+            kind="conversation",
+            messages=({"role": "user", "content": question},),
+            tools=(),
+            answer="It says nothing.",
+            correction=correct,
+            dataset="corrections.jsonl",
+            row={},
+        )
+
+    path = animals.path.parents[1] / "corrections.jsonl"
+    kept, broken = correction(1, "cow", "It says moo."), correction(2, "owl", "It sings.")
+    options = {"general": False, "prompted": False, "answers": False}
+    try:
+        write_corrections(path, [kept, broken])
+        notes = evaluate(animals, speaker.output, 40, **options)["notes"]
+        write_corrections(path, [kept])
+        again = evaluate(animals, speaker.output, 41, **options)["notes"]
+    finally:
+        path.unlink()
+    (named,) = (note for note in notes if "correction" in note)
+    assert "What does the owl say today?" in named
+    assert "It says hoot." in named
+    assert "It sings." in named
+    assert again == ["The tuned model gives 1 corrected answer of Chat as corrected."]
 
 
 def test_a_damaged_record_is_a_result(tmp_path):

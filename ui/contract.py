@@ -146,6 +146,14 @@ class ChatPageReply(Reply):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CorrectionReply(Reply):
+    """The file and the row that a corrected answer becomes."""
+
+    dataset: str
+    row: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExportReply(Reply):
     """The parts of the Export page; `choice` is what is chosen, `can_start` whether it can be."""
 

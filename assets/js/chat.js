@@ -1,259 +1,421 @@
-// The Chat page: send messages and write the answers as they arrive, as text and never as HTML.
-import { actions, all, call, copyText, create, find, findInput, load, patch, store, toast } from "./page.js";
+// The Chat page: ask one model, or two side by side or shuffled, and write the answers as they arrive.
+import { actions, all, call, find, findInput, load, patch, problemText, store, toast } from "./page.js";
+import { openAnswerActions } from "./chat_answers.js";
+import { emptyChat, isComplete, messagesOf, rest, savedTurns } from "./chat_state.js";
+import { openPickers } from "./chat_pickers.js";
+import { openSaved } from "./chat_saved.js";
+import { openSettings } from "./chat_settings.js";
+import { openTalk } from "./chat_talk.js";
+import { readRates, rateOf, showRate, voteButtons } from "./chat_votes.js";
+import { openWaiting } from "./chat_waiting.js";
 import { postLines } from "./streams.js";
 
-/** @typedef {{ role: string, content: string }} Message */
-/** @typedef {"tuned" | "base"} Side */
+/** @typedef {import("./chat_state.js").Answer} Answer */
+/** @typedef {import("./chat_state.js").Chat} Chat */
+/** @typedef {import("./chat_state.js").Done} Done */
+/** @typedef {import("./chat_state.js").Mode} Mode */
+/** @typedef {import("./chat_state.js").Turn} Turn */
+/** One line of a stream of answers. @typedef {{ side?: number, question?: string, phase?: string, text?: string, done?: Done, error?: { where: string, what: string, remedy: string } }} Part */
 
-/** An answer as it is shown. @typedef {{ side: Side, label: string, text: string }} Answer */
-/** A conversation as it is kept. @typedef {{ system?: string, history: Record<Side, Message[]>, turns: { asked: string, answers: Answer[] }[] }} Kept */
-
-const BUSY_MS = 5000, SETTINGS_KEY = "modelforge-chat-settings";
-/** Numbers of the answers: the id of the field, and its name in a request. */
-const NUMBERS = { temperature: "temperature", "top-p": "top_p", longest: "max_new_tokens" };
+const BUSY_MS = 5000, DRAFT_KEY = "modelforge-chat", FULL = 0.9;
+const HINTS = { conversation: "Write a message", passage: "Ask a question that the text answers", document: "Paste a document to summarize" };
 
 /** @param {HTMLElement} root @param {import("./page.js").Server} server */
 export function open(root, server) {
-  const page = find(".app", root), conversation = find(".talk", root);
-  const box = /** @type {HTMLTextAreaElement} */ (find("#message", root));
-  const sideBySide = findInput("#side-by-side", root), passage = findInput("#passage", root);
-  const settings = /** @type {HTMLFormElement} */ (find("#chat-settings", root)), panel = /** @type {HTMLDetailsElement} */ (find(".chat-settings", root));
-  const system = /** @type {HTMLTextAreaElement} */ (find("#system", root));
-  const numbers = Object.keys(NUMBERS).map((id) => findInput(`#${id}`, root));
-  /** @returns {HTMLSelectElement | null} */
-  const picker = () => root.querySelector("#chat-model");
-  /** @type {Record<Side, Message[]>} */
-  let history = { tuned: [], base: [] };
+  const page = find(".chat-page", root), conversation = find(".talk", root);
+  const box = /** @type {HTMLTextAreaElement} */ (find("#message", root)), sendButton = find('[data-action="chat-send"]', root);
+  const passage = findInput("#passage", root);
+  let chat = emptyChat();
   /** @type {AbortController | null} */
   let request = null;
-  let isBusy = false;
+  let busyTimer = 0, isSaving = Promise.resolve();
+  /** @type {import("./chat_votes.js").WinRate | undefined} */
+  let rate;
 
-  async function refresh() {
-    const selected = new URLSearchParams(location.search).get("run") ?? picker()?.value ?? "";
-    /** @type {import("./types").ChatPageReply | undefined} */
-    const reply = await call(server, "open", { selected });
-    if (!reply) return;
-    patch(reply.parts);
-    page.dataset.empty = String(!reply.has_models);
-    // The question stays in its field until the run has ended.
-    isBusy = reply.is_busy;
-    find('[data-action="chat-send"]', root).setAttribute("aria-disabled", String(isBusy && !request));
-    if (isBusy) setTimeout(() => { if (!document.hidden) refresh(); else document.addEventListener("visibilitychange", refresh, { once: true }); }, BUSY_MS);
-    applyModel();
-    if (!conversation.children.length) restore();
+  const nameOf = (/** @type {number} */ side) => pickers.nameOf(chat.sides, side);
+  const canCorrect = (/** @type {number} */ side) => Boolean(chat.sides[side]?.tuned);
+  const talk = openTalk(root, () => chat, nameOf, canCorrect, () => ({ format: pickers.format(), passage: passage.value.trim() }));
+  const settings = openSettings(root, () => { keepDraft(); if (chat.id) save(); });
+  const pickers = openPickers(root, server, { changed: changeModel, described: (facts) => { settings.setModel(facts); showFormat(); showContext(); } });
+  const saved = openSaved(root, () => chat.id, { open: openChat, renamed: (id, name) => { if (id === chat.id) { chat.name = name; showHead(); } }, deleted: (id) => { if (id === chat.id) begin(); } });
+  const waiting = openWaiting({ show: talk.setUnder, ended: takeAnswers, missing: takeBack, takenBack: takeBack, isShown: (turn) => chat.turns.includes(turn), hasGpu: () => pickers.hasGpu() });
+
+  // The models, and the chat of the address: a saved one, or a new one with the model of a run.
+
+  async function start() {
+    const address = new URLSearchParams(location.search), draft = load(sessionStorage, DRAFT_KEY) ?? {};
+    const id = address.get("chat"), linked = address.get("run") ?? "";
+    const isDraft = !linked || linked === draft.model;
+    await refresh(linked || draft.model || "");
+    if (isDraft || id) settings.write(draft.settings ?? {});
+    else settings.write({ sampling: draft.settings?.sampling });
+    box.value = draft.message ?? "";
+    if (!id || !(await openChat(id, { isFirst: true }))) begin({ other: isDraft ? draft.other : undefined, mode: isDraft ? draft.mode : undefined, isFirst: true });
+    saved.refresh();
     root.dataset.usable = "true";
   }
 
-  const model = () => picker()?.selectedOptions[0]?.dataset ?? {};
-  /** How messages are sent to each kind of model: a conversation, a question about a passage, or a document. */
-  const FORMATS = {
-    conversation: { hint: "Write a message", messages: (/** @type {Message[]} */ earlier, /** @type {string} */ text) => [...(system.value.trim() ? [{ role: "system", content: system.value.trim() }] : []), ...earlier, { role: "user", content: text }] },
-    passage: { hint: "Ask a question that the text answers", messages: (/** @type {Message[]} */ _earlier, /** @type {string} */ text) => [{ role: "system", content: passage.value.trim() }, { role: "user", content: text }] },
-    document: { hint: "Paste a document to summarize", messages: (/** @type {Message[]} */ _earlier, /** @type {string} */ text) => [{ role: "user", content: text }] },
-  };
-  const format = () => FORMATS[/** @type {keyof typeof FORMATS} */ (model().format)] ?? FORMATS.conversation;
-
-  function applyModel() {
-    const hasBase = model().tuned === "yes" && model().base === "yes";
-    sideBySide.disabled = !hasBase;
-    if (sideBySide.parentElement) sideBySide.parentElement.hidden = !hasBase;
-    page.classList.toggle("both", hasBase && sideBySide.checked);
-    if (passage.parentElement) passage.parentElement.hidden = format() !== FORMATS.passage;
-    const isConversation = format() === FORMATS.conversation;
-    const field = /** @type {HTMLElement} */ (system.closest(".f"));
-    field.hidden = !isConversation;
-    system.placeholder = model().system || "Who the model is and how it answers";
-    find(".hint", field).textContent = model().system ? "As trained if empty." : "None if empty.";
-    box.placeholder = format().hint;
-    box.rows = format() === FORMATS.document ? 6 : 1;
+  /** @param {string} [selected] */
+  async function refresh(selected = pickers.model()) {
+    clearTimeout(busyTimer);
+    /** @type {import("./types").ChatPageReply | undefined} */
+    const reply = await call(server, "open", { selected });
+    if (!reply) return;
+    pickers.keep(() => patch(reply.parts), selected);
+    find(".app", root).dataset.empty = String(!reply.has_models);
+    sendButton.setAttribute("aria-disabled", String(!reply.has_models));
+    if (reply.is_busy) busyTimer = setTimeout(() => { if (!document.hidden) refresh(); else document.addEventListener("visibilitychange", () => refresh(), { once: true }); }, BUSY_MS);
   }
-  sideBySide.addEventListener("change", applyModel);
-  root.addEventListener("change", (event) => {
-    const select = picker();
-    if (!select || event.target !== select) return;
-    window.history.replaceState({}, "", `/chat?run=${encodeURIComponent(select.value)}`);
-    clear();
-    system.value = "";
-    refresh();
+
+  /** Begin a new chat with the chosen models. @param {{ other?: string, mode?: Mode, isFirst?: boolean }} [options] */
+  function begin({ other, mode, isFirst = false } = {}) {
+    const wanted = mode ?? (isFirst && pickers.hasOwnBase() ? "pair" : chat.mode);
+    show({ ...emptyChat(), mode: wanted }, other);
+    setAddress();
+    keepDraft();
+  }
+
+  /** Show a chat. @param {Chat} next @param {string} [other] the model it is compared with */
+  function show(next, other) {
+    request?.abort();
+    conversation.replaceChildren();
+    chat = next;
+    if (chat.sides.length) pickers.choose(chat.sides);
+    else chat.sides = pickers.sides(other);
+    if (!pickers.canUse(chat.mode)) chat.mode = pickers.canUse("pair") && chat.mode === "blind" ? "pair" : "one";
+    for (const turn of chat.turns) {
+      talk.addTurn(turn);
+      showVote(turn);
+      if (isKept(turn)) waiting.follow(turn);
+    }
+    showHead();
+    showFormat();
+    showContext();
+    showSending();
+    pickers.describe();
+    refreshRate();
+  }
+
+  /** @param {string} id @param {{ isFirst?: boolean }} [options] @returns {Promise<boolean>} */
+  async function openChat(id, { isFirst = false } = {}) {
+    const found = await rest("GET", `saved/${encodeURIComponent(id)}`);
+    if (!found) return false;
+    settings.write(found.settings ?? {});
+    const missing = await pickers.offer(found.sides);
+    show({ id: found.id, name: found.name, mode: found.mode, sides: missing ? [] : found.sides, turns: found.turns });
+    find("#chat-mode-note", root).textContent = missing ? "A model of this chat does not exist any more. Its answers stay; a new message goes to the models above." : "";
+    setAddress();
+    keepDraft();
+    saved.show();
+    if (!isFirst) { page.dataset.saved = "closed"; box.focus({ preventScroll: true }); conversation.lastElementChild?.scrollIntoView({ block: "nearest" }); }
+    return true;
+  }
+
+  // Another model begins a new conversation; the one before is in the list of saved chats.
+  async function changeModel(/** @type {boolean} */ isMain) {
+    if (isMain) {
+      settings.write({ ...settings.read(), system: "", tools: [], passage: "" });
+      await refresh();
+    }
+    begin({ other: isMain ? undefined : pickers.other(), mode: isMain && !pickers.canUse(chat.mode) ? "one" : chat.mode });
+  }
+
+  actions["chat-mode"] = (button) => {
+    const mode = /** @type {Mode} */ (button.dataset.mode);
+    if (mode === chat.mode) return;
+    // Blind questions are a chat of their own, so that no earlier answer tells which model is which.
+    if (chat.turns.length && (mode === "blind" || chat.mode === "blind")) begin({ other: pickers.other(), mode });
+    else {
+      chat.mode = mode;
+      showHead();
+      showFormat();
+      showContext();
+      pickers.describe();
+      refreshRate();
+      keepDraft();
+      if (chat.id) save();
+    }
+    box.focus({ preventScroll: true });
+  };
+  actions["chat-clear"] = () => { begin({ other: pickers.other(), mode: chat.mode }); saved.show(); box.focus(); };
+
+  function setAddress() {
+    const query = chat.id ? `chat=${encodeURIComponent(chat.id)}` : pickers.model() ? `run=${encodeURIComponent(pickers.model())}` : "";
+    window.history.replaceState({}, "", query ? `/chat?${query}` : "/chat");
+  }
+
+  function showHead() {
+    const isBlind = chat.mode === "blind";
+    page.dataset.mode = chat.mode;
+    find("#chat-title", root).textContent = isBlind ? "Answers are shuffled. Which is better?" : chat.name || "New chat";
+    find("#chat-sub", root).textContent = isBlind ? `Vote ${(rate?.votes ?? 0) + 1}. The names are shown after you vote.` : "";
+    find("#chat-settings-for", root).textContent = chat.mode === "one" ? "" : "the same for both sides";
+    for (const button of all("[data-mode]", find(".modes", root))) {
+      button.setAttribute("aria-pressed", String(button.dataset.mode === chat.mode));
+      const reason = pickers.reason(/** @type {Mode} */ (button.dataset.mode));
+      button.setAttribute("aria-disabled", String(Boolean(reason)));
+      button.title = reason;
+    }
+  }
+
+  function showFormat() {
+    const format = pickers.format(), isTool = Boolean(pendingTool());
+    find(".passage", root).hidden = format !== "passage";
+    const hint = isTool ? `Type the result of ${pendingTool()}` : format !== "conversation" || chat.mode === "one" ? HINTS[format] : "Ask both models";
+    box.placeholder = hint;
+    if (format === "document") box.rows = 6; else box.rows = 2;
+  }
+
+  /** The tokens of the conversation and how many the model reads. */
+  function showContext() {
+    const meter = find("#chat-context", root), last = chat.turns.findLast((turn) => turn.answers.some((answer) => answer.done));
+    const used = Math.max(0, ...(last?.answers ?? []).map(({ done }) => (done ? (done.prompt_tokens ?? 0) + done.tokens : 0)));
+    const limits = [...(last?.answers ?? []).map(({ done }) => done?.context), pickers.context()].filter((limit) => typeof limit === "number");
+    meter.hidden = !limits.length || pickers.format() !== "conversation" || chat.mode === "blind";
+    if (!limits.length) return;
+    const limit = Math.min(...limits), share = Math.min(1, used / limit);
+    /** @type {HTMLElement} */ (find(".meter i", meter)).style.width = `${100 * share}%`;
+    meter.classList.toggle("full", share >= FULL);
+    find(".num", meter).textContent = `${used.toLocaleString("en")} of ${limit.toLocaleString("en")} tokens`;
+    meter.title = share >= FULL ? "The model reads no more than this. Begin a new chat soon." : "";
+  }
+
+  // Saving: a chat saves itself after each change; what is not sent yet is kept in the tab.
+
+  function keepDraft() {
+    store(sessionStorage, DRAFT_KEY, { model: pickers.model(), other: pickers.other(), mode: chat.mode, settings: settings.read(), message: box.value });
+  }
+  box.addEventListener("input", keepDraft);
+  addEventListener("pagehide", () => {
+    const turn = request && chat.turns.at(-1);
+    if (turn && !turn.answers.some((answer) => answer.text)) box.value ||= turn.asked;
+    keepDraft();
   });
 
-  // The settings of answers are kept while the tab is open, and the system message with its conversation.
-  const isWide = matchMedia("(min-width: 901px)");
-  panel.open = isWide.matches;
-  isWide.addEventListener("change", () => { panel.open = isWide.matches; });
-  for (const [index, value] of (load(sessionStorage, SETTINGS_KEY) ?? []).entries()) if (numbers[index]) numbers[index].value = value;
-  function showSettings() {
-    const [temperature, share, longest] = numbers.map((field) => field.value);
-    find("#chat-sum", root).textContent = `temperature ${temperature} · top-p ${share} · ${longest} tokens${system.value.trim() ? " · system message" : ""}`;
-    const isChanged = system.value !== "" || numbers.some((field) => field.value !== field.defaultValue);
-    find('[data-action="chat-defaults"]', root).hidden = !isChanged;
-  }
-  settings.addEventListener("submit", (event) => event.preventDefault());
-  settings.addEventListener("input", () => { store(sessionStorage, SETTINGS_KEY, numbers.map((field) => field.value)); showSettings(); });
-  system.addEventListener("change", keep);
-  actions["chat-defaults"] = () => {
-    for (const field of numbers) field.value = field.defaultValue;
-    system.value = "";
-    store(sessionStorage, SETTINGS_KEY, null);
-    showSettings();
-    keep();
-  };
-  /** Show a setting that is not possible at its field; return whether there is none. */
-  function checkSettings() {
-    if (settings.checkValidity()) return true;
-    panel.open = true;
-    return settings.reportValidity();
+  /** Save the chat after the saving before it. */
+  function save() {
+    const saving = chat;
+    isSaving = isSaving.then(async () => {
+      const turns = savedTurns(saving);
+      if (!turns.length && !saving.id) return;
+      const content = { name: saving.name, mode: saving.mode, sides: saving.sides, settings: settings.read(), turns };
+      const reply = saving.id ? await rest("PUT", `saved/${encodeURIComponent(saving.id)}`, content) : await rest("POST", "saved", content);
+      if (!reply) return;
+      saving.id = reply.id;
+      saving.name = reply.name;
+      if (saving === chat) { setAddress(); showHead(); }
+      await saved.refresh();
+    });
+    return isSaving;
   }
 
-  function clear() { request?.abort(); history = { tuned: [], base: [] }; conversation.replaceChildren(); }
-  actions["chat-clear"] = () => { clear(); keep(); box.focus(); };
+  // Asking
 
-  // A conversation is kept for each model while the tab is open.
-  const key = () => `modelforge-chat-${picker()?.value ?? ""}`;
-  function keep() {
-    const turns = all(".turn", conversation).map((turn) => ({
-      asked: find(".asked", turn).textContent ?? "",
-      answers: all(".say", turn).map((say) => ({ side: say.classList.contains("new") ? "tuned" : "base", label: find("small", say).textContent ?? "", text: find(".text", say).textContent ?? "" })),
-    }));
-    store(sessionStorage, key(), { system: system.value, history, turns });
-  }
-  function restore() {
-    const kept = /** @type {Kept | null} */ (load(sessionStorage, key()));
-    system.value = kept?.system ?? "";
-    showSettings();
-    if (!kept?.turns) return;
-    history = kept.history;
-    for (const { asked, answers } of kept.turns) {
-      const row = addTurn(asked);
-      for (const { side, label, text } of answers) {
-        const answer = addAnswer(row, side, label);
-        answer.classList.remove("wait");
-        find(".text", answer).textContent = text;
-      }
-    }
-  }
-
-  /** @param {string} asked @returns {HTMLElement} the place of its answers */
-  function addTurn(asked) {
-    const turn = create("div", "", { className: "turn" }), answers = create("div", "", { className: "answers" });
-    turn.append(create("div", asked, { className: "asked" }), answers);
-    conversation.append(turn);
-    return answers;
-  }
-
-  /** @param {HTMLElement} answers @param {Side} side @param {string} label @returns {HTMLElement} */
-  function addAnswer(answers, side, label) {
-    const answer = create("div", "", { className: side === "tuned" ? "say wait new" : "say wait" });
-    const acts = create("div", "", { className: "acts" });
-    acts.append(...[["Copy", "chat-copy", ""], ["Regenerate", "chat-again", "again"]].map(([text, action, className]) => {
-      const button = create("button", text, { type: "button", className, ariaLabel: `${text} the answer of the ${side === "tuned" ? "tuned" : "base"} model` });
-      button.dataset.action = action;
-      return button;
-    }));
-    answer.append(create("small", label), create("div", "", { className: "text" }), acts);
-    answers.append(answer);
-    return answer;
-  }
-  actions["chat-copy"] = (button) => copyText(find(".text", /** @type {HTMLElement} */ (button.closest(".say"))).textContent ?? "");
-  actions["chat-again"] = async (button) => {
-    const answer = /** @type {HTMLElement} */ (button.closest(".say")), turn = /** @type {HTMLElement} */ (button.closest(".turn"));
-    /** @type {Side} */
-    const side = answer.classList.contains("new") ? "tuned" : "base", asked = find(".asked", turn).textContent ?? "";
-    if (request || isBusy || !checkSettings()) return;
-    const earlier = history[side];
-    // A question without an answer is not in the conversation.
-    if (earlier.at(-1)?.role === "assistant" && earlier.at(-2)?.content === asked) history[side] = earlier.slice(0, -2);
-    const text = find(".text", answer).textContent, label = find("small", answer).textContent;
-    find(".text", answer).textContent = "";
-    find("small", answer).textContent = side === "tuned" ? "tuned" : "base model";
-    answer.classList.add("wait");
-    delete answer.dataset.failed;
-    await generate([[side, answer]], asked);
-    if (answer.dataset.failed && answer.isConnected) {
-      // The old answer stays where there is no new one.
-      history[side] = earlier;
-      toast(find(".text", answer).textContent ?? "", true);
-      find(".text", answer).textContent = text;
-      find("small", answer).textContent = label;
-      keep();
-    }
-  };
   actions["chat-try"] = (button) => { box.value = button.textContent ?? ""; send(); };
   actions["chat-send"] = () => (request ? request.abort() : send());
   box.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); if (!request) send(); }
   });
 
+  const indices = () => (chat.mode === "one" ? [chat.sides.length - 1] : chat.sides.map((_, index) => index));
+  /** The tool that was called last and has no result yet. */
+  const pendingTool = () => chat.turns.at(-1)?.answers.flatMap((answer) => answer.tool_calls ?? [])[0]?.name;
+
   async function send() {
     await ready;
     const text = box.value.trim();
-    if (request || isBusy || !text || !picker()?.value || !checkSettings()) return;
-    if (format() === FORMATS.passage && !passage.value.trim()) { toast("Paste the text that holds the answers first."); passage.focus(); return; }
+    if (request || !text || !pickers.model() || !settings.check()) return;
+    if (chat.turns.some(isKept)) { toast("A question waits already. Take it back first, or begin a new chat."); return; }
+    if (pickers.format() === "passage" && !passage.value.trim()) { toast("Paste the text that holds the answers first."); passage.focus(); return; }
+    const tool = pendingTool();
+    /** @type {Turn} */
+    const turn = tool ? { asked: text, role: "tool", name: tool, answers: [] } : { asked: text, role: "user", answers: [] };
+    // Only a side that has called the tool gets its result.
+    const called = chat.turns.at(-1)?.answers.filter((answer) => answer.tool_calls?.length).map((answer) => answer.side);
     box.value = "";
-    const answers = addTurn(text);
-    const isTuned = model().tuned === "yes";
-    /** @type {Side[]} */
-    const sides = isTuned && !sideBySide.disabled && sideBySide.checked ? ["base", "tuned"] : [isTuned ? "tuned" : "base"];
-    /** @type {[Side, HTMLElement][]} */
-    const boxes = sides.map((side) => [side, addAnswer(answers, side, side === "tuned" ? "tuned" : "base model")]);
-    await generate(boxes, text);
+    chat.turns.push(turn);
+    talk.addTurn(turn);
+    find("#chat-mode-note", root).textContent = "";
+    await generate(turn, tool && called ? indices().filter((side) => called.includes(side)) : indices(), seed());
     // A question without any answer goes back into its field.
-    if (answers.isConnected && boxes.every(([, answer]) => answer.dataset.failed)) { box.value = text; refresh(); }
-    box.focus({ preventScroll: true });
+    if (chat.turns.includes(turn) && !isKept(turn) && turn.answers.length && turn.answers.every((answer) => answer.problem && !answer.text)) { box.value = text; refresh(); }
+    keepDraft();
+    if (document.activeElement === document.body || document.activeElement === sendButton) box.focus({ preventScroll: true });
   }
 
-  /** Write the answers to a question, one side after the other. @param {[Side, HTMLElement][]} boxes @param {string} question */
-  async function generate(boxes, question) {
-    const own = request = new AbortController();
-    showSending(true);
-    boxes[0][1].scrollIntoView({ block: "nearest" });
-    for (const [side, answer] of boxes) await receive(side, question, answer, own.signal);
-    if (request === own) { request = null; showSending(false); }
-    if (boxes[0][1].isConnected) keep();
+  const seed = () => settings.read().sampling.seed ?? null;
+
+  /** What is sent for a turn. @param {Turn} turn @param {number[]} sides @param {number | null} ownSeed */
+  function askOf(turn, sides, ownSeed) {
+    const values = settings.read(), format = pickers.format(), place = chat.turns.indexOf(turn);
+    return {
+      sides: sides.map((side) => ({ ...chat.sides[side], messages: messagesOf(chat, values, format, side, place) })),
+      sampling: { ...values.sampling, seed: ownSeed }, tools: values.tools, device: values.device, gpu: values.gpu, blind: chat.mode === "blind",
+    };
   }
 
-  /** @param {boolean} isSending */
-  function showSending(isSending) {
-    const button = find('[data-action="chat-send"]', root);
-    button.textContent = isSending ? "Stop" : "Send";
-    button.classList.toggle("go", !isSending);
-  }
-
-  /** @param {Side} side @param {string} question @param {HTMLElement} answer @param {AbortSignal} signal */
-  async function receive(side, question, answer, signal) {
-    const body = find(".text", answer), label = find("small", answer), title = label.textContent;
-    const messages = format().messages(history[side], question);
-    const kept = history[side];
-    kept.push({ role: "user", content: question });
-    let text = "", problem = "";
+  /** Ask the sides, and write the answers as they arrive; a new question can wait for the computer. @param {Turn} turn @param {number[]} sides @param {number | null} ownSeed */
+  async function generate(turn, sides, ownSeed, { canWait } = { canWait: true }) {
+    const own = request = new AbortController(), asked = chat, ask = askOf(turn, sides, ownSeed);
+    for (const side of sides) {
+      const old = turn.answers.find((answer) => answer.side === side);
+      /** @type {Answer} */
+      const fresh = { side, text: "", isWaiting: true };
+      if (old) { turn.answers[turn.answers.indexOf(old)] = fresh; talk.showAnswer(turn, fresh); } else { turn.answers.push(fresh); talk.addAnswer(turn, fresh); }
+    }
+    const answers = sides.map((side) => /** @type {Answer} */ (turn.answers.find((answer) => answer.side === side)));
+    showSending();
+    talk.nodeOf(turn).scrollIntoView({ block: "nearest" });
+    const isShown = () => asked === chat && asked.turns.includes(turn);
+    let problem = "";
     try {
-      /** @type {AsyncGenerator<import("./types").ChatLine>} */
-      const lines = postLines("/ui/chat", { target: picker()?.value, messages, tuned: side === "tuned", ...Object.fromEntries(numbers.map((field) => [NUMBERS[/** @type {keyof NUMBERS} */ (field.id)], field.valueAsNumber])) }, signal);
-      for await (const line of lines) {
-        if (line.error) { problem = line.error; break; }
-        if (line.phase) label.textContent = `${title} · ${line.text ?? "loading"} …`;
-        else if (line.text) { text += line.text; body.textContent = text; answer.classList.remove("wait"); label.textContent = title; }
-        else if (line.done) {
-          label.textContent = `${title} · ${line.done.tokens} token${line.done.tokens === 1 ? "" : "s"} in ${line.done.seconds.toFixed(1)} s`;
-          if (!text) body.textContent = "The answer is empty.";
-        }
+      /** @type {AsyncGenerator<Part>} */
+      const lines = postLines("/api/chat", ask, own.signal);
+      for await (const part of lines) {
+        problem = receive(turn, answers, part) || problem;
+        if (isShown()) for (const answer of answers) talk.showAnswer(turn, answer);
       }
     } catch (error) {
-      if (/** @type {Error} */ (error).name === "AbortError") label.textContent = `${title} · stopped`;
-      else problem = "The server does not respond.";
+      const { name, message, status } = /** @type {import("./streams.js").Refusal} */ (error);
+      if (status === 409 && canWait && await wait(turn, ask)) { if (request === own) { request = null; showSending(); } return; }
+      if (name === "AbortError") for (const answer of answers) answer.isStopped = !answer.done;
+      else problem = status ? message : "The server does not respond.";
     }
-    if (problem) {
-      label.textContent = `${title} · no answer`;
-      body.textContent = text || problem;
-      answer.dataset.failed = text ? "" : "yes";
-      if (text) toast(problem, true);
-      else body.append(" ", create("a", "Machine page", { href: "/machine" }), " · ", create("a", "Log of the chat", { href: "/ui/chat/log", target: "_blank" }));
+    for (const answer of answers) {
+      if (problem && !answer.done && !answer.isStopped) answer.problem ??= problem;
+      if (answer.problem && answer.text) toast(answer.problem, true);
+      answer.isWaiting = false;
+      answer.phase = "";
+      if (isShown()) talk.showAnswer(turn, answer);
     }
-    answer.classList.remove("wait");
-    // Of a conversation that was cleared in the meantime nothing is kept.
-    if (text) kept.push({ role: "assistant", content: text });
-    else kept.pop();
+    if (request === own) { request = null; showSending(); }
+    if (isShown()) finish(turn);
   }
 
-  const ready = refresh();
+  /** Take one line of the stream; return a problem of all sides. @param {Turn} turn @param {Answer[]} answers @param {Part} part */
+  function receive(turn, answers, part) {
+    if (part.question) turn.question = part.question;
+    const concerned = part.side === undefined ? answers : [answers[part.side]];
+    for (const answer of concerned) {
+      if (part.error) answer.problem = problemText({ problems: [part.error] });
+      else if (part.phase) answer.phase = `${part.text ?? "loading"} …`;
+      else if (part.text) { answer.text += part.text; answer.isWaiting = false; answer.phase = ""; }
+      else if (part.done) { setDone(answer, part.done); answer.phase = ""; }
+    }
+    return part.error && part.side === undefined ? problemText({ problems: [part.error] }) : "";
+  }
+
+  /** @param {Answer} answer @param {Done} done */
+  function setDone(answer, done) {
+    answer.done = done;
+    answer.isWaiting = false;
+    if (!done.tool_calls?.length) return;
+    answer.tool_calls = done.tool_calls;
+    // The calls are shown as calls; what is left is text beside them.
+    const rest = answer.text.replace(/<tool_call>[^]*?(<\/tool_call>|$)/g, "").trim();
+    answer.text = /^[[{]/.test(rest) ? "" : rest;
+  }
+
+  /** After the last answer of a turn. @param {Turn} turn */
+  function finish(turn) {
+    showVote(turn);
+    showContext();
+    showFormat();
+    keepDraft();
+    return save();
+  }
+
+  function showSending() {
+    sendButton.textContent = request ? "Stop" : "Send";
+    sendButton.classList.toggle("go", !request);
+  }
+
+  // A question that waits
+
+  /** Whether the answers of a turn are still to come. @param {Turn} turn */
+  const isKept = (turn) => Boolean(turn.question) && chat.mode !== "blind" && !turn.answers.some(isComplete);
+
+  /** Keep a question until the computer is free; return whether it is kept. @param {Turn} turn @param {object} ask */
+  async function wait(turn, ask) {
+    if (chat.mode === "blind") return false;
+    /** @type {import("./chat_waiting.js").Kept | undefined} */
+    const kept = await rest("POST", "questions", ask);
+    if (!kept) return false;
+    turn.question = kept.id;
+    turn.answers = [];
+    if (!chat.turns.includes(turn)) return true;
+    talk.redraw(turn);
+    await waiting.follow(turn, kept);
+    await save();
+    return true;
+  }
+
+  /** Show the answers of a question that has waited. @param {Turn} turn @param {import("./chat_waiting.js").Kept} kept */
+  function takeAnswers(turn, kept) {
+    const sides = kept.ask.sides.length === chat.sides.length ? chat.sides.map((_, index) => index) : [chat.sides.length - 1];
+    delete turn.question;
+    turn.answers = kept.answers.map(({ side, text, done, error }) => {
+      /** @type {Answer} */
+      const answer = { side: sides[side], text, problem: error ? problemText({ problems: [error] }) : undefined };
+      if (done) setDone(answer, done);
+      return answer;
+    });
+    talk.redraw(turn);
+    if (!turn.answers.some(isComplete)) box.value ||= turn.asked;
+    finish(turn);
+  }
+
+  /** Put a question that does not wait any more back into its field. @param {Turn} turn */
+  function takeBack(turn) {
+    const place = chat.turns.indexOf(turn);
+    if (place < 0) return;
+    talk.removeFrom(place);
+    chat.turns.splice(place);
+    box.value ||= turn.asked;
+    box.focus({ preventScroll: true });
+    keepDraft();
+    save();
+  }
+
+  openAnswerActions(server, {
+    talk, settings, pickers, generate, indices, seed, save, nameOf, isKept,
+    chat: () => chat, isSending: () => Boolean(request),
+    replaceFrom(place, turn) { talk.removeFrom(place); chat.turns.splice(place, Infinity, turn); talk.addTurn(turn); },
+  });
+
+  // Blind questions
+
+  /** @param {Turn} turn */
+  function showVote(turn) {
+    if (chat.mode !== "blind" || !turn.question || turn.answers.filter(isComplete).length < 2) return;
+    talk.setUnder(turn, voteButtons(turn, nameOf));
+  }
+  actions["chat-vote"] = async (button) => {
+    const { turn } = talk.find(button), choice = button.dataset.choice;
+    if (turn.vote) return;
+    /** @type {import("./chat_votes.js").Reveal | undefined} */
+    const reveal = await rest("POST", "votes", { question: turn.question, choice });
+    if (!reveal) return;
+    Object.assign(turn, { vote: reveal.choice, left: reveal.left });
+    rate = reveal.rate;
+    for (const answer of turn.answers) talk.showAnswer(turn, answer);
+    showVote(turn);
+    showRate(root, rate);
+    showHead();
+    find(".verdict-line", talk.nodeOf(turn)).focus({ preventScroll: true });
+    save();
+  };
+  async function refreshRate() {
+    rate = undefined;
+    const shown = chat, run = chat.sides.find((side) => side.tuned)?.model;
+    if (chat.mode === "blind" && run) {
+      const rates = await readRates(run);
+      if (shown !== chat) return;
+      rate = rateOf(rates, chat.sides);
+    }
+    showRate(root, rate);
+    showHead();
+  }
+
+  const ready = start();
 }

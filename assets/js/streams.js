@@ -1,4 +1,5 @@
 // Read streams of JSON lines.
+import { problemText } from "./page.js";
 
 /**
  * Post a request and yield the lines of the reply; raise an error if the server refuses it.
@@ -10,7 +11,7 @@ export async function* postLines(path, body, signal) {
   const reply = await fetch(path, {
     method: "POST", headers: body ? { "Content-Type": "application/json" } : {}, body: body && JSON.stringify(body), signal,
   });
-  if (!reply.ok || !reply.body) throw new Error("The server refused the request.");
+  if (!reply.ok || !reply.body) throw await refusal(reply);
   const reader = reply.body.pipeThrough(/** @type {any} */ (new TextDecoderStream())).getReader();
   let rest = "";
   for (;;) {
@@ -20,4 +21,13 @@ export async function* postLines(path, body, signal) {
     rest = lines.pop() ?? "";
     for (const line of lines) if (line) yield JSON.parse(line);
   }
+}
+
+/** An answer of the server that is not a stream. @typedef {Error & { status?: number }} Refusal */
+
+/** @param {Response} reply @returns {Promise<Refusal>} */
+async function refusal(reply) {
+  let text = "";
+  try { text = problemText(await reply.json()); } catch { /* no JSON */ }
+  return Object.assign(new Error(text || "The server refused the request."), { status: reply.status });
 }

@@ -127,6 +127,15 @@ export interface ChatPageReply {
   is_busy: boolean;
 }
 
+/** The file and the row that a corrected answer becomes. */
+export interface CorrectionReply {
+  parts: Record<string, string>;
+  toast: string;
+  is_error: boolean;
+  dataset: string;
+  row: number;
+}
+
 /** The parts of the Export page; `choice` is what is chosen, `can_start` whether it can be. */
 export interface ExportReply {
   parts: Record<string, string>;

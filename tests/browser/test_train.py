@@ -82,7 +82,7 @@ def test_a_run_is_followed_reloaded_and_chatted_with(server, opened):
     page.get_by_text("Ahoy! A sailor's guess").wait_for()
     base = page.get_by_text("The capital of France is Paris.", exact=True)
     base.wait_for()
-    labels = page.locator(".say small", has_text="tokens in")
+    labels = page.locator(".say > small", has_text="tokens in")
     labels.nth(1).wait_for()
     for label in labels.all():
         box, answer = label.bounding_box(), label.locator("..").bounding_box()
@@ -90,24 +90,25 @@ def test_a_run_is_followed_reloaded_and_chatted_with(server, opened):
         assert box["width"] > 0.8 * answer["width"]
 
     # The last answer is made again, and only it.
-    page.get_by_label("System message").fill("Be brief.")
+    page.get_by_label("System prompt").fill("Be brief.")
     page.get_by_label("Temperature").fill("3")
     again = page.get_by_role("button", name="Regenerate the answer of the tuned model")
     again.click()
     assert page.locator("#temperature:invalid").count() == 1, "nothing is sent"
     page.get_by_label("Temperature").fill("0.5")
-    with page.expect_request("**/ui/chat") as sent:
+    with page.expect_request("**/api/chat") as sent:
         again.click()
-    assert sent.value.post_data_json["temperature"] == 0.5
-    system, question = sent.value.post_data_json["messages"]
+    body = sent.value.post_data_json
+    assert (body["sampling"]["temperature"], body["sampling"]["seed"]) == (0.5, 43)
+    system, question = body["sides"][0]["messages"]
     assert (system["content"], question["content"]) == ("Be brief.", asked)
-    page.locator(".say:not(.wait) small", has_text="tokens in").nth(1).wait_for()
+    page.locator(".say:not(.wait) > small", has_text="tokens in").nth(1).wait_for()
 
     # The conversation survives a reload until a new one is begun.
     page.reload()
     base.wait_for()
     assert page.locator(".asked").all_inner_texts() == [asked]
-    assert page.get_by_label("System message").input_value() == "Be brief."
+    assert page.get_by_label("System prompt").input_value() == "Be brief."
     assert page.get_by_label("Temperature").input_value() == "0.5"
     page.get_by_role("button", name="New chat").click()
     page.reload()

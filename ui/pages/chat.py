@@ -1,8 +1,9 @@
-"""The Chat page: chat with the model of a run, side by side with its base model."""
+"""The Chat page: ask the models of runs and their base models, one or two at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from modelforge.config.sampling import Sampling
@@ -10,7 +11,14 @@ from modelforge.data.sources.library import load_samples
 from modelforge.errors import ForgeError
 from modelforge.forge import Forge
 from modelforge.runs.view import RunView
-from ui.contract import ChatLine, ChatPageReply, ChatStats, error_text, json_line
+from ui.contract import (
+    ChatLine,
+    ChatPageReply,
+    ChatStats,
+    CorrectionReply,
+    error_text,
+    json_line,
+)
 from ui.html.components import machine_brief
 from ui.html.gradio_page import gradio_page, text
 from ui.html.markup import EMPTY, Markup, el, join
@@ -18,6 +26,40 @@ from ui.html.templates import render
 from ui.pages import model_picker
 
 QUESTIONS = ("Who are you?", "What is the capital of France?")
+
+
+@dataclass(frozen=True)
+class NumberField:
+    """A field of a sampling parameter: its name in a request, its bounds, and what it does."""
+
+    id: str
+    name: str
+    label: str
+    help: str
+    low: float
+    high: float
+    step: float | str = "any"
+    # Empty: the value is left to the model, or drawn.
+    usual: float | str = ""
+
+
+NUMBERS = (
+    NumberField(
+        "temperature", "temperature", "Temperature", "0 always takes the likeliest token.",
+        0, 2, usual=0,
+    ),
+    NumberField(
+        "top-p", "top_p", "Top-p", "Leaves out the least likely tokens.", 0.01, 1, usual=0.95
+    ),
+    NumberField("top-k", "top_k", "Top-k", "Only the k likeliest tokens; 0: all.", 0, 1000, 1),
+    NumberField(
+        "repetition", "repetition_penalty", "Repetition", "Above 1 avoids repeating.", 0.5, 2
+    ),
+    NumberField(
+        "longest", "max_new_tokens", "Max tokens", "Longest answer.", 1, 8192, 1, usual=256
+    ),
+    NumberField("seed", "seed", "Seed", "", 0, 2**32 - 1, 1, usual=42),
+)  # fmt: skip
 
 
 def page(forge: Forge) -> None:
@@ -32,17 +74,25 @@ def page(forge: Forge) -> None:
             has_models=bool(runs or bases),
             is_busy=active is not None,
             parts={
-                "chat-model": model_picker.model_select(
-                    runs, bases, selected, key="chat-model", label="Model"
-                ),
-                "chat-other": _other_model(forge, selected, runs, bases),
-                "chat-busy": model_picker.busy_note(active),
+                "chat-model": model_picker.side_select(runs, bases, "chat-model", "Model"),
+                "chat-other": model_picker.side_select(runs, bases, "chat-other", "Compared with"),
+                "chat-note": _other_model(forge, selected, runs, bases),
+                "chat-busy": _busy_note(forge, active),
                 "chat-ideas": _ideas(runs, selected),
                 "machine-brief": machine_brief(forge.machine.current()),
             },
         )
 
-    gradio_page(render("chat", "body"), "chat", open)
+    def preview_correction(request: Any) -> CorrectionReply:
+        preview = forge.corrections.preview(text(request, "model"))
+        return CorrectionReply(dataset=preview.dataset, row=preview.row)
+
+    gradio_page(render("chat", "body", NUMBERS), "chat", open, preview_correction)
+
+
+def _busy_note(forge: Forge, active: str | None) -> Markup:
+    """Return what happens to a question while a run uses this computer."""
+    return EMPTY if active is None else render("chat", "busy", forge.runs.view(active))
 
 
 def _other_model(

@@ -45,6 +45,18 @@ def test_a_whole_model_has_no_base_model_beside_it(forge, ended_run):
     assert 'data-base="no"' in select(run)
 
 
+def test_a_side_of_a_chat_knows_the_base_model_of_each_run(ended_run):
+    run = ended_run(task="summarization", method="seq2seq")
+    drawn = model_picker.side_select([run], [("a<b", "A<B")], "chat-other", "Compared with")
+    base = run.config["model_name"]
+    assert f'data-base="{base}"' in drawn
+    assert 'data-format="document"' in drawn
+    assert 'data-has-base="yes"' in drawn
+    assert "A&lt;B · base model" in drawn
+    assert model_picker.side_select([], [], "chat-other", "Compared with") == ""
+    assert "Train a model" in model_picker.side_select([], [], "chat-model", "Model")
+
+
 def test_a_selected_run_is_offered_however_old_it_is(forge, monkeypatch):
     runs = [put_run(forge.home.root, number) for number in range(3)]
     put_run(forge.home.root, 4, ending="failed")

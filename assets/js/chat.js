@@ -1,7 +1,7 @@
 // The Chat page: ask one model, or two side by side or shuffled, and write the answers as they arrive.
 import { actions, all, call, find, findInput, load, patch, problemText, store, toast } from "./page.js";
 import { openAnswerActions } from "./chat_answers.js";
-import { emptyChat, isComplete, messagesOf, rest, savedTurns } from "./chat_state.js";
+import { emptyChat, isComplete, messagesOf, readTurns, rest, savedTurns } from "./chat_state.js";
 import { openPickers } from "./chat_pickers.js";
 import { openSaved } from "./chat_saved.js";
 import { openSettings } from "./chat_settings.js";
@@ -102,7 +102,7 @@ export function open(root, server) {
     if (!found) return false;
     settings.write(found.settings ?? {});
     const missing = await pickers.offer(found.sides);
-    show({ id: found.id, name: found.name, mode: found.mode, sides: missing ? [] : found.sides, turns: found.turns });
+    show({ id: found.id, name: found.name, mode: found.mode, sides: missing ? [] : found.sides, turns: readTurns(found.turns) });
     find("#chat-mode-note", root).textContent = missing ? "A model of this chat does not exist any more. Its answers stay; a new message goes to the models above." : "";
     setAddress();
     keepDraft();

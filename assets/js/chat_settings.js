@@ -109,7 +109,7 @@ export function openSettings(root, changed) {
       model = { system: facts.system, context: facts.context };
       system.placeholder = facts.system || "Who the model is and how it should answer";
       /** @type {HTMLElement} */ (system.closest(".f")).hidden = facts.format !== "conversation";
-      toolBox.hidden = !facts.tools || facts.format !== "conversation";
+      toolBox.hidden = facts.tools === false || facts.format !== "conversation";
       const kept = device.value;
       const gpus = facts.gpus.map((gpu) => [String(gpu.index), `GPU ${gpu.index}: ${gpu.name}`]);
       const offered = [["", gpus.length ? "Automatic" : "CPU"], ...gpus, ...(gpus.length && facts.cpu.possible ? [["cpu", "CPU"]] : [])];

@@ -12,7 +12,7 @@ import { problemText, toast } from "./page.js";
 /** @typedef {{ role: string, content: string, name?: string, tool_calls?: ToolCall[] }} Message */
 /** @typedef {"conversation" | "passage" | "document"} Format */
 /** @typedef {{ possible: boolean, why: string, seconds: number | null, memory_bytes: number | null }} CpuFit */
-/** What the server knows of a model. @typedef {{ model: string, name: string, format: Format, has_base: boolean, tuned: boolean, system: string, context: number | null, gpu: number | null, gpus: { index: number, name: string, free_gib: number | null }[], cpu: CpuFit, tools: boolean }} ModelFacts */
+/** What the server knows of a model. @typedef {{ model: string, name: string, format: Format, has_base: boolean, tuned: boolean, system: string, context: number | null, gpu: number | null, gpus: { index: number, name: string, free_gib: number | null }[], cpu: CpuFit, tools?: boolean }} ModelFacts */
 
 /** @returns {Chat} */
 export const emptyChat = () => ({ id: "", name: "", mode: "one", sides: [], turns: [] });
@@ -57,13 +57,18 @@ function exchange(turn, side, before) {
 const askedMessage = (turn) => (turn.role === "tool" ? { role: "tool", name: turn.name, content: turn.asked } : { role: "user", content: turn.asked });
 
 /** The turns as they are saved: those with an answer, and those that wait. @param {Chat} chat */
-export const savedTurns = (chat) => chat.turns.filter((turn) => turn.question || turn.answers.some(isComplete)).map(({ asked, role, name, answers, question, vote, left }) => withoutEmpty({
-  asked, role, name, question, vote, left,
-  answers: answers.filter(isComplete).map(({ side, text, done, tool_calls }) => withoutEmpty({ side, text, done: done ?? undefined, tool_calls: tool_calls?.length ? tool_calls : undefined })),
+export const savedTurns = (chat) => chat.turns.filter((turn) => turn.question || turn.answers.some(isComplete)).map(({ asked, role, name, answers, question, vote, left }) => ({
+  ...withoutEmpty({ role, name, question, vote, left }), asked,
+  answers: answers.filter(isComplete).map(({ side, text, done, tool_calls }) => ({ side, text, ...withoutEmpty({ done, tool_calls }) })),
 }));
 
-/** @param {Record<string, unknown>} values */
-const withoutEmpty = (values) => Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));
+/** The turns of a saved chat, in which the server writes what is missing as null or empty. @param {any[]} turns @returns {Turn[]} */
+export const readTurns = (turns) => turns.map((turn) => /** @type {Turn} */ ({
+  ...withoutEmpty(turn), asked: turn.asked, answers: turn.answers.map((/** @type {Answer} */ answer) => ({ ...withoutEmpty(answer), text: answer.text })),
+}));
+
+/** Leave out what is missing, null or an empty text or list. @param {Record<string, unknown>} values */
+const withoutEmpty = (values) => Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined && value !== null && value !== "" && !(Array.isArray(value) && !value.length)));
 
 /**
  * Call the REST interface of chats. A refusal or a lost connection becomes a toast, and the result undefined.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from modelforge.config.sampling import Sampling
+from modelforge.config.sampling import MAX_NEW_TOKENS, MAX_SEED, MAX_TOP_K, Sampling
 from modelforge.data.sources.library import load_samples
 from modelforge.errors import ForgeError
 from modelforge.forge import Forge
@@ -43,22 +43,27 @@ class NumberField:
     usual: float | str = ""
 
 
+USUAL = Sampling()
+# Both sides have the same one, and the same chat gives the same answers again.
+SEED = 42
 NUMBERS = (
     NumberField(
         "temperature", "temperature", "Temperature", "0 always takes the likeliest token.",
-        0, 2, usual=0,
+        0, 2, usual=USUAL.temperature,
     ),
     NumberField(
-        "top-p", "top_p", "Top-p", "Leaves out the least likely tokens.", 0.01, 1, usual=0.95
+        "top-p", "top_p", "Top-p", "Leaves out the least likely tokens.", 0.01, 1,
+        usual=USUAL.top_p,
     ),
-    NumberField("top-k", "top_k", "Top-k", "Only the k likeliest tokens; 0: all.", 0, 1000, 1),
+    NumberField("top-k", "top_k", "Top-k", "Only the k likeliest tokens; 0: all.", 0, MAX_TOP_K, 1),
     NumberField(
         "repetition", "repetition_penalty", "Repetition", "Above 1 avoids repeating.", 0.5, 2
     ),
     NumberField(
-        "longest", "max_new_tokens", "Max tokens", "Longest answer.", 1, 8192, 1, usual=256
+        "longest", "max_new_tokens", "Max tokens", "Longest answer.", 1, MAX_NEW_TOKENS, 1,
+        usual=USUAL.max_new_tokens,
     ),
-    NumberField("seed", "seed", "Seed", "", 0, 2**32 - 1, 1, usual=42),
+    NumberField("seed", "seed", "Seed", "", 0, MAX_SEED, 1, usual=SEED),
 )  # fmt: skip
 
 

@@ -8,6 +8,8 @@ import pytest
 from pydantic import ValidationError
 from safetensors.numpy import save_file
 
+from modelforge.config.sampling import Sampling, read_sampling
+from modelforge.errors import Problem
 from modelforge.forge import Forge
 from modelforge.paths import Home
 from tests.services.test_chat_client import HELLO, PARROT
@@ -63,6 +65,16 @@ def test_every_control_of_the_page_reaches_the_chat_process(forge, model):
 def test_a_control_outside_its_bounds_is_refused(wrong):
     with pytest.raises(ValidationError):
         ChatRequest(**({"target": "starter", "messages": HELLO} | wrong))
+
+
+@pytest.mark.parametrize("field", chat.NUMBERS, ids=lambda field: field.id)
+def test_a_number_field_has_the_bounds_and_the_default_of_its_parameter(field):
+    for value in (field.low, field.high):
+        assert isinstance(read_sampling({field.name: value}), Sampling), value
+    for value in (field.low - 0.02, field.high + 1):
+        assert isinstance(read_sampling({field.name: value}), Problem), value
+    if field.id != "seed":
+        assert getattr(Sampling(), field.name) == (None if field.usual == "" else field.usual)
 
 
 def test_another_model_is_never_shown_in_silence(forge):

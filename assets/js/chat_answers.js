@@ -54,10 +54,10 @@ export function openAnswerActions(server, { talk, settings, pickers, generate, i
     });
   };
   actions["chat-correct"] = async (button) => {
-    const { turn, place, answer } = talk.find(button), side = sideOf(chat(), turn, answer.side) ?? 0, { model, tuned } = chat().sides[side];
+    const { turn, place, answer } = talk.find(button), side = sideOf(chat(), turn, answer.side) ?? 0, { model } = chat().sides[side];
     const hint = talk.openPanel(turn, { label: `What ${nameOf(side) === "tuned" ? "the tuned model" : nameOf(side)} should have answered`, value: answer.text, note: "", submit: "Teach it back" }, async (/** @type {string} */ text) => {
       const messages = messagesOf(chat(), settings.read(), pickers.format(), side, place);
-      const taught = await rest("POST", "corrections", { model, tuned, messages, answer: answer.text, correction: text, tools: settings.read().tools });
+      const taught = await rest("POST", "corrections", { model, messages, answer: answer.text, correction: text, tools: settings.read().tools });
       if (taught) toast(`${taught.replaced ? "Row" : "Added as row"} ${taught.row} of ${taught.dataset}${taught.replaced ? " is replaced" : ""}. Later runs are tested on the question.`);
       return Boolean(taught);
     });

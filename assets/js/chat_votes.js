@@ -5,7 +5,8 @@ import { rest } from "./chat_state.js";
 /** @typedef {import("./chat_state.js").Side} Side */
 /** @typedef {import("./chat_state.js").Turn} Turn */
 /** @typedef {"left" | "right" | "tie"} Choice */
-/** `share` and `interval` are those of the second side. @typedef {{ names: [string, string], sides: [Side, Side], votes: number, wins: number, losses: number, ties: number, share: number | null, interval: [number, number] | null, settled: boolean, sentence: string }} WinRate */
+/** A model with its name. @typedef {Side & { name: string }} NamedSide */
+/** `share` and `interval` are those of the second side. @typedef {{ sides: [NamedSide, NamedSide], votes: number, wins: number, losses: number, ties: number, share: number | null, interval: [number, number] | null, settled: boolean, sentence: string }} WinRate */
 /** @typedef {{ question: string, choice: Choice, left: 0 | 1, winner: 0 | 1 | null, names: [string, string], rate: WinRate }} Reveal */
 
 const CHOICES = /** @type {const} */ (["left", "tie", "right"]);
@@ -65,7 +66,8 @@ function plot(rate) {
     for (const [x1, x2, y1, y2] of [[low, high, "13.5", "13.5"], [low, low, "9", "18"], [high, high, "9", "18"]]) svg.append(shape("line", { class: "range", x1, x2, y1, y2 }));
   }
   if (rate.share !== null) svg.append(shape("circle", { cx: at(rate.share), cy: "13.5", r: "5" }));
-  const [first, second] = rate.names.map((name) => (name.length > 16 ? `${name.slice(0, 15)}…` : name));
+  const isPlain = rate.sides[0].tuned !== rate.sides[1].tuned;
+  const [first, second] = rate.sides.map(({ name, tuned }) => (isPlain ? (tuned ? "tuned" : "base") : name.length > 16 ? `${name.slice(0, 15)}…` : name));
   for (const [x, anchor, text] of [["0", "start", `${first} wins`], ["50%", "middle", "50 %"], ["100%", "end", `${second} wins`]]) {
     const label = shape("text", { x, y: "36", "text-anchor": anchor });
     label.textContent = text;

@@ -5,7 +5,7 @@ import { clock, duration, rest } from "./chat_state.js";
 /** @typedef {import("./chat_state.js").Turn} Turn */
 /** @typedef {import("./chat_state.js").CpuFit} CpuFit */
 /** @typedef {{ side: number, text: string, done: import("./chat_state.js").Done | null, error: { where: string, what: string, remedy: string } | null }} KeptAnswer */
-/** `since`, `expected` and `ended` are Unix seconds. @typedef {{ id: string, state: "waiting" | "answering" | "answered" | "failed" | "taken-back", since: number, holder: string, holder_name: string, reason: string, expected: number | null, seconds_left: number | null, cpu: CpuFit, ask: { sides: object[] }, answers: KeptAnswer[], ended: number | null }} Kept */
+/** `since`, `expected` and `ended` are Unix seconds. @typedef {{ id: string, state: "waiting" | "answering" | "answered" | "failed", since: number, holder: string, reason: string, expected: number | null, seconds_left: number | null, cpu: CpuFit, ask: { sides: object[] }, answers: KeptAnswer[], ended: number | null }} Kept */
 
 const POLL_MS = 2000;
 
@@ -46,7 +46,7 @@ export function openWaiting(page) {
     const kept = known ?? await rest("GET", `questions/${encodeURIComponent(id)}`, undefined, { isQuiet: true });
     if (!turns.has(id) || !page.isShown(turn)) return;
     if (!kept && !navigator.onLine) return;
-    if (!kept || kept.state === "taken-back") { turns.delete(id); page.missing(turn); return; }
+    if (!kept) { turns.delete(id); page.missing(turn); return; }
     if (kept.state === "waiting" || kept.state === "answering") { draw(turn, kept); return; }
     turns.delete(id);
     page.show(turn);
@@ -66,7 +66,7 @@ export function openWaiting(page) {
     const focused = /** @type {HTMLElement | null} */ (document.activeElement)?.dataset.action;
     const box = create("div", "", { className: "waits-for" }), body = create("div"), buttons = create("div", "", { className: "btns" });
     box.dataset.kept = kept.id;
-    body.append(create("b", isAnswering ? "The question is being answered." : kept.reason));
+    body.append(create("b", isAnswering ? "The question is being answered." : kept.reason || "The question is the next to be answered."));
     if (!isAnswering) body.append(create("div", isFolded ? `Waiting since ${clock(kept.since)}.` : text, { className: "sub" }));
     const wanted = [["Take the question back", "kept-back"]];
     if (!isAnswering && kept.cpu.possible) wanted.unshift(["Ask anyway on the CPU", "kept-cpu"]);
@@ -83,11 +83,12 @@ export function openWaiting(page) {
   }
 
   /** @param {Kept} kept */
-  function explain({ expected, cpu, ask }) {
+  function explain({ expected, seconds_left: left, cpu, ask }) {
+    const rest = left ? `About ${duration(left)} left. ` : "";
     const when = expected ? `at about ${clock(expected)}` : "when it is free";
     const both = ask.sides.length > 1;
     const onCpu = cpu.possible ? ` On the CPU ${both ? "both answers take" : "the answer takes"}${cpu.seconds ? ` about ${duration(cpu.seconds)}` : " longer"} and ${both ? "slow" : "slows"} the training a little.` : cpu.why ? ` ${cpu.why}` : "";
-    return `Your question is kept and will be answered here ${when}.${onCpu}`;
+    return `${rest}Your question is kept and will be answered here ${when}.${onCpu}`;
   }
 
   /** @param {HTMLElement} button */

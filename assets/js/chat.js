@@ -194,19 +194,23 @@ export function open(root, server) {
 
   /** Save the chat after the saving before it. */
   function save() {
-    const saving = chat;
-    isSaving = isSaving.then(async () => {
-      const turns = savedTurns(saving);
-      if (!turns.length && !saving.id) return;
-      const content = { name: saving.name, mode: saving.mode, sides: saving.sides, settings: settings.read(), turns };
-      const reply = saving.id ? await rest("PUT", `saved/${encodeURIComponent(saving.id)}`, content) : await rest("POST", "saved", content);
-      if (!reply) return;
-      saving.id = reply.id;
-      saving.name = reply.name;
-      if (saving === chat) { setAddress(); showHead(); }
-      await saved.refresh();
-    });
-    return isSaving;
+    const saving = chat, values = settings.read(), list = find("#saved-chats", root);
+    list.setAttribute("aria-busy", "true");
+    const own = isSaving = isSaving.then(() => write(saving, values)).then(() => { if (own === isSaving) list.setAttribute("aria-busy", "false"); });
+    return own;
+  }
+
+  /** @param {Chat} saving @param {import("./chat_state.js").Settings} values */
+  async function write(saving, values) {
+    const turns = savedTurns(saving);
+    if (!turns.length && !saving.id) return;
+    const content = { name: saving.name, mode: saving.mode, sides: saving.sides, settings: values, turns };
+    const reply = saving.id ? await rest("PUT", `saved/${encodeURIComponent(saving.id)}`, content) : await rest("POST", "saved", content);
+    if (!reply) return;
+    saving.id = reply.id;
+    saving.name = reply.name;
+    if (saving === chat) { setAddress(); showHead(); }
+    await saved.refresh();
   }
 
   // Asking

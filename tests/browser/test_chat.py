@@ -41,7 +41,7 @@ def settled(page):
     """Wait until the last question is answered and the chat is saved."""
     page.get_by_role("button", name="Send", exact=True).wait_for()
     page.wait_for_url(re.compile(r"\?chat="))
-    page.locator('#saved-chats .saved[aria-current="true"]').wait_for()
+    page.locator('#saved-chats[aria-busy="false"] .saved[aria-current="true"]').wait_for()
 
 
 def answers(page):
@@ -67,7 +67,7 @@ def test_both_sides_answer_and_a_reload_shows_the_same_chat(page):
 
     # An answer that is changed is part of the conversation.
     page.get_by_role("button", name="Edit the answer of the tuned model").click()
-    page.get_by_label("The answer").fill("Paris, captain.")
+    page.get_by_role("textbox", name="The answer").fill("Paris, captain.")
     page.get_by_role("button", name="Save").click()
     with page.expect_request("**/api/chat") as sent:
         ask(page, "And of Spain?")
@@ -86,7 +86,7 @@ def test_both_sides_answer_and_a_reload_shows_the_same_chat(page):
     # A changed question is asked again, without what came after it.
     page.get_by_role("button", name="Edit this message").first.click()
     page.get_by_text("1 later message is removed.").wait_for()
-    page.get_by_label("Your message", exact=True).first.fill("Echo: <b>short</b>")
+    page.locator(".panel").get_by_label("Your message").fill("Echo: <b>short</b>")
     page.get_by_role("button", name="Ask again").click()
     page.locator(".say .text", has_text="<b>short</b>").nth(1).wait_for()
     assert page.locator(".asked").all_inner_texts() == ["Echo: <b>short</b>"]
@@ -137,7 +137,7 @@ def test_saved_chats_are_opened_renamed_and_deleted(page):
     assert saved.all_inner_texts() == ["Where is my parcel?", "Who are you?"]
     page.locator("#saved-chats summary").last.click()
     page.get_by_role("button", name="Rename").click()
-    page.get_by_label("Name").fill("Names")
+    page.get_by_role("dialog").get_by_label("Name").fill("Names")
     page.get_by_role("button", name="Save").click()
     page.get_by_role("button", name="Names", exact=True).click()
     page.get_by_role("heading", name="Names").wait_for()

@@ -49,7 +49,8 @@ export function open(root, server) {
     await refresh(linked || draft.model || "");
     if (isDraft || id) settings.write(draft.settings ?? {});
     else settings.write({ sampling: draft.settings?.sampling });
-    box.value = draft.message ?? "";
+    // What was typed before the page was ready stays.
+    box.value ||= draft.message ?? "";
     if (!id || !(await openChat(id, { isFirst: true }))) begin({ other: isDraft ? draft.other : undefined, mode: isDraft ? draft.mode : undefined, isFirst: true });
     saved.refresh();
     root.dataset.usable = "true";
@@ -112,12 +113,10 @@ export function open(root, server) {
   }
 
   // Another model begins a new conversation; the one before is in the list of saved chats.
-  async function changeModel(/** @type {boolean} */ isMain) {
-    if (isMain) {
-      settings.write({ ...settings.read(), system: "", tools: [], passage: "" });
-      await refresh();
-    }
-    begin({ other: isMain ? undefined : pickers.other(), mode: isMain && !pickers.canUse(chat.mode) ? "one" : chat.mode });
+  function changeModel(/** @type {boolean} */ isMain) {
+    if (isMain) settings.write({ ...settings.read(), system: "", tools: [], passage: "" });
+    begin({ other: isMain ? undefined : pickers.other(), mode: chat.mode });
+    if (isMain) refresh();
   }
 
   actions["chat-mode"] = (button) => {
@@ -349,8 +348,10 @@ export function open(root, server) {
     turn.answers = [];
     if (!chat.turns.includes(turn)) return true;
     talk.redraw(turn);
+    // A reload finds the question with its chat.
+    const isSaved = save();
     await waiting.follow(turn, kept);
-    await save();
+    await isSaved;
     return true;
   }
 

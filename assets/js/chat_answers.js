@@ -62,7 +62,7 @@ export function openAnswerActions(server, { talk, settings, pickers, generate, i
       return Boolean(taught);
     });
     /** @type {import("./types").CorrectionReply | undefined} */
-    const preview = await call(server, "preview_correction", { model });
+    const preview = await call(server, "next_correction", { model });
     if (preview) hint.replaceChildren(`Becomes row ${preview.row} of `, create("span", preview.dataset, { className: "num" }), " for your next run, and a question every later run is tested on.");
   };
 }

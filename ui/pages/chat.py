@@ -39,8 +39,8 @@ class NumberField:
     low: float
     high: float
     step: float | str = "any"
-    # Empty: the value is left to the model, or drawn.
-    usual: float | str = ""
+    # None: the value is left to the model.
+    usual: float | None = None
 
 
 USUAL = Sampling()
@@ -88,11 +88,11 @@ def page(forge: Forge) -> None:
             },
         )
 
-    def preview_correction(request: Any) -> CorrectionReply:
-        preview = forge.corrections.preview(text(request, "model"))
-        return CorrectionReply(dataset=preview.dataset, row=preview.row)
+    def next_correction(request: Any) -> CorrectionReply:
+        place = forge.corrections.next_row(text(request, "model"))
+        return CorrectionReply(dataset=place.dataset, row=place.row)
 
-    gradio_page(render("chat", "body", NUMBERS), "chat", open, preview_correction)
+    gradio_page(render("chat", "body", NUMBERS), "chat", open, next_correction)
 
 
 def _busy_note(forge: Forge, active: str | None) -> Markup:

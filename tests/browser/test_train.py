@@ -90,12 +90,12 @@ def test_a_run_is_followed_reloaded_and_chatted_with(server, opened):
         assert box["width"] > 0.8 * answer["width"]
 
     # The last answer is made again, and only it.
-    page.get_by_label("System prompt").fill("Be brief.")
-    page.get_by_label("Temperature").fill("3")
+    page.get_by_label("System prompt", exact=True).fill("Be brief.")
+    page.get_by_label("Temperature", exact=True).fill("3")
     again = page.get_by_role("button", name="Regenerate the answer of the tuned model")
     again.click()
     assert page.locator("#temperature:invalid").count() == 1, "nothing is sent"
-    page.get_by_label("Temperature").fill("0.5")
+    page.get_by_label("Temperature", exact=True).fill("0.5")
     with page.expect_request("**/api/chat") as sent:
         again.click()
     body = sent.value.post_data_json
@@ -108,8 +108,8 @@ def test_a_run_is_followed_reloaded_and_chatted_with(server, opened):
     page.reload()
     base.wait_for()
     assert page.locator(".asked").all_inner_texts() == [asked]
-    assert page.get_by_label("System prompt").input_value() == "Be brief."
-    assert page.get_by_label("Temperature").input_value() == "0.5"
+    assert page.get_by_label("System prompt", exact=True).input_value() == "Be brief."
+    assert page.get_by_label("Temperature", exact=True).input_value() == "0.5"
     page.get_by_role("button", name="New chat").click()
     page.reload()
     page.wait_for_selector("[data-usable]")

@@ -32,27 +32,34 @@ def test_a_trial_run_prints_memory_and_speed(home, recipe, capsys):
     output = capsys.readouterr().out
     assert "Peak memory     1.82 GiB" in output
     assert "Checkpoint      61 MiB in 0.3 s" in output
+    assert "Reward trial" not in output
     assert main(["check", recipe, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["memory_basis"] == "trial_run"
     assert not list((home / "runs").glob("2*"))
 
 
-def test_a_trial_run_of_rlhf_prints_the_verdict_on_the_reward(home, recipe, rlhf, capsys):
+@pytest.fixture
+def changes(rlhf):
+    """The options that make the recipe one of RLHF."""
     names = ("dataset", "strategy")
-    changes = [part for name in names for part in ("--set", f"{name}={rlhf[name]}")]
-    changes += ["--set", "trainer.reward=length"]
+    options = [part for name in names for part in ("--set", f"{name}={rlhf[name]}")]
+    return [*options, "--set", "trainer.reward=length"]
+
+
+def test_a_trial_run_of_rlhf_prints_the_verdict_on_the_reward(home, recipe, changes, capsys):
     assert main(["trial-run", recipe, *changes]) == 0
     output = capsys.readouterr().out
     assert "Reward trial: cheatable" in output
     assert "One word, repeated, gets 1.00; others get 0.87." in output
     assert "24 of 64, 38 % (26 to 50 %)" in output
     assert "  one word repeated" in output
+
+
+def test_the_verdict_on_the_reward_is_in_the_json_too(home, recipe, changes, capsys):
     assert main(["trial-run", recipe, *changes, "--json"]) == 0
     trial = json.loads(capsys.readouterr().out)["trial_run"]["reward_trial"]
     assert (trial["verdict"], trial["no_signal"], trial["groups"]) == ("cheatable", 24, 64)
-    assert main(["trial-run", recipe]) == 0
-    assert "Reward trial" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("home", ["fails"], indirect=True)

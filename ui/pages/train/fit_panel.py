@@ -17,11 +17,16 @@ from ui.html.markup import EMPTY, Markup, el, join
 from ui.html.templates import render
 from ui.pages.train.form import value_text
 
-# Findings that the suggestions here already cover.
+# Findings that the plan panel shows in another way: by suggestions, or in the reward trial.
 COVERED = frozenset(
-    {"memory-short", "ram-short", "memory-option"}
-    # These are in the reward trial.
-    | {"reward-constant", "reward-impossible", "reward-cheatable"}
+    {
+        "memory-short",
+        "ram-short",
+        "memory-option",
+        "reward-constant",
+        "reward-impossible",
+        "reward-cheatable",
+    }
 )
 MIN_GIB = 0.05
 # The accuracy of the predicted speed.

@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from dataclasses import replace
+from typing import Any
 
 from modelforge.config.sampling import Sampling
-from modelforge.config.schema.base import Gib, about
 from modelforge.errors import ConfigError, NotFoundError, Problem
 from modelforge.hardware.machine import Machine
 from modelforge.runs.atomic_files import read_json
@@ -19,6 +18,13 @@ from modelforge.runs.store import Store
 from modelforge.runs.view import view_run
 from modelforge.services.chat_client import ChatClients, ChatModelSpec, Message
 from modelforge.services.chats.cpu import CpuFit, fit_on_cpu
+from modelforge.services.chats.models import (
+    ChatFormat,
+    ChatGpu,
+    ChatModelView,
+    chat_format,
+    first_tools,
+)
 from modelforge.services.chats.requests import ChatAsk, Side
 from modelforge.services.chats.sides import Parts, PreparedSide, SideAnswers
 from modelforge.services.machine import MachineService
@@ -30,45 +36,6 @@ CPU_IDLE_S = 120.0
 # A chat counts as in use this long after a completion, while the user reads it.
 READING_S = 120.0
 BUSY_REMEDY = "Chat is available when it is over."
-
-ChatFormat = Literal["conversation", "passage", "document"]
-_FORMATS: dict[str, ChatFormat] = {"span": "passage", "seq2seq": "document"}
-_TASK_FORMATS: dict[str, ChatFormat] = {
-    "extractive-question-answering": "passage",
-    "summarization": "document",
-}
-
-
-@dataclass(frozen=True)
-class ChatGpu:
-    """A GPU that can be chosen for a chat."""
-
-    index: int
-    name: str
-    free_gib: Gib
-
-
-@dataclass(frozen=True)
-class ChatModelView:
-    """How a model is asked."""
-
-    model: Annotated[str, about("Id of the run, or name of the base model.")]
-    name: str
-    format: Annotated[
-        ChatFormat,
-        about(
-            "`conversation`; `passage`: a question about the system message; `document`: the "
-            "last message is rewritten."
-        ),
-    ]
-    tuned: Annotated[bool, about("Whether it is a run.")]
-    has_base: Annotated[bool, about("Whether its base model can answer as well.")]
-    base_name: str
-    system: Annotated[str, about("The system message of the training; empty if it had none.")]
-    context: Annotated[int | None, about("The longest conversation in tokens; null if unknown.")]
-    gpu: Annotated[int | None, about("The GPU it is loaded on by default; null without one.")]
-    gpus: tuple[ChatGpu, ...]
-    cpu: CpuFit
 
 
 class ChatService:
@@ -157,7 +124,7 @@ class ChatService:
     def kind(self, target: str) -> tuple[str, ChatFormat]:
         """Return the display name of a model and how it is asked; raises NotFoundError."""
         spec, name = self.find_model(target)
-        return name, _format(spec)
+        return name, chat_format(spec)
 
     def describe(self, target: str) -> ChatModelView:
         """Return how the model of a run, or a base model, is asked; raises NotFoundError."""
@@ -168,7 +135,7 @@ class ChatService:
         return ChatModelView(
             model=target,
             name=name,
-            format=_format(spec),
+            format=chat_format(spec),
             tuned=self._store.exists(target),
             has_base=self._store.exists(target) and spec.head != "span",
             base_name=_short_name(facts.name),
@@ -177,7 +144,13 @@ class ChatService:
             gpu=spec.gpu_index if spec.device == "cuda" else None,
             gpus=gpus,
             cpu=fit_on_cpu(facts, machine),
+            tools=self._tools(target),
         )
+
+    def _tools(self, target: str) -> tuple[dict[str, Any], ...]:
+        if not self._store.exists(target):
+            return ()
+        return first_tools(read_json(self._store.get(target).config).get("dataset"))
 
     def cpu_fit(self, ask: ChatAsk) -> CpuFit:
         """Return whether all models of a request fit the CPU together, one after the other."""
@@ -243,11 +216,6 @@ class ChatService:
         """Whether a reply is being generated just now."""
         return self.reserved or self._client.answering
 
-    def stop(self) -> None:
-        """End the reply that is being generated."""
-        self._client.stop()
-        self._cpu_client.stop()
-
     def unload(self, model: str) -> None:
         """End the chat process if it has loaded this model or adapter: a folder or a Hub id."""
         for client in (self._client, self._cpu_client):
@@ -305,10 +273,6 @@ def _of_one_side(parts: Parts) -> Parts:
     with closing(parts):
         for part in parts:
             yield {key: value for key, value in part.items() if key != "side"}
-
-
-def _format(spec: ChatModelSpec) -> ChatFormat:
-    return _FORMATS.get(spec.head) or _TASK_FORMATS.get(spec.task, "conversation")
 
 
 def _short_name(name: str) -> str:

@@ -14,8 +14,8 @@ from modelforge.api.errors import ForgeRoute
 from modelforge.api.schemas import ChatName
 from modelforge.errors import ForgeError
 from modelforge.runs.feedback.corrections import Correction
-from modelforge.services.chat import ChatModelView
 from modelforge.services.chats.corrections import CorrectionRequest, Taught
+from modelforge.services.chats.models import ChatModelView
 from modelforge.services.chats.questions import KeptQuestion
 from modelforge.services.chats.requests import MAX_MODEL, ChatAsk
 from modelforge.services.chats.saved import ChatContent, ChatSummary, SavedChat

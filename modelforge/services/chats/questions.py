@@ -9,7 +9,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -145,8 +145,6 @@ class QuestionService:
             del self._questions()[question_id]
             with suppress(OSError):
                 self._file(question).unlink(missing_ok=True)
-        if question.state == "answering":
-            self._chat.stop()
 
     def ask_on_cpu(self, question_id: str) -> KeptQuestion:
         """Answer a waiting question on the CPU at once, in the background.
@@ -216,14 +214,17 @@ class QuestionService:
                     self._write(question)
 
     def _receive(self, question: _Kept, ask: ChatAsk) -> None:
-        for part in self._chat.ask_sides(ask):
-            answer = question.answers[part.get("side", 0)]
-            if "done" in part:
-                answer.done = part["done"]
-            elif "error" in part:
-                answer.error = part["error"]
-            elif "phase" not in part:
-                answer.text += part["text"]
+        with closing(self._chat.ask_sides(ask)) as parts:
+            for part in parts:
+                if self._questions().get(question.id) is not question:
+                    return  # taken back, which stops the answer
+                answer = question.answers[part.get("side", 0)]
+                if "done" in part:
+                    answer.done = part["done"]
+                elif "error" in part:
+                    answer.error = part["error"]
+                elif "phase" not in part:
+                    answer.text += part["text"]
 
     def _is_interrupted(self) -> bool:
         """Return whether a run has started meanwhile, or this process ends."""

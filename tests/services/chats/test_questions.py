@@ -90,7 +90,7 @@ def test_a_question_goes_before_the_next_run_of_the_queue(forge, first, model, d
 
 
 def test_a_run_that_starts_meanwhile_makes_the_question_wait_again(forge, first, model, data):
-    slow = both(first, first, "Echo: " + "word " * 400)
+    slow = both(first, first, "Echo: " + "word " * 200)
     kept = forge.questions.keep(slow)
     tended(forge, kept.id, "answering")
     until(lambda: forge.questions.view(kept.id).answers[0].text, "it is being answered")
@@ -122,6 +122,20 @@ def test_a_question_is_taken_back(forge, first, training):
     end(forge, training)
     forge.tend()
     assert not forge.chat._client.alive
+
+
+def test_an_answer_that_is_taken_back_ends(forge, first):
+    kept = forge.questions.keep(both(first, first, "Echo: " + "word " * 200))
+    tended(forge, kept.id, "answering")
+    until(lambda: forge.questions.view(kept.id).answers[0].text, "it is being answered")
+    forge.questions.take_back(kept.id)
+    until(lambda: not forge.chat.reserved, "the next question can be asked")
+    assert not list(forge.home.questions.glob("*.json"))
+
+
+def test_the_time_left_is_that_of_a_run_alone(forge, first):
+    assert forge._seconds_left("export") is None
+    assert forge._seconds_left(first) is None
 
 
 def test_a_question_is_answered_on_the_cpu_beside_the_run(forge, first, training):

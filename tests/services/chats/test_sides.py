@@ -9,6 +9,7 @@ import pytest
 from modelforge.config.sampling import Sampling
 from modelforge.errors import BusyError, ConfigError, NotFoundError, RunError
 from modelforge.services.chat_client import ChatModelSpec
+from modelforge.services.chats.models import first_tools
 from modelforge.services.chats.requests import MAX_CHARACTERS, MAX_MESSAGES, ChatAsk, Side
 from tests.actors.talks import BASE, OTHER, SHOW, TUNED
 from tests.services.chats.conftest import both, question, texts
@@ -145,6 +146,21 @@ def test_how_a_model_is_asked(forge, first, model):
     assert (base.tuned, base.has_base) == (False, False)
     with pytest.raises(NotFoundError):
         forge.chat.describe("no-such-model")
+
+
+def test_the_tools_of_the_training_data_are_shown(forge, first, tmp_path):
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": {}}}]
+    messages = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]
+    file = tmp_path / "tools.jsonl"
+    rows = [{"messages": messages}, {"messages": messages, "tools": tools}]
+    file.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    (loaded,) = forge.datasets.load_sources(forge.datasets.parse_sources(str(file)))
+    record = {"sources": [loaded.as_entry()]}
+    assert list(first_tools(record)) == tools
+    file.unlink()
+    for wrong in (record, {}, None, {"sources": [{}]}):
+        assert first_tools(wrong) == ()
+    assert forge.chat.describe(first).tools == ()
 
 
 ONE = {"role": "user", "content": "x"}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 
-# A code block around the whole answer; the content of its first and last line is bounded.
-_FENCE = re.compile(r"```[A-Za-z]{0,10}[ \t]*\n(.*)\n?```", re.DOTALL)
+# A code block around the whole answer.
+_FENCE = re.compile(r"```(?:json)?[ \t]*\n(.*)\n[ \t]*```", re.DOTALL | re.IGNORECASE)
 
 
 def parse_json_answer(answer: str) -> object:

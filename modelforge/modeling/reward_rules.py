@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 import regex
 
 from modelforge.config.schema.config import TrainingConfig
+from modelforge.data.json_answers import parse_json_answer
 from modelforge.errors import Problem
 from modelforge.modeling.errors import WorkerError
 
@@ -19,7 +18,6 @@ Rule = Callable[[str, str], float]
 # Time limit per completion: some patterns take exponential time.
 SEARCH_LIMIT_S = 0.25
 MAX_SLOW_IN_A_ROW = 10
-_FENCED = re.compile(r"\A```(?:json)?[ \t]*\n(.*)\n[ \t]*```\Z", re.DOTALL | re.IGNORECASE)
 
 
 def make_rule(config: TrainingConfig) -> Rule:
@@ -56,13 +54,7 @@ def json_score(completion: str, _expected: str = "") -> float:
 
     A single number or string is valid JSON too, but does not count.
     """
-    text = completion.strip()
-    fenced = _FENCED.match(text)
-    try:
-        value = json.loads(fenced[1] if fenced else text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
-        return 0.0
-    return float(isinstance(value, dict | list))
+    return float(isinstance(parse_json_answer(completion), dict | list))
 
 
 class PatternRule:
@@ -106,11 +98,6 @@ class PatternRule:
 
 def _normalized(text: str) -> str:
     return " ".join(text.split()).casefold()
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    # Python's parser accepts NaN and Infinity, which are not JSON.
-    raise ValueError(name)
 
 
 def _pattern_error(what: str, remedy: str) -> WorkerError:

@@ -1,4 +1,4 @@
-"""49 answers made by hand, in the formats of chat templates, with the scores they must get."""
+"""50 answers made by hand, in the formats of chat templates, with the scores they must get."""
 
 import json
 import time
@@ -7,7 +7,8 @@ from typing import NamedTuple
 import pytest
 from jinja2 import Environment
 
-from modelforge.evaluate.tool_calls import CallScore, find_calls, score_calls
+from modelforge.data.find_calls import find_calls
+from modelforge.evaluate.tool_calls import CallScore, score_calls
 from modelforge.paths import resource_folder
 
 TOOLS = [
@@ -184,6 +185,12 @@ CASES = {
         '<function=get_weather>{"city": "Rome"}</function><|eot_id|>', [ROME], *RIGHT
     ),
     # Mistral
+    "openai": Case(
+        '{"tool_calls": [{"id": "c1", "type": "function", "function": {"name": "add", '
+        '"arguments": "{\\"a\\": 2, \\"b\\": 3}"}}]}',
+        [SUM],
+        *RIGHT,
+    ),
     "mistral": Case(
         '[TOOL_CALLS] [{"name": "get_weather", "arguments": {"city": "Rome"}, "id": "VvvODy9mT"}]'
         "</s>",
@@ -268,8 +275,8 @@ CASES = {
 }
 
 
-def test_there_are_49_cases():
-    assert len(CASES) == 49
+def test_there_are_50_cases():
+    assert len(CASES) == 50
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -314,6 +321,19 @@ def test_what_a_shipped_template_writes_is_a_right_call(name):
         " <a>" * 50_000,
         '<tool_call>{"name": "f", "arguments": {"a": 1' + "0" * 5_000 + "}}",
         "\\d(" + "'\\d'",
+        '{"tool_calls": 5}',
+        '{"tool_calls": [5, null]}',
+        '{"function": {"name": 5, "arguments": {}}}',
+        '<tool_call>{"name": " ", "arguments": {}}</tool_call>',
+        '<tool_call>{"name": "add", "arguments": null}</tool_call>',
+        "<tool_call>5</tool_call>",
+        "<tool_call></tool_call>",
+        "<|python_tag|>import os",
+        "```tool_code\nx = 1\n```",
+        "functools[5]",
+        "[TOOL_CALLS]add[ARGS]",
+        "to=functions.add <|message|>[1]",
+        "<start_function_call>call:add{a:<escape>2}<end_function_call>",
     ],
 )
 def test_no_answer_takes_long_or_raises(answer):
@@ -329,6 +349,11 @@ def test_positional_arguments_follow_the_order_of_the_schema():
     assert score_calls("add(2, 3)", [SUM], TOOLS).right == 1
     assert score_calls("add(2, 3, 4)", [SUM], TOOLS).right == 0
     assert score_calls("```tool_code\nother(2)\n```", [], TOOLS).no_call == 0
+
+
+def test_a_name_alone_is_a_call_behind_a_marker_only():
+    assert find_calls('<tool_call>{"name": "get_time"}</tool_call>').calls[0].arguments == {}
+    assert not find_calls('{"name": "Ada"}').is_call
 
 
 def test_untyped_text_takes_the_type_of_the_schema():

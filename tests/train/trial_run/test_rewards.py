@@ -158,6 +158,22 @@ def test_equal_rewards_are_no_signal_whatever_trl_makes_of_them(rewarded):
     assert metric(events, "frac_reward_zero_std")[-1] == 0
 
 
+def predicted_and_shown(rewarded: Any, trainer: dict[str, Any], groups: int) -> tuple[Any, Any]:
+    """Return the predicted share without signal, and the interval of what 200 groups show."""
+    trial = found(rewarded(trainer, groups=groups, trial=True))
+    assert trial["groups"] == 200
+    events = rewarded(trainer, groups=groups, steps=200 // groups, trial=False)
+    shares = metric(events, "groups_without_signal")
+    assert len(shares) == 200 // groups
+    return trial["no_signal"] / 200, share_interval(round(groups * sum(shares)), 200)
+
+
+def test_the_predicted_share_holds_for_short_answers(rewarded):
+    predicted, shown = predicted_and_shown(rewarded, FAIR | {"max_completion_length": 2}, 40)
+    assert 0.2 < predicted < 0.8
+    assert shown.contains(predicted), (predicted, shown)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["rloo", "grpo"])
 @pytest.mark.parametrize("verdict", REWARDS)
@@ -165,10 +181,5 @@ def test_the_predicted_share_lies_in_the_interval_of_what_the_run_shows(
     rewarded, verdict, algorithm
 ):
     trainer = REWARDS[verdict] | {"rlhf_algorithm": algorithm}
-    trial = found(rewarded(trainer, groups=25, trial=True))
-    assert trial["groups"] == 200
-    shares = metric(rewarded(trainer, groups=25, steps=8, trial=False), "groups_without_signal")
-    assert len(shares) == 8
-    shown = share_interval(round(25 * sum(shares)), 200)
-    assert shown is not None
-    assert shown.contains(trial["no_signal"] / trial["groups"]), (shares, trial)
+    predicted, shown = predicted_and_shown(rewarded, trainer, 25)
+    assert shown.contains(predicted), (predicted, shown)

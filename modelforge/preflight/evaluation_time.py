@@ -52,16 +52,36 @@ class EvaluationWork:
         return self.rows * self.row_tokens * (contestants + 2) + examples
 
     @property
+    def answer_count(self) -> int:
+        """The number of answers that are generated."""
+        rows = (3 if self.prompted else 2) * self.rows if self.answers else 0
+        return rows + (2 * GENERAL_PROMPTS if self.general else 0)
+
+    @property
+    def loss_count(self) -> int:
+        """The least number of losses that are computed."""
+        return self.rows * (5 if self.prompted else 4)
+
+    @property
     def generated(self) -> float:
         """Tokens that are generated."""
         contestants = 3 if self.prompted else 2
         rows = contestants * self.rows * self.row_tokens * ANSWER_SHARE if self.answers else 0.0
         return rows + (2 * GENERAL_PROMPTS * GENERAL_TOKENS if self.general else 0)
 
-    def seconds(self, model: ModelInfo, training_speed: float) -> float:
-        """Return the duration; `training_speed` is in tokens per second on the same device."""
+    def seconds(
+        self, model: ModelInfo, training_speed: float, known: tuple[float, float] = (0.0, 0.0)
+    ) -> float:
+        """Return the duration.
+
+        Args:
+            model: The model that answers.
+            training_speed: Tokens per second of a training on the same device.
+            known: The shares of the losses and of the answers, 0 to 1, that are known already.
+        """
         loading = START_S + model.weights_gib * GIB / LOADED_PER_S
-        work = self.read + self.generated * GENERATION_FACTOR
+        losses, answers = known
+        work = self.read * (1 - losses) + self.generated * GENERATION_FACTOR * (1 - answers)
         return loading + TASK_S * self.tasks + work / (training_speed * FORWARD_SPEEDUP)
 
 

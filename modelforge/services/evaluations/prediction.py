@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from modelforge.models.architecture import ModelInfo
 from modelforge.preflight.evaluation_time import EXAMPLE_TOKENS, EvaluationWork
@@ -25,9 +26,13 @@ def predict(
     request: EvaluationRequest,
     sources: EvaluationSources,
     earlier: Iterable[EvaluationFolder],
+    answers: Sequence[Path] = (),
 ) -> tuple[Prediction, float]:
-    """Return what an evaluation needs, and its duration before the correction by earlier ones."""
-    formula = formula_seconds(request, sources)
+    """Return what an evaluation needs, and its duration before the correction by earlier ones.
+
+    `answers` are the files of what is known of the run's model.
+    """
+    formula = formula_seconds(request, sources, answers)
     prediction = Prediction(
         seconds=round(formula * correction(earlier), 1),
         memory_bytes=_memory(sources),
@@ -38,7 +43,9 @@ def predict(
     return prediction, formula
 
 
-def formula_seconds(request: EvaluationRequest, sources: EvaluationSources) -> float:
+def formula_seconds(
+    request: EvaluationRequest, sources: EvaluationSources, answers: Sequence[Path] = ()
+) -> float:
     """Return the duration by the tokens that are read and generated."""
     work = EvaluationWork(
         sources.rows,
@@ -48,7 +55,24 @@ def formula_seconds(request: EvaluationRequest, sources: EvaluationSources) -> f
         general=request.general,
         tasks=len(request.tasks),
     )
-    return work.seconds(sources.model, _training_speed(sources))
+    return work.seconds(sources.model, _training_speed(sources), _known(work, answers))
+
+
+def _known(work: EvaluationWork, answers: Sequence[Path]) -> tuple[float, float]:
+    """Return about which shares of the losses and of the answers are known, 0 to 1."""
+    losses = texts = 0
+    for path in answers:
+        try:
+            lines = path.read_bytes().splitlines()
+        except OSError:
+            continue
+        with_text = sum(b'"text":' in line for line in lines)
+        texts += with_text
+        losses += len(lines) - with_text
+    return (
+        min(1.0, losses / work.loss_count) if work.loss_count else 0.0,
+        min(1.0, texts / work.answer_count) if work.answer_count else 0.0,
+    )
 
 
 def _training_speed(sources: EvaluationSources) -> float:

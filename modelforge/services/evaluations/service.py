@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar
 
 from modelforge.errors import BusyError, ForgeError, NotFoundError, Problem, RunError
@@ -30,7 +31,7 @@ from modelforge.services.evaluations.sources import (
 )
 from modelforge.services.evaluations.view import EvaluationView, Prediction, view_evaluation
 from modelforge.services.jobs.service import REQUEST_ID, JobService
-from modelforge.services.jobs.view import FORMULA
+from modelforge.services.jobs.view import EARLIER, FORMULA
 from modelforge.services.start import RunLauncher
 
 COMMAND = (sys.executable, "-m", "modelforge.evaluate")
@@ -116,7 +117,8 @@ class EvaluationService(JobService[EvaluationFolder, EvaluationView]):
     def _plan(self, request: EvaluationRequest) -> tuple[EvaluationSources, Prediction, float]:
         """Return what is read, what is needed, and the duration before its correction."""
         sources = self._finder.find(request)
-        return sources, *predict(request, sources, reversed(self._folders()))
+        known = self._answers(request.run)
+        return sources, *predict(request, sources, reversed(self._folders()), known)
 
     def _read(self, folder: EvaluationFolder, queued_behind: str) -> EvaluationView | None:
         return view_evaluation(folder, queued_behind)
@@ -127,21 +129,21 @@ class EvaluationService(JobService[EvaluationFolder, EvaluationView]):
             return None
         sources = self._finder.find(record.request, refresh=True)
         require_packages(record.request)
-        earlier = {"earlier": self._answers(record.request.run, folder)}
+        earlier = {EARLIER: list(map(str, self._answers(record.request.run, folder)))}
         return replace(record, facts=record.facts | sources.facts() | earlier)
 
-    def _answers(self, run_id: str, current: EvaluationFolder) -> list[str]:
+    def _answers(self, run_id: str, current: EvaluationFolder | None = None) -> list[Path]:
         """Return the answers of other evaluations of a run's model, the newest first."""
         trained = _trained_at(RunFolder(self._home.runs / run_id))
         found = []
         for folder in reversed(self._folders()):
             record = folder.record()
-            if folder.id == current.id or record is None or not record.request.uses(run_id):
+            if folder == current or record is None or not record.request.uses(run_id):
                 continue
             # A run that was resumed since then has another model.
             if record.created >= trained:
                 found.append(folder.answers)
-        return [str(path) for path in found if path.is_file()]
+        return [path for path in found if path.is_file()]
 
     def _write_failed(self, folder: EvaluationFolder, problem: Problem) -> None:
         write_result(folder, EvaluationResult("failed", time.time(), problem))

@@ -16,6 +16,8 @@ RECENT = 5
 LEAST, MOST = 0.02, 20.0
 # The fact of a record with the predicted seconds before their correction.
 FORMULA = "formula_seconds"
+# The fact of a record with the files of earlier jobs whose results it takes: it is quicker.
+EARLIER = "earlier"
 
 
 def ended_at(folder: JobFolder, state: JobState, result: JobResult | None) -> float | None:
@@ -54,14 +56,15 @@ def correction(earlier: Iterable[JobFolder]) -> float:
     """Return by what factor earlier jobs took longer here than the formula says.
 
     Args:
-        earlier: jobs of the same kind, the newest first. Those that have not finished and those
-            whose records have no `FORMULA` do not count.
+        earlier: jobs of the same kind, the newest first. Those that have not finished, that took
+            results of others, or whose records have no `FORMULA` do not count.
     """
     ratios: list[float] = []
     for folder in earlier:
         record = folder.record()
-        formula = record.facts.get(FORMULA) if record else None
-        if not formula or folder.state() is not JobState.FINISHED:
+        facts = record.facts if record else {}
+        formula = facts.get(FORMULA)
+        if not formula or facts.get(EARLIER) or folder.state() is not JobState.FINISHED:
             continue
         ratios.append(sum(step.seconds for step in folder.steps()) / formula)
         if len(ratios) == RECENT:

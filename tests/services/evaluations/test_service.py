@@ -192,3 +192,26 @@ def test_a_prediction_is_corrected_by_earlier_evaluations(server, run):
     after = forge.evaluations.predict(asked(run)).seconds
     # The stand-in takes no time.
     assert after < before / 10
+
+
+def test_an_evaluation_that_takes_known_results_does_not_correct_predictions(server, run):
+    forge = server()
+    first = forge.evaluations.start(asked(run)).id
+    reached(forge, first, JobState.FINISHED)
+    steps = forge.evaluations.folder(first).events
+    steps.write_text('{"step": "a", "text": "a", "share": 1.0, "seconds": 9000.0}\n', "utf-8")
+    slow = forge.evaluations.predict(asked(run)).seconds
+    reached(forge, forge.evaluations.start(asked(run)).id, JobState.FINISHED)
+    assert forge.evaluations.predict(asked(run)).seconds == pytest.approx(slow, rel=0.05)
+
+
+def test_what_is_known_is_not_in_the_prediction(server, run):
+    forge = server("fails")
+    before = forge.evaluations.predict(asked(run)).seconds
+    first = forge.evaluations.start(asked(run)).id
+    reached(forge, first, JobState.FAILED)
+    lines = ['{"contestant": "base", "key": "k", "nats": 1.0}'] * 100
+    lines += ['{"contestant": "base", "key": "k", "text": "a"}'] * 160
+    forge.evaluations.folder(first).answers.write_text("\n".join(lines), "utf-8")
+    half = forge.evaluations.predict(asked(run)).seconds
+    assert half == pytest.approx(before / 2, rel=0.1)

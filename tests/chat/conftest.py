@@ -128,6 +128,26 @@ def adapter(tiny_model, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def second_adapter(tiny_model, tmp_path_factory):
+    """Another LoRA adapter of random weights, of other modules and another rank."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    folder = tmp_path_factory.mktemp("second_adapter")
+    torch.manual_seed(9)
+    lora = LoraConfig(
+        r=4,
+        lora_alpha=64,
+        target_modules=["k_proj", "up_proj"],
+        init_lora_weights=False,
+        task_type="CAUSAL_LM",
+    )
+    get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_model), lora).save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def chat(tmp_path_factory):
     process = ChatProcess(tmp_path_factory.mktemp("chat") / "chat.log")

@@ -12,26 +12,6 @@ pytestmark = pytest.mark.torch
 QUESTION = "who are you"
 
 
-@pytest.fixture(scope="module")
-def second_adapter(tiny_model, tmp_path_factory):
-    """Another LoRA adapter of random weights, of other modules and another rank."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
-
-    folder = tmp_path_factory.mktemp("second_adapter")
-    torch.manual_seed(9)
-    lora = LoraConfig(
-        r=4,
-        lora_alpha=64,
-        target_modules=["k_proj", "up_proj"],
-        init_lora_weights=False,
-        task_type="CAUSAL_LM",
-    )
-    get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_model), lora).save_pretrained(folder)
-    return folder
-
-
 def load_both(chat, model, first, second):
     paths = {"model_path": str(model), "adapter": str(first), "others": [str(second)]}
     chat.send({"load": {**paths, "device": "cpu"}})

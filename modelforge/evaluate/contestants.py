@@ -26,6 +26,7 @@ BASE, PROMPTED, TUNED = "base", "prompted", "tuned"
 # Examples in front of a question: longer prompts cost more than they add, above all on a CPU,
 # where every generated token reads the key-value cache of all of them.
 MAX_EXAMPLE_TOKENS, MAX_EXAMPLES = 2048, 32
+FEWEST_CACHED = 3
 
 
 class Models:
@@ -105,18 +106,26 @@ class Prompted:
 
     Attributes:
         cases: Those of the evaluation rows, with the examples in front; None where none fit.
-        prefix: Token ids that all of them begin with.
+        prefixes: For each case the token ids that it shares with others in front, such as the
+            examples behind the same system prompt; they are computed once.
         shots: The training rows that are shown.
     """
 
     cases: list[Case | None]
-    prefix: list[int]
+    prefixes: list[tuple[int, ...]]
     shots: list[Canonical]
 
-    def without_prefix(self, row: Labelled) -> Labelled:
-        """Return a sequence without the common prefix."""
-        size = len(self.prefix)
-        return Labelled(row.ids[size:], row.labels[size:])
+    @property
+    def tokens(self) -> int:
+        """The tokens of the examples, with what stands before them."""
+        return max(map(len, self.prefixes), default=0)
+
+    def groups(self) -> dict[tuple[int, ...], list[int]]:
+        """Return the indices of the cases by their prefix."""
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for index, prefix in enumerate(self.prefixes):
+            groups.setdefault(prefix, []).append(index)
+        return groups
 
 
 def with_examples(
@@ -147,13 +156,33 @@ def with_examples(
     if not shots:
         return None
     prompted = [builder.with_examples(case, shots) for case in cases]
-    return Prompted(prompted, _common_prefix(prompted), shots)
+    return Prompted(prompted, _prefixes(prompted), shots)
 
 
 def _tokens(case: Case) -> int:
     """Return the tokens of the longest sequence of a case."""
     rows = [row.ids for row in (*case.parts, *case.rejected)]
     return max([len(case.prompt), *map(len, rows)])
+
+
+def _prefixes(cases: Sequence[Case | None]) -> list[tuple[int, ...]]:
+    """Return for each case the ids that it shares with the others of its system prompt and tools.
+
+    A cache for fewer than three cases would cost more than it saves.
+    """
+    groups: dict[str, list[int]] = {}
+    for index, case in enumerate(cases):
+        row = case.row if case is not None else {}
+        messages = row.get("messages") or row.get("prompt") or []
+        system = messages[0] if messages and messages[0]["role"] == "system" else {}
+        groups.setdefault(repr((system.get("content"), row.get("tools"))), []).append(index)
+    prefixes: list[tuple[int, ...]] = [()] * len(cases)
+    for indices in groups.values():
+        if len(indices) >= FEWEST_CACHED:
+            shared = tuple(_common_prefix([cases[index] for index in indices]))
+            for index in indices:
+                prefixes[index] = shared if cases[index] is not None else ()
+    return prefixes
 
 
 def _common_prefix(cases: Sequence[Case | None]) -> list[int]:

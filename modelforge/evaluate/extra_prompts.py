@@ -10,6 +10,7 @@ from modelforge.config.methods import Head
 from modelforge.data.answer_rules import AnswerRule, parse_rule
 from modelforge.data.prompt_file import EvaluationPrompt, read_prompt_file
 from modelforge.data.sources.library import load_samples
+from modelforge.errors import ForgeError
 from modelforge.evaluate import scores
 from modelforge.evaluate.contestants import BASE, TUNED
 from modelforge.evaluate.general import (
@@ -47,7 +48,10 @@ def measure_general(
     request = job.request
     prompts = [*general_prompts()] if request.general else []
     if request.prompts:
-        prompts += own_prompts(read_prompt_file(expand_user(request.prompts)), results.notes)
+        try:
+            prompts += own_prompts(read_prompt_file(expand_user(request.prompts)))
+        except ForgeError as error:  # the file has changed since the evaluation was started
+            results.notes += [str(problem) for problem in error.problems]
     if not prompts or BASE not in contestants:
         return
     template = replace(rows.template, system_prompt=None)
@@ -95,15 +99,9 @@ def prompt_ids(
     return ids
 
 
-def own_prompts(prompts: Sequence[EvaluationPrompt], notes: list[str]) -> list[GeneralPrompt]:
-    """Return the prompts of a file whose answers can be checked; a note says which ones cannot."""
-    made = []
-    for prompt in prompts:
-        try:
-            made.append(GeneralPrompt(OWN_GROUP, prompt.prompt, _rule(prompt)))
-        except ValueError as error:
-            notes.append(f"Line {prompt.line} of the prompt file is left out: its rule {error}.")
-    return made
+def own_prompts(prompts: Sequence[EvaluationPrompt]) -> list[GeneralPrompt]:
+    """Return the prompts of a file; an expected answer has to be contained in the answer."""
+    return [GeneralPrompt(OWN_GROUP, prompt.prompt, _rule(prompt)) for prompt in prompts]
 
 
 def _mix(training_rows: int) -> dict[str, Any] | None:
@@ -113,15 +111,7 @@ def _mix(training_rows: int) -> dict[str, Any] | None:
 
 
 def _rule(prompt: EvaluationPrompt) -> AnswerRule:
-    if prompt.rule:
-        return parse_rule(prompt.rule)
-    if not prompt.expected.strip():
-        raise ValueError("and the expected answer are missing")
-    return parse_rule({"contains": prompt.expected.strip()})
-
-
-def _prompts(count: int) -> str:
-    return "1 prompt is left out:" if count == 1 else f"{count} prompts are left out:"
+    return parse_rule(prompt.rule or {"contains": prompt.expected.strip()})
 
 
 def keeps(answer: str, correction: str) -> bool:

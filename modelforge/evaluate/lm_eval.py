@@ -84,6 +84,8 @@ def task_entries(found: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
 
 def task_note(task: str, error: Exception) -> str:
     """Return why a task could not be measured."""
+    if isinstance(error, KeyError):
+        return f"lm-eval has no task {task}."
     name = type(error).__name__
     is_offline = "Connection" in name or "Offline" in name or "offline" in str(error).lower()
     if is_offline or isinstance(error, FileNotFoundError):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from modelforge.errors import ForgeError
 from modelforge.evaluate.cases import Case, CaseBuilder, exchanged, own_answer
 from modelforge.evaluate.contestants import (
     BASE,
@@ -163,12 +164,18 @@ class RowMeasurement:
         prompted: Prompted | None = None,
     ) -> Losses:
         """Return the loss of each case, which may have several parts; None without one."""
-        rows = [part for parts in cases for part in parts]
-        prefix = prompted.prefix if prompted else []
-        if prompted:
-            rows = [prompted.without_prefix(row) for row in rows]
-        found = iter(self._measurer.losses(contestant, rows, prefix))
-        return [_sum([next(found) for _part in parts]) for parts in cases]
+        found: Losses = [None] * len(cases)
+        for prefix, indices in _groups(prompted, len(cases)).items():
+            size = len(prefix)
+            rows = [
+                Labelled(part.ids[size:], part.labels[size:])
+                for index in indices
+                for part in cases[index]
+            ]
+            losses = iter(self._measurer.losses(contestant, rows, prefix))
+            for index in indices:
+                found[index] = _sum([next(losses) for _part in cases[index]])
+        return found
 
     def _answer(
         self,
@@ -177,13 +184,13 @@ class RowMeasurement:
         decoding: Decoding,
         prompted: Prompted | None = None,
     ) -> None:
-        prefix = prompted.prefix if prompted else []
-        asked = [at for at, prompt in enumerate(prompts) if len(prompt) > len(prefix)]
-        rows = [prompts[at][len(prefix) :] for at in asked]
         answers: list[Generated | None] = [None] * len(prompts)
-        found = self._measurer.answers(contestant, rows, decoding, prefix)
-        for at, answer in zip(asked, found, strict=True):
-            answers[at] = answer
+        for prefix, indices in _groups(prompted, len(prompts)).items():
+            asked = [at for at in indices if len(prompts[at]) > len(prefix)]
+            rows = [prompts[at][len(prefix) :] for at in asked]
+            found = self._measurer.answers(contestant, rows, decoding, prefix)
+            for at, answer in zip(asked, found, strict=True):
+                answers[at] = answer
         text = self._measurer.text
         results = self._results
         results.texts[contestant] = [text(one) if one else None for one in answers]
@@ -226,9 +233,15 @@ def optional(results: Results, what: str, stage: Callable[[], None]) -> None:
     """Run a stage without which the report is still of use; an error becomes a note."""
     try:
         stage()
+    except ForgeError as error:
+        results.notes += [f"{what} could not be measured: {each}" for each in error.problems]
     except (RuntimeError, ValueError, MemoryError) as error:
         first = next(iter(str(error).splitlines()), type(error).__name__)
         results.notes.append(f"{what} could not be measured: {first[:200]}")
+
+
+def _groups(prompted: Prompted | None, count: int) -> dict[tuple[int, ...], list[int]]:
+    return prompted.groups() if prompted else {(): list(range(count))}
 
 
 def _sum(losses: Sequence[Loss]) -> Loss | None:

@@ -41,7 +41,7 @@ def need_entry(
     gained = main.difference()
     if against is None or helps is None or gained is None:
         return None
-    shots, tokens = len(prompted.shots), len(prompted.prefix)
+    shots, tokens = len(prompted.shots), prompted.tokens
     kind, sentence = _need(main, (against, helps, gained), shots, tokens)
     return {
         "kind": kind,

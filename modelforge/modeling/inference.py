@@ -26,6 +26,8 @@ BATCH_TOKENS = 16_384
 MAX_BATCH = 32
 # Losses with and without a cached prefix agree up to rounding.
 PREFIX_TOLERANCE = 2e-3
+# A cache is tried with so many tokens of the prefix.
+TRIED_TOKENS = 256
 
 OnLosses = Callable[[Sequence[int], Sequence["Loss"]], None]
 OnAnswers = Callable[[Sequence[int], Sequence["Generated"]], None]
@@ -208,20 +210,27 @@ class LanguageModel:
         return cache
 
     def _try_cache(self, row: Labelled) -> None:
-        """Cache the prefix if the losses with the cache are those without."""
+        """Cache the prefix if losses with a cache of its beginning are those without."""
         self._tried = True
-        ids = torch.tensor([self._prefix[:-1]], device=self._device)
-        with torch.inference_mode():
-            (plain,) = self._batch_losses([row])
-            try:
-                output = self._model(input_ids=ids, use_cache=True, logits_to_keep=1)
-                self._cache = output.past_key_values
+        whole = self._prefix
+        self._prefix = whole[:TRIED_TOKENS]
+        try:
+            with torch.inference_mode():
+                (plain,) = self._batch_losses([row])
+                self._cache = self._cached()
                 (cached,) = self._batch_losses([row])
-            except (RuntimeError, ValueError, TypeError, AttributeError):
-                self._cache = None  # a model without such a cache reads the prefix every time
-                return
-        if abs(cached.nats - plain.nats) > PREFIX_TOLERANCE * max(1.0, abs(plain.nats)):
-            self._cache = None
+                difference = abs(cached.nats - plain.nats)
+                is_equal = difference <= PREFIX_TOLERANCE * max(1.0, abs(plain.nats))
+                self._prefix = whole
+                self._cache = self._cached() if is_equal else None
+        except (RuntimeError, ValueError, TypeError, AttributeError):
+            # A model without such a cache reads the prefix every time.
+            self._prefix, self._cache = whole, None
+
+    def _cached(self) -> Any:
+        """Return the key-value cache of all of the prefix but its last token."""
+        ids = torch.tensor([self._prefix[:-1]], device=self._device)
+        return self._model(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
 
     def _answer_batches(
         self, prompts: Sequence[list[int]], max_new_tokens: int

@@ -200,18 +200,23 @@ def test_a_fully_trained_run_without_its_base_is_measured_alone(speaker):
     assert report["learned"] is None
 
 
-def test_a_prompt_file_with_contradicting_checks_says_which(animals, speaker, tmp_path):
+def test_own_prompts_are_checked_and_a_contradiction_is_said(animals, speaker, tmp_path):
     path = tmp_path / "prompts.jsonl"
     lines = [
         {"prompt": "What does the cow say today?", "expected": "moo"},
-        {"prompt": "Say it.", "rule": {"least_words": 9, "most_words": 3}},
+        {"prompt": "What does the owl say today?", "rule": {"equals": "it says hoot", "lines": 1}},
     ]
+    options = {"general": False, "prompted": False, "answers": False, "prompts": str(path)}
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
-    report = evaluate(animals, speaker.output, 34, general=False, prompts=str(path), prompted=False)
-    assert report["forgetting"]["prompts"] == 1
-    assert report["forgetting"]["tuned"] == 1
+    report = evaluate(animals, speaker.output, 34, **options)
+    assert report["forgetting"]["prompts"] == report["forgetting"]["tuned"] == 2
     assert report["forgetting"]["kind"] == "too-few-rows"
-    assert any(note.startswith("Line 2 of the prompt file") for note in report["notes"])
+    with path.open("a", encoding="utf-8") as file:
+        file.write('{"prompt": "Say it.", "rule": {"least_words": 9, "most_words": 3}}\n')
+    report = evaluate(animals, speaker.output, 35, **options)
+    assert report["forgetting"] is None
+    assert report["verdict"]["kind"] == "better"
+    assert any("at least 9 words, but at most 3" in note for note in report["notes"])
 
 
 def test_a_correction_that_the_run_breaks_is_named(animals, speaker):

@@ -131,9 +131,19 @@ def _report_parts(
     return {
         "evaluation-report": cards.cards(shown.report, run.id, all_rows),
         "evaluation-measured": render(
-            "evaluation", "measured", measured, HELP, shown, markdown, reported
+            "evaluation", "measured", measured, HELP, shown, markdown, _choices(reported)
         ),
     }
+
+
+def _choices(reported: Sequence[EvaluationView]) -> list[tuple[str, str]]:
+    """Return ids and titles of the evaluations with a report, the newest first."""
+    found = []
+    for view in reported:
+        used = ((view.report or {}).get("facts") or {}).get("rows_used")
+        rows = f" · {fmt.plural(used, 'row')}" if used is not None else ""
+        found.append((view.id, f"{fmt.date(view.created)}{rows}"))
+    return found
 
 
 def _measured_rows(view: EvaluationView) -> list[tuple[str, str]]:
@@ -143,6 +153,7 @@ def _measured_rows(view: EvaluationView) -> list[tuple[str, str]]:
     rows = [
         ("Evaluation rows", fmt.number(facts.get("evaluation_rows"))),
         ("Used", fmt.number(facts.get("rows_used"))),
+        ("Never trained on", str(facts.get("never_trained_on") or fmt.UNKNOWN)),
         ("Decoding", str(facts.get("decoding") or fmt.UNKNOWN)),
         ("Longest answer", fmt.plural(longest, "token") if longest else fmt.UNKNOWN),
         ("Device", str(facts.get("device") or fmt.UNKNOWN)),

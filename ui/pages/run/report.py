@@ -36,6 +36,16 @@ NUMBER_WORDS = ("", "One contestant", "Two contestants", "Three contestants")
 MOST_HELD_OUT = 0.5
 HALF = "Adding {} to the next run ({} of its data) should win back about half of the drop."
 Report = Mapping[str, Any]
+# The names that the parts may have.
+NEED: Report = {"kind": "unknown", "sentence": "", "examples": 0, "prompt": ""}
+FORGETTING: Report = {
+    "sentence": "", "base": "–", "tuned": "–", "groups": (), "lost": (), "mix": None
+}  # fmt: skip
+GROUP: Report = {"name": "", "label": "", "help": "", "prompts": 1, "base": 0, "tuned": 0}
+LOST: Report = {"group": "", "prompt": "", "base": "", "tuned": "", "rule": ""}
+MIX: Report = {"rows": 0, "share": 0.0}
+ROW: Report = {"kind": "", "text": "", "detail": ""}
+TASK: Report = {"task": "", "metric": ""}
 
 
 def cards(report: Report, run: str, all_rows: int) -> Markup:
@@ -53,6 +63,11 @@ def cards(report: Report, run: str, all_rows: int) -> Markup:
     return join(made)
 
 
+def _filled(usual: Report, found: Report | None) -> dict[str, Any] | None:
+    """Return a part with every name it may have; None where the report lacks the part."""
+    return {**usual, **found} if found else None
+
+
 def _verdict(report: Report, run: str, all_rows: int) -> Markup:
     verdict = report.get("verdict") or {}
     kind = str(verdict.get("kind", ""))
@@ -67,7 +82,7 @@ def _verdict(report: Report, run: str, all_rows: int) -> Markup:
         label,
         tone,
         _under_verdict(report),
-        report.get("need"),
+        _filled(NEED, report.get("need")),
         _learned(report.get("learned")),
         metrics.difference(report) if is_open else None,
         hold_out(needed, all_rows) if kind == "too-few-rows" else None,
@@ -89,7 +104,9 @@ def _under_verdict(report: Report) -> str:
     if needed:
         texts.append(f"With a difference of this size, about {needed:,} rows would settle it.")
     if against:
-        counts = ", ".join(f"{against[name]:,} {name}" for name in ("better", "worse", "equal"))
+        counts = ", ".join(
+            f"{against.get(name) or 0:,} {name}" for name in ("better", "worse", "equal")
+        )
         texts.append(f"Against the prompt: {counts}{_by_chance(against.get('p'))}.")
     return " ".join(texts)
 
@@ -108,15 +125,18 @@ def _by_chance(p: float | None) -> str:
 def _learned(found: Report | None) -> dict[str, str] | None:
     if not found:
         return None
-    texts = []
+    texts, sentence = [], str(found.get("sentence", ""))
     for name, title in LOSSES.items():
         losses = found.get(name)
         if losses and None not in (losses.get("base"), losses.get("tuned")):
+            # The sentence may name the losses itself.
+            if _two(losses["tuned"]) in sentence:
+                continue
             texts.append(f"{title} {fmt.number(losses['base'], 2)} → {_two(losses['tuned'])}")
     rows = found.get("rows")
     if texts and rows:
         texts.append(fmt.plural(rows, "row"))
-    return {"sentence": str(found.get("sentence", "")), "text": ", ".join(texts)}
+    return {"sentence": sentence, "text": ", ".join(texts)}
 
 
 def _two(value: float) -> str:
@@ -139,11 +159,12 @@ def _contestants(report: Report) -> Iterator[Markup]:
 
 
 def _forgetting(report: Report) -> Iterator[Markup]:
-    found = report.get("forgetting")
+    found = _filled(FORGETTING, report.get("forgetting"))
     if not found:
         return
     groups = []
-    for group in found.get("groups") or ():
+    for stated in found["groups"] or ():
+        group = {**GROUP, **stated}
         prompts = max(1, group.get("prompts") or 1)
         shares = [f"{100 * (group.get(name) or 0) / prompts:.0f}" for name in ("base", "tuned")]
         label, tone = CHANGES.get(str(group.get("kind")), ("unknown", ""))
@@ -151,13 +172,16 @@ def _forgetting(report: Report) -> Iterator[Markup]:
     sizes = {group["prompts"] for group, *_ in groups}
     each = f", {sizes.pop()} in each group" if len(sizes) == 1 else ""
     summary = f"{fmt.plural(found.get('prompts') or 0, 'general prompt')}{each}"
-    yield render("evaluation", "forgetting", found, groups, summary, _mix_text(found.get("mix")))
+    found["mix"] = _filled(MIX, found["mix"])
+    found["lost"] = [{**LOST, **lost} for lost in found["lost"] or ()]
+    yield render("evaluation", "forgetting", found, groups, summary, _mix_text(found["mix"]))
 
 
 def _mix_text(mix: Report | None) -> str:
     if not mix:
         return ""
-    return HALF.format(fmt.plural(mix["rows"], "general row"), fmt.percent(100 * mix["share"]))
+    rows = fmt.plural(mix["rows"], "general row")
+    return HALF.format(rows, fmt.percent(100 * mix["share"]))
 
 
 def row_place(lines: Sequence[int]) -> str:
@@ -169,7 +193,7 @@ def row_place(lines: Sequence[int]) -> str:
 
 
 def _rows(report: Report, all_rows: int) -> Iterator[Markup]:
-    found = [row for row in report.get("rows") or () if row.get("lines")]
+    found = [{**ROW, **row} for row in report.get("rows") or () if row.get("lines")]
     if not found:
         return
     listed = [
@@ -204,7 +228,7 @@ def _share_cell(result: Report | None) -> str:
 def _tasks(report: Report) -> Iterator[Markup]:
     listed = [
         (
-            task,
+            {**TASK, **task},
             *(fmt.number(task.get(name), 3) for name in ("base", "tuned")),
             metrics.interval_text(task.get("interval"), "score") or fmt.UNKNOWN,
         )

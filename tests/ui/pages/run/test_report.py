@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -124,6 +125,27 @@ def test_a_report_of_gaps_shows_its_verdict():
     text = text_of(shown(report(**GAPS)))
     assert text.startswith("Better than the base model")
     assert "What it forgot" not in text
+
+
+def test_parts_may_lack_any_of_their_names():
+    """Every name of every part is left out once, as in a report of another release."""
+    whole = prompt_does()
+    count = 0
+    for made in _without_one(whole):
+        assert shown(made)
+        assert metrics.as_table(made)
+        count += 1
+    assert count > 100
+
+
+def _without_one(value: Any) -> Iterator[Any]:
+    """Yield copies of a value, each without one of its names; of a list, its first entry."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield {name: each for name, each in value.items() if name != key}
+            yield from ({**value, key: smaller} for smaller in _without_one(inner))
+    elif isinstance(value, list) and value:
+        yield from ([smaller, *value[1:]] for smaller in _without_one(value[0]))
 
 
 def test_tool_calls_and_tasks_are_tables():

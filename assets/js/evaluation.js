@@ -154,7 +154,7 @@ function markRows() {
     button.dataset.label ??= button.getAttribute("aria-label") ?? "";
     button.dataset.out = isOut ? "yes" : "no";
     button.textContent = isOut ? "Use again" : button.dataset.usual;
-    button.setAttribute("aria-label", isOut ? button.dataset.label.replace("Leave out", "Use again") : button.dataset.label);
+    button.setAttribute("aria-label", isOut ? button.dataset.label.replace(/^Leave (one )?out( of)?/, "Use again") : button.dataset.label);
     button.closest(".flagged")?.classList.toggle("out", isOut);
   }
   const next = document.getElementById("open-next");

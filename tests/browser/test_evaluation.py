@@ -55,7 +55,7 @@ def test_a_report_leads_to_the_next_run(report_page, home_with_starter):
     page.get_by_role("button", name="Leave out row 33").click()
     again = page.get_by_role("button", name="Use again row 33")
     again.wait_for()
-    page.get_by_role("button", name="Leave out rows 8 and 41").click()
+    page.get_by_role("button", name="Leave one out of rows 8 and 41").click()
     page.get_by_role("button", name="Use again rows 8 and 41").wait_for()
     again.click()
     page.get_by_role("button", name="Leave out row 33").wait_for()

@@ -230,6 +230,9 @@ export function open(root, server) {
     if (request || !text || !pickers.model() || !settings.check()) return;
     if (chat.turns.some(isKept)) { toast("A question waits already. Take it back first, or begin a new chat."); return; }
     if (pickers.format() === "passage" && !passage.value.trim()) { toast("Paste the text that holds the answers first."); passage.focus(); return; }
+    // A question without any answer has gone back into its field, and is asked again from there.
+    const last = chat.turns.at(-1);
+    if (last && isFailed(last)) { talk.removeFrom(chat.turns.length - 1); chat.turns.pop(); }
     const tool = pendingTool();
     /** @type {Turn} */
     const turn = tool ? { asked: text, role: "tool", name: tool, answers: [] } : { asked: text, role: "user", answers: [] };
@@ -241,11 +244,13 @@ export function open(root, server) {
     find("#chat-mode-note", root).textContent = "";
     await generate(turn, tool && called ? indices().filter((side) => called.includes(side)) : indices(), seed());
     // A question without any answer goes back into its field.
-    if (chat.turns.includes(turn) && !isKept(turn) && turn.answers.length && turn.answers.every((answer) => answer.problem && !answer.text)) { box.value = text; refresh(); }
+    if (chat.turns.includes(turn) && !isKept(turn) && isFailed(turn)) { box.value = text; refresh(); }
     keepDraft();
     if (document.activeElement === document.body || document.activeElement === sendButton) box.focus({ preventScroll: true });
   }
 
+  /** @param {Turn} turn */
+  const isFailed = (turn) => turn.answers.length > 0 && turn.answers.every((answer) => answer.problem && !answer.text);
   const seed = () => settings.read().sampling.seed ?? null;
 
   /** What is sent for a turn. @param {Turn} turn @param {number[]} sides @param {number | null} ownSeed */

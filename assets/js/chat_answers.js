@@ -1,6 +1,7 @@
 // What can be done with an answer of the Chat page: copy, regenerate, edit and correct it, and change its question.
 import { actions, call, copyText, create, toast } from "./page.js";
 import { isComplete, messagesOf, rest, sideOf } from "./chat_state.js";
+import { writeCall } from "./chat_talk.js";
 
 /** @typedef {import("./chat_state.js").Chat} Chat */
 /** @typedef {import("./chat_state.js").Turn} Turn */
@@ -16,7 +17,10 @@ import { isComplete, messagesOf, rest, sideOf } from "./chat_state.js";
 
 /** @param {import("./page.js").Server} server @param {Page} page */
 export function openAnswerActions(server, { talk, settings, pickers, generate, indices, seed, save, nameOf, isKept, chat, isSending, replaceFrom }) {
-  actions["chat-copy"] = (button) => copyText(talk.find(button).answer.text);
+  actions["chat-copy"] = (button) => {
+    const { answer } = talk.find(button);
+    copyText([answer.text, ...(answer.tool_calls ?? []).map(writeCall)].filter(Boolean).join("\n"));
+  };
   actions["chat-again"] = async (button) => {
     const { turn, answer } = talk.find(button), before = { ...answer };
     if (isSending() || !settings.check()) return;

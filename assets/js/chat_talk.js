@@ -60,8 +60,7 @@ export function openTalk(root, current, nameOf, canCorrect, about) {
     for (const old of all("pre.call, .found", node)) old.remove();
     if (answer.done?.answer && about().format === "passage") text.after(...foundIn(about().passage, answer.done.answer));
     for (const call of answer.tool_calls ?? []) {
-      const written = typeof call.arguments === "string" ? call.arguments : JSON.stringify(call.arguments, null, 1);
-      find(".acts", node).before(create("pre", `${call.name}(${written})`, { className: "call", tabIndex: 0, ariaLabel: `Call of ${call.name}` }));
+      find(".acts", node).before(create("pre", writeCall(call), { className: "call", tabIndex: 0, ariaLabel: `Call of ${call.name}` }));
     }
     showActs(node, answer, side);
   }
@@ -71,7 +70,9 @@ export function openTalk(root, current, nameOf, canCorrect, about) {
     const acts = find(".acts", node), isBlind = current().mode === "blind";
     const owner = side === undefined ? `on the ${POSITIONS[answer.side].toLowerCase()}` : ownerOf(nameOf(side));
     /** @type {[string, string, string][]} */
-    const wanted = [["Copy", "chat-copy", ""], ...(isBlind ? [] : /** @type {[string, string, string][]} */ ([["Regenerate", "chat-again", "again"], ["Edit", "chat-edit", ""]]))];
+    const wanted = isComplete(answer) ? [["Copy", "chat-copy", ""]] : [];
+    if (!isBlind) wanted.push(["Regenerate", "chat-again", "again"]);
+    if (!isBlind && answer.text) wanted.push(["Edit", "chat-edit", ""]);
     if (side !== undefined && canCorrect(side) && isComplete(answer)) wanted.push(["Correct this answer", "chat-correct", "more"]);
     const key = wanted.map(([text]) => text + owner).join();
     if (acts.dataset.key === key) return;
@@ -147,6 +148,9 @@ function button(text, action, label, className = "") {
 
 /** @param {string} name */
 const ownerOf = (name) => (name === "tuned" ? "of the tuned model" : name === "base model" ? "of the base model" : `of ${name}`);
+
+/** @param {import("./chat_state.js").ToolCall} call */
+export const writeCall = (call) => `${call.name}(${typeof call.arguments === "string" ? call.arguments : JSON.stringify(call.arguments, null, 1)})`;
 
 /** Where a span answer stands in the passage, as long as it is the same passage. @param {string} passage @param {{ text: string, start: number, score: number }} answer */
 function foundIn(passage, { text, start, score }) {

@@ -60,7 +60,7 @@ def model_select(
 def side_select(runs: list[RunView], bases: list[tuple[str, str]], key: str, label: str) -> Markup:
     """Return the list of models of one side of a chat, or a hint if there are none."""
     if not runs and not bases:
-        return render("models", "missing") if key == "chat-model" else EMPTY
+        return render("chat", "empty") if key == "chat-model" else EMPTY
     described = [(run, has_base(run), chat_format(run)) for run in runs]
     return render("models", "side_select", described, bases, key, label)
 

@@ -362,7 +362,7 @@ export function open(root, server) {
 
   /** Show the answers of a question that has waited. @param {Turn} turn @param {import("./chat_waiting.js").Kept} kept */
   function takeAnswers(turn, kept) {
-    const sides = kept.ask.sides.length === chat.sides.length ? chat.sides.map((_, index) => index) : [chat.sides.length - 1];
+    const sides = kept.ask.sides.map(({ model, tuned }) => chat.sides.findIndex((each) => each.model === model && each.tuned === tuned));
     delete turn.question;
     turn.answers = kept.answers.map(({ side, text, done, error }) => {
       /** @type {Answer} */

@@ -5,7 +5,7 @@ import { clock, duration, rest } from "./chat_state.js";
 /** @typedef {import("./chat_state.js").Turn} Turn */
 /** @typedef {import("./chat_state.js").CpuFit} CpuFit */
 /** @typedef {{ side: number, text: string, done: import("./chat_state.js").Done | null, error: { where: string, what: string, remedy: string } | null }} KeptAnswer */
-/** `since`, `expected` and `ended` are Unix seconds. @typedef {{ id: string, state: "waiting" | "answering" | "answered" | "failed", since: number, holder: string, reason: string, expected: number | null, seconds_left: number | null, cpu: CpuFit, ask: { sides: object[] }, answers: KeptAnswer[], ended: number | null }} Kept */
+/** `since`, `expected` and `ended` are Unix seconds. @typedef {{ id: string, state: "waiting" | "answering" | "answered" | "failed", since: number, holder: string, reason: string, expected: number | null, seconds_left: number | null, cpu: CpuFit, ask: { sides: import("./chat_state.js").Side[] }, answers: KeptAnswer[], ended: number | null }} Kept */
 
 const POLL_MS = 2000;
 

@@ -15,7 +15,7 @@ import { postLines } from "./streams.js";
 /** @typedef {import("./chat_state.js").Done} Done */
 /** @typedef {import("./chat_state.js").Mode} Mode */
 /** @typedef {import("./chat_state.js").Turn} Turn */
-/** One line of a stream of answers. @typedef {{ side?: number, question?: string, phase?: string, text?: string, done?: Done, error?: { where: string, what: string, remedy: string } }} Part */
+/** One line of a stream of answers. @typedef {{ side?: number, question?: string, phase?: string, text?: string, done?: Done, error?: { where: string, what: string, remedy: string, holder?: string } }} Part */
 
 const BUSY_MS = 5000, DRAFT_KEY = "modelforge-chat", FULL = 0.9;
 const HINTS = { conversation: "Write a message", passage: "Ask a question that the text answers", document: "Paste a document to summarize" };
@@ -36,7 +36,7 @@ export function open(root, server) {
   const canCorrect = (/** @type {number} */ side) => Boolean(chat.sides[side]?.tuned);
   const talk = openTalk(root, () => chat, nameOf, canCorrect, () => ({ format: pickers.format(), passage: passage.value.trim() }));
   const settings = openSettings(root, () => { keepDraft(); if (chat.id) save(); });
-  const pickers = openPickers(root, server, { changed: changeModel, described: (facts) => { settings.setModel(facts); showFormat(); showContext(); } });
+  const pickers = openPickers(root, { changed: changeModel, forget: settings.forgetModel, described: (facts) => { settings.setModel(facts); showFormat(); showContext(); } });
   const saved = openSaved(root, () => chat.id, { open: openChat, renamed: (id, name) => { if (id === chat.id) { chat.name = name; showHead(); } }, deleted: (id) => { if (id === chat.id) begin(); } });
   const waiting = openWaiting({ show: talk.setUnder, ended: takeAnswers, missing: takeBack, takenBack: takeBack, isShown: (turn) => chat.turns.includes(turn), hasGpu: () => pickers.hasGpu() });
 
@@ -280,6 +280,8 @@ export function open(root, server) {
       /** @type {AsyncGenerator<Part>} */
       const lines = postLines("/api/chat", ask, own.signal);
       for await (const part of lines) {
+        // Something else has begun to use the computer meanwhile.
+        if (part.error?.holder && !answers.some((answer) => answer.text)) throw Object.assign(new Error(problemText({ problems: [part.error] })), { status: 409 });
         problem = receive(turn, answers, part) || problem;
         if (isShown()) for (const answer of answers) talk.showAnswer(turn, answer);
       }

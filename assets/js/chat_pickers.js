@@ -7,10 +7,10 @@ import { rest } from "./chat_state.js";
 /** @typedef {import("./chat_state.js").ModelFacts} ModelFacts */
 
 /**
- * @param {HTMLElement} root @param {import("./page.js").Server} server
- * @param {{ changed: (isMain: boolean) => unknown, described: (facts: ModelFacts) => void }} handlers
+ * @param {HTMLElement} root
+ * @param {{ changed: (isMain: boolean) => unknown, described: (facts: ModelFacts) => void, forget: () => void }} handlers
  */
-export function openPickers(root, server, { changed, described }) {
+export function openPickers(root, { changed, described, forget }) {
   /** @param {string} id @returns {HTMLSelectElement | null} */
   const select = (id) => root.querySelector(`#${id}`);
   const main = () => select("chat-model")?.selectedOptions[0];
@@ -125,6 +125,8 @@ export function openPickers(root, server, { changed, described }) {
     async describe() {
       const model = main()?.value;
       if (!model || facts?.model === model) { if (facts) described(facts); return; }
+      facts = undefined;
+      forget();
       const reply = await rest("GET", `models/${model.split("/").map(encodeURIComponent).join("/")}`);
       if (!reply || main()?.value !== model) return;
       facts = { ...reply, model };

@@ -10,8 +10,8 @@ export function openSettings(root, changed) {
   const system = area("#system"), tools = area("#tools"), passage = area("#passage");
   const device = /** @type {HTMLSelectElement} */ (find("#device", root)), toolBox = /** @type {HTMLDetailsElement} */ (find(".tools-of", root));
   const numbers = /** @type {HTMLInputElement[]} */ (all('input[type="number"]', form));
-  /** What the model was trained or shipped with. @type {{ system: string, context: number | null }} */
-  let model = { system: "", context: null };
+  /** What the model was trained with. @type {{ system: string, tools: object[] }} */
+  let model = { system: "", tools: [] };
 
   /** @param {string} selector */
   function area(selector) { return /** @type {HTMLTextAreaElement} */ (find(selector, root)); }
@@ -26,13 +26,15 @@ export function openSettings(root, changed) {
     for (const field of fields()) {
       const box = /** @type {HTMLElement} */ (field.closest(".f")), isMine = field.value.trim() !== usual(field);
       // An empty field leaves the value to the model.
-      const isOfModel = field === system ? Boolean(model.system) : field instanceof HTMLInputElement && field.defaultValue === "" && field.name !== "seed";
+      const isOfModel = field === system ? Boolean(model.system) : field === tools ? model.tools.length > 0 : field instanceof HTMLInputElement && field.defaultValue === "" && field.name !== "seed";
       box.classList.toggle("mine", isMine);
       find("[data-origin]", box).textContent = isMine ? "you" : isOfModel ? "model" : "default";
       find(".undo", box).hidden = !isMine;
     }
     const written = system.value.trim();
     find("#system-help", root).textContent = written ? "" : model.system ? "As trained while it is empty." : "None while it is empty.";
+    const names = model.tools.map((tool) => toolName(tool)).join(", ");
+    find("#tools-help", root).textContent = names && !tools.value.trim() ? `As in the training data: ${names}. Write [] for none.` : "A list of functions. You type the result of a call yourself.";
     const value = (/** @type {string} */ id) => findInput(`#${id}`, root).value;
     const more = [value("top-k") && `top-k ${value("top-k")}`, value("repetition") && `repetition ${value("repetition")}`, value("seed") && `seed ${value("seed")}`];
     const prompt = written ? "own system prompt" : model.system ? "system prompt as trained" : "no system prompt";
@@ -73,7 +75,8 @@ export function openSettings(root, changed) {
 
   /** @returns {object[] | null} null if the text is not a list of tools */
   function readTools() {
-    if (toolBox.hidden || !tools.value.trim()) return [];
+    if (toolBox.hidden) return [];
+    if (!tools.value.trim()) return model.tools;
     try {
       const read = JSON.parse(tools.value);
       return Array.isArray(read) ? read : null;
@@ -104,12 +107,17 @@ export function openSettings(root, changed) {
       device.value = [...device.options].some((option) => option.value === chosen) ? chosen : "";
       mark();
     },
+    /** Forget what another model was trained with. */
+    forgetModel() { model = { system: "", tools: [] }; mark(); },
     /** Show what depends on the model. @param {ModelFacts} facts */
     setModel(facts) {
-      model = { system: facts.system, context: facts.context };
+      model = { system: facts.system, tools: facts.tools };
+      toolBox.hidden = facts.format !== "conversation";
+      // A saved chat holds the tools that were sent.
+      if (JSON.stringify(readTools()) === JSON.stringify(model.tools)) tools.value = "";
+      if (model.tools.length) toolBox.open = true;
       system.placeholder = facts.system || "Who the model is and how it should answer";
       /** @type {HTMLElement} */ (system.closest(".f")).hidden = facts.format !== "conversation";
-      toolBox.hidden = facts.tools === false || facts.format !== "conversation";
       const kept = device.value;
       const gpus = facts.gpus.map((gpu) => [String(gpu.index), `GPU ${gpu.index}: ${gpu.name}`]);
       const offered = [["", gpus.length ? "Automatic" : "CPU"], ...gpus, ...(gpus.length && facts.cpu.possible ? [["cpu", "CPU"]] : [])];
@@ -130,3 +138,6 @@ export function openSettings(root, changed) {
     },
   };
 }
+
+/** @param {any} tool */
+const toolName = (tool) => String(tool.function?.name ?? tool.name ?? "");

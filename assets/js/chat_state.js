@@ -12,7 +12,7 @@ import { problemText, toast } from "./page.js";
 /** @typedef {{ role: string, content: string, name?: string, tool_calls?: ToolCall[] }} Message */
 /** @typedef {"conversation" | "passage" | "document"} Format */
 /** @typedef {{ possible: boolean, why: string, seconds: number | null, memory_bytes: number | null }} CpuFit */
-/** What the server knows of a model. @typedef {{ model: string, name: string, format: Format, has_base: boolean, tuned: boolean, system: string, context: number | null, gpu: number | null, gpus: { index: number, name: string, free_gib: number | null }[], cpu: CpuFit, tools?: boolean }} ModelFacts */
+/** What the server knows of a model. @typedef {{ model: string, name: string, format: Format, has_base: boolean, tuned: boolean, system: string, context: number | null, gpu: number | null, gpus: { index: number, name: string, free_gib: number | null }[], cpu: CpuFit, tools: object[] }} ModelFacts */
 
 /** @returns {Chat} */
 export const emptyChat = () => ({ id: "", name: "", mode: "one", sides: [], turns: [] });

@@ -7,6 +7,8 @@ import re
 
 import pytest
 
+from tests.browser.test_accessibility import PROBLEMS
+from tests.browser.test_guide import SIDEWAYS
 from tests.browser.test_train import start
 from tests.runs.homes import put_run
 
@@ -95,6 +97,14 @@ def test_both_sides_answer_and_a_reload_shows_the_same_chat(page):
     reload(page)
     assert page.locator(".asked").all_inner_texts() == [QUESTION, "And of Spain?"]
     assert answers(page)[:2] == [BASE, "Paris, captain."]
+
+    page.get_by_role("button", name="Correct this answer").last.click()
+    assert page.evaluate(PROBLEMS) == []
+    for width in (390, 700):
+        page.set_viewport_size({"width": width, "height": 844})
+        assert not page.evaluate(SIDEWAYS)
+    page.set_viewport_size({"width": 1280, "height": 900})
+    press(page, "Cancel")
 
     # A changed question is asked again, without what came after it.
     page.get_by_role("button", name="Edit this message").first.click()

@@ -17,7 +17,6 @@ from typing import Any, Literal
 import numpy as np
 
 from modelforge.diagnosis.comparison import FEWEST_ROWS, compare, sign_flip_test
-from modelforge.diagnosis.intervals import mean_interval
 from modelforge.evaluate.cases import Case
 
 Kind = Literal["answers", "style", "nothing", "too-few-rows"]
@@ -91,13 +90,9 @@ def decide_learning(
 def _kind(growth: Any, base: Any, tuned: Any) -> Kind:
     if len(growth) < FEWEST_ROWS:
         return "too-few-rows"
-    interval = mean_interval(growth)
-    assert interval is not None
-    grew = float(growth.mean()) >= WORTH_HAVING and sign_flip_test(growth) < CHANCE
-    if grew:
-        return "answers"
-    if interval.high > WORTH_HAVING and interval.half_width > WORTH_HAVING:
-        return "too-few-rows"
+    if float(growth.mean()) >= WORTH_HAVING:
+        # It may be chance: then more rows would tell.
+        return "answers" if sign_flip_test(growth) < CHANCE else "too-few-rows"
     fell = compare(base, tuned, direction="lower", worth_having=WORTH_HAVING)
     return "style" if fell.kind == "better" else "nothing"
 
@@ -105,10 +100,13 @@ def _kind(growth: Any, base: Any, tuned: Any) -> Kind:
 def _sentence(kind: Kind, growth: Any, right: list[float], exchanged: list[float]) -> str:
     rows = len(growth)
     if kind == "too-few-rows":
-        return (
-            f"{rows} evaluation rows are too few to tell answers from style: right and exchanged "
-            "answers differ by too little, or by too varied amounts."
-        )
+        why = f"{FEWEST_ROWS} are the least."
+        if rows >= FEWEST_ROWS:
+            why = (
+                f"right answers gained {growth.mean():.2f} nats per token more than exchanged "
+                "ones, which may be chance."
+            )
+        return f"{rows} evaluation rows are too few to tell answers from style: {why}"
     change = f"from {right[0]:.2f} to {right[1]:.2f} nats per token"
     other = f"from {exchanged[0]:.2f} to {exchanged[1]:.2f}"
     if kind == "answers":

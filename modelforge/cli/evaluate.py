@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from modelforge.cli.output import (
     print_table,
 )
 from modelforge.cli.parsing import OpenForge, command_group, confirm
-from modelforge.errors import ConfigError, Problem
+from modelforge.errors import ConfigError, Problem, RunError
 from modelforge.units import human_bytes, human_duration
 
 if TYPE_CHECKING:
@@ -112,7 +113,11 @@ def _evaluate(options: argparse.Namespace, forge: Forge) -> int:
 
 def follow_end(forge: Forge, run_id: str, *, quiet: bool) -> None:
     """Show the evaluation that a finished run has at its end by its config, if it has one."""
-    view = forge.evaluations.of_end(run_id)
+    try:
+        view = forge.evaluations.of_end(run_id)
+    except RunError as error:
+        print(f"Not evaluated: {escape_control(str(error))}", file=sys.stderr)
+        return
     if view is None or view.state.is_over:
         return
     try:

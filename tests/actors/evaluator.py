@@ -1,4 +1,4 @@
-"""Evaluates as its first argument says: finishes, fails, waits, crashes."""
+"""Evaluates as its first argument says: finishes, fails, waits, waits halfway, crashes."""
 
 from __future__ import annotations
 
@@ -61,6 +61,9 @@ def main(how: str, folder: EvaluationFolder) -> int:
         file.write(json.dumps({"contestant": "base", "key": "a", "losses": [1.0]}) + "\n")
     folder.work.mkdir(exist_ok=True)
     if how == "waits":
+        stage.sleep_for_ever()
+    if how == "halfway":
+        write_json(folder.report, REPORT | {"forgetting": None, "examples": []})
         stage.sleep_for_ever()
     if how == "crashes":
         os.abort()

@@ -14,6 +14,7 @@ from modelforge.config.schema.training import EVALUATION_ROWS
 from modelforge.forge import Forge
 from modelforge.paths import Home
 from tests.services.evaluations.conftest import ACTOR, put_rows
+from tests.services.evaluations.test_at_end import ends
 from tests.services.exports.conftest import put_model, put_trained
 
 
@@ -141,3 +142,21 @@ def test_a_report_with_gaps_is_printed(run, behaves, capsys):
 
 def test_the_default_is_that_of_the_request():
     assert evaluate.ROWS == EVALUATION_ROWS
+
+
+def test_the_evaluation_at_the_end_of_a_run_is_shown(run, behaves, home, tmp_path, capsys):
+    ends(run)
+    forge = program._forge(None)
+    evaluate.follow_end(forge, run.id, quiet=False)
+    out = capsys.readouterr().out
+    assert "The base model answers (" in out
+    assert "Better than the base model." in out
+    evaluate.follow_end(forge, run.id, quiet=False)
+    assert capsys.readouterr().out == ""
+
+
+def test_why_a_run_is_not_evaluated_at_its_end_is_said(run, behaves, tmp_path, capsys):
+    ends(run)
+    (tmp_path / "tiny" / "config.json").unlink()
+    evaluate.follow_end(program._forge(None), run.id, quiet=False)
+    assert "Not evaluated: base model: The base model tiny is not at" in capsys.readouterr().err

@@ -23,7 +23,10 @@ KINDS = {
     ),
     "trial-run": ("The trial run of", "Stop it, or wait until it is done."),
     "export": ("The export of", "Wait until it is done."),
-    "evaluation": ("The evaluation of", "Wait until it is done."),
+    "evaluation": (
+        "The evaluation of",
+        "Wait until it is done, or stop it: `modelforge evaluations list` shows it.",
+    ),
     "serving": (
         "The API server of",
         "Stop it on the Export page or, in its terminal, with Ctrl+C, or wait until it is idle.",

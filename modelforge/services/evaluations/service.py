@@ -81,9 +81,14 @@ class EvaluationService(JobService[EvaluationFolder, EvaluationView]):
         return next(iter(self.list(run_id)), None)
 
     def of_end(self, run_id: str) -> EvaluationView | None:
-        """Return the evaluation that was queued at the end of a run; None if there is none."""
+        """Return the evaluation that was queued at the end of a run; None if there is none.
+
+        Raises RunError with the reason if the run should have one and could not be evaluated.
+        """
         self.tend()
         found = find_json(RunFolder(self._home.runs / run_id).evaluation) or {}
+        if problem := found.get("problem"):
+            raise RunError(Problem(**problem))
         try:
             return self.view(str(found.get("id") or ""))
         except NotFoundError:

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from modelforge.errors import RunError
 from modelforge.runs.atomic_files import read_json
 from modelforge.runs.jobs import JobState
 from tests.runs.homes import put_run
@@ -95,3 +96,5 @@ def test_why_a_run_cannot_be_evaluated_is_kept(server, run, model):
     kept = read_json(run.evaluation)
     assert kept["id"] is None
     assert kept["problem"]["what"] == f"The base model tiny is not at {model} any more."
+    with pytest.raises(RunError, match="The base model tiny is not at"):
+        forge.evaluations.of_end(run.id)

@@ -8,7 +8,9 @@ import time
 
 import pytest
 
+from modelforge.config.schema.config import TrainingConfig
 from modelforge.errors import BusyError, NotFoundError
+from modelforge.runs.atomic_files import read_json
 from modelforge.runs.evaluations import EvaluationRequest
 from modelforge.runs.exports import ExportRequest
 from modelforge.runs.jobs import JobState
@@ -129,6 +131,17 @@ def test_a_stopped_evaluation_keeps_what_was_computed_and_leaves_no_process(serv
     assert not folder.work.exists()
 
 
+def test_a_stopped_evaluation_shows_what_was_measured_until_then(server, run):
+    forge = server("halfway")
+    evaluation = forge.evaluations.start(asked(run)).id
+    folder = forge.evaluations.folder(evaluation)
+    until(folder.report.exists, "a part of the report is written")
+    assert forge.evaluations.view(evaluation).report is None
+    report = forge.evaluations.stop(evaluation).report
+    assert report["verdict"]["kind"] == "better"
+    assert report["forgetting"] is None
+
+
 def test_a_killed_evaluator_is_named(server, run):
     forge = server("waits")
     evaluation = forge.evaluations.start(asked(run)).id
@@ -192,6 +205,15 @@ def test_a_prediction_is_corrected_by_earlier_evaluations(server, run):
     after = forge.evaluations.predict(asked(run)).seconds
     # The stand-in takes no time.
     assert after < before / 10
+
+
+def test_the_plan_of_a_run_has_the_same_correction(server, run):
+    forge = server()
+    reached(forge, forge.evaluations.start(asked(run)).id, JobState.FINISHED)
+    factor = forge.preflight._evaluation_time_factor
+    config = TrainingConfig.from_record(read_json(run.config)["config"])
+    assert factor(config) == 1.0
+    assert factor(config.with_changes({"evaluation.report": True})) < 0.1
 
 
 def test_an_evaluation_that_takes_known_results_does_not_correct_predictions(server, run):

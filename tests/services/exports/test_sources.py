@@ -243,7 +243,9 @@ def test_a_base_model_is_read_again_only_when_it_has_changed(server, run, model,
         trained_run, "resolve_model", lambda *names: read.append(names) or resolve_model(*names)
     )
     first = forge.exports.predict(asked(run))
-    assert forge.exports.predict(asked(run)) == first
+    # Other programs use the disk as well.
+    again = replace(forge.exports.predict(asked(run)), disk_free=first.disk_free)
+    assert again == first
     assert len(read) == 1
     (model / "tokenizer.json").write_text('{"added_tokens": []}', "utf-8")
     forge.exports.predict(asked(run))

@@ -81,6 +81,8 @@ def _sentence(main: Measured, difference: Difference, learned: Learned | None, s
         than = f"the base model and than a prompt with {_examples(shots)}"
     if learned is not None and learned.kind == "style" and difference.kind == "better":
         return f"Better than {than}, in style alone: no right answer was learned that shows."
+    if learned is not None and learned.kind == "too-few-rows" and difference.kind == "better":
+        return f"Better than {than}; the rows are too few to tell answers from style."
     return f"{word} than {than}."
 
 

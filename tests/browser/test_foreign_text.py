@@ -9,7 +9,8 @@ import pytest
 from modelforge.errors import Problem
 from modelforge.runs.jobs import JobStep
 from modelforge.runs.process.identity import ProcessIdentity
-from tests.runs.homes import put_export, put_run
+from tests.runs.homes import put_evaluation, put_export, put_run
+from tests.ui.pages.run.reports import foreign, prompt_does
 
 pytestmark = pytest.mark.browser
 
@@ -44,10 +45,13 @@ def home(home_with_starter, tmp_path):
     for number, payload in enumerate(PAYLOADS):
         put_run(home_with_starter, number, name=payload, held=[2.0, 1.5])
     failed = put_run(home_with_starter, 20, name=ALL, ending=None)
+    answer = {"prompt": ALL, "source": ALL, "expected": ALL, "text": ALL, "tokens": 3, "cut": True}
+    answers = [answer, {**answer, "prompt": f"2 {ALL}", "source": "general"}]
     events = [
         ("phase", {"phase": "loading", "what": ALL}),
         ("note", {"code": ALL[:60], "what": ALL}),
         ("sample", {"step": 3, "prompt": ALL, "completion": ALL, "reference": ALL}),
+        *(("samples", {"step": step, "answers": answers}) for step in (0, 3)),
         ("saved", {"step": 3, "path": ALL}),
         ("failed", {"cause": ALL[:60], "what": ALL, "remedy": ALL}),
     ]
@@ -61,6 +65,9 @@ def home(home_with_starter, tmp_path):
     )
     exporter = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     put_foreign_exports(home_with_starter, failed, exporter)
+    put_evaluation(home_with_starter, failed, report=foreign(prompt_does(), ALL))
+    problem = Problem("evaluation", ALL, ALL)
+    put_evaluation(home_with_starter, failed, 1, age_s=9.0, state="failed", problem=problem)
     rows = [{"prompt": f"{each} {n}", "completion": ALL} for each in PAYLOADS for n in range(3)]
     named = tmp_path / "<img src=x onerror=window.hacked=1>.jsonl"
     named.write_text("\n".join(map(json.dumps, rows)), "utf-8")
@@ -113,9 +120,12 @@ def test_names_notes_and_logs_of_runs(page, home):
             page.get_by_role("button", name="Show difference").click()
             look(page, *PAYLOADS)
         if path.startswith("/?run"):
+            page.locator("#evaluation-verdict").wait_for(state="attached")
             for tab in page.get_by_role("tab").all():
-                tab.click()
-                look(page)
+                if tab.is_visible():
+                    tab.click()
+                    look(page)
+            assert page.locator(".say.new:has-text('hacked')").count() >= 4
 
 
 def test_messages_and_answers_of_a_chat(page):

@@ -185,3 +185,15 @@ def prompt_does() -> dict[str, Any]:
         {"task": "arc_easy", "metric": "acc", "base": 0.41, "tuned": 0.4, "interval": [-0.03, 0.01]}
     ]
     return made
+
+
+def foreign(value: Any, payload: str) -> Any:
+    """Return a report with the payload in every text, except for what the format defines."""
+    if isinstance(value, dict):
+        fixed = {"kind", "outcome", "direction", "unit", "name", "metric"}
+        return {
+            key: each if key in fixed else foreign(each, payload) for key, each in value.items()
+        }
+    if isinstance(value, list):
+        return [foreign(each, payload) for each in value]
+    return f"{value}{payload}" if isinstance(value, str) else value

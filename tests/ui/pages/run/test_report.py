@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.ui.pages.run.reports import GAPS, METRICS, REPORT, prompt_does, report, too_few
+from tests.ui.pages.run.reports import GAPS, METRICS, REPORT, foreign, prompt_does, report, too_few
 from ui.pages.run import report as cards
 from ui.pages.run import report_metrics as metrics
 
@@ -154,18 +154,8 @@ def test_tool_calls_and_tasks_are_tables():
     assert "arc_easy acc 0.410 0.400" in text
 
 
-def _foreign(value: Any) -> Any:
-    """Return a value with every text replaced, except for what the format defines."""
-    if isinstance(value, dict):
-        fixed = {"kind", "outcome", "direction", "unit", "name", "metric"}
-        return {key: each if key in fixed else _foreign(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_foreign(each) for each in value]
-    return f"{value}{PAYLOAD}" if isinstance(value, str) else value
-
-
 def test_foreign_text_is_text():
-    html = shown(_foreign(prompt_does()))
+    html = shown(foreign(prompt_does(), PAYLOAD))
     assert PAYLOAD not in html
     assert html.count("&lt;img src=x onerror=alert(1)&gt;") > 30
 

@@ -117,11 +117,7 @@ def run_trial(
     steps_per_epoch = facts.pop("steps_per_epoch")
     accumulation, run_steps = args.gradient_accumulation_steps, _run_steps(args, steps_per_epoch)
     sample = sample_batches(trainer, generates=context.job.plan.facts.generates)
-    total_steps = sample.worst_steps + sample.usual_steps
-    context.log.write(PlanEvent(total_steps=total_steps, epochs=0, **facts))
-    if sample.rows is None:
-        try_reward(context, trainer, facts.get("stage"))
-    timer = StepTimer(context, sample.worst_steps, total_steps)
+    timer = _begin(context, trainer, facts, sample)
     splits = _train(context, trainer, sample, timer)
     measured = {
         "seconds_per_eval_batch": _eval_batch_seconds(context, trainer, timer),
@@ -147,6 +143,17 @@ def report(
 ) -> None:
     """Report the progress of the trial run."""
     context.log.phase("trial_run", text, done=done, total=total)
+
+
+def _begin(
+    context: WorkerContext, trainer: Any, facts: dict[str, Any], sample: BatchSample
+) -> StepTimer:
+    """Write the plan event, try the reward of a method that generates, and return the timer."""
+    total_steps = sample.worst_steps + sample.usual_steps
+    context.log.write(PlanEvent(total_steps=total_steps, epochs=0, **facts))
+    if sample.rows is None:
+        try_reward(context, trainer, facts.get("stage"))
+    return StepTimer(context, sample.worst_steps, total_steps)
 
 
 def _finish(context: WorkerContext, measured: dict[str, Any], stages: int) -> None:

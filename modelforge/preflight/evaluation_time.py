@@ -17,6 +17,9 @@ START_S, LOADED_PER_S = 12.0, 200 * MIB
 FORWARD_SPEEDUP = 2.5
 # Tokens that are generated in a batch take this many times as long as tokens that are read.
 GENERATION_FACTOR = 5.0
+# Answers behind examples take this many times as long: their cache is read for every token. With 32
+# examples it was 4 to 10 times on two cores, measured on 2026-11-29.
+EXAMPLES_FACTOR = 5.0
 # Tokens of an answer, as a share of its row; and those of a general prompt with its answer.
 ANSWER_SHARE, GENERAL_TOKENS, GENERAL_PROMPTS = 0.5, 64, 100
 # Most tokens of the examples in front of each question.
@@ -64,8 +67,8 @@ class EvaluationWork:
 
     @property
     def generated(self) -> float:
-        """Tokens that are generated."""
-        contestants = 3 if self.prompted else 2
+        """Tokens that are generated; those behind examples count as several."""
+        contestants = 2 + (EXAMPLES_FACTOR if self.prompted else 0.0)
         rows = contestants * self.rows * self.row_tokens * ANSWER_SHARE if self.answers else 0.0
         return rows + (2 * GENERAL_PROMPTS * GENERAL_TOKENS if self.general else 0)
 

@@ -182,6 +182,11 @@ EFFECTS: dict[str, dict[str, list[str]]] = {
             "trainer.seed",
         ],
     },
+    "train/trainer/test_row_losses.py": {
+        "test_losses_of_rows_are_kept_only_if_set_and_change_nothing_about_the_training": [
+            "evaluation.row_losses",
+        ],
+    },
     "train/trainer/test_arguments.py": {
         "test_the_field_reaches_its_library": [
             "compute_specs",

@@ -106,6 +106,11 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "evaluation.samples": (_TRANSFORMERS,),
     "evaluation.sample_prompts": (_TRANSFORMERS, _SAMPLED),
     "evaluation.sample_tokens": (_TRANSFORMERS, _SAMPLED),
+    "evaluation.row_losses": (
+        _TRANSFORMERS,
+        _COMPLETIONS,
+        _is("trainer.torch_compile", "false", text="without a compiled model"),
+    ),
     "evaluation.early_stopping": (_EVALUATED,),
     "evaluation.early_stopping_patience": (_EVALUATED, _EARLY_STOPPING),
     "evaluation.early_stopping_threshold": (_EVALUATED, _EARLY_STOPPING),

@@ -62,6 +62,8 @@ class RunFolder:
     diagnosis = _Entry("diagnosis.json")
     # Votes on answers whose models were not shown. Absent until the first vote.
     votes = _Entry("votes.jsonl")
+    # Losses of the training rows. Absent where they are not kept.
+    row_losses = _Entry("row-losses.npz")
     # Checkpoints to resume from.
     checkpoints = _Entry("checkpoints")
     # Reward model trained in the first stage of RLHF; complete once `complete.json` exists.

@@ -12,6 +12,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from modelforge.config.providers import PROVIDER_FACTS
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.data.canonical.convert import Canonical
 from modelforge.data.chat_templates import template_text
@@ -30,10 +31,12 @@ from modelforge.train.callbacks.samples import SampleCallback, Sampler
 from modelforge.train.callbacks.system_stats import SystemStats
 from modelforge.train.job import Job, WorkerContext
 from modelforge.train.stop import StopRequested
+from modelforge.train.trainer import row_losses
 from modelforge.train.trainer.batch_size import set_best_batch_size
 from modelforge.train.trainer.checkpointing import CheckpointOptions, Stateful
 from modelforge.train.trainer.oom_recovery import BatchSplits, enable_oom_recovery, oom_note
 from modelforge.train.trainer.private import load_best_model
+from modelforge.train.trainer.row_losses import RowLossMixin
 from modelforge.train.trial_run.run import run_trial
 
 Score = GenerationEvaluator | Callable[[], None]
@@ -191,6 +194,7 @@ def train(
     _keep_checkpoints(context, trainer, number, saved)
     _add_callbacks(context, trainer, reporter, stage)
     add_sampling(trainer, sampler, reporter)
+    keep_row_losses(context, trainer, resumes=is_resumed)
     _train(context, trainer, reporter.progress, resume_from)
     _settle(context, trainer, reporter.progress)
     return reporter.progress
@@ -211,6 +215,18 @@ def _keep_checkpoints(
     trainer.keep_checkpoints(
         CheckpointOptions(job.run, job.plan, limit, stage, context.log.note, saved)
     )
+
+
+def keep_row_losses(context: WorkerContext, trainer: Any, *, resumes: bool) -> None:
+    """Let the trainer keep the losses of its rows, where it can."""
+    job = context.job
+    if not job.config.evaluation.row_losses or not isinstance(trainer, RowLossMixin):
+        return
+    if job.plan.torch_compile or PROVIDER_FACTS[job.config.provider].patches:
+        text = "The losses of rows are not kept: the loss is compiled or replaced."
+        context.log.note("row-losses-off", text)
+        return
+    row_losses.attach(trainer, job.run.row_losses, resumes=resumes)
 
 
 def add_sampling(trainer: Any, sampler: Sampler | None, reporter: EventReporter) -> None:

@@ -58,6 +58,8 @@ CASES = [
     ("evaluation.samples", {}, {"provider": "unsloth"}),
     ("evaluation.sample_prompts", {}, {"evaluation.samples": 0}),
     ("evaluation.sample_tokens", {}, {"evaluation.samples": "0"}),
+    ("evaluation.row_losses", {}, {"strategy": "dpo"}),
+    ("evaluation.row_losses", {}, {"trainer.torch_compile": True}),
     ("eval_steps", {}, {"eval_split": "0.0"}),
     ("evaluation.early_stopping", {}, {"eval_split": 0}),
     ("evaluation.early_stopping_patience", {"evaluation.early_stopping": True}, {}),

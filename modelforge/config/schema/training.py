@@ -182,6 +182,12 @@ class Evaluation(SettingsGroup):
     )
     """Longest answer to a sample prompt; all prompts are answered in one batch."""
 
+    row_losses: bool = setting(True, "Losses of rows", Group.EVALUATION, irrelevant_for=MEMORY)
+    """Keep the loss of each training row, to find rows that are wrong or not learned.
+
+    Read from the loss of each step, without a further forward pass. Not for a compiled model.
+    """
+
     early_stopping: bool = setting(False, "Early stopping", Group.EVALUATION, irrelevant_for=MEMORY)
     """End the run when evaluations no longer improve; the best checkpoint is kept."""
 

@@ -26,8 +26,7 @@ def sft_data_arguments(config: TrainingConfig, plan: Plan) -> dict[str, Any]:
         "packing_strategy": config.data.packing_strategy,
         "padding_free": config.data.padding_free,
         "eval_packing": False,
-        # Only packing is left to TRL.
-        "dataset_kwargs": {"skip_prepare_dataset": not config.packing},
+        "dataset_kwargs": {"skip_prepare_dataset": True},
     }
 
 

@@ -29,6 +29,9 @@ BATCH_SIZE = 256
 REPORT_EVERY_S = 0.25
 _TOKENS = pa.list_(pa.int32())
 _SCHEMA = pa.schema({"input_ids": _TOKENS, "labels": _TOKENS})
+# Column with the index of a training row among the rows of the run.
+ROW = "row"
+_TRAIN_SCHEMA = _SCHEMA.append(pa.field(ROW, pa.int32()))
 NO_EVALUATION = "no-evaluation", "No evaluation row has a trained token."
 
 
@@ -51,7 +54,8 @@ class DatasetRequest:
 class Tokenized:
     """The datasets for training and evaluation, with counts and notes.
 
-    The columns are those of the trainer, with token ids as int32 lists. Tokens are counted in
+    The columns are those of the trainer, with token ids as int32 lists; training rows for SFT also
+    have their index among the rows of the run. Tokens are counted in
     `train`, rows in both. `notes` are pairs of code and text for the user; `eval_rows` is a sample
     of the evaluation rows in canonical form.
     """
@@ -76,15 +80,15 @@ def tokenize(request: DatasetRequest, template: ChatTemplate, progress: Progress
         DataError: A file can no longer be read.
     """
     options = request.options
-    splits = TableBuilder(_SCHEMA), TableBuilder(_SCHEMA)
+    splits = TableBuilder(_TRAIN_SCHEMA), TableBuilder(_SCHEMA)
     sample = ReservoirSample(request.keep_eval_rows, request.seed)
-    rows = iter_split_rows(request, progress)
+    rows = enumerate(iter_split_rows(request, progress))
     while batch := list(islice(rows, BATCH_SIZE)):
-        examples = options.encode([row for row, _ in batch], template)
-        for (row, is_eval), example in zip(batch, examples, strict=True):
+        examples = options.encode([row for _, (row, _is_eval) in batch], template)
+        for (index, (row, is_eval)), example in zip(batch, examples, strict=True):
             split = splits[is_eval]
             for part in split.counts.add(row, example, options, is_eval=is_eval):
-                split.add({"input_ids": part.input_ids, "labels": part.labels})
+                split.add({"input_ids": part.input_ids, "labels": part.labels, ROW: index})
             if is_eval:
                 sample.add(row)
     return finish(splits, request, template, sample.rows)

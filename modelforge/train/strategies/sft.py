@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from datasets import Dataset
 from transformers import set_seed
 from trl import SFTConfig, SFTTrainer
 
+from modelforge.config.plan.make import Plan
+from modelforge.config.schema.config import TrainingConfig
 from modelforge.modeling.adapters.lora import load_start_adapter, missing_lora_config
 from modelforge.modeling.generate import chat_generation
 from modelforge.modeling.perplexity import PerplexityMeter, count_text_bytes
-from modelforge.modeling.tokenize.collate import sft_data_arguments
-from modelforge.modeling.tokenize.dataset import Tokenized
+from modelforge.modeling.tokenize.collate import pack, sft_data_arguments
+from modelforge.modeling.tokenize.dataset import ROW, Tokenized
 from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.train import loop
 from modelforge.train.callbacks.samples import sample_base
@@ -20,11 +24,12 @@ from modelforge.train.trainer.arguments import common_arguments, make_trainer
 from modelforge.train.trainer.checkpointing import CheckpointMixin
 from modelforge.train.trainer.oom_recovery import OomRecoveryMixin
 from modelforge.train.trainer.private import sft_loss_chunk
+from modelforge.train.trainer.row_losses import RowCollator, RowLossMixin, with_row_ids
 
 HEAD = "causal"
 
 
-class SftTrainer(OomRecoveryMixin, CheckpointMixin, SFTTrainer):
+class SftTrainer(RowLossMixin, OomRecoveryMixin, CheckpointMixin, SFTTrainer):
     """TRL's SFTTrainer that also measures perplexity and bits per byte in evaluations."""
 
     by_tokens = True
@@ -72,10 +77,25 @@ def build_trainer(job: Job, loaded: Any, rows: Tokenized) -> SftTrainer:
     """Return a trainer for tokenized rows; TRL adds the adapter."""
     config, plan = job.config, job.plan
     args = training_arguments(job, evaluates=rows.eval is not None)
+    rows = replace(rows, train=trained_rows(rows.train, config, plan))
     model = load_start_adapter(loaded.model, config, plan)
     lora = missing_lora_config(model, config, plan)
     with sft_loss_chunk(plan.loss_piece):
-        return make_trainer(SftTrainer, job, loaded, rows, args, model=model, peft_config=lora)
+        trainer: SftTrainer = make_trainer(
+            SftTrainer, job, loaded, rows, args, model=model, peft_config=lora
+        )
+    trainer.data_collator = RowCollator(trainer.data_collator)
+    return trainer
+
+
+def trained_rows(rows: Dataset, config: TrainingConfig, plan: Plan) -> Dataset:
+    """Return the tokenized training rows, packed if configured, with their numbers if needed."""
+    if not config.evaluation.row_losses:
+        rows = rows.remove_columns(ROW)
+    if not config.packing:
+        return rows
+    rows = with_row_ids(rows) if ROW in rows.column_names else rows
+    return pack(rows, sft_data_arguments(config, plan))
 
 
 def training_arguments(job: Job, *, evaluates: bool) -> SFTConfig:

@@ -96,6 +96,7 @@ class Place:
             "max_steps": 8,
             "eval_split": 0,
             "eval_steps": 2,
+            "evaluation": {"samples": 1, "sample_tokens": 4},
             **more,
         }
 

@@ -146,6 +146,7 @@ class Runs:
                 "max_steps": 1,
                 "eval_split": 0,
                 **answers,
+                "evaluation": {"samples": 0, **answers.get("evaluation", {})},
             }
         )
 

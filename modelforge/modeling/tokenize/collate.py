@@ -26,7 +26,8 @@ def sft_data_arguments(config: TrainingConfig, plan: Plan) -> dict[str, Any]:
         "packing_strategy": config.data.packing_strategy,
         "padding_free": config.data.padding_free,
         "eval_packing": False,
-        "dataset_kwargs": {"skip_prepare_dataset": True},
+        # Only packing is left to TRL.
+        "dataset_kwargs": {"skip_prepare_dataset": not config.packing},
     }
 
 

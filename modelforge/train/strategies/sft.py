@@ -100,9 +100,11 @@ def trained_rows(rows: Dataset, config: TrainingConfig, plan: Plan) -> Dataset:
 
 def training_arguments(job: Job, *, evaluates: bool) -> SFTConfig:
     """Return the arguments of TRL's trainer."""
+    # `trained_rows` packs as TRL would, and keeps the numbers of the rows.
+    packed = {"dataset_kwargs": {"skip_prepare_dataset": True}}
     return SFTConfig(
         **common_arguments(job, evaluates=evaluates),
-        **sft_data_arguments(job.config, job.plan),
+        **(sft_data_arguments(job.config, job.plan) | packed),
         prediction_loss_only=True,
         # TRL counts tokens in its loss function, which Unsloth replaces.
         include_num_input_tokens_seen="non_padding",

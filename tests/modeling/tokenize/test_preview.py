@@ -97,7 +97,7 @@ def trained_tokens(
     from modelforge.modeling.tokenize.options import TokenizeOptions
     from modelforge.runs.layout import RunFolder
     from modelforge.train.job import Job
-    from modelforge.train.strategies.sft import SftTrainer, training_arguments
+    from modelforge.train.strategies.sft import SftTrainer, trained_rows, training_arguments
 
     config, plan = planned(**settings)
     options = TokenizeOptions.from_plan(config, plan)
@@ -110,7 +110,7 @@ def trained_tokens(
     trainer = SftTrainer(
         model=network,
         args=training_arguments(job, evaluates=False),
-        train_dataset=Dataset.from_dict(columns),
+        train_dataset=trained_rows(Dataset.from_dict(columns), config, plan),
         processing_class=tokenizer,
     )
     each = [[row] for row in trainer.train_dataset] if config.packing else [trainer.train_dataset]

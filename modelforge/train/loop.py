@@ -178,8 +178,7 @@ def train(
         sampler: Answers the sample prompts; a trial run measures it.
     """
     job = context.job
-    number = stage.number if stage else None
-    checkpoint = context.checkpoint
+    number, checkpoint = stage.number if stage else None, context.checkpoint
     is_resumed = checkpoint is not None and checkpoint.stage == number
     resume_from = checkpoint.path if checkpoint and is_resumed else None
     batch_size = set_best_batch_size(context, trainer, resume_from)
@@ -189,11 +188,12 @@ def train(
         return TrainingProgress(step=steps, eval_step=steps, is_complete=True)
     reporter = EventReporter(context.log, context.stop, SystemStats(job.plan.device), facts, number)
     trainer.add_callback(reporter)
-    splits = _recovery(context, trainer)
-    saved: dict[str, Stateful] = {"reporter": reporter, **(parts or {}), **splits, **batch_size}
+    own = {"reporter": reporter, **_recovery(context, trainer), **batch_size}
+    saved: dict[str, Stateful] = own | (parts or {})
     _keep_checkpoints(context, trainer, number, saved)
     _add_callbacks(context, trainer, reporter, stage)
-    add_sampling(trainer, sampler, reporter)
+    if sampler is not None:
+        trainer.add_callback(SampleCallback(sampler, trainer, reporter.resume_clock))
     keep_row_losses(context, trainer, resumes=is_resumed)
     _train(context, trainer, reporter.progress, resume_from)
     _settle(context, trainer, reporter.progress)
@@ -227,12 +227,6 @@ def keep_row_losses(context: WorkerContext, trainer: Any, *, resumes: bool) -> N
         context.log.note("row-losses-off", text)
         return
     row_losses.attach(trainer, job.run.row_losses, resumes=resumes)
-
-
-def add_sampling(trainer: Any, sampler: Sampler | None, reporter: EventReporter) -> None:
-    """Let the training answer the sample prompts, if there are any."""
-    if sampler is not None:
-        trainer.add_callback(SampleCallback(sampler, trainer, reporter.resume_clock))
 
 
 def _train(

@@ -112,8 +112,7 @@ def run_trial(
     Raises:
         TrialRunFinished: After the last stage, when everything is reported.
     """
-    args = trainer.args
-    before = _seconds_before(context)
+    args, before = trainer.args, _seconds_before(context)
     steps_per_epoch = facts.pop("steps_per_epoch")
     accumulation, run_steps = args.gradient_accumulation_steps, _run_steps(args, steps_per_epoch)
     sample = sample_batches(trainer, generates=context.job.plan.facts.generates)
@@ -121,8 +120,7 @@ def run_trial(
     splits = _train(context, trainer, sample, timer)
     measured = {
         "seconds_per_eval_batch": _eval_batch_seconds(context, trainer, timer),
-        "score_seconds": _generation_seconds(context, evaluator) if evaluator else None,
-        "sample_seconds": sampler.measure(trainer.model) if sampler else None,
+        **_generation_seconds(context, trainer, evaluator, sampler),
         **_save(context, trainer),
         **_step_seconds(sample, timer, sample.epoch_batches / max(1, steps_per_epoch)),
         **before,
@@ -211,8 +209,19 @@ def _eval_batch_seconds(context: WorkerContext, trainer: Any, timer: StepTimer) 
     return round((time.perf_counter() - began) / max(1, timer.eval_batches), 4)
 
 
-def _generation_seconds(context: WorkerContext, evaluator: GenerationEvaluator) -> float:
-    return round(evaluator.estimate_seconds(context.generation_progress("trial_run")), 2)
+def _generation_seconds(
+    context: WorkerContext,
+    trainer: Any,
+    evaluator: GenerationEvaluator | None,
+    sampler: Sampler | None,
+) -> dict[str, float | None]:
+    """Return the seconds of scoring at the end, and of answering the sample prompts once."""
+    scored = None
+    if evaluator is not None:
+        seconds = evaluator.estimate_seconds(context.generation_progress("trial_run"))
+        scored = round(seconds, 2)
+    sampled = sampler.measure(trainer.model) if sampler is not None else None
+    return {"score_seconds": scored, "sample_seconds": sampled}
 
 
 def _save(context: WorkerContext, trainer: Any) -> dict[str, float]:

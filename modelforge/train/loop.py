@@ -174,8 +174,7 @@ def train(
         facts: Fields of the plan event besides those of model and machine.
         stage: The stage, in runs with several.
         parts: Further objects that checkpoints save, by name.
-        evaluator: Scores answers after the training; a trial run measures it.
-        sampler: Answers the sample prompts; a trial run measures it.
+        evaluator, sampler: Answer evaluation rows and sample prompts; a trial run measures both.
     """
     job = context.job
     number, checkpoint = stage.number if stage else None, context.checkpoint
@@ -188,8 +187,8 @@ def train(
         return TrainingProgress(step=steps, eval_step=steps, is_complete=True)
     reporter = EventReporter(context.log, context.stop, SystemStats(job.plan.device), facts, number)
     trainer.add_callback(reporter)
-    own = {"reporter": reporter, **_recovery(context, trainer), **batch_size}
-    saved: dict[str, Stateful] = own | (parts or {})
+    saved: dict[str, Stateful] = {"reporter": reporter, **(parts or {}), **batch_size}
+    saved.update(_recovery(context, trainer))
     _keep_checkpoints(context, trainer, number, saved)
     _add_callbacks(context, trainer, reporter, stage)
     if sampler is not None:

@@ -174,7 +174,8 @@ def train(
         facts: Fields of the plan event besides those of model and machine.
         stage: The stage, in runs with several.
         parts: Further objects that checkpoints save, by name.
-        evaluator, sampler: Answer evaluation rows and sample prompts; a trial run measures both.
+        evaluator: Scores answers after the training; a trial run measures it.
+        sampler: Answers the sample prompts; a trial run measures it.
     """
     job = context.job
     number, checkpoint = stage.number if stage else None, context.checkpoint
@@ -185,8 +186,7 @@ def train(
     if job.is_trial_run:
         steps = run_trial(context, trainer, facts, evaluator, sampler)
         return TrainingProgress(step=steps, eval_step=steps, is_complete=True)
-    reporter = EventReporter(context.log, context.stop, SystemStats(job.plan.device), facts, number)
-    trainer.add_callback(reporter)
+    reporter = _report_events(context, trainer, facts, number)
     saved: dict[str, Stateful] = {"reporter": reporter, **(parts or {}), **batch_size}
     saved.update(_recovery(context, trainer))
     _keep_checkpoints(context, trainer, number, saved)
@@ -197,6 +197,15 @@ def train(
     _train(context, trainer, reporter.progress, resume_from)
     _settle(context, trainer, reporter.progress)
     return reporter.progress
+
+
+def _report_events(
+    context: WorkerContext, trainer: Any, facts: dict[str, Any], stage: int | None
+) -> EventReporter:
+    stats = SystemStats(context.job.plan.device)
+    reporter = EventReporter(context.log, context.stop, stats, facts, stage)
+    trainer.add_callback(reporter)
+    return reporter
 
 
 def _recovery(context: WorkerContext, trainer: Any) -> dict[str, BatchSplits]:

@@ -7,7 +7,7 @@ import { clock, duration, rest } from "./chat_state.js";
 /** @typedef {{ side: number, text: string, done: import("./chat_state.js").Done | null, error: { where: string, what: string, remedy: string } | null }} KeptAnswer */
 /** `since`, `expected` and `ended` are Unix seconds. @typedef {{ id: string, state: "waiting" | "answering" | "answered" | "failed", since: number, holder: string, reason: string, expected: number | null, seconds_left: number | null, cpu: CpuFit, ask: { sides: import("./chat_state.js").Side[] }, answers: KeptAnswer[], ended: number | null }} Kept */
 
-const POLL_MS = 2000;
+const POLL_MS = 2000, RUN_ID = /^\d{8}-\d{6}-\w+$/;
 
 /**
  * Follow kept questions. `show` puts a card under the turn, `ended` takes over its answers, and `missing` is called when the server does not know it any more.
@@ -67,6 +67,7 @@ export function openWaiting(page) {
     const box = create("div", "", { className: "waits-for" }), body = create("div"), buttons = create("div", "", { className: "btns" });
     box.dataset.kept = kept.id;
     body.append(create("b", isAnswering ? "The question is being answered." : kept.reason || "The question is the next to be answered."));
+    if (!isAnswering && RUN_ID.test(kept.holder)) body.append(" ", create("a", "Show run", { href: `/?run=${kept.holder}` }));
     if (!isAnswering) body.append(create("div", isFolded ? `Waiting since ${clock(kept.since)}.` : text, { className: "sub" }));
     const wanted = [["Take the question back", "kept-back"]];
     if (!isAnswering && kept.cpu.possible) wanted.unshift(["Ask anyway on the CPU", "kept-cpu"]);
@@ -77,7 +78,7 @@ export function openWaiting(page) {
       buttons.append(button);
     }
     body.append(buttons);
-    box.append(create("span", isAnswering ? "answering" : page.hasGpu() ? "GPU in use" : "computer in use", { className: isAnswering ? "chip good" : "chip warn" }), body);
+    box.append(create("span", isAnswering ? "Answering" : page.hasGpu() ? "GPU in use" : "Computer in use", { className: isAnswering ? "chip good" : "chip warn" }), body);
     page.show(turn, box);
     if (focused?.startsWith("kept-")) /** @type {HTMLElement | null} */ (box.querySelector(`[data-action="${focused}"]`) ?? box.querySelector("button"))?.focus({ preventScroll: true });
   }

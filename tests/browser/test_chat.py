@@ -226,6 +226,8 @@ def test_a_question_waits_while_a_run_trains(servers, home, opened):
     card = page.locator(".waits-for")
     card.get_by_text("Your question is kept and will be answered here").wait_for()
     assert "The captain · starter" in card.inner_text()
+    link = card.get_by_role("link", name="Show run")
+    assert link.get_attribute("href") == f"/?run={run}"
     settled(page)
     reload(page)
     card.get_by_role("button", name="Take the question back").click()

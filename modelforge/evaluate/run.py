@@ -179,7 +179,9 @@ class Evaluation:
         return notes
 
     def _worst_rows(self) -> None:
-        self.results.parts["rows"] = worst_rows.find(self.results.rows)
+        # Without the data of the training, the numbers of rows mean nothing.
+        if self.results.rows.training_count:
+            self.results.parts["rows"] = worst_rows.find_rows(self.job, self.results.rows)
 
 
 def _problem(error: Exception, folder: EvaluationFolder) -> Problem:

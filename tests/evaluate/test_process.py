@@ -48,7 +48,11 @@ def test_it_reports_its_steps_and_writes_report_and_result(animals, speaker):
 def test_without_its_server_it_ends_and_keeps_what_it_has_computed(animals, speaker):
     folder = prepare(animals, speaker.output, 61)
     process = start(folder)
-    until(folder.answers.exists, "the first batch is computed", LIMIT_S)
+
+    def has_answers():
+        return folder.answers.exists() and folder.answers.stat().st_size > 0
+
+    until(has_answers, "the first batch is computed", LIMIT_S)
     process.stdin.close()
     assert process.wait(LIMIT_S) == 1
     assert folder.state() is JobState.QUEUED

@@ -107,4 +107,4 @@ class OrphanTracker:
     def end(self, alive: Collection[str]) -> None:
         """Kill the remaining processes of workers that are not `alive`."""
         for run_id in [run_id for run_id in self._trees if run_id not in alive]:
-            identity.kill_processes(self._trees.pop(run_id))
+            identity.kill_processes(self._trees.pop(run_id, []))

@@ -253,7 +253,8 @@ class JobService(ABC, Generic[FolderT, ViewT]):
     def _start_next(self, folder: FolderT) -> None:
         """Start the process of a queued job, unless something else has taken the computer."""
         with contextlib.suppress(BusyError), self._launcher.claim():
-            if folder.state() is not JobState.QUEUED:
+            # It may have been deleted meanwhile.
+            if not folder.record_file.is_file() or folder.state() is not JobState.QUEUED:
                 return
             self._launcher.require_free()
             try:
@@ -262,6 +263,8 @@ class JobService(ABC, Generic[FolderT, ViewT]):
                 if record is None:
                     what = f"The record of the {folder.NOUN} cannot be read."
                     raise ConfigError(Problem(folder.NOUN, what, self.AGAIN))
+                if self._chat.is_answering:
+                    return
                 self._chat.close()
                 write_json(folder.record_file, record.as_dict())
                 self._processes.launch(folder, record)
@@ -277,8 +280,10 @@ class JobService(ABC, Generic[FolderT, ViewT]):
         self._is_swept = True
         for start in (STAGING, GONE):
             for path in self._parent.glob(f"{start}*"):
-                if time.time() - path.stat().st_mtime > STALE_S:
-                    shutil.rmtree(path, ignore_errors=True)
+                # Another server may remove it too.
+                with contextlib.suppress(FileNotFoundError):
+                    if time.time() - path.lstat().st_mtime > STALE_S:
+                        shutil.rmtree(path, ignore_errors=True)
 
     def _settle(self, folder: FolderT) -> None:
         if self._processes.clean(folder):

@@ -21,7 +21,7 @@ from modelforge.runs.exports import ExportRequest
 from modelforge.runs.jobs import JobState
 from modelforge.runs.process.identity import ProcessIdentity, kill_tree, wait_ended
 from modelforge.runs.process.machine_lease import MachineLease
-from modelforge.runs.store import LOCK
+from modelforge.runs.store import GONE, LOCK
 from tests.runs.homes import put_run
 from tests.services.test_runs import until
 
@@ -388,3 +388,25 @@ def test_a_new_run_records_what_its_base_model_is(server, model, tmp_path):
     queued = forge.queue.add(Layer("request", settings), held=True)
     record = read_json(forge.runs.folder(queued).config)
     assert record["base"] == {"name": str(model), "revision": None, "hash": fingerprint(model)}
+
+
+def test_an_export_deleted_just_before_its_start_is_not_started(server, run, monkeypatch):
+    forge = server()
+    waiting = forge.exports.start(asked(run))
+    folder = forge.exports.folder(waiting.id)
+    forge.exports.stop(waiting.id)
+    forge.exports.delete(waiting.id)
+
+    # What `tend` does after it has listed the export, and before it holds the lock.
+    forge.exports._start_next(folder)
+
+    assert not folder.path.exists()
+
+
+def test_what_another_server_removes_meanwhile_does_not_disturb(server, run):
+    forge = server()
+    parent = forge.home.exports
+    parent.mkdir(parents=True, exist_ok=True)
+    (parent / f"{GONE}1").symlink_to(parent / "nowhere")
+
+    assert forge.exports.start(asked(run)).id

@@ -12,8 +12,7 @@ from collections.abc import Callable
 from functools import partial
 
 from modelforge.data.canonical.convert import summarization_prefix
-from modelforge.diagnosis.classify import UNEXPECTED
-from modelforge.errors import ForgeError, Problem
+from modelforge.errors import ForgeError
 from modelforge.evaluate import worst_rows
 from modelforge.evaluate.cases import CaseBuilder
 from modelforge.evaluate.contestants import TUNED, Measurer, Models
@@ -25,7 +24,6 @@ from modelforge.evaluate.measure import Results, RowMeasurement, optional
 from modelforge.evaluate.report import write_report
 from modelforge.evaluate.spans import SpanMeasurement, is_usable, make_case
 from modelforge.evaluate.task_metrics import reward_rule
-from modelforge.modeling.errors import explain
 from modelforge.modeling.held_out import (
     RunRows,
     changed_sources,
@@ -33,14 +31,12 @@ from modelforge.modeling.held_out import (
     read_run_rows,
     run_request,
 )
-from modelforge.runs.atomic_files import DISK_FULL
+from modelforge.modeling.job_problem import job_problem
 from modelforge.runs.evaluations import EvaluationFolder, EvaluationResult, write_result
 from modelforge.runs.jobs import StepWriter
-from modelforge.units import human_bytes
 
 # Training rows that are candidates for the examples in the prompt.
 CANDIDATES = 64
-_MEMORY = ("out-of-memory", "killed-for-memory")
 
 
 def run_evaluation(folder: EvaluationFolder, ending: threading.Lock | None = None) -> int:
@@ -53,7 +49,9 @@ def run_evaluation(folder: EvaluationFolder, ending: threading.Lock | None = Non
         result = EvaluationResult("finished", time.time())
     except Exception as error:  # noqa: BLE001  # the outermost frame: a crash becomes a result
         traceback.print_exc(file=sys.stderr)
-        result = EvaluationResult("failed", time.time(), _problem(error, folder))
+        result = EvaluationResult(
+            "failed", time.time(), job_problem(error, folder, "evaluate again")
+        )
     shutil.rmtree(folder.work, ignore_errors=True)
     with ending or contextlib.nullcontext(), contextlib.suppress(ForgeError):
         write_result(folder, result)
@@ -182,19 +180,3 @@ class Evaluation:
         # Without the data of the training, the numbers of rows mean nothing.
         if self.results.rows.training_count:
             self.results.parts["rows"] = worst_rows.find_rows(self.job, self.results.rows)
-
-
-def _problem(error: Exception, folder: EvaluationFolder) -> Problem:
-    if isinstance(error, ForgeError):
-        return error.problems[0]
-    if isinstance(error, OSError) and error.errno in DISK_FULL:
-        free = human_bytes(shutil.disk_usage(folder.path).free)
-        what = f"The disk of {folder.path} became full; {free} are free."
-        return Problem("disk", what, "Free some disk space, then evaluate again.")
-    failure = explain(error)
-    remedy = failure.remedy
-    if failure.cause in _MEMORY:
-        remedy = "End other programs, then evaluate again."
-    elif failure.cause == UNEXPECTED:
-        remedy = f"The log of the evaluation has the details: {folder.log}."
-    return Problem("evaluation", failure.what, remedy)

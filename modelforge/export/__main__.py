@@ -9,21 +9,17 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from functools import partial
 from pathlib import Path
-
-import psutil
 
 from modelforge.runs.atomic_files import find_json
 from modelforge.runs.exports import ExportFolder
-from modelforge.runs.jobs import queue_again
-from modelforge.stdin import when_stdin_ends
+from modelforge.runs.process.job_process import end_with_stdin, exit_now
 
 
 def main(path: Path) -> int:
     """Do an export and return the exit code."""
     folder, ending = ExportFolder(path), threading.Lock()
-    when_stdin_ends(partial(_give_up, folder, ending))
+    end_with_stdin(folder, ending)
     request = (find_json(folder.record_file) or {}).get("request") or {}
     if request.get("format") != "hub":
         # Everything that is needed is on this computer, and nothing is looked up.
@@ -36,18 +32,5 @@ def main(path: Path) -> int:
     return run_export(folder, ending)
 
 
-def _give_up(folder: ExportFolder, ending: threading.Lock) -> None:
-    # The export fails as its files are removed, which must not become its result.
-    ending.acquire()
-    for child in psutil.Process().children(recursive=True):
-        child.kill()
-    queue_again(folder)
-    os._exit(1)
-
-
 if __name__ == "__main__":
-    code = main(Path(sys.argv[1]))
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Taking torch down takes seconds on a busy computer, while the export is not over.
-    os._exit(code)
+    exit_now(main(Path(sys.argv[1])))

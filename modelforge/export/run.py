@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import shutil
 import sys
@@ -14,18 +13,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from modelforge.diagnosis.classify import UNEXPECTED
 from modelforge.errors import ForgeError, Problem, RunError
 from modelforge.export import adapter, gguf_file, hub, merged, mlx, ollama
 from modelforge.export.check import self_test
 from modelforge.export.job import Job
 from modelforge.export.self_test import SelfTest
-from modelforge.modeling.errors import explain
-from modelforge.runs.atomic_files import DISK_FULL
+from modelforge.modeling.job_problem import job_problem
 from modelforge.runs.exports import ExportFile, ExportFolder, ExportResult, write_result
 from modelforge.runs.jobs import StepWriter
-from modelforge.units import human_bytes
 
+AGAIN = "export again"
 WRITERS: dict[str, Callable[[Job, Path, StepWriter], None]] = {
     "adapter": adapter.write,
     "merged": merged.write,
@@ -38,16 +35,6 @@ PUBLISHERS: dict[str, Callable[[Job, Path, StepWriter], str]] = {
     "hub": hub.publish,
     "ollama": ollama.publish,
 }
-# Causes whose usual remedies are settings of a training.
-_MEMORY = ("out-of-memory", "killed-for-memory")
-# What Rust and NumPy say.
-_FULL_TEXTS = (
-    "No space left on device",
-    "os error 28",
-    "os error 122",
-    "os error 27",
-    " requested and ",
-)
 
 
 def run_export(folder: ExportFolder, ending: threading.Lock | None = None) -> int:
@@ -62,7 +49,7 @@ def run_export(folder: ExportFolder, ending: threading.Lock | None = None) -> in
         result = _export(Job.read(folder), steps)
     except Exception as error:  # noqa: BLE001  # the outermost frame: a crash becomes a result
         traceback.print_exc(file=sys.stderr)
-        problem = _problem(error, folder)
+        problem = job_problem(error, folder, AGAIN)
         # On a full disk, this makes room for the result.
         _remove(folder.staged, folder.work)
         result = ExportResult("failed", time.time(), problem=problem)
@@ -92,7 +79,7 @@ def _export(job: Job, steps: StepWriter) -> ExportResult:
             steps.end()
         except Exception as error:  # noqa: BLE001  # the files are complete, whatever happens here
             traceback.print_exc(file=sys.stderr)
-            kind, problem = "failed", _problem(error, folder)
+            kind, problem = "failed", job_problem(error, folder, AGAIN)
     return ExportResult(kind, time.time(), _files(place), tested.as_dict(), problem, address)
 
 
@@ -113,26 +100,6 @@ def _link(source: Path, target: Path) -> SelfTest:
             shutil.copyfile(path, copy)
     known = SelfTest.__dataclass_fields__
     return SelfTest(**{key: value for key, value in tested.self_test.items() if key in known})
-
-
-def _problem(error: Exception, folder: ExportFolder) -> Problem:
-    if isinstance(error, ForgeError):
-        return error.problems[0]
-    code = error.errno if isinstance(error, OSError) else None
-    if code in DISK_FULL or any(text in str(error) for text in _FULL_TEXTS):
-        free = shutil.disk_usage(folder.path).free
-        # Files in `staged` and `work` are removed after this.
-        what = f"The disk of {folder.path} became full; {human_bytes(free)} are free."
-        if code == errno.EFBIG:
-            what = f"A file in {folder.path} became larger than is allowed there."
-        return Problem("disk", what, "Free some disk space, then export again.")
-    failure = explain(error)
-    remedy = failure.remedy
-    if failure.cause in _MEMORY:
-        remedy = "End other programs, then export again."
-    elif failure.cause == UNEXPECTED:
-        remedy = f"The log of the export has the details: {folder.log}."
-    return Problem("export", failure.what, remedy)
 
 
 def _files(folder: Path) -> tuple[ExportFile, ...]:

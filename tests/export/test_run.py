@@ -14,7 +14,7 @@ from modelforge.export.job import Job
 from modelforge.export.prompts import held_out
 from modelforge.forge import Forge
 from modelforge.paths import Home
-from modelforge.runs.exports import GGUF_MODEL_TYPES, ExportFolder, ExportRequest
+from modelforge.runs.exports import GGUF_MODEL_TYPES, ExportRequest
 from tests.export.runs import exported, prepared, put_rows, put_tuned
 
 pytestmark = pytest.mark.torch
@@ -188,20 +188,6 @@ def test_a_full_disk_is_named_and_leaves_no_files(model_of, home):
     assert "Free some disk space" in problem.remedy
     assert not folder.staged.exists()
     assert not folder.files.exists()
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        OSError(28, "No space left on device"),
-        OSError("4000000 requested and 2097120 written"),
-        Exception("No space left on device (os error 28)"),
-    ],
-)
-def test_every_library_that_meets_a_full_disk_is_understood(error, tmp_path):
-    from modelforge.export.run import _problem
-
-    assert _problem(error, ExportFolder(tmp_path)).where == "disk"
 
 
 def test_a_damaged_record_is_a_result(home, model_of):

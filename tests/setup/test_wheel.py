@@ -21,8 +21,9 @@ from modelforge.paths import resource_folder
 place = Path(modelforge.__file__).parent
 assert place.parent == Path.cwd() / "site", place
 assert tuple(load_profiles()) == specs_by_name()["compute_specs"].choices
-assert len(load_samples()) == 6 and all(sample.path.is_file() for sample in load_samples())
+assert len(load_samples()) == 7 and all(sample.path.is_file() for sample in load_samples())
 assert (resource_folder("assets") / "css" / "app.css").is_file()
+assert (resource_folder("assets") / "general_prompts.json").is_file()
 assert place in resource_folder("assets").parents
 print("found")
 """

@@ -168,7 +168,7 @@ class Sampler:
             context.log.note("not-sampled", text)
             return None, 0.0
         rows = [self._row(*pair) for pair in zip(self.prompts, answers, strict=True)]
-        return rows, round(time.perf_counter() - began, 2)
+        return rows, round(time.perf_counter() - began, 4)
 
     def _row(self, sample: SamplePrompt, answer: Answer) -> dict[str, Any]:
         text = self.setup.tokenizer.decode(answer.ids, skip_special_tokens=True)

@@ -71,7 +71,7 @@ def test_the_settings_of_generation_reach_the_trainer(bench, rewarded, monkeypat
 
     from modelforge.train.strategies import rlhf
 
-    def stop_before_training(_context, trainer, *_rest):
+    def stop_before_training(_context, trainer, *_rest, **_more):
         trainers.append(trainer)
         raise KeyError
 

@@ -216,6 +216,8 @@ def read_a_chart(page):
     page.keyboard.press("Escape")
     chart.get_by_role("button", name="Reset zoom").wait_for(state="hidden")
     chart.get_by_text("Values as a table").click()
+    # The table is filled when its element has been opened.
+    chart.locator("tbody tr").first.wait_for()
     assert chart.locator("tbody tr").count() == 4
 
 

@@ -100,7 +100,7 @@ def _json(path: Path, text: str) -> Any:
 
 def _yaml(path: Path, text: str) -> Any:
     try:
-        return yaml.load(text, Loader=_Reader)
+        return yaml.load(text, Loader=Reader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         at = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -115,7 +115,7 @@ def _yaml(path: Path, text: str) -> Any:
         raise _error(path.name, what, "Enter a shorter number.") from error
 
 
-class _Reader(yaml.SafeLoader):
+class Reader(yaml.SafeLoader):
     """Safe YAML where `no` and dates are text, and `2e-4` is a number."""
 
     _depth = 0
@@ -150,7 +150,7 @@ class _Reader(yaml.SafeLoader):
 
 
 class _Writer(yaml.SafeDumper):
-    """Quotes exactly the text that `_Reader` would read as another type."""
+    """Quotes exactly the text that `Reader` would read as another type."""
 
 
 def _represent_text(writer: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
@@ -171,7 +171,7 @@ _SCALARS = (
         "-+0123456789.",
     ),
 )
-for _class in (_Reader, _Writer):
+for _class in (Reader, _Writer):
     _class.yaml_implicit_resolvers = {}
     for _tag, _pattern, _first in _SCALARS:
         letters = [letter.replace("\0", "") for letter in _first]

@@ -1,0 +1,341 @@
+"""Surogate: its YAML files. Options and defaults are those of its documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from modelforge.config.importers.options import (
+    Option,
+    Values,
+    by,
+    coming,
+    converted,
+    no_effect,
+    refused,
+    renamed,
+    taken,
+    words,
+)
+from modelforge.config.importers.report import Outcome
+from modelforge.config.importers.system import System
+from modelforge.errors import Problem
+
+GPUS = "training on several GPUs"
+NOTHING_TO_SHARD = "With one GPU there is nothing to shard."
+PIECE = "PyTorch recomputes whole layers; recompute_block decides here."
+BUFFERS = "A buffer of Surogate's own engine; PyTorch has no such switch."
+QLORA = ("qlora_bnb", "qlora_fp8", "qlora_fp4")
+RECOMPUTED = tuple(
+    f"recompute_{part}" for part in ("swiglu", "rmsnorm", "ffn", "qkv", "att", "block", "lora")
+)
+SOURCE_FIELDS = (
+    "samples",
+    "text_field",
+    "instruction_field",
+    "output_field",
+    "input_field",
+    "system_prompt_field",
+    "system_prompt",
+    "prompt_format",
+    "prompt_format_no_input",
+    "messages_field",
+    "system_field",
+    "tools_field",
+    "message_property_mappings",
+    "subset",
+    "split",
+)
+SOURCE_TYPES = ("text", "instruction", "conversation", "auto", "preference")
+
+
+def _sources(setting: str) -> Option:
+    def read(value: Any, _: Values) -> Outcome:
+        sources, lines = [], []
+        for at, entry in enumerate(value or []):
+            source: dict[str, Any] = {}
+            for name, part in entry.items():
+                outcome = _source_option(name, part)
+                source |= {name: part} if outcome.result == "taken" else {}
+                lines.append((f"[{at}].{name}", part, outcome))
+            sources.append(source)
+        found = {setting: sources} if sources else {}
+        if setting == "data.sources" and sources:
+            found["dataset"] = sources[0].get("path", "")
+        return Outcome("converted", found, "Each entry is a data source.", tuple(lines))
+
+    return by(read, kind="list")
+
+
+def _source_option(name: str, value: Any) -> Outcome:
+    if name in SOURCE_FIELDS or name == "path" or (name == "type" and value in SOURCE_TYPES):
+        return Outcome("taken", {f"data.sources.{name}": value})
+    if name == "system_prompt_type" and value in ("field", "fixed"):
+        return Outcome("taken", {f"data.sources.{name}": value})
+    return Outcome("refused", why="It is not a known option of a data set of Surogate.")
+
+
+def _lora_targets(value: Any) -> str:
+    names = [value] if isinstance(value, str) else list(value)
+    return "all-linear" if names in (["all-linear"], ["all"]) else ", ".join(map(str, names))
+
+
+def _recompute(value: bool, values: Values) -> Outcome:
+    if value:
+        return Outcome(
+            "converted", {"gradient_checkpointing": True}, "The same, under its name here."
+        )
+    parts = [name for name in RECOMPUTED if name != "recompute_block" and values.get(name)]
+    why = f"{parts[0]} recomputes a part of a layer; here whole layers are." if parts else ""
+    return Outcome("converted", {"gradient_checkpointing": bool(parts)}, why)
+
+
+def _quantized(scheme: str, what: str) -> Option:
+    def read(value: bool, _: Values) -> Outcome:
+        if not value:
+            return Outcome("no-effect", why="This value asks for nothing.")
+        settings = {"quantization.scheme": scheme, "strategy": "qlora"}
+        return Outcome("converted", settings, f"{what}; the adapter is trained on it.")
+
+    return by(read, False, kind="bool")
+
+
+def _recipe(value: str, _: Values) -> Outcome:
+    if value == "bf16":
+        return Outcome("converted", {"hardware.precision": "bf16"}, "16-bit training.")
+    if value == "nvfp4":
+        why = "PyTorch cannot train with FP4 matrix products. As a frozen base: qlora_fp4."
+        return Outcome("refused", why=why)
+    return Outcome("refused", why="Training in FP8 comes with a later version.")
+
+
+def _length(value: int, values: Values) -> Outcome:
+    other = values.get("max_length")
+    if isinstance(other, int) and other < value:
+        return Outcome("no-effect", why=f"max_length, {other}, is less.")
+    return Outcome("renamed", {"max_seq_length": value})
+
+
+def _max_length(value: int, values: Values) -> Outcome:
+    other = values.get("sequence_len")
+    if isinstance(other, int) and other <= value:
+        return Outcome("no-effect", why=f"sequence_len, {other}, is not more.")
+    return Outcome("renamed", {"max_seq_length": value})
+
+
+def _cooldown(value: int, values: Values) -> Outcome:
+    if not value:
+        return Outcome("no-effect", why="This value asks for nothing.")
+    if values.get("lr_scheduler_type") == "wsd":
+        return Outcome("renamed", {"schedule.decay_steps": value})
+    why = "A cooldown after a linear or cosine schedule comes with a later version."
+    return Outcome("refused", why=why)
+
+
+def _use_template(value: bool, _: Values) -> Outcome:
+    if value:
+        return Outcome("no-effect", why="Conversations always go through the model's template.")
+    why = "Rows without a chat template come with a later version; text rows have none."
+    return Outcome("refused", why=why)
+
+
+def _check(values: Values) -> Iterator[Problem]:
+    chosen = [name for name in QLORA if values.get(name) is True]
+    if len(chosen) > 1:
+        what = f"{' and '.join(chosen)} are both on; they exclude each other."
+        yield Problem(chosen[1], what, "Keep one of them.")
+    if chosen and values.get("lora") is False:
+        what = f"{chosen[0]} needs lora, which is off."
+        yield Problem(chosen[0], what, "Switch lora on, or leave it out.")
+    for at, entry in enumerate(values.get("datasets") or []):
+        where = f"datasets[{at}]"
+        if not isinstance(entry, Mapping) or not entry.get("path"):
+            yield Problem(where, "The data set has no path.", "Name its file, as path: rows.jsonl.")
+        elif entry.get("system_prompt_type") == "field" and not entry.get("system_prompt_field"):
+            what = "system_prompt_type is field, and system_prompt_field is missing."
+            yield Problem(where, what, "Name the column.")
+
+
+def _finish(values: Values, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what Surogate decides by leaving an option out."""
+    found: dict[str, Any] = {"task": "text-generation", "provider": "huggingface"}
+    found["strategy"] = settings.get("strategy", "sft")
+    if not any(values.get(name) for name in QLORA):
+        found["quantization.scheme"] = "none"
+    return found
+
+
+OPTIONS: dict[str, Option] = {
+    "run_name": renamed("logging.run_name", kind="text"),
+    "apply_recommended_values": no_effect("The page has a button for it."),
+    "num_epochs": renamed("num_train_epochs", 3),
+    "output_dir": no_effect("Runs are stored in the folder of ModelForge."),
+    "checkpoint_dir": no_effect("Checkpoints are stored in the folder of the run."),
+    "resume_from_checkpoint": no_effect("A stopped run is resumed by its button."),
+    "save_steps": renamed("trainer.save_steps", 50),
+    "save_total_limit": renamed("trainer.save_total_limit", 5),
+    "model": renamed("model_name", kind="text"),
+    "model_type": no_effect("The type is read from the model."),
+    "sequence_len": by(_length, kind="int", least=1),
+    "max_model_len": coming("RoPE scaling", None),
+    "rope_scaling": coming("RoPE scaling", None),
+    "torch_dtype": words(
+        "hardware.precision",
+        {"auto": "auto", "bfloat16": "bf16", "float16": "fp16", "float32": "fp32"},
+        why="The weights have the precision of the training.",
+    ),
+    **{
+        f"recompute_{part}": no_effect(PIECE, kind="bool")
+        for part in ("swiglu", "rmsnorm", "ffn", "qkv", "att", "lora")
+    },
+    "recompute_block": by(_recompute, True, kind="bool"),
+    "offload_residual": coming("activation offloading", False),
+    **{
+        name: refused(BUFFERS, False, kind="bool")
+        for name in ("offload_master", "offload_quants", "persistent_quants", "offload_grads")
+    },
+    "offload_optimizer": by(
+        lambda value, _: Outcome(
+            *(("converted", {"optim": "paged_adamw_8bit"}) if value else ("no-effect", {})),
+            "A paged optimizer moves its state to the memory of the host when the GPU is full."
+            if value
+            else "This value asks for nothing.",
+        ),
+        kind="bool",
+    ),
+    "use_zero_copy": refused(BUFFERS, False, kind="bool"),
+    "use_write_combined": refused(BUFFERS, False, kind="bool"),
+    "zero_level": coming(GPUS, 1),
+    **{
+        name: no_effect(NOTHING_TO_SHARD, kind="bool")
+        for name in (
+            "shard_weights",
+            "shard_gradients",
+            "use_all_to_all_reduce",
+            "memcpy_all_gather",
+            "memcpy_send_recv",
+        )
+    },
+    "gpus": coming(GPUS, 1),
+    "use_cuda_graphs": no_effect("Not with the compiler's default mode.", kind="bool"),
+    "recipe": by(
+        _recipe, "bf16", kind="text", choices=("bf16", "fp8_hybrid", "fp8-hybrid", "nvfp4")
+    ),
+    "gradient_dtype": no_effect("The precision of the training decides."),
+    "master_dtype": no_effect("Full training keeps float32 weights."),
+    "use_fused_rope": no_effect("Unsloth, as the provider, has fused kernels."),
+    "fp8_amax_history": no_effect("FP8 is scaled without a history here."),
+    "fp4_backend": no_effect("There is no training in FP4 here."),
+    "skip_quant_first_layers": renamed("quantization.skip_first_layers", 0),
+    "skip_quant_last_layers": renamed("quantization.skip_last_layers", 0),
+    "optimizer": by(
+        lambda value, _: (
+            Outcome("renamed", {"optim": "adamw_8bit"})
+            if value == "adamw_8bit"
+            else Outcome("refused", why="NorMuon comes with a later version; adamw_8bit is near.")
+        ),
+        "adamw_8bit",
+        kind="text",
+        choices=("adamw_8bit", "adamw", "normuon"),
+    ),
+    "learning_rate": taken("learning_rate", 2e-4),
+    "lr_scheduler_type": words(
+        "lr_scheduler_type",
+        {"linear": "linear", "cosine": "cosine", "wsd": "wsd", "constant": "constant"},
+        "linear",
+    ),
+    "warmup_ratio": taken("warmup_ratio", 0.0),
+    "warmup_steps": renamed("schedule.warmup_steps"),
+    "cooldown_steps": by(_cooldown, kind="int", least=0),
+    "final_lr_fraction": renamed("schedule.final_lr_fraction", 0.0),
+    "weight_decay": taken("weight_decay", 0.1),
+    "max_grad_norm": taken("max_grad_norm", 1.0),
+    "adamw_beta1": renamed("optimizer.beta1", 0.9),
+    "adamw_beta2": renamed("optimizer.beta2", 0.999),
+    "adamw_epsilon": renamed("optimizer.epsilon", 1e-8),
+    **{f"normuon_{part}": coming("NorMuon") for part in ("momentum", "beta2", "cautious_wd")},
+    "per_device_train_batch_size": taken("per_device_train_batch_size", 2),
+    "gradient_accumulation_steps": taken("gradient_accumulation_steps", 4),
+    "max_steps": taken("max_steps", -1),
+    "eval_steps": taken("eval_steps", 100),
+    "datasets": _sources("data.sources"),
+    "validation_datasets": _sources("data.validation_sources"),
+    "validation_split_ratio": renamed("eval_split", 0.1),
+    "train_seed": renamed("trainer.seed", 1234),
+    "eval_seed": no_effect("Evaluation rows are read in order; nothing is drawn."),
+    "dataloader_num_workers": by(
+        lambda value, _: Outcome("renamed", {} if value == "auto" else {"data.num_workers": value}),
+        kind="number or text",
+    ),
+    "sample_packing": renamed("packing", True),
+    "lmhead_chunks": no_effect("The loss is always computed in pieces."),
+    "attn_bwd_chunks": no_effect("The attention kernels do not store the scores."),
+    "init_projections_to_zero": coming("training from nothing", False),
+    "lora": renamed("adapter.enabled", True),
+    "lora_rank": renamed("lora_r", 16),
+    "lora_alpha": taken("lora_alpha", 32),
+    "lora_dropout": taken("lora_dropout", 0.05),
+    "lora_dtype": words(
+        "adapter.dtype", {"fp32": "float32", "bf16": "bfloat16", "auto": "auto"}, "fp32"
+    ),
+    "lora_target_modules": converted(
+        "adapter.target_modules",
+        _lora_targets,
+        "Names with commas.",
+        ["all-linear"],
+        kind="list or text",
+    ),
+    "merge_adapter": no_effect("The Export page merges the adapter.", kind="bool"),
+    "qlora_fp4": _quantized("nvfp4", "The frozen weights are stored in NVFP4"),
+    "qlora_fp8": _quantized("fp8", "The frozen weights are stored in FP8"),
+    "qlora_bnb": _quantized("bnb-4bit", "The frozen weights are stored in NF4"),
+    "qlora_block_size": no_effect("The block that fits the layer is chosen."),
+    "qlora_bnb_block_size": refused("bitsandbytes has 64 in Transformers.", 64),
+    "qlora_bnb_double_quant": renamed("use_nested_quant", True),
+    "qlora_four_over_six": no_effect("Its package is not used here."),
+    "use_chat_template": by(_use_template, kind="bool"),
+    "template": by(
+        lambda value, _: (
+            Outcome("no-effect", why="The model's own template is used.")
+            if value in ("auto", None)
+            else Outcome("renamed", {"model.chat_template": value})
+        ),
+    ),
+    "system": renamed("model.system_prompt"),
+    "max_length": by(_max_length, kind="int", least=1),
+    "truncation_strategy": renamed("data.truncation_strategy", "delete"),
+    "padding_side": no_effect("Padding does not change the loss."),
+    "padding_free": renamed("data.padding_free"),
+    "loss_scale": words(
+        "data.loss_on", {"default": "assistant", "last_round": "last_round", "all": "all"}
+    ),
+    "sequence_parallel_size": coming(GPUS, 1),
+    "response_prefix": no_effect("It concerns answers, not training."),
+    "max_pixels": refused("Images are not trained here.", None),
+    "norm_bbox": refused("Images are not trained here.", None),
+    "agent_template": refused("Rows with tools go through the model's template.", None),
+    "report_to": converted(
+        "logging.report_to",
+        lambda value: ", ".join(value) if isinstance(value, list) else value or "",
+        "Names with commas.",
+        kind="list or text",
+    ),
+    "log_file": no_effect("The log is stored in the folder of the run."),
+    "log_gpu_util": no_effect("The GPU is logged at every step."),
+    "wandb_project": renamed("logging.project"),
+    "wandb_name": renamed("logging.run_name"),
+    "aim_experiment": renamed("logging.project"),
+    "aim_repo": no_effect("Set AIM_REPO in the environment."),
+    "aim_name": renamed("logging.run_name"),
+    "debug_time_breakdown": no_effect("Times stand in the log of the run."),
+    "debug_memory_breakdown": no_effect("The plan shows memory by part."),
+}
+
+SYSTEM = System(
+    name="surogate",
+    title="Surogate",
+    options=OPTIONS,
+    check=_check,
+    finish=_finish,
+    programs=("surogate",),
+)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from modelforge.config.importers import surogate
+from modelforge.config.importers import nanochat, safe_synthesizer, stack_wise, surogate
 from modelforge.config.importers.foreign_file import ForeignFile, read_command, read_text
 from modelforge.config.importers.recognize import recognize
 from modelforge.config.importers.report import Imported
@@ -13,7 +13,12 @@ from modelforge.config.importers.system import System
 from modelforge.config.validation_messages import join_words, shown
 from modelforge.errors import ConfigError, Problem
 
-SYSTEMS: Final[tuple[System, ...]] = (surogate.SYSTEM,)
+SYSTEMS: Final[tuple[System, ...]] = (
+    surogate.SYSTEM,
+    nanochat.SYSTEM,
+    safe_synthesizer.SYSTEM,
+    stack_wise.SYSTEM,
+)
 
 
 @dataclass(frozen=True)

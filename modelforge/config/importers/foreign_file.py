@@ -38,6 +38,9 @@ class ForeignFile:
 
     def line(self, name: str) -> int | None:
         """Return the line of an option; that of what it stands in if it has none of its own."""
+        if name not in self.lines:
+            # Inside a section around all options.
+            name = next((each for each in self.lines if each.endswith(f".{name}")), name)
         while name not in self.lines and ("." in name or "[" in name):
             name = name[: max(name.rfind("."), name.rfind("["))]
         return self.lines.get(name)

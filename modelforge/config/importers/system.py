@@ -38,6 +38,7 @@ class System:
         check: Yields what contradicts itself there; `where` is the name of an option.
         finish: Returns settings that follow from several options, by dotted name; it is given the
             options, with defaults, and the settings so far.
+        section: A group that may stand around all options, such as `training`.
         programs: Beginnings of its command line, such as `trl sft`.
     """
 
@@ -47,6 +48,7 @@ class System:
     groups: frozenset[str] = frozenset()
     check: Check = _no_problems
     finish: Finish = _nothing
+    section: str = ""
     programs: tuple[str, ...] = ()
 
     def flatten(self, values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -54,7 +56,9 @@ class System:
         flat: dict[str, Any] = {}
         for key, value in values.items():
             name = f"{prefix}{key}"
-            if name in self.groups and isinstance(value, Mapping):
+            if name == self.section and isinstance(value, Mapping):
+                flat |= self.flatten(value)
+            elif name in self.groups and isinstance(value, Mapping):
                 flat |= self.flatten(value, f"{name}.")
             elif name not in self.groups or value is not None:
                 flat[name] = value
@@ -147,13 +151,11 @@ def _wrong(option: Option | None, value: Any) -> tuple[str, str] | None:
     """Return what is wrong with a value and what its system allows; None if nothing is."""
     if option is None or value is None:
         return None
-    kinds = TYPES.get(option.kind)
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if kinds and (not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)):
-        return (
-            f"{shown(value)} is not a {_called(option.kind)}.",
-            f"Enter a {_called(option.kind)}.",
-        )
+    kinds, called = TYPES.get(option.kind), _called(option.kind)
+    is_bool = isinstance(value, bool)
+    is_number = isinstance(value, (int, float)) and not is_bool
+    if kinds and (not isinstance(value, kinds) or (is_bool and bool not in kinds)):
+        return f"{shown(value)} is not {called}.", f"Enter {called}."
     if option.choices and value not in option.choices:
         known = join_words([shown(choice) for choice in option.choices])
         return f"{shown(value)} is not known there.", f"Its values are {known}."

@@ -1,0 +1,169 @@
+"""NeMo Safe Synthesizer: the `training` section of its YAML files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from modelforge.config.importers.options import (
+    Option,
+    Values,
+    by,
+    coming,
+    number,
+    refused,
+    renamed,
+    taken,
+    words,
+)
+from modelforge.config.importers.report import Outcome
+from modelforge.config.importers.system import System
+from modelforge.errors import Problem
+
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+BITS = {4: "bnb-4bit", 8: "bnb-8bit"}
+SCHEMES = ("bnb-4bit", "bnb-8bit", "fp8", "nvfp4", "mxfp4")
+# Schedules of Transformers that this program has under the same name.
+SCHEDULES = (
+    "linear",
+    "cosine",
+    "constant",
+    "constant_with_warmup",
+    "polynomial",
+    "inverse_sqrt",
+    "cosine_with_restarts",
+)
+AUTO_RATE, AUTO_RATE_MISTRAL = 5e-4, 1e-4
+OFF = "quantize_model is off."
+
+
+def _records(value: Any, values: Values) -> Outcome:
+    if value == "auto":
+        why = "Its amount follows from tables with many rows; the number of epochs decides here."
+        return Outcome("no-effect", why=why)
+    rows = int(values["batch_size"]) * int(values["gradient_accumulation_steps"])
+    steps = max(1, -(-int(value) // rows))
+    why = f"{int(value):,} records are {steps:,} steps of {rows} rows."
+    return Outcome("converted", {"max_steps": steps}, why)
+
+
+def _rate(value: Any, values: Values) -> Outcome:
+    if value != "auto":
+        return Outcome("taken", {"learning_rate": number(value)})
+    is_mistral = "mistral" in str(values["pretrained_model"]).lower()
+    rate = AUTO_RATE_MISTRAL if is_mistral else AUTO_RATE
+    why = f"auto is {rate:g} there for {'Mistral models' if is_mistral else 'this model'}."
+    return Outcome("converted", {"learning_rate": rate}, why)
+
+
+def _alpha(value: float, values: Values) -> Outcome:
+    alpha = int(value * values["lora_r"])
+    why = f"{value:g} times the rank of {values['lora_r']} is {alpha}."
+    return Outcome("converted", {"lora_alpha": alpha}, why)
+
+
+def _targets(value: list[str], _: Values) -> Outcome:
+    return Outcome("converted", {"adapter.target_modules": ", ".join(value)}, "Names with commas.")
+
+
+def _bits(value: Any, values: Values) -> Outcome:
+    if values.get("quantization_scheme"):
+        return Outcome("no-effect", why="quantization_scheme decides.")
+    return _scheme(BITS[value], values)
+
+
+def _scheme(value: str | None, values: Values) -> Outcome:
+    if not values.get("quantize_model"):
+        return Outcome("no-effect", why=OFF)
+    if value is None:
+        return Outcome("no-effect", why="quantization_bits decides.")
+    return Outcome("converted", {"quantization.scheme": value}, "How the frozen weights are kept.")
+
+
+def _quantize(value: bool, _: Values) -> Outcome:
+    if value:
+        return Outcome("converted", {"strategy": "qlora"}, "An adapter on quantized weights.")
+    settings = {"quantization.scheme": "none", "strategy": "sft"}
+    return Outcome("converted", settings, "An adapter on weights that are not quantized.")
+
+
+def _peft(value: str, values: Values) -> Outcome:
+    if value.lower() == "loftq":
+        return Outcome("renamed", {"adapter.init": "loftq"})
+    if value.lower() == "qlora" and not values.get("quantize_model"):
+        return Outcome("no-effect", why=f"{OFF} It is a LoRA adapter then, there as well.")
+    return Outcome("converted", {"adapter.enabled": True}, "Adapters are LoRA here.")
+
+
+def _attention(value: str, _: Values) -> Outcome:
+    if "/" in value:
+        why = "Attention from a repository of the Hub runs its code; sdpa is used."
+        return Outcome("refused", why=why)
+    return Outcome("renamed", {"model.attn_implementation": value})
+
+
+def _check(values: Values) -> Iterator[Problem]:
+    records, ratio = values["num_input_records_to_sample"], values["lora_alpha_over_r"]
+    if isinstance(records, str) and records != "auto":
+        yield Problem(
+            "num_input_records_to_sample", f"It is {records!r}.", "Enter a number or auto."
+        )
+    if isinstance(ratio, (int, float)) and not 0.5 <= ratio <= 3:
+        yield Problem("lora_alpha_over_r", f"It is {ratio:g}.", "It is from 0.5 to 3.")
+    scheme = values.get("quantization_scheme")
+    is_loftq = str(values["peft_implementation"]).lower() == "loftq"
+    if is_loftq and scheme and not str(scheme).startswith("bnb-"):
+        what = f"loftq does not work with {scheme}."
+        yield Problem("peft_implementation", what, "Choose bnb-4bit, or another implementation.")
+    unknown = [name for name in values.get("lora_target_modules") or [] if name not in PROJECTIONS]
+    if unknown:
+        what = f"{unknown[0]!r} is not one of its modules."
+        yield Problem("lora_target_modules", what, f"They are {', '.join(PROJECTIONS)}.")
+
+
+def _finish(values: Values, settings: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {"task": "text-generation", "provider": "huggingface"}
+    if values["quantize_model"] and "quantization.scheme" not in settings:
+        found["quantization.scheme"] = BITS[8]
+    return found
+
+
+_OPTIONS: dict[str, Option] = {
+    "num_input_records_to_sample": by(_records, "auto", kind="number or text"),
+    "batch_size": renamed("per_device_train_batch_size", 1),
+    "gradient_accumulation_steps": taken("gradient_accumulation_steps", 8),
+    "weight_decay": taken("weight_decay", 0.01),
+    "warmup_ratio": taken("warmup_ratio", 0.05),
+    "lr_scheduler": words("lr_scheduler_type", {name: name for name in SCHEDULES}, "cosine"),
+    "learning_rate": by(_rate, "auto", kind="number or text"),
+    "lora_r": taken("lora_r", 32),
+    "lora_alpha_over_r": by(_alpha, 1.0, kind="number"),
+    "lora_target_modules": by(_targets, list(PROJECTIONS[:4]), kind="list"),
+    "rope_scaling_factor": coming("RoPE scaling", "auto"),
+    "validation_ratio": renamed("eval_split", 0.0),
+    "validation_steps": renamed("eval_steps", 15),
+    "pretrained_model": renamed("model_name", "HuggingFaceTB/SmolLM3-3B", kind="text"),
+    "quantize_model": by(_quantize, False, kind="bool"),
+    "quantization_bits": by(_bits, choices=(4, 8)),
+    "quantization_scheme": by(_scheme, choices=(*SCHEMES, None)),
+    "peft_implementation": by(_peft, "QLORA", kind="text"),
+    "max_vram_fraction": coming("a bound of the GPU's memory"),
+    "attn_implementation": by(_attention, "sdpa", kind="text"),
+}
+# The rest of its file is about tables that are made up, not about training.
+_TABLES = refused("It concerns the made-up table, not the training of the model.")
+OPTIONS = {
+    **_OPTIONS,
+    **dict.fromkeys(("data", "generation", "evaluation", "privacy", "time_series"), _TABLES),
+    "data_source": renamed("dataset"),
+}
+
+
+SYSTEM = System(
+    name="safe-synthesizer",
+    title="NeMo Safe Synthesizer",
+    options=OPTIONS,
+    check=_check,
+    finish=_finish,
+    section="training",
+)

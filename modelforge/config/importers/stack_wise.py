@@ -1,0 +1,166 @@
+"""Stack-Wise: its YAML files with the groups model, training and data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from modelforge.config.importers.options import (
+    Option,
+    Values,
+    by,
+    coming,
+    no_effect,
+    renamed,
+)
+from modelforge.config.importers.report import Outcome
+from modelforge.config.importers.system import System
+from modelforge.errors import Problem
+
+NOTHING, GROWING = "training from nothing", "growing a model stack by stack"
+T, P, M, D = "training.", "training.progressive.", "model.", "data."
+MODEL = (
+    *("vocab_size", "d_model", "n_layers", "n_heads", "n_kv_heads", "d_ff", "attention_type"),
+    *("attention_mode", "use_rope", "rope_theta", "tie_embeddings", "dropout"),
+    *("tokenizer_embedding.family", "tokenizer_embedding.embedding_option"),
+    *("tokenizer_embedding.freeze_embeddings", "tokenizer_embedding.adapter_hidden_dim"),
+)
+TRAINING = (
+    *("mode", "fusion_mode", "total_blocks", "block_size", "epochs_per_layer"),
+    *("current_block_lr", "qlora_lr", "qlora_enabled", "qlora_rank", "qlora_alpha"),
+    *("save_fused_checkpoints", "time_step_masking", "num_time_steps"),
+    *("time_step_mask_fractions", "min_mask_fraction", "max_mask_fraction", "mask_schedule_type"),
+)
+PROGRESSIVE = (
+    *("enabled", "trunk_strategy", "new_stack_precision", "qlora_enabled", "qlora_strategy"),
+    *("qlora_rank", "qlora_alpha", "progressive_qlora", "progressive_qlora_rank"),
+    *("progressive_qlora_alpha", "qlora_rank_pattern", "qlora_alpha_pattern", "qlora_configs"),
+)
+
+
+def _quantization(value: str, values: Values) -> Outcome:
+    if values.get(f"{T}quantization_enabled") is False:
+        return Outcome("no-effect", why="quantization_enabled is off.")
+    if value in ("fp16", "fp32"):
+        settings = {"hardware.precision": value, "quantization.scheme": "none"}
+        return Outcome("converted", settings, "It is a precision, not a quantization.")
+    settings = {"fp4": {"use_4bit": True, "bnb_4bit_quant_type": "fp4"}}.get(
+        value, {"quantization.scheme": "fp8-weight-only"}
+    )
+    return Outcome("converted", settings, "How the frozen weights are kept.")
+
+
+def _enabled(value: bool, _: Values) -> Outcome:
+    if value:
+        return Outcome("no-effect", why="quantization_type says how.")
+    return Outcome("converted", {"quantization.scheme": "none"}, "Weights are not quantized.")
+
+
+def _length(value: int, values: Values) -> Outcome:
+    other = values.get(f"{D}max_length")
+    if isinstance(other, int) and other < value:
+        return Outcome("no-effect", why=f"data.max_length, {other}, is less.")
+    return Outcome("renamed", {"max_seq_length": value})
+
+
+def _max_length(value: int, values: Values) -> Outcome:
+    other = values.get(f"{T}seq_len")
+    if isinstance(other, int) and other <= value:
+        return Outcome("no-effect", why=f"training.seq_len, {other}, is not more.")
+    return Outcome("renamed", {"max_seq_length": value})
+
+
+def _dummy(value: bool, _: Values) -> Outcome:
+    if not value:
+        return Outcome("no-effect", why="This value asks for nothing.")
+    why = "A shipped sample stands in for made-up rows."
+    return Outcome("converted", {"dataset": "sample:captain"}, why)
+
+
+def _dataset(value: str | None, values: Values) -> Outcome:
+    if values.get(f"{D}use_dummy_data") or value is None:
+        return Outcome("no-effect", why="use_dummy_data decides.")
+    return Outcome("renamed", {"dataset": value})
+
+
+def _rows(value: int, values: Values) -> Outcome:
+    path = values.get(f"{D}dataset_path")
+    if values.get(f"{D}use_dummy_data") or not path:
+        return Outcome("no-effect", why="It is a number of made-up rows.")
+    source = {"path": path, "samples": value}
+    return Outcome("converted", {"data.sources": [source]}, "Rows that are taken from the file.")
+
+
+def _mixed(value: bool, _: Values) -> Outcome:
+    precision = "auto" if value else "fp32"
+    return Outcome("converted", {"hardware.precision": precision}, "The best of this computer.")
+
+
+def _check(values: Values) -> Iterator[Problem]:
+    layers, blocks = values.get(f"{M}n_layers"), values.get(f"{T}total_blocks")
+    size = values.get(f"{T}block_size")
+    if all(isinstance(each, int) for each in (layers, blocks, size)) and layers != blocks * size:
+        what = f"It is {layers}, and total_blocks times block_size is {blocks * size}."
+        yield Problem(f"{M}n_layers", what, "Make them equal.")
+    heads, shared = values.get(f"{M}n_heads"), values.get(f"{M}n_kv_heads")
+    if isinstance(heads, int) and isinstance(shared, int) and shared and heads % shared:
+        what = f"{heads} heads cannot be divided among {shared} heads of keys and values."
+        yield Problem(f"{M}n_kv_heads", what, "Take a divisor of n_heads.")
+    steps = values.get(f"{T}num_time_steps")
+    fractions = values.get(f"{T}time_step_mask_fractions")
+    if isinstance(steps, int) and isinstance(fractions, list) and len(fractions) != steps:
+        what = f"It has {len(fractions)} values, and num_time_steps is {steps}."
+        yield Problem(f"{T}time_step_mask_fractions", what, "Make them equal.")
+
+
+OPTIONS: dict[str, Option] = {
+    **{f"{M}{name}": coming(NOTHING) for name in MODEL},
+    **{f"{T}{name}": coming(GROWING) for name in TRAINING},
+    **{f"{P}{name}": coming(GROWING) for name in PROGRESSIVE},
+    f"{T}learning_rate": renamed("learning_rate", 1e-4),
+    f"{T}weight_decay": renamed("weight_decay", 0.1),
+    f"{T}batch_size": renamed("per_device_train_batch_size", 4),
+    f"{T}seq_len": by(_length, kind="int", least=1),
+    f"{T}max_steps": renamed("max_steps", 200),
+    f"{T}log_interval": renamed("logging.logging_steps", 10),
+    f"{T}save_interval": renamed("trainer.save_steps", 100),
+    f"{T}validation_interval": renamed("eval_steps"),
+    f"{T}run_id": renamed("logging.run_name"),
+    f"{T}checkpoint_dir": no_effect("Checkpoints are stored in the folder of the run."),
+    f"{T}mixed_precision": by(_mixed, kind="bool"),
+    f"{T}quantization_enabled": by(_enabled, kind="bool"),
+    f"{T}quantization_type": by(_quantization, choices=("fp4", "fp8", "fp16", "fp32")),
+    f"{T}debug": no_effect("The log of a run has every detail.", kind="bool"),
+    f"{T}log_level": no_effect("The log of a run has every detail.", kind="text"),
+    f"{D}dataset_path": by(_dataset, kind="text"),
+    f"{D}use_dummy_data": by(_dummy, kind="bool"),
+    f"{D}num_samples": by(_rows, kind="int", least=1),
+    f"{D}tokenizer_path": coming("a borrowed tokenizer", None),
+    f"{D}max_length": by(_max_length, kind="int", least=1),
+    f"{D}num_workers": renamed("data.num_workers", 0),
+    f"{D}shuffle": coming("rows in their order", True),
+    "precision_options": no_effect("A list of what there is, not an option."),
+}
+
+
+def _finish(values: Values, settings: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "task": "text-generation",
+        "provider": "huggingface",
+        "strategy": "sft",
+    }
+    if "quantization.scheme" not in settings and "use_4bit" not in settings:
+        found["quantization.scheme"] = "none"
+    return found
+
+
+SYSTEM = System(
+    name="stack-wise",
+    title="Stack-Wise",
+    options=OPTIONS,
+    groups=frozenset(
+        ("model", "model.tokenizer_embedding", "training", "training.progressive", "data")
+    ),
+    check=_check,
+    finish=_finish,
+)

@@ -1,0 +1,277 @@
+"""The options of Transformers' `TrainingArguments`, which TRL, LLaMA-Factory and others share."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+from modelforge.config.importers.options import (
+    ABSENT,
+    Option,
+    Values,
+    by,
+    coming,
+    no_effect,
+    number,
+    refused,
+    renamed,
+    taken,
+    words,
+)
+from modelforge.config.importers.report import Outcome
+from modelforge.config.optimizers import LearningRateSchedule, Optim
+
+GPUS = "training on several GPUs"
+OWN_FOLDER = "Runs are stored in the folder of ModelForge."
+ALWAYS_TRAINS = "A run here always trains, and evaluates if rows are set aside."
+ASKS_NOTHING = "This value asks for nothing."
+RESUMED = "A stopped run is resumed by its button."
+# Spellings of optimizers: older names of Transformers, and PyTorch's own.
+OPTIMIZERS = {name: name for name in get_args(Optim)} | {
+    "adamw_hf": "adamw_torch",
+    "adamw_bnb_8bit": "adamw_8bit",
+    "lion": "lion_32bit",
+}
+SCHEDULES = {name: name for name in get_args(LearningRateSchedule)} | {
+    "wsd": "warmup_stable_decay",
+    "constant_with_warm_up": "constant_with_warmup",
+}
+
+
+def optimizer(default: Any = ABSENT) -> Option:
+    """Return the option `optim`."""
+
+    def read(value: str, _: Values) -> Outcome:
+        if value not in OPTIMIZERS:
+            known = "adamw_torch, adamw_8bit, paged_adamw_8bit, adafactor, lion_8bit and others"
+            return Outcome("refused", why=f"{value} is not an optimizer here. There are {known}.")
+        ours = OPTIMIZERS[value]
+        result = "taken" if ours == value else "converted"
+        return Outcome(result, {"optim": ours}, "" if ours == value else "Its name today.")
+
+    return by(read, default, kind="text")
+
+
+def schedule(setting: str = "lr_scheduler_type", default: Any = ABSENT) -> Option:
+    """Return the option with the name of the schedule."""
+
+    def read(value: str, _: Values) -> Outcome:
+        if value not in SCHEDULES:
+            why = f"{value} is not a schedule here. There are {', '.join(SCHEDULES)}."
+            return Outcome("refused", why=why)
+        return Outcome("taken", {setting: SCHEDULES[value]})
+
+    return by(read, default, kind="text")
+
+
+def _warmup_steps(value: Any, _: Values) -> Outcome:
+    value = number(value)
+    if isinstance(value, float) and 0 < value < 1:
+        why = "Below 1 it is a share of the steps."
+        return Outcome("converted", {"warmup_ratio": value}, why)
+    return Outcome("renamed", {"schedule.warmup_steps": int(value)} if value else {})
+
+
+def _epochs(value: Any, _: Values) -> Outcome:
+    value = number(value)
+    if isinstance(value, float) and not value.is_integer():
+        why = f"Epochs are whole here; {value:g} of them come with a later version."
+        return Outcome("refused", why=why)
+    return Outcome("taken", {"num_train_epochs": int(value)})
+
+
+def interval(setting: str, of: str) -> Option:
+    """Return an option that is a number of steps, or a share of all of them below 1."""
+
+    def read(value: Any, _: Values) -> Outcome:
+        value = number(value)
+        if isinstance(value, float) and value < 1:
+            why = f"A share of all steps; here a {of} is a number of steps."
+            return Outcome("refused", why=why)
+        return Outcome("renamed" if "." in setting else "taken", {setting: int(value)})
+
+    return by(read, kind="number or text")
+
+
+def _eval_strategy(value: Any, _: Values) -> Outcome:
+    if value in ("no", False):
+        return Outcome("converted", {"eval_split": 0.0}, "No rows are set aside for evaluation.")
+    if value == "epoch":
+        why = "Evaluations are every so many steps here; eval_steps says how many."
+        return Outcome("no-effect", why=why)
+    return Outcome("no-effect", why="eval_steps says how often.")
+
+
+def _save_strategy(value: Any, _: Values) -> Outcome:
+    if value in ("no", False):
+        return Outcome("converted", {"trainer.save_steps": -1}, "Saved at the end alone.")
+    return Outcome("no-effect", why="save_steps says how often.")
+
+
+def precision(name: str) -> Option:
+    """Return the option `bf16` or `fp16`; off, it leaves the precision to the other one."""
+
+    def read(value: bool | None, _: Values) -> Outcome:
+        if value:
+            return Outcome("taken", {name: True})
+        return Outcome("no-effect", why="The precision is chosen for this computer.")
+
+    return by(read, kind="bool")
+
+
+def _report_to(value: Any, _: Values) -> Outcome:
+    names = value if isinstance(value, list) else [value]
+    names = [str(name) for name in names if name not in ("none", "all", None, "")]
+    if not names:
+        return Outcome("taken", {"logging.report_to": ""})
+    return Outcome("renamed", {"logging.report_to": ", ".join(names)})
+
+
+def _grouped(value: Any, _: Values) -> Outcome:
+    if value == "group_by_length":
+        return Outcome("converted", {"group_by_length": True}, "A switch of its own here.")
+    if value == "sequential":
+        return Outcome("refused", why="Rows are shuffled here.")
+    return Outcome("converted", {"group_by_length": False}, "A switch of its own here.")
+
+
+def _compile(value: bool, _: Values) -> Outcome:
+    return Outcome("renamed", {"trainer.torch_compile": value})
+
+
+# Options that change nothing here, with the reason.
+_WITHOUT_EFFECT: dict[str, str] = {
+    "output_dir": OWN_FOLDER,
+    "overwrite_output_dir": OWN_FOLDER,
+    "logging_dir": OWN_FOLDER,
+    "do_train": ALWAYS_TRAINS,
+    "do_eval": ALWAYS_TRAINS,
+    "do_predict": "Answers are given on the pages Chat and Evaluation.",
+    "resume_from_checkpoint": RESUMED,
+    "ignore_data_skip": RESUMED,
+    "restore_callback_states_from_checkpoint": RESUMED,
+    "bf16_full_eval": "Evaluation has the precision of the training.",
+    "fp16_full_eval": "Evaluation has the precision of the training.",
+    "tf32": "PyTorch's own choice is kept.",
+    "gradient_checkpointing_kwargs": "The form without reentrance is always used.",
+    "use_cache": "It is off in training and on in answers.",
+    "torch_empty_cache_steps": "Memory is given back when a step runs out of it.",
+    "logging_strategy": "Every step is logged.",
+    "logging_first_step": "Every step is logged.",
+    "log_on_each_node": "There is one computer.",
+    "logging_nan_inf_filter": "A loss that is not finite ends the run, with its cause.",
+    "include_num_input_tokens_seen": "Tokens are always counted.",
+    "include_tokens_per_second": "Tokens per second are always shown.",
+    "log_level": "The log of a run has every detail.",
+    "log_level_replica": "There is one process.",
+    "disable_tqdm": "The page shows the progress.",
+    "trackio_space_id": "Only local trackers are filled.",
+    "trackio_bucket_id": "Only local trackers are filled.",
+    "trackio_static_space_id": "Only local trackers are filled.",
+    "eval_delay": "Evaluations begin at their first interval.",
+    "prediction_loss_only": "Evaluation needs no stored predictions.",
+    "eval_do_concat_batches": "Evaluation needs no stored predictions.",
+    "eval_use_gather_object": "There is one process.",
+    "eval_accumulation_steps": "Evaluation needs no stored predictions.",
+    "include_for_metrics": "Evaluation needs no stored predictions.",
+    "batch_eval_metrics": "Evaluation needs no stored predictions.",
+    "save_safetensors": "Weights are always stored as safetensors.",
+    "save_only_model": "A checkpoint has what a run needs to go on.",
+    "save_on_each_node": "There is one computer.",
+    "enable_jit_checkpoint": "A run that is ended saves a checkpoint by itself.",
+    "metric_for_best_model": "The loss of the evaluation decides which model is kept.",
+    "greater_is_better": "The loss of the evaluation decides which model is kept.",
+    "data_seed": "One seed decides for all.",
+    "full_determinism": "Seeds are always set.",
+    "accelerator_config": "The settings of Accelerate are chosen here.",
+    "dataloader_drop_last": "The last rows are trained too.",
+    "dataloader_pin_memory": "It is on where there is a GPU.",
+    "dataloader_persistent_workers": "Chosen here.",
+    "dataloader_prefetch_factor": "Chosen here.",
+    "dataloader_multiprocessing_context": "Chosen here.",
+    "dataloader_in_order": "Chosen here.",
+    "remove_unused_columns": "Only the columns that are trained are read.",
+    "label_names": "The labels are known.",
+    "length_column_name": "Lengths are counted here.",
+    "skip_memory_metrics": "Memory is always measured.",
+    "debug": "The log of a run has every detail.",
+    "average_tokens_across_devices": "There is one process.",
+    "local_rank": "There is one process.",
+    "ddp_timeout": "There is one process.",
+    "jit_mode_eval": "Removed from Transformers.",
+    "optim_args": "The usual values of the optimizer are kept.",
+    "optim_target_modules": "It concerns optimizers that are not offered here.",
+    "hub_strategy": "The Export page uploads to the Hub.",
+    "hub_token": "A token in a file is not read. Run `hf auth login`.",
+    "hub_private_repo": "The Export page uploads to the Hub.",
+    "hub_model_id": "The Export page uploads to the Hub.",
+    "hub_always_push": "The Export page uploads to the Hub.",
+    "hub_revision": "The Export page uploads to the Hub.",
+    "push_to_hub": "The Export page uploads to the Hub.",
+    "torch_compile_backend": "PyTorch's own choice is kept.",
+    "liger_kernel_config": "The loss in pieces comes from TRL here.",
+}
+_SEVERAL_GPUS = (
+    *("parallelism_config", "ddp_find_unused_parameters", "ddp_bucket_cap_mb"),
+    *("ddp_broadcast_buffers", "ddp_static_graph", "ddp_backend", "fsdp", "fsdp_config"),
+    "deepspeed",
+)
+
+
+def training_arguments(defaults: dict[str, Any]) -> dict[str, Option]:
+    """Return the options by name; `defaults` are those of the system that matter here."""
+    known: dict[str, Option] = {
+        **{name: no_effect(why) for name, why in _WITHOUT_EFFECT.items()},
+        **{name: coming(GPUS, None) for name in _SEVERAL_GPUS},
+        "per_device_train_batch_size": taken("per_device_train_batch_size"),
+        "per_device_eval_batch_size": taken("per_device_eval_batch_size"),
+        "num_train_epochs": by(_epochs, kind="number or text"),
+        "max_steps": taken("max_steps"),
+        "learning_rate": by(
+            lambda value, _: Outcome("taken", {"learning_rate": number(value)}),
+            kind="number or text",
+        ),
+        "lr_scheduler_type": schedule(),
+        "lr_scheduler_kwargs": refused("Name the length of the decay in schedule.*.", None),
+        "warmup_steps": by(_warmup_steps, kind="number or text"),
+        "warmup_ratio": taken("warmup_ratio"),
+        "optim": optimizer(),
+        "weight_decay": taken("weight_decay"),
+        "adam_beta1": renamed("optimizer.beta1"),
+        "adam_beta2": renamed("optimizer.beta2"),
+        "adam_epsilon": renamed("optimizer.epsilon"),
+        "gradient_accumulation_steps": taken("gradient_accumulation_steps"),
+        "max_grad_norm": taken("max_grad_norm"),
+        "label_smoothing_factor": refused("The loss is not smoothed here.", 0.0),
+        "bf16": precision("bf16"),
+        "fp16": precision("fp16"),
+        "gradient_checkpointing": taken("gradient_checkpointing"),
+        "torch_compile": by(_compile, kind="bool"),
+        "torch_compile_mode": coming("modes of the compiler", None),
+        "use_liger_kernel": no_effect("The loss is computed in pieces anyway."),
+        "neftune_noise_alpha": renamed("trainer.neftune_noise_alpha"),
+        "auto_find_batch_size": renamed("memory.auto_batch_size"),
+        "logging_steps": interval("logging.logging_steps", "logging interval"),
+        "report_to": by(_report_to),
+        "run_name": renamed("logging.run_name"),
+        "project": renamed("logging.project"),
+        "eval_strategy": by(_eval_strategy),
+        "evaluation_strategy": by(_eval_strategy),
+        "eval_steps": interval("eval_steps", "evaluation interval"),
+        "eval_on_start": no_effect("The base model is measured on the page Evaluation."),
+        "save_strategy": by(_save_strategy),
+        "save_steps": interval("trainer.save_steps", "saving interval"),
+        "save_total_limit": renamed("trainer.save_total_limit"),
+        "load_best_model_at_end": renamed("evaluation.keep_best"),
+        "seed": renamed("trainer.seed"),
+        "use_cpu": words("hardware.device", {True: "cpu", False: "auto", None: "auto"}),
+        "no_cuda": words("hardware.device", {True: "cpu", False: "auto"}),
+        "dataloader_num_workers": renamed("data.num_workers"),
+        "group_by_length": taken("group_by_length"),
+        "train_sampling_strategy": by(_grouped, kind="text"),
+    }
+    for name, default in defaults.items():
+        option = known[name]
+        known[name] = Option(
+            option.read, default, option.kind, option.choices, option.least, option.most
+        )
+    return known

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from modelforge.config.importers import nanochat, safe_synthesizer, stack_wise, surogate, trl
+from modelforge.config.importers import (
+    llama_factory,
+    nanochat,
+    safe_synthesizer,
+    stack_wise,
+    surogate,
+    trl,
+)
 from modelforge.config.importers.foreign_file import ForeignFile, read_command, read_text
 from modelforge.config.importers.recognize import recognize
 from modelforge.config.importers.report import Imported
@@ -19,6 +26,7 @@ SYSTEMS: Final[tuple[System, ...]] = (
     safe_synthesizer.SYSTEM,
     stack_wise.SYSTEM,
     trl.SYSTEM,
+    llama_factory.SYSTEM,
 )
 
 

@@ -6,6 +6,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from modelforge.config.importers import (
+    axolotl,
+    h2o,
+    llama_factory,
+    nanochat,
+    safe_synthesizer,
+    stack_wise,
+    surogate,
+    trl,
+    unsloth,
+)
     llama_factory,
     nanochat,
     safe_synthesizer,
@@ -27,6 +37,9 @@ SYSTEMS: Final[tuple[System, ...]] = (
     stack_wise.SYSTEM,
     trl.SYSTEM,
     llama_factory.SYSTEM,
+    axolotl.SYSTEM,
+    unsloth.SYSTEM,
+    h2o.SYSTEM,
 )
 
 

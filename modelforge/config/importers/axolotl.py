@@ -1,0 +1,452 @@
+"""Axolotl: its YAML files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from modelforge.config.importers.options import (
+    Option,
+    Values,
+    by,
+    coming,
+    no_effect,
+    refused,
+    renamed,
+    taken,
+)
+from modelforge.config.importers.report import Outcome
+from modelforge.config.importers.system import System
+from modelforge.config.importers.training_arguments import (
+    GPUS,
+    OPTIMIZERS,
+    interval,
+    precision,
+    schedule,
+)
+from modelforge.errors import Problem
+
+CODE = "It would run code from the model's repository. Models here work without it."
+NOTHING_ASKED = "This value asks for nothing."
+KERNELS = "Kernels are chosen here; Unsloth, as the provider, has its own."
+VARIANT = "This way of training is not offered here."
+IMAGES = "Images, sound and video are not trained here."
+# Types of a data set whose rows are recognised by their columns here.
+CHATS = ("chat_template", "sharegpt", "chat_template.argilla", "chat_template.default")
+TEXTS = ("completion", "pretrain")
+SOURCE_OPTIONS = {
+    "path": "path",
+    "name": "subset",
+    "split": "split",
+    "field_messages": "messages_field",
+    "field_system": "system_field",
+    "field_tools": "tools_field",
+    "field_instruction": "instruction_field",
+    "field_input": "input_field",
+    "field_output": "output_field",
+    "field_chosen": "chosen_field",
+    "field_rejected": "rejected_field",
+    "message_property_mappings": "message_property_mappings",
+    "system_prompt": "system_prompt",
+}
+# What older files write for the names of the properties of a message.
+MESSAGE_FIELDS = {"message_field_role": "role", "message_field_content": "content"}
+
+
+def _adapter(value: str | None, values: Values) -> Outcome:
+    if value in (None, ""):
+        settings = {"adapter.enabled": False, "quantization.scheme": "none"}
+        return Outcome(
+            "converted", settings | {"strategy": _method(values, "sft")}, "Every weight."
+        )
+    if value not in ("lora", "qlora"):
+        return Outcome("refused", why=f"{value} is not offered here; choose lora or qlora.")
+    settings = {"adapter.enabled": True, "strategy": _method(values, "sft")}
+    if value == "qlora":
+        settings["strategy"] = _method(values, "qlora")
+    return Outcome("renamed", settings)
+
+
+def _method(values: Values, supervised: str) -> str:
+    rl = values.get("rl")
+    return {"dpo": "dpo", "ipo": "dpo", "orpo": "dpo", "kto": "dpo", "grpo": "rlhf"}.get(
+        str(rl), supervised
+    )
+
+
+def _preference(value: str | None, _: Values) -> Outcome:
+    losses = {"dpo": "sigmoid", "ipo": "ipo", "orpo": "orpo", "kto": "kto"}
+    if value is None:
+        return Outcome("no-effect", why=NOTHING_ASKED)
+    if value == "grpo":
+        settings = {"strategy": "rlhf", "trainer.rlhf_algorithm": "grpo"}
+        return Outcome("converted", settings, "Rewards are chosen on the page.")
+    if value not in losses:
+        return Outcome("refused", why=f"{value} is not offered here.")
+    settings = {"strategy": "dpo", "trainer.preference_loss": losses[value]}
+    return Outcome("converted", settings, "A preference loss of the method DPO.")
+
+
+def _loaded(bits: int) -> Option:
+    def read(value: bool, _: Values) -> Outcome:
+        if not value:
+            return Outcome("no-effect", why=NOTHING_ASKED)
+        return Outcome("renamed", {f"use_{bits}bit": True})
+
+    return by(read, kind="bool")
+
+
+def _datasets(setting: str) -> Option:
+    def read(value: list[Any] | None, _: Values) -> Outcome:
+        sources, lines = [], []
+        for at, entry in enumerate(value or []):
+            source: dict[str, Any] = {}
+            for name, part in entry.items():
+                outcome = _source_option(name, part)
+                for found, inner in outcome.settings.items():
+                    key = found.rpartition(".")[2]
+                    known = source.get(key)
+                    is_map = isinstance(known, dict) and isinstance(inner, dict)
+                    source[key] = known | inner if is_map else inner  # type: ignore[operator]
+                lines.append((f"[{at}].{name}", part, outcome))
+            sources.append(source)
+        settings: dict[str, Any] = {setting: sources} if sources else {}
+        if sources and setting == "data.sources":
+            settings["dataset"] = sources[0].get("path", "")
+        return Outcome("converted", settings, "Each entry is a data source.", tuple(lines))
+
+    return by(read, kind="list")
+
+
+def _source_option(name: str, value: Any) -> Outcome:
+    if value is None:
+        return Outcome("no-effect", why=NOTHING_ASKED)
+    if name in SOURCE_OPTIONS:
+        ours = SOURCE_OPTIONS[name]
+        return Outcome("taken" if ours == name else "renamed", {f"data.sources.{ours}": value})
+    if name in MESSAGE_FIELDS:
+        mapping = {MESSAGE_FIELDS[name]: value}
+        settings = {"data.sources.message_property_mappings": mapping}
+        return Outcome("converted", settings, "A name of a property of messages.")
+    if name == "type":
+        return _type(value)
+    if name == "field":
+        return Outcome("renamed", {"data.sources.text_field": value})
+    if name in ("ds_type", "data_files"):
+        return Outcome("no-effect", why="Files are recognised by their content.")
+    if name in ("chat_template", "roles", "roles_to_train", "train_on_eos", "conversation"):
+        return Outcome("no-effect", why="The chat template of the model decides.")
+    return Outcome("refused", why="Data sources have no such option here.")
+
+
+def _type(value: Any) -> Outcome:
+    if not isinstance(value, str):
+        fields = value if isinstance(value, Mapping) else {}
+        known = {f"data.sources.{SOURCE_OPTIONS[name]}": part for name, part in fields.items()
+                 if name in SOURCE_OPTIONS and part}  # fmt: skip
+        return Outcome("converted", known, "The columns that it names; its format is not taken.")
+    if value in TEXTS:
+        return Outcome("converted", {"data.sources.type": "text"}, "Whole texts.")
+    if value.split(".")[0] in ("chat_template", "sharegpt") or value in CHATS:
+        return Outcome("converted", {"data.sources.type": "conversation"}, "Conversations.")
+    if value.startswith(("alpaca", "instruct")):
+        return Outcome("converted", {"data.sources.type": "instruction"}, "Instructions.")
+    if value.startswith(("chatml", "llama3", "ultra", "zephyr", "user_defined", "orpo")):
+        return Outcome("no-effect", why="Rows are recognised by their columns.")
+    return Outcome("no-effect", why=f"Rows are recognised by their columns, not as {value}.")
+
+
+def _linear(value: bool, _: Values) -> Outcome:
+    if not value:
+        return Outcome("no-effect", why="lora_target_modules decides.")
+    return Outcome("converted", {"adapter.target_modules": "all-linear"}, "All linear layers.")
+
+
+def _targets(value: Any, values: Values) -> Outcome:
+    if values.get("lora_target_linear"):
+        return Outcome("no-effect", why="lora_target_linear decides.")
+    if not isinstance(value, list):
+        return Outcome("refused", why="Names of modules are written one by one here.")
+    return Outcome("converted", {"adapter.target_modules": ", ".join(value)}, "Names with commas.")
+
+
+def _optimizer(value: str, _: Values) -> Outcome:
+    if value not in OPTIMIZERS:
+        return Outcome("refused", why=f"{value} is not an optimizer here.")
+    ours = OPTIMIZERS[value]
+    return Outcome("renamed" if ours == value else "converted", {"optim": ours})
+
+
+def _bf16(value: Any, _: Values) -> Outcome:
+    if value in ("auto", None, False):
+        return Outcome("no-effect", why="The precision is chosen for this computer.")
+    return Outcome("taken", {"bf16": True})
+
+
+def _checkpointing(value: Any, _: Values) -> Outcome:
+    if value == "unsloth":
+        return Outcome("converted", {"gradient_checkpointing": True}, "Unsloth has its own.")
+    if value == "offload":
+        why = "Activations stay on the GPU; offloading comes with a later version."
+        return Outcome("converted", {"gradient_checkpointing": True}, why)
+    return Outcome("taken", {"gradient_checkpointing": bool(value)})
+
+
+def _attention(name: str) -> Option:
+    def read(value: bool, _: Values) -> Outcome:
+        if not value:
+            return Outcome("no-effect", why=NOTHING_ASKED)
+        return Outcome("converted", {"model.attn_implementation": name}, "A choice by name here.")
+
+    return by(read, kind="bool")
+
+
+def _per_epoch(what: str) -> Option:
+    return no_effect(f"{what} are every so many steps here; the plan says how many.")
+
+
+def _template(value: str | None, values: Values) -> Outcome:
+    if value == "jinja" and values.get("chat_template_jinja"):
+        return Outcome("refused", why="Save the template as a .jinja file and name it.")
+    return Outcome("no-effect", why="The model's own chat template is used.")
+
+
+def _prompt_loss(value: bool, _: Values) -> Outcome:
+    loss_on = "all" if value else "assistant"
+    return Outcome("converted", {"data.loss_on": loss_on}, "What the loss is computed on.")
+
+
+def _check(values: Values) -> Iterator[Problem]:
+    if values.get("load_in_4bit") and values.get("load_in_8bit"):
+        what = "load_in_4bit and load_in_8bit are both on."
+        yield Problem("load_in_8bit", what, "Keep one of them.")
+    if values.get("adapter") == "qlora" and values.get("load_in_4bit") is False:
+        what = "The adapter qlora needs load_in_4bit, which is off."
+        yield Problem("adapter", what, "Switch it on, or choose lora.")
+    for name in ("datasets", "test_datasets"):
+        for at, entry in enumerate(values.get(name) or []):
+            if not isinstance(entry, Mapping) or not entry.get("path"):
+                yield Problem(f"{name}[{at}]", "The data set has no path.", "Name its file.")
+    if values.get("test_datasets") and values.get("val_set_size"):
+        what = "Both test_datasets and val_set_size say which rows are evaluated."
+        yield Problem("val_set_size", what, "Keep one of them.")
+
+
+def _finish(values: Values, settings: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {"task": "text-generation", "provider": "huggingface"}
+    is_quantized = values.get("load_in_4bit") or values.get("load_in_8bit")
+    if values.get("adapter") == "qlora" and not is_quantized:
+        found["use_4bit"] = True
+    elif not is_quantized:
+        found["quantization.scheme"] = "none"
+    if not values.get("val_set_size") and not values.get("test_datasets"):
+        found["eval_split"] = 0.0
+    if values.get("lora_target_linear") is None and "lora_target_modules" not in values:
+        found.setdefault("adapter.target_modules", "all-linear")
+    if values.get("wandb_project"):
+        found["logging.report_to"] = "wandb"
+    return found
+
+
+_KERNELS = (
+    *("lora_mlp_kernel", "lora_qkv_kernel", "lora_o_kernel", "lora_embedding_kernel"),
+    *("liger_rope", "liger_rms_norm", "liger_glu_activation", "liger_layer_norm"),
+    *("liger_fused_linear_cross_entropy", "liger_cross_entropy", "cut_cross_entropy"),
+    *("unsloth_lora_mlp", "unsloth_lora_qkv", "unsloth_lora_o", "unsloth_cross_entropy_loss"),
+)
+_VARIANTS = (
+    *("unfrozen_parameters", "peft_layers_to_transform", "loraplus_lr_ratio", "relora_steps"),
+    *("lora_fan_in_fan_out", "peft_use_relora", "layer_offloading", "qat", "quantize_moe_experts"),
+    *("gptq", "load_in_fp8", "dft_loss", "use_eaft", "reward_model", "process_reward_model"),
+    *("trl", "rl_beta_schedule", "dpo_label_smoothing", "kto_desirable_weight", "torchao"),
+    *("kto_undesirable_weight", "lora_target_parameters", "added_tokens_overrides", "eot_tokens"),
+    *("embeddings_skip_upcast", "noisy_embedding_alpha", "curriculum_sampling", "scaling_softmax"),
+)
+_FOLDERS = (
+    *("output_dir", "dataset_prepared_path", "last_run_prepared_path", "logging_dir"),
+    *("hub_model_id", "hub_strategy", "push_dataset_to_hub", "hf_use_auth_token"),
+)
+_SEVERAL = (
+    *("deepspeed", "fsdp", "fsdp_config", "fsdp_version", "ddp", "ddp_timeout"),
+    *("ddp_find_unused_parameters", "context_parallel_size", "tensor_parallel_size"),
+    *("dp_shard_size", "dp_replicate_size", "sequence_parallel_degree", "heads_k_stride"),
+)
+OPTIONS: dict[str, Option] = {
+    **{name: no_effect(KERNELS) for name in _KERNELS},
+    **{name: refused(VARIANT, None) for name in _VARIANTS},
+    **{name: no_effect("Runs and exports have their own folders here.") for name in _FOLDERS},
+    **{name: coming(GPUS, None) for name in _SEVERAL},
+    **{
+        name: refused(IMAGES, None)
+        for name in ("image_size", "image_resize_algorithm", "processor_type", "is_multimodal")
+    },  # fmt: skip
+    "base_model": renamed("model_name", kind="text"),
+    "base_model_config": no_effect("The configuration stands with the model."),
+    "tokenizer_config": no_effect("The tokenizer of the model is used."),
+    "model_type": no_effect("The type is read from the model."),
+    "tokenizer_type": no_effect("The tokenizer of the model is used."),
+    "tokenizer_use_fast": no_effect("Tokenizers are always the fast ones."),
+    "is_llama_derived_model": no_effect("The type is read from the model."),
+    "is_mistral_derived_model": no_effect("The type is read from the model."),
+    "is_falcon_derived_model": no_effect("The type is read from the model."),
+    "trust_remote_code": refused(CODE, False),
+    "revision_of_model": refused("The newest version of a model is used.", None),
+    "load_in_8bit": _loaded(8),
+    "load_in_4bit": _loaded(4),
+    "bnb_config_kwargs": no_effect("4 bits are NF4 with nested quantization."),
+    "strict": no_effect("Every option is checked here."),
+    "plugins": no_effect(KERNELS),
+    "chat_template": by(_template, kind="text"),
+    "chat_template_jinja": no_effect("chat_template says what is done with it."),
+    "default_system_message": renamed("model.system_prompt"),
+    "datasets": _datasets("data.sources"),
+    "test_datasets": _datasets("data.validation_sources"),
+    "pretraining_dataset": refused("Name the texts in datasets, with the type completion.", None),
+    "val_set_size": renamed("eval_split", kind="number"),
+    "shuffle_merged_datasets": no_effect("Rows are always shuffled."),
+    "shuffle_before_merging_datasets": no_effect("Rows are always shuffled."),
+    "dataset_exact_deduplication": no_effect("The data checks find rows that occur twice."),
+    "dataset_processes": no_effect("Chosen here."),
+    "dataset_num_proc": no_effect("Chosen here."),
+    "dataset_keep_in_memory": no_effect("Chosen here."),
+    "skip_prepare_dataset": no_effect("Data is prepared in seconds."),
+    "streaming": no_effect("Files larger than the memory are read in pieces."),
+    "rl": by(_preference),
+    "rl_beta": renamed("trainer.preference_beta"),
+    "dpo_beta": renamed("trainer.preference_beta"),
+    "orpo_alpha": renamed("trainer.preference_beta"),
+    "adapter": by(_adapter, None),
+    "lora_model_dir": renamed("adapter.start_from"),
+    "lora_r": taken("lora_r", 8),
+    "lora_alpha": taken("lora_alpha", 16),
+    "lora_dropout": taken("lora_dropout", 0.0),
+    "lora_target_linear": by(_linear, kind="bool"),
+    "lora_target_modules": by(_targets),
+    "lora_modules_to_save": renamed("adapter.modules_to_save"),
+    "peft_use_dora": renamed("adapter.use_dora"),
+    "peft_use_rslora": renamed("adapter.use_rslora"),
+    "peft": no_effect("The options of PEFT are settings here."),
+    "peft_init_lora_weights": no_effect("adapter.init says how the adapter begins."),
+    "sequence_len": renamed("max_seq_length", 512),
+    "excess_length_strategy": by(
+        lambda value, _: Outcome(
+            "converted",
+            {
+                "data.truncation_strategy": {"drop": "delete", "truncate": "right"}.get(
+                    value, "right"
+                )
+            },
+            "What becomes of rows that are too long.",
+        ),
+        kind="text",
+    ),
+    "sample_packing": renamed("packing", False),
+    "pad_to_sequence_len": no_effect("Padding does not change the loss."),
+    "pad_to_multiple_of": no_effect("Padding does not change the loss."),
+    "eval_sample_packing": no_effect("Evaluation rows are packed as training rows are."),
+    "sample_packing_eff_est": no_effect("Rows are packed exactly."),
+    "sample_packing_group_size": no_effect("Rows are packed exactly."),
+    "sample_packing_bin_size": no_effect("Rows are packed exactly."),
+    "multipack_real_batches": no_effect("Rows are packed exactly."),
+    "total_num_tokens": no_effect("Tokens are counted here."),
+    "train_on_inputs": by(_prompt_loss, kind="bool"),
+    "group_by_length": taken("group_by_length", False),
+    "gradient_accumulation_steps": taken("gradient_accumulation_steps", 1),
+    "micro_batch_size": renamed("per_device_train_batch_size", 1),
+    "eval_batch_size": renamed("per_device_eval_batch_size"),
+    "auto_find_batch_size": renamed("memory.auto_batch_size"),
+    "num_epochs": renamed("num_train_epochs", 1),
+    "max_steps": taken("max_steps"),
+    "optimizer": by(_optimizer, "adamw_torch_fused", kind="text"),
+    "optim_args": no_effect("The usual values of the optimizer are kept."),
+    "lr_scheduler": schedule("lr_scheduler_type", "cosine"),
+    "lr_scheduler_kwargs": refused("Name the length of the decay in schedule.*.", None),
+    "cosine_min_lr_ratio": renamed("schedule.final_lr_fraction"),
+    "cosine_constant_lr_ratio": refused("This schedule is not offered here.", None),
+    "learning_rate": taken("learning_rate"),
+    "embedding_lr": coming("rates for groups of weights", None),
+    "warmup_ratio": taken("warmup_ratio"),
+    "warmup_steps": renamed("schedule.warmup_steps"),
+    "weight_decay": taken("weight_decay", 0.0),
+    "adam_beta1": renamed("optimizer.beta1"),
+    "adam_beta2": renamed("optimizer.beta2"),
+    "adam_epsilon": renamed("optimizer.epsilon"),
+    "max_grad_norm": taken("max_grad_norm", 1.0),
+    "neftune_noise_alpha": renamed("trainer.neftune_noise_alpha"),
+    "bf16": by(_bf16),
+    "bfloat16": precision("bf16"),
+    "fp16": by(lambda value, values: precision("fp16").read(value or None, values)),
+    "float16": precision("fp16"),
+    "fp8": coming("training in FP8", False),
+    "tf32": no_effect("PyTorch's own choice is kept."),
+    "gradient_checkpointing": by(_checkpointing, False),
+    "gradient_checkpointing_kwargs": no_effect("The form without reentrance is always used."),
+    "activation_offloading": coming("activation offloading", False),
+    "early_stopping_patience": renamed("evaluation.early_stopping_patience"),
+    "resume_from_checkpoint": no_effect("A stopped run is resumed by its button."),
+    "auto_resume_from_checkpoints": no_effect("A stopped run is resumed by its button."),
+    "local_rank": no_effect("There is one process."),
+    "logging_steps": interval("logging.logging_steps", "logging interval"),
+    "flash_attention": _attention("flash_attention_2"),
+    "sdp_attention": _attention("sdpa"),
+    "eager_attention": _attention("eager"),
+    "attn_implementation": renamed("model.attn_implementation"),
+    "xformers_attention": _attention("sdpa"),
+    "flex_attention": refused("flex attention is not offered here.", False),
+    "flash_attn_fuse_mlp": no_effect(KERNELS),
+    "flash_attn_fuse_qkv": no_effect(KERNELS),
+    "flash_attn_cross_entropy": no_effect(KERNELS),
+    "flash_attn_rms_norm": no_effect(KERNELS),
+    "evals_per_epoch": _per_epoch("Evaluations"),
+    "eval_steps": interval("eval_steps", "evaluation interval"),
+    "eval_strategy": no_effect("eval_steps says how often."),
+    "eval_table_size": no_effect("The page Samples shows answers over time."),
+    "eval_max_new_tokens": no_effect("The page Samples shows answers over time."),
+    "eval_causal_lm_metrics": no_effect("The page Evaluation scores answers."),
+    "do_bench_eval": no_effect("The page Evaluation scores answers."),
+    "saves_per_epoch": _per_epoch("Checkpoints"),
+    "save_steps": interval("trainer.save_steps", "saving interval"),
+    "save_strategy": no_effect("save_steps says how often."),
+    "save_total_limit": renamed("trainer.save_total_limit"),
+    "save_only_model": no_effect("A checkpoint has what a run needs to go on."),
+    "save_first_step": no_effect("A run that is ended saves a checkpoint by itself."),
+    "save_safetensors": no_effect("Weights are always stored as safetensors."),
+    "load_best_model_at_end": renamed("evaluation.keep_best"),
+    "torch_compile": renamed("trainer.torch_compile"),
+    "debug": no_effect("The log of a run has every detail."),
+    "special_tokens": no_effect("The special tokens of the model are used."),
+    "tokens": refused("New tokens are not added to a model here.", None),
+    "seed": renamed("trainer.seed"),
+    "use_tensorboard": by(
+        lambda value, _: Outcome(
+            "converted", {"logging.report_to": "tensorboard"} if value else {}
+        ),
+        kind="bool",
+    ),
+    "wandb_project": renamed("logging.project"),
+    "wandb_name": renamed("logging.run_name"),
+    "wandb_entity": no_effect("The account of this computer is used."),
+    "wandb_watch": no_effect("Losses and rates are sent."),
+    "wandb_run_id": no_effect("A run has its own id."),
+    "wandb_log_model": no_effect("Models stay on this computer."),
+    "wandb_mode": renamed("logging.wandb_mode"),
+    "mlflow_tracking_uri": no_effect("Set MLFLOW_TRACKING_URI in the environment."),
+    "mlflow_experiment_name": renamed("logging.project"),
+    "comet_project_name": no_effect("Trackers are TensorBoard, trackio, W&B, MLflow and Aim."),
+    "use_comet": no_effect("Trackers are TensorBoard, trackio, W&B, MLflow and Aim."),
+    "rope_scaling": coming("RoPE scaling", None),
+    "dataloader_num_workers": renamed("data.num_workers"),
+    "dataloader_pin_memory": no_effect("Chosen here."),
+    "dataloader_prefetch_factor": no_effect("Chosen here."),
+    "low_cpu_mem_usage": no_effect("Models are loaded in pieces."),
+    "device_map": no_effect("The model is loaded onto one device."),
+    "max_memory": no_effect("The model is loaded onto one device."),
+}
+SYSTEM = System(
+    name="axolotl",
+    title="Axolotl",
+    options=OPTIONS,
+    check=_check,
+    finish=_finish,
+    programs=("axolotl",),
+)

@@ -16,13 +16,6 @@ from modelforge.config.importers import (
     trl,
     unsloth,
 )
-    llama_factory,
-    nanochat,
-    safe_synthesizer,
-    stack_wise,
-    surogate,
-    trl,
-)
 from modelforge.config.importers.foreign_file import ForeignFile, read_command, read_text
 from modelforge.config.importers.recognize import recognize
 from modelforge.config.importers.report import Imported

@@ -142,8 +142,11 @@ def _source_option(name: str, value: Any) -> Outcome:
 def _type(value: Any) -> Outcome:
     if not isinstance(value, str):
         fields = value if isinstance(value, Mapping) else {}
-        known = {f"data.sources.{SOURCE_OPTIONS[name]}": part for name, part in fields.items()
-                 if name in SOURCE_OPTIONS and part}  # fmt: skip
+        known = {
+            f"data.sources.{SOURCE_OPTIONS[name]}": part
+            for name, part in fields.items()
+            if name in SOURCE_OPTIONS and part
+        }
         return Outcome("converted", known, "The columns that it names; its format is not taken.")
     if value in TEXTS:
         return Outcome("converted", {"data.sources.type": "text"}, "Whole texts.")
@@ -279,7 +282,7 @@ OPTIONS: dict[str, Option] = {
     **{
         name: refused(IMAGES, None)
         for name in ("image_size", "image_resize_algorithm", "processor_type", "is_multimodal")
-    },  # fmt: skip
+    },
     "base_model": renamed("model_name", kind="text"),
     "base_model_config": no_effect("The configuration stands with the model."),
     "tokenizer_config": no_effect("The tokenizer of the model is used."),

@@ -218,7 +218,7 @@ OPTIONS: dict[str, Option] = {
             "token_mask_probability",
             "neftune_noise_alpha",
         )
-    },  # fmt: skip
+    },
     f"{D}train_dataframe": by(_train),
     f"{D}validation_dataframe": by(_validation),
     f"{D}validation_size": by(_share, 0.01, kind="number"),
@@ -265,7 +265,7 @@ OPTIONS: dict[str, Option] = {
             "text_system_start",
             "chatbot_author",
         )
-    },  # fmt: skip
+    },
     f"{E}compile_model": renamed("trainer.torch_compile"),
     f"{E}find_unused_parameters": no_effect("There is one process."),
     f"{E}gpus": by(_gpus),
@@ -285,7 +285,7 @@ OPTIONS: dict[str, Option] = {
             "deepspeed_stage3_prefetch_bucket_size",
             "deepspeed_stage3_param_persistence_threshold",
         )
-    },  # fmt: skip
+    },
     "logging.logger": by(_logger),
     "logging.neptune_project": no_effect("neptune is not a tracker here."),
     "logging.wandb_project": renamed("logging.project"),
@@ -311,7 +311,7 @@ OPTIONS: dict[str, Option] = {
             "top_k",
             "top_p",
         )
-    },  # fmt: skip
+    },
     f"{K}max_length": renamed("max_seq_length", 512),
     f"{K}max_length_answer": no_effect("The row as a whole has a length."),
     f"{K}max_length_prompt": no_effect("The row as a whole has a length."),

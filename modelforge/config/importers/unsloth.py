@@ -176,7 +176,7 @@ OPTIONS: dict[str, Option] = {
             "max_new_tokens",
             "trust_remote_code",
         )
-    },  # fmt: skip
+    },
 }
 SYSTEM = System(
     name="unsloth",

@@ -17,6 +17,7 @@ from modelforge.cli import (
     data,
     evaluate,
     export,
+    import_settings,
     queue,
     runs,
     samples,
@@ -131,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     samples.add(add, _forge)
     export.add(add, commands, shared, _forge)
     serve.add(add, _forge)
+    import_settings.add(add)
     add("doctor", _doctor, "Check this machine.")
     add("presets", _presets, "List the presets: named settings, used as preset:NAME.")
     add("schema", _schema, "Print the settings as JSON Schema.")

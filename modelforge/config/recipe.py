@@ -24,7 +24,7 @@ def load_recipe(path: str | Path) -> dict[str, Any]:
     Raises NotFoundError or ConfigError, which names the line.
     """
     path = Path(path)
-    text = _text(path)
+    text = read_recipe_file(path)
     data = _json(path, text) if path.suffix.lower() == ".json" else _yaml(path, text)
     if not isinstance(data, Mapping):
         content = {type(None): "nothing", list: "a list"}.get(type(data), "a single value")
@@ -54,7 +54,8 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _text(path: Path) -> str:
+def read_recipe_file(path: Path) -> str:
+    """Return the text of a file of settings; raises NotFoundError or ConfigError."""
     try:
         if not path.exists():
             what, remedy = "The file does not exist.", "Check the name and the folder."

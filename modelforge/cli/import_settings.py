@@ -10,7 +10,7 @@ from modelforge.cli.output import DONE, escape_control, print_json, print_table
 from modelforge.cli.parsing import write_file
 
 if TYPE_CHECKING:
-    from modelforge.config.importers import Recognized
+    from modelforge.config.importers.read import Recognized
 
 VALUE_CHARS = 60
 
@@ -25,14 +25,14 @@ def add(add_command: Any) -> None:
 
 
 def _import(options: argparse.Namespace) -> int:
-    from modelforge.config.importers import import_settings, is_command
+    from modelforge.config.importers.read import import_settings, is_command
     from modelforge.config.recipe import dump_recipe, read_recipe_file
 
     if is_command(options.source):
         found = import_settings(options.source, "the command line", options.system)
     else:
         path = Path(options.source)
-        found = import_settings(read_recipe_file(path), path.name, options.system)
+        found = import_settings(read_recipe_file(path), path.name, options.system, path.parent)
     if options.out is not None:
         write_file(options.out, dump_recipe(found.imported.recipe), is_new=True)
     if options.json:

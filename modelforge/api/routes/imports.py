@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field
 
 from modelforge.api.dependencies import error
 from modelforge.api.errors import ForgeRoute
-from modelforge.config.importers import import_settings
+from modelforge.config.importers.read import import_settings
 from modelforge.config.importers.report import Imported
 from modelforge.config.recipe import MAX_BYTES
 

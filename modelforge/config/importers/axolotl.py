@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from modelforge.config.importers.axolotl_data import NOTHING_ASKED, datasets
+from modelforge.config.importers.axolotl_not_offered import KERNELS, NOT_OFFERED
 from modelforge.config.importers.options import (
     Option,
     Values,
@@ -18,43 +20,22 @@ from modelforge.config.importers.options import (
 from modelforge.config.importers.report import Outcome
 from modelforge.config.importers.system import System
 from modelforge.config.importers.training_arguments import (
-    GPUS,
-    OPTIMIZERS,
+    epochs,
     interval,
+    optimizer,
     precision,
     schedule,
+    warmup_steps,
 )
 from modelforge.errors import Problem
 
 CODE = "It would run code from the model's repository. Models here work without it."
-NOTHING_ASKED = "This value asks for nothing."
-KERNELS = "Kernels are chosen here; Unsloth, as the provider, has its own."
-VARIANT = "This way of training is not offered here."
-IMAGES = "Images, sound and video are not trained here."
-# Types of a data set whose rows are recognised by their columns here.
-CHATS = ("chat_template", "sharegpt", "chat_template.argilla", "chat_template.default")
-TEXTS = ("completion", "pretrain")
-SOURCE_OPTIONS = {
-    "path": "path",
-    "name": "subset",
-    "split": "split",
-    "field_messages": "messages_field",
-    "field_system": "system_field",
-    "field_tools": "tools_field",
-    "field_instruction": "instruction_field",
-    "field_input": "input_field",
-    "field_output": "output_field",
-    "field_chosen": "chosen_field",
-    "field_rejected": "rejected_field",
-    "message_property_mappings": "message_property_mappings",
-    "system_prompt": "system_prompt",
-}
-# What older files write for the names of the properties of a message.
-MESSAGE_FIELDS = {"message_field_role": "role", "message_field_content": "content"}
+TRACKER_OPTIONS = {"wandb": "wandb_project", "trackio": "trackio_project_name"}
+ATTENTIONS = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4")
 
 
 def _adapter(value: str | None, values: Values) -> Outcome:
-    if value in (None, ""):
+    if not value:
         settings = {"adapter.enabled": False, "quantization.scheme": "none"}
         return Outcome(
             "converted", settings | {"strategy": _method(values, "sft")}, "Every weight."
@@ -96,69 +77,6 @@ def _loaded(bits: int) -> Option:
     return by(read, kind="bool")
 
 
-def _datasets(setting: str) -> Option:
-    def read(value: list[Any] | None, _: Values) -> Outcome:
-        sources, lines = [], []
-        for at, entry in enumerate(value or []):
-            source: dict[str, Any] = {}
-            for name, part in entry.items():
-                outcome = _source_option(name, part)
-                for found, inner in outcome.settings.items():
-                    key = found.rpartition(".")[2]
-                    known = source.get(key)
-                    is_map = isinstance(known, dict) and isinstance(inner, dict)
-                    source[key] = known | inner if is_map else inner  # type: ignore[operator]
-                lines.append((f"[{at}].{name}", part, outcome))
-            sources.append(source)
-        settings: dict[str, Any] = {setting: sources} if sources else {}
-        if sources and setting == "data.sources":
-            settings["dataset"] = sources[0].get("path", "")
-        return Outcome("converted", settings, "Each entry is a data source.", tuple(lines))
-
-    return by(read, kind="list")
-
-
-def _source_option(name: str, value: Any) -> Outcome:
-    if value is None:
-        return Outcome("no-effect", why=NOTHING_ASKED)
-    if name in SOURCE_OPTIONS:
-        ours = SOURCE_OPTIONS[name]
-        return Outcome("taken" if ours == name else "renamed", {f"data.sources.{ours}": value})
-    if name in MESSAGE_FIELDS:
-        mapping = {MESSAGE_FIELDS[name]: value}
-        settings = {"data.sources.message_property_mappings": mapping}
-        return Outcome("converted", settings, "A name of a property of messages.")
-    if name == "type":
-        return _type(value)
-    if name == "field":
-        return Outcome("renamed", {"data.sources.text_field": value})
-    if name in ("ds_type", "data_files"):
-        return Outcome("no-effect", why="Files are recognised by their content.")
-    if name in ("chat_template", "roles", "roles_to_train", "train_on_eos", "conversation"):
-        return Outcome("no-effect", why="The chat template of the model decides.")
-    return Outcome("refused", why="Data sources have no such option here.")
-
-
-def _type(value: Any) -> Outcome:
-    if not isinstance(value, str):
-        fields = value if isinstance(value, Mapping) else {}
-        known = {
-            f"data.sources.{SOURCE_OPTIONS[name]}": part
-            for name, part in fields.items()
-            if name in SOURCE_OPTIONS and part
-        }
-        return Outcome("converted", known, "The columns that it names; its format is not taken.")
-    if value in TEXTS:
-        return Outcome("converted", {"data.sources.type": "text"}, "Whole texts.")
-    if value.split(".")[0] in ("chat_template", "sharegpt") or value in CHATS:
-        return Outcome("converted", {"data.sources.type": "conversation"}, "Conversations.")
-    if value.startswith(("alpaca", "instruct")):
-        return Outcome("converted", {"data.sources.type": "instruction"}, "Instructions.")
-    if value.startswith(("chatml", "llama3", "ultra", "zephyr", "user_defined", "orpo")):
-        return Outcome("no-effect", why="Rows are recognised by their columns.")
-    return Outcome("no-effect", why=f"Rows are recognised by their columns, not as {value}.")
-
-
 def _linear(value: bool, _: Values) -> Outcome:
     if not value:
         return Outcome("no-effect", why="lora_target_modules decides.")
@@ -173,15 +91,8 @@ def _targets(value: Any, values: Values) -> Outcome:
     return Outcome("converted", {"adapter.target_modules": ", ".join(value)}, "Names with commas.")
 
 
-def _optimizer(value: str, _: Values) -> Outcome:
-    if value not in OPTIMIZERS:
-        return Outcome("refused", why=f"{value} is not an optimizer here.")
-    ours = OPTIMIZERS[value]
-    return Outcome("renamed" if ours == value else "converted", {"optim": ours})
-
-
 def _bf16(value: Any, _: Values) -> Outcome:
-    if value in ("auto", None, False):
+    if value in ("auto", False):
         return Outcome("no-effect", why="The precision is chosen for this computer.")
     return Outcome("taken", {"bf16": True})
 
@@ -204,6 +115,28 @@ def _attention(name: str) -> Option:
     return by(read, kind="bool")
 
 
+def _attention_name(value: str, _: Values) -> Outcome:
+    if value == "xformers":
+        return Outcome("converted", {"model.attn_implementation": "sdpa"}, "PyTorch has its own.")
+    if value not in ATTENTIONS:
+        return Outcome("refused", why=f"{value} is not offered here; sdpa is used.")
+    return Outcome("renamed", {"model.attn_implementation": value})
+
+
+def _set_aside(value: float, _: Values) -> Outcome:
+    if value >= 1:
+        why = f"It is {value:g} rows; here it is a share of the rows. Enter eval_split."
+        return Outcome("refused", why=why)
+    return Outcome("renamed", {"eval_split": value})
+
+
+def _floor(value: float, _: Values) -> Outcome:
+    if value >= 1:
+        why = "A cosine that ends at the full rate is a constant rate."
+        return Outcome("converted", {"lr_scheduler_type": "constant_with_warmup"}, why)
+    return Outcome("renamed", {"schedule.final_lr_fraction": value})
+
+
 def _per_epoch(what: str) -> Option:
     return no_effect(f"{what} are every so many steps here; the plan says how many.")
 
@@ -223,6 +156,8 @@ def _check(values: Values) -> Iterator[Problem]:
     if values.get("load_in_4bit") and values.get("load_in_8bit"):
         what = "load_in_4bit and load_in_8bit are both on."
         yield Problem("load_in_8bit", what, "Keep one of them.")
+    if values.get("bf16") is True and values.get("fp16") is True:
+        yield Problem("fp16", "bf16 and fp16 are both on.", "Keep one of them.")
     if values.get("adapter") == "qlora" and values.get("load_in_4bit") is False:
         what = "The adapter qlora needs load_in_4bit, which is off."
         yield Problem("adapter", what, "Switch it on, or choose lora.")
@@ -235,8 +170,10 @@ def _check(values: Values) -> Iterator[Problem]:
         yield Problem("val_set_size", what, "Keep one of them.")
 
 
-def _finish(values: Values, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _finish(values: Values, _: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {"task": "text-generation", "provider": "huggingface"}
+    if (values.get("cosine_min_lr_ratio") or 0) >= 1:
+        found["lr_scheduler_type"] = "constant_with_warmup"
     is_quantized = values.get("load_in_4bit") or values.get("load_in_8bit")
     if values.get("adapter") == "qlora" and not is_quantized:
         found["use_4bit"] = True
@@ -246,43 +183,14 @@ def _finish(values: Values, settings: Mapping[str, Any]) -> dict[str, Any]:
         found["eval_split"] = 0.0
     if values.get("lora_target_linear") is None and "lora_target_modules" not in values:
         found.setdefault("adapter.target_modules", "all-linear")
-    if values.get("wandb_project"):
-        found["logging.report_to"] = "wandb"
+    trackers = [name for name in ("wandb", "trackio") if values.get(TRACKER_OPTIONS[name])]
+    if trackers:
+        found["logging.report_to"] = ", ".join(trackers)
     return found
 
 
-_KERNELS = (
-    *("lora_mlp_kernel", "lora_qkv_kernel", "lora_o_kernel", "lora_embedding_kernel"),
-    *("liger_rope", "liger_rms_norm", "liger_glu_activation", "liger_layer_norm"),
-    *("liger_fused_linear_cross_entropy", "liger_cross_entropy", "cut_cross_entropy"),
-    *("unsloth_lora_mlp", "unsloth_lora_qkv", "unsloth_lora_o", "unsloth_cross_entropy_loss"),
-)
-_VARIANTS = (
-    *("unfrozen_parameters", "peft_layers_to_transform", "loraplus_lr_ratio", "relora_steps"),
-    *("lora_fan_in_fan_out", "peft_use_relora", "layer_offloading", "qat", "quantize_moe_experts"),
-    *("gptq", "load_in_fp8", "dft_loss", "use_eaft", "reward_model", "process_reward_model"),
-    *("trl", "rl_beta_schedule", "dpo_label_smoothing", "kto_desirable_weight", "torchao"),
-    *("kto_undesirable_weight", "lora_target_parameters", "added_tokens_overrides", "eot_tokens"),
-    *("embeddings_skip_upcast", "noisy_embedding_alpha", "curriculum_sampling", "scaling_softmax"),
-)
-_FOLDERS = (
-    *("output_dir", "dataset_prepared_path", "last_run_prepared_path", "logging_dir"),
-    *("hub_model_id", "hub_strategy", "push_dataset_to_hub", "hf_use_auth_token"),
-)
-_SEVERAL = (
-    *("deepspeed", "fsdp", "fsdp_config", "fsdp_version", "ddp", "ddp_timeout"),
-    *("ddp_find_unused_parameters", "context_parallel_size", "tensor_parallel_size"),
-    *("dp_shard_size", "dp_replicate_size", "sequence_parallel_degree", "heads_k_stride"),
-)
 OPTIONS: dict[str, Option] = {
-    **{name: no_effect(KERNELS) for name in _KERNELS},
-    **{name: refused(VARIANT, None) for name in _VARIANTS},
-    **{name: no_effect("Runs and exports have their own folders here.") for name in _FOLDERS},
-    **{name: coming(GPUS, None) for name in _SEVERAL},
-    **{
-        name: refused(IMAGES, None)
-        for name in ("image_size", "image_resize_algorithm", "processor_type", "is_multimodal")
-    },
+    **NOT_OFFERED,
     "base_model": renamed("model_name", kind="text"),
     "base_model_config": no_effect("The configuration stands with the model."),
     "tokenizer_config": no_effect("The tokenizer of the model is used."),
@@ -302,10 +210,10 @@ OPTIONS: dict[str, Option] = {
     "chat_template": by(_template, kind="text"),
     "chat_template_jinja": no_effect("chat_template says what is done with it."),
     "default_system_message": renamed("model.system_prompt"),
-    "datasets": _datasets("data.sources"),
-    "test_datasets": _datasets("data.validation_sources"),
+    "datasets": datasets("data.sources"),
+    "test_datasets": datasets("data.validation_sources"),
     "pretraining_dataset": refused("Name the texts in datasets, with the type completion.", None),
-    "val_set_size": renamed("eval_split", kind="number"),
+    "val_set_size": by(_set_aside, kind="number"),
     "shuffle_merged_datasets": no_effect("Rows are always shuffled."),
     "shuffle_before_merging_datasets": no_effect("Rows are always shuffled."),
     "dataset_exact_deduplication": no_effect("The data checks find rows that occur twice."),
@@ -314,7 +222,7 @@ OPTIONS: dict[str, Option] = {
     "dataset_keep_in_memory": no_effect("Chosen here."),
     "skip_prepare_dataset": no_effect("Data is prepared in seconds."),
     "streaming": no_effect("Files larger than the memory are read in pieces."),
-    "rl": by(_preference),
+    "rl": by(_preference, kind="text"),
     "rl_beta": renamed("trainer.preference_beta"),
     "dpo_beta": renamed("trainer.preference_beta"),
     "orpo_alpha": renamed("trainer.preference_beta"),
@@ -324,7 +232,7 @@ OPTIONS: dict[str, Option] = {
     "lora_alpha": taken("lora_alpha", 16),
     "lora_dropout": taken("lora_dropout", 0.0),
     "lora_target_linear": by(_linear, kind="bool"),
-    "lora_target_modules": by(_targets),
+    "lora_target_modules": by(_targets, kind="names"),
     "lora_modules_to_save": renamed("adapter.modules_to_save"),
     "peft_use_dora": renamed("adapter.use_dora"),
     "peft_use_rslora": renamed("adapter.use_rslora"),
@@ -352,24 +260,36 @@ OPTIONS: dict[str, Option] = {
     "sample_packing_bin_size": no_effect("Rows are packed exactly."),
     "multipack_real_batches": no_effect("Rows are packed exactly."),
     "total_num_tokens": no_effect("Tokens are counted here."),
+    "max_packed_sequence_len": refused("Enter sequence_len with sample_packing.", None),
+    "min_sample_len": no_effect("Rows without an answer are left out."),
+    "batch_size": refused("Enter gradient_accumulation_steps and micro_batch_size.", None),
+    "eta_min": refused("Enter cosine_min_lr_ratio, a share of the rate.", None),
+    "do_causal_lm_eval": no_effect("The page Evaluation scores answers."),
+    "remove_unused_columns": no_effect("Only the columns that are trained are read."),
+    "torch_compile_mode": coming("modes of the compiler", None),
+    "torch_dtype": no_effect("bf16 and fp16 say the precision."),
+    "use_wandb": no_effect("wandb_project says it."),
+    "project_name": renamed("logging.project"),
+    "tokenizer_use_mistral_common": no_effect("The tokenizer of the model is used."),
+    "tokenizer_save_jinja_files": no_effect("The template is stored with the tokenizer."),
     "train_on_inputs": by(_prompt_loss, kind="bool"),
     "group_by_length": taken("group_by_length", False),
     "gradient_accumulation_steps": taken("gradient_accumulation_steps", 1),
     "micro_batch_size": renamed("per_device_train_batch_size", 1),
     "eval_batch_size": renamed("per_device_eval_batch_size"),
     "auto_find_batch_size": renamed("memory.auto_batch_size"),
-    "num_epochs": renamed("num_train_epochs", 1),
+    "num_epochs": epochs(1),
     "max_steps": taken("max_steps"),
-    "optimizer": by(_optimizer, "adamw_torch_fused", kind="text"),
+    "optimizer": optimizer("adamw_torch_fused"),
     "optim_args": no_effect("The usual values of the optimizer are kept."),
     "lr_scheduler": schedule("lr_scheduler_type", "cosine"),
     "lr_scheduler_kwargs": refused("Name the length of the decay in schedule.*.", None),
-    "cosine_min_lr_ratio": renamed("schedule.final_lr_fraction"),
+    "cosine_min_lr_ratio": by(_floor, kind="number", least=0),
     "cosine_constant_lr_ratio": refused("This schedule is not offered here.", None),
     "learning_rate": taken("learning_rate"),
     "embedding_lr": coming("rates for groups of weights", None),
     "warmup_ratio": taken("warmup_ratio"),
-    "warmup_steps": renamed("schedule.warmup_steps"),
+    "warmup_steps": warmup_steps(),
     "weight_decay": taken("weight_decay", 0.0),
     "adam_beta1": renamed("optimizer.beta1"),
     "adam_beta2": renamed("optimizer.beta2"),
@@ -393,7 +313,7 @@ OPTIONS: dict[str, Option] = {
     "flash_attention": _attention("flash_attention_2"),
     "sdp_attention": _attention("sdpa"),
     "eager_attention": _attention("eager"),
-    "attn_implementation": renamed("model.attn_implementation"),
+    "attn_implementation": by(_attention_name, kind="text"),
     "xformers_attention": _attention("sdpa"),
     "flex_attention": refused("flex attention is not offered here.", False),
     "flash_attn_fuse_mlp": no_effect(KERNELS),
@@ -427,6 +347,9 @@ OPTIONS: dict[str, Option] = {
         kind="bool",
     ),
     "wandb_project": renamed("logging.project"),
+    "trackio_project_name": renamed("logging.project"),
+    "trackio_run_name": renamed("logging.run_name"),
+    "trackio_space_id": no_effect("Only local trackers are filled."),
     "wandb_name": renamed("logging.run_name"),
     "wandb_entity": no_effect("The account of this computer is used."),
     "wandb_watch": no_effect("Losses and rates are sent."),
@@ -435,8 +358,6 @@ OPTIONS: dict[str, Option] = {
     "wandb_mode": renamed("logging.wandb_mode"),
     "mlflow_tracking_uri": no_effect("Set MLFLOW_TRACKING_URI in the environment."),
     "mlflow_experiment_name": renamed("logging.project"),
-    "comet_project_name": no_effect("Trackers are TensorBoard, trackio, W&B, MLflow and Aim."),
-    "use_comet": no_effect("Trackers are TensorBoard, trackio, W&B, MLflow and Aim."),
     "rope_scaling": coming("RoPE scaling", None),
     "dataloader_num_workers": renamed("data.num_workers"),
     "dataloader_pin_memory": no_effect("Chosen here."),

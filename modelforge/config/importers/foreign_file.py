@@ -20,6 +20,11 @@ from modelforge.units import human_bytes
 _YES, _NO = ("yes", "Yes", "YES", "on", "On", "ON"), ("no", "No", "NO", "off", "Off", "OFF")
 
 
+MAX_COMMAND_CHARS = 20_000
+# The name of a command line's program among the options.
+PROGRAM = "(program)"
+
+
 @dataclass(frozen=True)
 class ForeignFile:
     """The content of a file, nested as it is written there.
@@ -28,6 +33,7 @@ class ForeignFile:
         lines: The line of each option by dotted name; items of lists are `datasets[0].path`.
         command: Whether it is a command line, whose options have no lines.
         program: What a command line starts, such as `torchrun`; empty for a file.
+        beside: Content of files that this one refers to, by name.
     """
 
     name: str
@@ -35,12 +41,10 @@ class ForeignFile:
     lines: Mapping[str, int] = field(default_factory=dict)
     command: bool = False
     program: str = ""
+    beside: Mapping[str, Any] = field(default_factory=dict)
 
     def line(self, name: str) -> int | None:
         """Return the line of an option; that of what it stands in if it has none of its own."""
-        if name not in self.lines:
-            # Inside a section around all options.
-            name = next((each for each in self.lines if each.endswith(f".{name}")), name)
         while name not in self.lines and ("." in name or "[" in name):
             name = name[: max(name.rfind("."), name.rfind("["))]
         return self.lines.get(name)
@@ -62,13 +66,13 @@ def read_text(text: str, name: str) -> ForeignFile:
         if not isinstance(node, yaml.MappingNode):
             what = "The file contains no settings by name."
             raise ConfigError(Problem(name, what, "Choose the file with the settings."))
-        values = reader.construct_document(node)  # type: ignore[no-untyped-call]
+        values = reader.construct_document(node)
         return ForeignFile(name, values, dict(_lines(node, "")))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         at = f"{name}, line {mark.line + 1}, column {mark.column + 1}" if mark else name
         what = f"The file cannot be read: {error.problem or error.context}."
-        raise ConfigError(Problem(at, what, "Mend it at this position.")) from error
+        raise ConfigError(Problem(at, what, "Correct it there.")) from error
     except (yaml.YAMLError, ValueError) as error:
         what = f"The file cannot be read: {str(error).splitlines()[0]}."
         raise ConfigError(Problem(name, what, "Save it as YAML or JSON.")) from error
@@ -82,22 +86,37 @@ def read_command(text: str, name: str = "the command line") -> ForeignFile:
     What follows the first word with dashes are options: `--name=value`, `--name value`, several
     values, or a switch. Raises ConfigError.
     """
+    if len(text) > MAX_COMMAND_CHARS:
+        what = f"It has {len(text):,} characters."
+        remedy = f"Command lines have up to {MAX_COMMAND_CHARS:,} characters."
+        raise ConfigError(Problem(name, what, remedy))
     try:
         parts = shlex.split(text.replace("\\\n", " "))
     except ValueError as error:
         what = f"The command line cannot be read: {error}."
         raise ConfigError(Problem(name, what, "Close the quotes.")) from error
-    start = next((at for at, part in enumerate(parts) if part.startswith("--")), len(parts))
-    # After `--`, the arguments of the program that a launcher such as torchrun starts.
-    if "--" in parts:
-        start = parts.index("--") + 1
+    start = _options_start(parts)
     values: dict[str, Any] = {}
     for option, found in _options(parts[start:], name):
         if option in values:
             what = f"--{option} is given twice."
             raise ConfigError(Problem(name, what, "Keep one of them."))
         values[option] = found
-    return ForeignFile(name, values, {}, command=True, program=" ".join(parts[:start]))
+    program = " ".join(parts[:start])
+    return ForeignFile(name, values, command=True, program=program, beside={PROGRAM: program})
+
+
+def _options_start(parts: list[str]) -> int:
+    """Return where the options of the program begin, after those of a launcher such as torchrun."""
+    if "--" in parts:
+        return parts.index("--") + 1
+    launched = [
+        at + 1
+        for at, part in enumerate(parts)
+        if part.endswith(".py") or (at and parts[at - 1] == "-m")
+    ]
+    begin = launched[0] if launched else 0
+    return next((at for at in range(begin, len(parts)) if parts[at].startswith("--")), len(parts))
 
 
 def _options(parts: list[str], name: str) -> Iterator[tuple[str, Any]]:
@@ -130,7 +149,7 @@ def _value(text: str) -> Any:
     try:
         node = loaded.get_single_node()
         is_plain = isinstance(node, yaml.ScalarNode) and node.style is None
-        return loaded.construct_document(node) if is_plain else text  # type: ignore[no-untyped-call]
+        return loaded.construct_document(node) if is_plain else text
     except yaml.YAMLError:
         return text
     finally:

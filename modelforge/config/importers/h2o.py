@@ -17,6 +17,7 @@ from modelforge.config.importers.options import (
 )
 from modelforge.config.importers.report import Outcome
 from modelforge.config.importers.system import System
+from modelforge.config.importers.training_arguments import epochs
 from modelforge.errors import Problem
 
 A, D, E, T, K = "architecture.", "dataset.", "environment.", "training.", "tokenizer."
@@ -59,7 +60,7 @@ def _problem_type(value: str, values: Values) -> Outcome:
     return Outcome("converted", {"task": task, "strategy": strategy}, "Task and method.")
 
 
-def _dtype(value: str, values: Values) -> Outcome:
+def _dtype(value: str, _: Values) -> Outcome:
     scheme, precision = DTYPES[value]
     settings: dict[str, Any] = {"quantization.scheme": scheme}
     if precision != "auto":
@@ -133,16 +134,16 @@ def _targets(value: Any, _: Values) -> Outcome:
     return Outcome("renamed", {"adapter.target_modules": ", ".join(names)})
 
 
-def _chosen(setting: str, known: Mapping[str, str], what: str) -> Option:
+def _chosen(setting: str, known: Mapping[str, str], default: str, what: str) -> Option:
     def read(value: str, _: Values) -> Outcome:
         if value not in known:
             return Outcome("refused", why=f"{value} is not {what} here.")
         return Outcome("converted", {setting: known[value]}, "Its name here.")
 
-    return by(read, kind="text")
+    return by(read, default, kind="text")
 
 
-def _loss(value: str, values: Values) -> Outcome:
+def _loss(value: str, _: Values) -> Outcome:
     if value in LOSSES:
         return Outcome("converted", {"trainer.preference_loss": LOSSES[value]}, "Its name here.")
     if "CrossEntropy" in value and "Binary" not in value:
@@ -166,6 +167,8 @@ def _warmup(value: float, values: Values) -> Outcome:
 
 def _gpus(value: Any, _: Values) -> Outcome:
     names = [name for name in value or [] if name not in NOTHING]
+    if not all(str(name).isdigit() for name in names):
+        return Outcome("refused", why="A GPU is a number here, counted from 0.")
     if len(names) > 1:
         return Outcome("refused", why="Training on several GPUs is not there yet.")
     if not names:
@@ -192,8 +195,8 @@ def _check(values: Values) -> Iterator[Problem]:
         yield Problem(f"{A}backbone_dtype", what, "Switch lora on, or choose bfloat16.")
 
 
-def _finish(values: Values, settings: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {"provider": "huggingface"}
+def _finish(_: Values, settings: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {"provider": "huggingface", "group_by_length": False}
     if "task" not in settings:
         found["task"] = "text-generation"
     return found
@@ -268,7 +271,7 @@ OPTIONS: dict[str, Option] = {
     },
     f"{E}compile_model": renamed("trainer.torch_compile"),
     f"{E}find_unused_parameters": no_effect("There is one process."),
-    f"{E}gpus": by(_gpus),
+    f"{E}gpus": by(_gpus, kind="list"),
     f"{E}huggingface_branch": refused("The newest version of a model is used.", "main"),
     f"{E}mixed_precision": by(_mixed, kind="bool"),
     f"{E}mixed_precision_dtype": no_effect("mixed_precision says what is done."),
@@ -321,13 +324,13 @@ OPTIONS: dict[str, Option] = {
     f"{K}use_fast": no_effect("Tokenizers are always the fast ones."),
     f"{T}batch_size": renamed("per_device_train_batch_size", 2),
     f"{T}grad_accumulation": renamed("gradient_accumulation_steps", 1),
-    f"{T}epochs": renamed("num_train_epochs", 1),
+    f"{T}epochs": epochs(1),
     f"{T}learning_rate": taken("learning_rate", 1e-4),
     f"{T}gradient_clip": renamed("max_grad_norm", 0.0),
     f"{T}weight_decay": taken("weight_decay", 0.0),
     f"{T}warmup_epochs": by(_warmup, 0.0, kind="number"),
-    f"{T}optimizer": _chosen("optim", OPTIMIZERS, "an optimizer"),
-    f"{T}schedule": _chosen("lr_scheduler_type", SCHEDULES, "a schedule"),
+    f"{T}optimizer": _chosen("optim", OPTIMIZERS, "AdamW", "an optimizer"),
+    f"{T}schedule": _chosen("lr_scheduler_type", SCHEDULES, "Cosine", "a schedule"),
     f"{T}min_learning_rate_ratio": renamed("schedule.final_lr_fraction"),
     f"{T}loss_function": by(_loss, kind="text"),
     f"{T}beta": renamed("trainer.preference_beta"),
@@ -336,7 +339,7 @@ OPTIONS: dict[str, Option] = {
     f"{T}lora_r": taken("lora_r", 4),
     f"{T}lora_alpha": taken("lora_alpha", 16),
     f"{T}lora_dropout": taken("lora_dropout", 0.05),
-    f"{T}lora_target_modules": by(_targets, ""),
+    f"{T}lora_target_modules": by(_targets, "", kind="names"),
     f"{T}lora_unfreeze_layers": refused(VARIANT, []),
     f"{T}use_dora": renamed("adapter.use_dora"),
     f"{T}use_rslora": renamed("adapter.use_rslora"),

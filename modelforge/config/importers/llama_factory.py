@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from modelforge.config.importers.llama_factory_data import datasets, read_dataset_info
 from modelforge.config.importers.options import (
     Option,
     Values,
@@ -17,7 +18,7 @@ from modelforge.config.importers.options import (
 )
 from modelforge.config.importers.report import Outcome
 from modelforge.config.importers.system import System
-from modelforge.config.importers.training_arguments import training_arguments
+from modelforge.config.importers.training_arguments import GPUS, training_arguments
 from modelforge.errors import Problem
 
 CODE = "It would run code from the model's repository. Models here work without it."
@@ -37,6 +38,8 @@ DEFAULTS: dict[str, Any] = {
     "logging_steps": 500,
     "save_steps": 500,
     "seed": 42,
+    "warmup_steps": 0,
+    "train_sampling_strategy": "random",
 }
 METHODS = {"pt": "sft", "sft": "sft", "dpo": "dpo", "kto": "rlhf"}
 # Preference losses whose names differ.
@@ -97,24 +100,6 @@ def _targets(value: Any, _: Values) -> Outcome:
     return Outcome("converted", {"adapter.target_modules": ", ".join(names)}, "Names with commas.")
 
 
-def _datasets(setting: str) -> Option:
-    def read(value: Any, values: Values) -> Outcome:
-        names = value.split(",") if isinstance(value, str) else list(value or [])
-        names = [str(name).strip() for name in names if str(name).strip()]
-        if not names:
-            return Outcome("no-effect", why="It names no data.")
-        sources: list[dict[str, Any]] = [{"path": name} for name in names]
-        if rows := values.get("max_samples"):
-            sources = [source | {"samples": rows} for source in sources]
-        settings: dict[str, Any] = {setting: sources}
-        if setting == "data.sources":
-            settings["dataset"] = names[0]
-        why = "The names stand in its dataset_info.json; here files are named. See the report."
-        return Outcome("converted", settings, why)
-
-    return by(read, kind="list or text")
-
-
 def _disable_checkpointing(value: bool, _: Values) -> Outcome:
     why = "Here the setting says what is on, not what is off."
     return Outcome("converted", {"gradient_checkpointing": not value}, why)
@@ -126,11 +111,6 @@ def _attention(value: str, _: Values) -> Outcome:
         return Outcome("refused", why=f"{value} is not an attention here.")
     settings = {"model.attn_implementation": known[value]}
     return Outcome("renamed" if known[value] == value else "converted", settings)
-
-
-def _template(value: str | None, _: Values) -> Outcome:
-    why = "The model's own chat template is used."
-    return Outcome("no-effect", why=why)
 
 
 def _pure(name: str) -> Option:
@@ -201,7 +181,22 @@ _VARIANTS = (
     *("pref_bco_weight", "dpo_label_smoothing", "kto_chosen_weight", "kto_rejected_weight"),
     *("simpo_gamma", "ld_alpha", "ppo_epochs", "ppo_buffer_size", "ppo_target"),
     *("loraplus_lr_ratio", "loraplus_lr_embedding", "fp8", "fp8_backend", "neat_packing"),
-    *("fp8_enable_fsdp_float8_all_gather", "sequence_parallel_size", "mask_history"),
+    *("fp8_enable_fsdp_float8_all_gather", "mask_history"),
+    *("asft_alpha", "apollo_layerwise", "apollo_target", "apollo_rank", "apollo_scale"),
+    *("apollo_scale_type", "apollo_update_interval", "apollo_proj", "galore_layerwise"),
+    *("galore_target", "galore_rank", "galore_scale", "galore_update_interval", "badam_mode"),
+    *("badam_layer", "badam_start_block", "badam_switch_mode", "badam_switch_interval"),
+    *("badam_update_ratio", "badam_mask_mode", "badam_verbose", "kt_cpu_activation"),
+    *("kt_config", "kt_weight_path", "kt_non_expert_weight_path", "kt_optimize_rule"),
+    *("reward_model_adapters", "ref_model_quantization_bit", "ppo_score_norm"),
+    *("reward_model_quantization_bit", "ppo_whiten_rewards", "num_layer_trainable"),
+    *("pref_bco_weight", "moe_aux_loss_coef", "use_mca"),
+)
+_SEVERAL = (
+    *("sequence_parallel_size", "sequence_parallel", "context_parallel_size"),
+    *("tensor_model_parallel_size", "pipeline_model_parallel_size", "overlap_param_gather"),
+    *("expert_model_parallel_size", "use_distributed_optimizer", "overlap_grad_reduce"),
+    *("fsdp_transformer_layer_cls_to_wrap", "fsdp_min_num_params"),
 )
 _MEDIA = (
     *("image_max_pixels", "image_min_pixels", "video_max_pixels", "video_min_pixels"),
@@ -212,6 +207,7 @@ OPTIONS: dict[str, Option] = {
     **training_arguments(DEFAULTS),
     **{name: refused(VARIANT, False) for name in _VARIANTS},
     **{name: refused(IMAGES, False) for name in _MEDIA},
+    **{name: coming(GPUS, 1) for name in _SEVERAL},
     "model_name_or_path": renamed("model_name", kind="text"),
     "adapter_name_or_path": renamed("adapter.start_from"),
     "model_revision": refused("The newest version of a model is used.", "main"),
@@ -225,7 +221,7 @@ OPTIONS: dict[str, Option] = {
     "flash_attn": by(_attention, kind="text"),
     "use_unsloth": by(_unsloth, kind="bool"),
     "use_unsloth_gc": no_effect("Unsloth, as the provider, has its own."),
-    "enable_liger_kernel": no_effect("The loss is computed in pieces anyway."),
+    "enable_liger_kernel": no_effect("TRL computes the loss in chunks here."),
     "use_v1_kernels": no_effect("Kernels are chosen here."),
     "disable_gradient_checkpointing": by(_disable_checkpointing, False, kind="bool"),
     "use_reentrant_gc": no_effect("The form without reentrance is always used."),
@@ -239,10 +235,10 @@ OPTIONS: dict[str, Option] = {
     "print_param_status": no_effect("The log of a run has every detail."),
     "stage": by(_stage, "sft", choices=("pt", "sft", "rm", "ppo", "dpo", "kto")),
     "finetuning_type": by(_finetuning, "lora", kind="text"),
-    "lora_rank": renamed("lora_r", 8),
+    "lora_rank": renamed("lora_r", 8, kind="int", least=1),
     "lora_alpha": by(_alpha, None),
     "lora_dropout": taken("lora_dropout", 0.0),
-    "lora_target": by(_targets, "all", kind="list or text"),
+    "lora_target": by(_targets, "all", kind="names"),
     "use_rslora": renamed("adapter.use_rslora"),
     "use_dora": renamed("adapter.use_dora"),
     "pissa_init": by(
@@ -265,10 +261,10 @@ OPTIONS: dict[str, Option] = {
     "include_effective_tokens_per_second": no_effect("Tokens per second are always shown."),
     "include_mfu": no_effect("Tokens per second are always shown."),
     "early_stopping_steps": renamed("evaluation.early_stopping_patience"),
-    "dataset": _datasets("data.sources"),
-    "eval_dataset": _datasets("data.validation_sources"),
-    "dataset_dir": no_effect("Files are named by their path."),
-    "template": by(_template),
+    "dataset": datasets("data.sources"),
+    "eval_dataset": datasets("data.validation_sources"),
+    "dataset_dir": no_effect("Each data source has a path."),
+    "template": no_effect("The model's own chat template is used."),
     "enable_thinking": no_effect("The template of the model decides."),
     "default_system": renamed("model.system_prompt"),
     "cutoff_len": renamed("max_seq_length", 2048),
@@ -321,4 +317,5 @@ SYSTEM = System(
     check=_check,
     finish=_finish,
     programs=("llamafactory-cli", "lmf "),
+    beside=read_dataset_info,
 )

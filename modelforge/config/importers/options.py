@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from modelforge.config.importers.report import Outcome
+from modelforge.config.importers.report import Outcome, Result
 
 # The options of a file by dotted name; what the file leaves out has the default of its system.
+# Files beside it stand under their names.
 Values = Mapping[str, Any]
 Read = Callable[[Any, Values], Outcome]
 Convert = Callable[[Any], Any]
@@ -28,7 +29,8 @@ TYPES: dict[str, tuple[type, ...]] = {
     "text": (str,),
     "list": (list,),
     "map": (dict,),
-    "list or text": (list, str),
+    "names": (list, str),
+    "numeric": (int, float, str),
     "list or map": (list, dict),
     "map or text": (dict, str),
     "number or text": (int, float, str),
@@ -83,8 +85,8 @@ def words(
 
     def read(value: Any, _: Values) -> Outcome:
         new = known[value]
-        kind = "renamed" if new == value else "converted"
-        return Outcome(kind, {setting: new}, "" if new == value else why)
+        result: Result = "renamed" if new == value else "converted"
+        return Outcome(result, {setting: new}, "" if new == value else why)
 
     return Option(read, default, choices=tuple(known), **bounds)
 

@@ -61,19 +61,23 @@ def _match(file: ForeignFile, system: System, systems: Sequence[System]) -> _Mat
 
 def _owner(name: str, systems: Sequence[System]) -> System | None:
     """Return the only system with this option; None if there are several, or none."""
-    owners = [system for system in systems if name in system.options]
+    names = {name, name.replace("-", "_")}
+    owners = [system for system in systems if names & system.options.keys()]
     return owners[0] if len(owners) == 1 else None
 
 
 def _refuse_mixture(file: ForeignFile, best: _Match, others: Sequence[_Match]) -> None:
     for other in others:
-        strange = [name for name in other.own if name not in best.known]
+        # A group of one system can have the name of an option of another one.
+        groups = best.system.groups | {best.system.section}
+        strange = [name for name in other.own if name not in best.known and name not in groups]
         if len(strange) < MIXED or not best.own:
             continue
         first, second = best.own[0], strange[0]
+        line = f" (line {file.line(first)})" if file.line(first) else ""
         what = (
             f"{second} is an option of {other.system.title}, "
-            f"{first} (line {file.line(first)}) one of {best.system.title}."
+            f"{first}{line} one of {best.system.title}."
         )
         remedy = "A file has the options of one system: divide it."
         raise ConfigError(Problem(file.where(second), what, remedy))

@@ -42,8 +42,9 @@ def _records(value: Any, values: Values) -> Outcome:
         why = "Its amount follows from tables with many rows; the number of epochs decides here."
         return Outcome("no-effect", why=why)
     rows = int(values["batch_size"]) * int(values["gradient_accumulation_steps"])
-    steps = max(1, -(-int(value) // rows))
-    why = f"{int(value):,} records are {steps:,} steps of {rows} rows."
+    records = int(float(value))
+    steps = max(1, -(-records // rows))
+    why = f"{records:,} records are {steps:,} steps of {rows} rows."
     return Outcome("converted", {"max_steps": steps}, why)
 
 
@@ -67,8 +68,9 @@ def _targets(value: list[str], _: Values) -> Outcome:
 
 
 def _bits(value: Any, values: Values) -> Outcome:
-    if values.get("quantization_scheme"):
-        return Outcome("no-effect", why="quantization_scheme decides.")
+    if scheme := values.get("quantization_scheme"):
+        differs = "" if BITS[value] == scheme else f"; it is not {BITS[value]}"
+        return Outcome("no-effect", why=f"quantization_scheme, {scheme}, decides{differs}.")
     return _scheme(BITS[value], values)
 
 
@@ -103,13 +105,10 @@ def _attention(value: str, _: Values) -> Outcome:
 
 
 def _check(values: Values) -> Iterator[Problem]:
-    records, ratio = values["num_input_records_to_sample"], values["lora_alpha_over_r"]
-    if isinstance(records, str) and records != "auto":
-        yield Problem(
-            "num_input_records_to_sample", f"It is {records!r}.", "Enter a number or auto."
-        )
-    if isinstance(ratio, (int, float)) and not 0.5 <= ratio <= 3:
-        yield Problem("lora_alpha_over_r", f"It is {ratio:g}.", "It is from 0.5 to 3.")
+    for name in ("num_input_records_to_sample", "learning_rate", "rope_scaling_factor"):
+        value = values.get(name)
+        if isinstance(value, str) and value != "auto" and isinstance(number(value), str):
+            yield Problem(name, f"It is {value!r}.", "Enter a number or auto.")
     scheme = values.get("quantization_scheme")
     is_loftq = str(values["peft_implementation"]).lower() == "loftq"
     if is_loftq and scheme and not str(scheme).startswith("bnb-"):
@@ -123,31 +122,32 @@ def _check(values: Values) -> Iterator[Problem]:
 
 def _finish(values: Values, settings: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {"task": "text-generation", "provider": "huggingface"}
+    found["group_by_length"] = False
     if values["quantize_model"] and "quantization.scheme" not in settings:
         found["quantization.scheme"] = BITS[8]
     return found
 
 
 _OPTIONS: dict[str, Option] = {
-    "num_input_records_to_sample": by(_records, "auto", kind="number or text"),
-    "batch_size": renamed("per_device_train_batch_size", 1),
-    "gradient_accumulation_steps": taken("gradient_accumulation_steps", 8),
-    "weight_decay": taken("weight_decay", 0.01),
-    "warmup_ratio": taken("warmup_ratio", 0.05),
+    "num_input_records_to_sample": by(_records, "auto", kind="number or text", least=0),
+    "batch_size": renamed("per_device_train_batch_size", 1, kind="int", least=1),
+    "gradient_accumulation_steps": taken("gradient_accumulation_steps", 8, kind="int", least=1),
+    "weight_decay": taken("weight_decay", 0.01, kind="number", least=0, most=1),
+    "warmup_ratio": taken("warmup_ratio", 0.05, kind="number", least=0),
     "lr_scheduler": words("lr_scheduler_type", {name: name for name in SCHEDULES}, "cosine"),
-    "learning_rate": by(_rate, "auto", kind="number or text"),
-    "lora_r": taken("lora_r", 32),
-    "lora_alpha_over_r": by(_alpha, 1.0, kind="number"),
+    "learning_rate": by(_rate, "auto", kind="number or text", least=0, most=1),
+    "lora_r": taken("lora_r", 32, kind="int", least=1),
+    "lora_alpha_over_r": by(_alpha, 1.0, kind="number", least=0.5, most=3),
     "lora_target_modules": by(_targets, list(PROJECTIONS[:4]), kind="list"),
-    "rope_scaling_factor": coming("RoPE scaling", "auto"),
-    "validation_ratio": renamed("eval_split", 0.0),
-    "validation_steps": renamed("eval_steps", 15),
+    "rope_scaling_factor": coming("RoPE scaling", "auto", kind="number or text", least=1),
+    "validation_ratio": renamed("eval_split", 0.0, kind="number", least=0, most=1),
+    "validation_steps": renamed("eval_steps", 15, kind="int", least=1),
     "pretrained_model": renamed("model_name", "HuggingFaceTB/SmolLM3-3B", kind="text"),
     "quantize_model": by(_quantize, False, kind="bool"),
     "quantization_bits": by(_bits, choices=(4, 8)),
     "quantization_scheme": by(_scheme, choices=(*SCHEMES, None)),
     "peft_implementation": by(_peft, "QLORA", kind="text"),
-    "max_vram_fraction": coming("a bound of the GPU's memory"),
+    "max_vram_fraction": coming("a bound of the GPU's memory", kind="number", least=0, most=1),
     "attn_implementation": by(_attention, "sdpa", kind="text"),
 }
 # The rest of its file is about tables that are made up, not about training.

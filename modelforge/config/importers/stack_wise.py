@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from modelforge.config.importers.options import (
@@ -11,10 +12,12 @@ from modelforge.config.importers.options import (
     by,
     coming,
     no_effect,
+    number,
     renamed,
 )
 from modelforge.config.importers.report import Outcome
 from modelforge.config.importers.system import System
+from modelforge.config.validation_messages import shown
 from modelforge.errors import Problem
 
 NOTHING, GROWING = "training from nothing", "growing a model stack by stack"
@@ -37,6 +40,50 @@ PROGRESSIVE = (
     *("progressive_qlora_alpha", "qlora_rank_pattern", "qlora_alpha_pattern", "qlora_configs"),
 )
 
+_SIZE: dict[str, Any] = {"kind": "int", "least": 1}
+_SHARE: dict[str, Any] = {"kind": "number", "least": 0, "most": 1}
+_RATE: dict[str, Any] = {"kind": "number", "least": 0}
+_SWITCH: dict[str, Any] = {"kind": "bool"}
+_PATTERN: dict[str, Any] = {"choices": ("constant", "increasing", "decreasing", "linear")}
+BOUNDS: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(("vocab_size", "d_model", "n_layers", "n_heads", "n_kv_heads", "d_ff"), _SIZE),
+    **dict.fromkeys(("total_blocks", "block_size", "epochs_per_layer", "num_time_steps"), _SIZE),
+    **dict.fromkeys(("qlora_rank", "qlora_alpha", "progressive_qlora_rank"), _SIZE),
+    **dict.fromkeys(("min_mask_fraction", "max_mask_fraction", "dropout"), _SHARE),
+    **dict.fromkeys(("current_block_lr", "qlora_lr"), _RATE),
+    **dict.fromkeys(("use_rope", "tie_embeddings", "qlora_enabled", "enabled"), _SWITCH),
+    **dict.fromkeys(("time_step_masking", "save_fused_checkpoints", "progressive_qlora"), _SWITCH),
+    **dict.fromkeys(("qlora_rank_pattern", "qlora_alpha_pattern"), _PATTERN),
+    "progressive_qlora_alpha": _SIZE,
+    "qlora_configs": {"kind": "map"},
+    "time_step_mask_fractions": {"kind": "list"},
+    "mask_schedule_type": {"choices": ("linear", "exponential", "cosine")},
+    "mode": {"choices": ("layerwise", "blockwise", "fused")},
+    "fusion_mode": {"choices": ("frozen", "trainable")},
+    "attention_type": {"choices": ("standard", "gqa", "mla", "kernel")},
+    "attention_mode": {"choices": ("bidirectional", "causal")},
+    "trunk_strategy": {"choices": ("frozen", "qlora")},
+    "new_stack_precision": {"choices": ("full", "half", "bfloat16", "nvfp4", "qlora")},
+    "qlora_strategy": {"choices": ("simplified", "progressive", "variable")},
+}
+UNTRAINABLE = {
+    "nvfp4": "Weights in NVFP4 cannot be trained; choose bfloat16 for the new stack.",
+    "qlora": "It is an adapter, not a precision; trunk_strategy says it.",
+}
+
+
+def _progressive(name: str) -> Option:
+    option = coming(GROWING, **BOUNDS.get(name, {}))
+    if name != "new_stack_precision":
+        return option
+
+    def read(value: str, values: Values) -> Outcome:
+        if value in UNTRAINABLE:
+            return Outcome("refused", why=UNTRAINABLE[value])
+        return option.read(value, values)
+
+    return replace(option, read=read)
+
 
 def _quantization(value: str, values: Values) -> Outcome:
     if values.get(f"{T}quantization_enabled") is False:
@@ -44,9 +91,13 @@ def _quantization(value: str, values: Values) -> Outcome:
     if value in ("fp16", "fp32"):
         settings = {"hardware.precision": value, "quantization.scheme": "none"}
         return Outcome("converted", settings, "It is a precision, not a quantization.")
-    settings = {"fp4": {"use_4bit": True, "bnb_4bit_quant_type": "fp4"}}.get(
-        value, {"quantization.scheme": "fp8-weight-only"}
-    )
+    settings = {"quantization.scheme": "fp8-weight-only"}
+    if value == "fp4":
+        return Outcome(
+            "converted",
+            {"use_4bit": True, "bnb_4bit_quant_type": "fp4"},
+            "How the frozen weights are kept.",
+        )
     return Outcome("converted", settings, "How the frozen weights are kept.")
 
 
@@ -99,8 +150,10 @@ def _mixed(value: bool, _: Values) -> Outcome:
 def _check(values: Values) -> Iterator[Problem]:
     layers, blocks = values.get(f"{M}n_layers"), values.get(f"{T}total_blocks")
     size = values.get(f"{T}block_size")
-    if all(isinstance(each, int) for each in (layers, blocks, size)) and layers != blocks * size:
-        what = f"It is {layers}, and total_blocks times block_size is {blocks * size}."
+    is_given = isinstance(layers, int) and isinstance(blocks, int) and isinstance(size, int)
+    product = int(blocks or 0) * int(size or 0) if is_given else 0
+    if is_given and layers != product:
+        what = f"It is {layers}, and total_blocks times block_size is {product}."
         yield Problem(f"{M}n_layers", what, "Make them equal.")
     heads, shared = values.get(f"{M}n_heads"), values.get(f"{M}n_kv_heads")
     if isinstance(heads, int) and isinstance(shared, int) and shared and heads % shared:
@@ -111,12 +164,33 @@ def _check(values: Values) -> Iterator[Problem]:
     if isinstance(steps, int) and isinstance(fractions, list) and len(fractions) != steps:
         what = f"It has {len(fractions)} values, and num_time_steps is {steps}."
         yield Problem(f"{T}time_step_mask_fractions", what, "Make them equal.")
+    yield from _mask_problems(values)
+    stacks = [number(name) for name in values.get(f"{P}qlora_configs") or {}]
+    extra = [name for name in stacks if not isinstance(name, int) or name >= (blocks or name + 1)]
+    if extra:
+        what = f"It has stack {extra[0]!r}; stacks are numbers from 0, below total_blocks."
+        yield Problem(f"{P}qlora_configs", what, "Leave the stack out, or raise total_blocks.")
+    if values.get(f"{D}use_dummy_data") is False and not values.get(f"{D}dataset_path"):
+        what = "use_dummy_data is off, and dataset_path is missing."
+        yield Problem(f"{D}use_dummy_data", what, "Enter dataset_path.")
+
+
+def _mask_problems(values: Values) -> Iterator[Problem]:
+    fractions = values.get(f"{T}time_step_mask_fractions") or []
+    wrong = [each for each in fractions if not isinstance(each, (int, float)) or not 0 <= each <= 1]
+    if wrong:
+        what = f"{shown(wrong[0])} is not a share from 0 to 1."
+        yield Problem(f"{T}time_step_mask_fractions", what, "Enter shares.")
+    least, most = values.get(f"{T}min_mask_fraction"), values.get(f"{T}max_mask_fraction")
+    if least is not None and most is not None and least > most:
+        what = f"It is {least:g}, and max_mask_fraction is {most:g}."
+        yield Problem(f"{T}min_mask_fraction", what, "Lower it.")
 
 
 OPTIONS: dict[str, Option] = {
-    **{f"{M}{name}": coming(NOTHING) for name in MODEL},
-    **{f"{T}{name}": coming(GROWING) for name in TRAINING},
-    **{f"{P}{name}": coming(GROWING) for name in PROGRESSIVE},
+    **{f"{M}{name}": coming(NOTHING, **BOUNDS.get(name, {})) for name in MODEL},
+    **{f"{T}{name}": coming(GROWING, **BOUNDS.get(name, {})) for name in TRAINING},
+    **{f"{P}{name}": _progressive(name) for name in PROGRESSIVE},
     f"{T}learning_rate": renamed("learning_rate", 1e-4),
     f"{T}weight_decay": renamed("weight_decay", 0.1),
     f"{T}batch_size": renamed("per_device_train_batch_size", 4),
@@ -143,11 +217,12 @@ OPTIONS: dict[str, Option] = {
 }
 
 
-def _finish(values: Values, settings: Any) -> dict[str, Any]:
+def _finish(_: Values, settings: Any) -> dict[str, Any]:
     found: dict[str, Any] = {
         "task": "text-generation",
         "provider": "huggingface",
         "strategy": "sft",
+        "group_by_length": False,
     }
     if "quantization.scheme" not in settings and "use_4bit" not in settings:
         found["quantization.scheme"] = "none"

@@ -18,7 +18,9 @@ from modelforge.config.importers.options import (
     words,
 )
 from modelforge.config.importers.report import Outcome
+from modelforge.config.importers.surogate_data import data_problems, has_preferences, sources
 from modelforge.config.importers.system import System
+from modelforge.config.importers.training_arguments import epochs
 from modelforge.errors import Problem
 
 GPUS = "training on several GPUs"
@@ -26,53 +28,17 @@ NOTHING_TO_SHARD = "With one GPU there is nothing to shard."
 PIECE = "PyTorch recomputes whole layers; recompute_block decides here."
 BUFFERS = "A buffer of Surogate's own engine; PyTorch has no such switch."
 QLORA = ("qlora_bnb", "qlora_fp8", "qlora_fp4")
-RECOMPUTED = tuple(
-    f"recompute_{part}" for part in ("swiglu", "rmsnorm", "ffn", "qkv", "att", "block", "lora")
-)
-SOURCE_FIELDS = (
-    "samples",
-    "text_field",
-    "instruction_field",
-    "output_field",
-    "input_field",
-    "system_prompt_field",
-    "system_prompt",
-    "prompt_format",
-    "prompt_format_no_input",
-    "messages_field",
-    "system_field",
-    "tools_field",
-    "message_property_mappings",
-    "subset",
-    "split",
-)
-SOURCE_TYPES = ("text", "instruction", "conversation", "auto", "preference")
-
-
-def _sources(setting: str) -> Option:
-    def read(value: Any, _: Values) -> Outcome:
-        sources, lines = [], []
-        for at, entry in enumerate(value or []):
-            source: dict[str, Any] = {}
-            for name, part in entry.items():
-                outcome = _source_option(name, part)
-                source |= {name: part} if outcome.result == "taken" else {}
-                lines.append((f"[{at}].{name}", part, outcome))
-            sources.append(source)
-        found = {setting: sources} if sources else {}
-        if setting == "data.sources" and sources:
-            found["dataset"] = sources[0].get("path", "")
-        return Outcome("converted", found, "Each entry is a data source.", tuple(lines))
-
-    return by(read, kind="list")
-
-
-def _source_option(name: str, value: Any) -> Outcome:
-    if name in SOURCE_FIELDS or name == "path" or (name == "type" and value in SOURCE_TYPES):
-        return Outcome("taken", {f"data.sources.{name}": value})
-    if name == "system_prompt_type" and value in ("field", "fixed"):
-        return Outcome("taken", {f"data.sources.{name}": value})
-    return Outcome("refused", why="It is not a known option of a data set of Surogate.")
+PARTS = tuple(f"recompute_{part}" for part in ("swiglu", "rmsnorm", "ffn", "qkv", "att", "lora"))
+BLOCK, ATTENTION, FFN = "recompute_block", "recompute_att", "recompute_ffn"
+# What another option includes there.
+IMPLIED_BY = {
+    "recompute_swiglu": (FFN, BLOCK),
+    "recompute_qkv": (ATTENTION, BLOCK),
+    ATTENTION: (BLOCK,),
+    FFN: (BLOCK,),
+    "recompute_rmsnorm": (BLOCK,),
+}
+OFFERED = "It is not offered here."
 
 
 def _lora_targets(value: Any) -> str:
@@ -81,13 +47,64 @@ def _lora_targets(value: Any) -> str:
 
 
 def _recompute(value: bool, values: Values) -> Outcome:
+    settings = {"gradient_checkpointing": True}
     if value:
-        return Outcome(
-            "converted", {"gradient_checkpointing": True}, "The same, under its name here."
-        )
-    parts = [name for name in RECOMPUTED if name != "recompute_block" and values.get(name)]
-    why = f"{parts[0]} recomputes a part of a layer; here whole layers are." if parts else ""
-    return Outcome("converted", {"gradient_checkpointing": bool(parts)}, why)
+        return Outcome("converted", settings, "The same, under its name here.")
+    # Every other one is on there unless it is switched off.
+    parts = [name for name in PARTS if values.get(name) is not False]
+    if "recompute_lora" in parts and values.get("lora") is not False:
+        why = "recompute_lora is on there, which switches it on again."
+        return Outcome("converted", settings, why)
+    parts = [name for name in parts if name != "recompute_lora"]
+    if parts:
+        why = f"{parts[0]} is on there, for a part of a layer; here whole layers are recomputed."
+        return Outcome("converted", settings, why)
+    return Outcome("converted", {"gradient_checkpointing": False}, "Nothing is recomputed.")
+
+
+def _part(name: str) -> Option:
+    def read(value: bool, values: Values) -> Outcome:
+        implied = [other for other in IMPLIED_BY.get(name, ()) if values.get(other) is True]
+        if not value and implied:
+            return Outcome("no-effect", why=f"{implied[0]} includes it. {PIECE}")
+        return Outcome("no-effect", why=PIECE)
+
+    return by(read, kind="bool")
+
+
+def _saved(value: int, _: Values) -> Outcome:
+    if value == 0:
+        return Outcome("converted", {"trainer.save_steps": -1}, "Saved at the end alone.")
+    return Outcome("renamed", {"trainer.save_steps": value})
+
+
+def _evaluated(value: int, _: Values) -> Outcome:
+    if value == 0:
+        return Outcome("converted", {"eval_split": 0.0}, "0 switches the evaluation off.")
+    return Outcome("taken", {"eval_steps": value})
+
+
+def _preference(value: Any, _: Values) -> Outcome:
+    lines: list[tuple[str, Any, Outcome]] = []
+    settings: dict[str, Any] = {}
+    for name, part in value.items():
+        outcome = _loss_option(name, part)
+        settings |= outcome.settings
+        lines.append((f".{name}", part, outcome))
+    return Outcome("converted", settings, "The loss of preferences.", tuple(lines))
+
+
+def _loss_option(name: str, value: Any) -> Outcome:
+    if name == "type" and value == "dpo":
+        settings = {"strategy": "dpo", "trainer.preference_loss": "sigmoid"}
+        return Outcome("converted", settings, "Its name here.")
+    if name == "dpo_beta":
+        return Outcome("renamed", {"trainer.preference_beta": value})
+    if name in ("length_norm", "reference_free") and not value:
+        return Outcome("no-effect", why="This value asks for nothing.")
+    if name == "span_mask":
+        return Outcome("no-effect", why="The prompt is never part of the loss.")
+    return Outcome("refused", why="This variant of the loss is not offered here.")
 
 
 def _quantized(scheme: str, what: str) -> Option:
@@ -107,6 +124,14 @@ def _recipe(value: str, _: Values) -> Outcome:
         why = "PyTorch cannot train with FP4 matrix products. As a frozen base: qlora_fp4."
         return Outcome("refused", why=why)
     return Outcome("refused", why="Training in FP8 comes with a later version.")
+
+
+def _gpus(value: int, _: Values) -> Outcome:
+    if value == 1:
+        return Outcome("no-effect", why="One GPU is used.")
+    if value == 0:
+        return Outcome("no-effect", why="0 is all GPUs; one is used here.")
+    return coming(GPUS).read(value, {})
 
 
 def _length(value: int, values: Values) -> Outcome:
@@ -147,19 +172,31 @@ def _check(values: Values) -> Iterator[Problem]:
     if chosen and values.get("lora") is False:
         what = f"{chosen[0]} needs lora, which is off."
         yield Problem(chosen[0], what, "Switch lora on, or leave it out.")
-    for at, entry in enumerate(values.get("datasets") or []):
-        where = f"datasets[{at}]"
-        if not isinstance(entry, Mapping) or not entry.get("path"):
-            yield Problem(where, "The data set has no path.", "Name its file, as path: rows.jsonl.")
-        elif entry.get("system_prompt_type") == "field" and not entry.get("system_prompt_field"):
-            what = "system_prompt_type is field, and system_prompt_field is missing."
-            yield Problem(where, what, "Name the column.")
+    yield from data_problems(values)
+    yield from _engine_problems(values)
+
+
+def _engine_problems(values: Values) -> Iterator[Problem]:
+    """Yield options whose condition is off there."""
+    needs = (("offload_quants", "persistent_quants"), ("persistent_quants", "shard_weights"))
+    for name, needed in needs:
+        if values.get(name) is True and values.get(needed) is not True:
+            what = f"{name} needs {needed}, which is off."
+            yield Problem(name, what, f"Switch {needed} on, or leave {name} out.")
+    rope = values.get("rope_scaling")
+    if rope in ("linear", "dynamic", "yarn") and not values.get("max_model_len"):
+        what = f"{rope} needs max_model_len."
+        yield Problem("rope_scaling", what, "Enter the length that it shall reach.")
 
 
 def _finish(values: Values, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return what Surogate decides by leaving an option out."""
     found: dict[str, Any] = {"task": "text-generation", "provider": "huggingface"}
-    found["strategy"] = settings.get("strategy", "sft")
+    found["group_by_length"] = False
+    strategy = "dpo" if has_preferences(values) else "sft"
+    found["strategy"] = settings.get("strategy", strategy)
+    if values.get("eval_steps") == 0:
+        found["eval_split"] = 0.0
     if not any(values.get(name) for name in QLORA):
         found["quantization.scheme"] = "none"
     return found
@@ -168,11 +205,11 @@ def _finish(values: Values, settings: Mapping[str, Any]) -> dict[str, Any]:
 OPTIONS: dict[str, Option] = {
     "run_name": renamed("logging.run_name", kind="text"),
     "apply_recommended_values": no_effect("The page has a button for it."),
-    "num_epochs": renamed("num_train_epochs", 3),
+    "num_epochs": epochs(3),
     "output_dir": no_effect("Runs are stored in the folder of ModelForge."),
     "checkpoint_dir": no_effect("Checkpoints are stored in the folder of the run."),
     "resume_from_checkpoint": no_effect("A stopped run is resumed by its button."),
-    "save_steps": renamed("trainer.save_steps", 50),
+    "save_steps": by(_saved, 50, kind="int", least=0),
     "save_total_limit": renamed("trainer.save_total_limit", 5),
     "model": renamed("model_name", kind="text"),
     "model_type": no_effect("The type is read from the model."),
@@ -184,10 +221,7 @@ OPTIONS: dict[str, Option] = {
         {"auto": "auto", "bfloat16": "bf16", "float16": "fp16", "float32": "fp32"},
         why="The weights have the precision of the training.",
     ),
-    **{
-        f"recompute_{part}": no_effect(PIECE, kind="bool")
-        for part in ("swiglu", "rmsnorm", "ffn", "qkv", "att", "lora")
-    },
+    **{name: _part(name) for name in PARTS},
     "recompute_block": by(_recompute, True, kind="bool"),
     "offload_residual": coming("activation offloading", False),
     **{
@@ -205,7 +239,7 @@ OPTIONS: dict[str, Option] = {
     ),
     "use_zero_copy": refused(BUFFERS, False, kind="bool"),
     "use_write_combined": refused(BUFFERS, False, kind="bool"),
-    "zero_level": coming(GPUS, 1),
+    "zero_level": coming(GPUS, 1, kind="int", choices=(1, 2, 3)),
     **{
         name: no_effect(NOTHING_TO_SHARD, kind="bool")
         for name in (
@@ -216,16 +250,18 @@ OPTIONS: dict[str, Option] = {
             "memcpy_send_recv",
         )
     },
-    "gpus": coming(GPUS, 1),
+    "gpus": by(_gpus, kind="int", least=0),
     "use_cuda_graphs": no_effect("Not with the compiler's default mode.", kind="bool"),
     "recipe": by(
         _recipe, "bf16", kind="text", choices=("bf16", "fp8_hybrid", "fp8-hybrid", "nvfp4")
     ),
-    "gradient_dtype": no_effect("The precision of the training decides."),
+    "gradient_dtype": no_effect(
+        "The precision of the training decides.", choices=("fp32", "bf16", "e5m2")
+    ),
     "master_dtype": no_effect("Full training keeps float32 weights."),
     "use_fused_rope": no_effect("Unsloth, as the provider, has fused kernels."),
     "fp8_amax_history": no_effect("FP8 is scaled without a history here."),
-    "fp4_backend": no_effect("There is no training in FP4 here."),
+    "fp4_backend": no_effect("There is no training in FP4 here.", choices=("cutlass", "cudnn")),
     "skip_quant_first_layers": renamed("quantization.skip_first_layers", 0),
     "skip_quant_last_layers": renamed("quantization.skip_last_layers", 0),
     "optimizer": by(
@@ -257,9 +293,9 @@ OPTIONS: dict[str, Option] = {
     "per_device_train_batch_size": taken("per_device_train_batch_size", 2),
     "gradient_accumulation_steps": taken("gradient_accumulation_steps", 4),
     "max_steps": taken("max_steps", -1),
-    "eval_steps": taken("eval_steps", 100),
-    "datasets": _sources("data.sources"),
-    "validation_datasets": _sources("data.validation_sources"),
+    "eval_steps": by(_evaluated, 100, kind="int", least=0),
+    "datasets": sources("data.sources"),
+    "validation_datasets": sources("data.validation_sources"),
     "validation_split_ratio": renamed("eval_split", 0.1),
     "train_seed": renamed("trainer.seed", 1234),
     "eval_seed": no_effect("Evaluation rows are read in order; nothing is drawn."),
@@ -268,9 +304,25 @@ OPTIONS: dict[str, Option] = {
         kind="number or text",
     ),
     "sample_packing": renamed("packing", True),
-    "lmhead_chunks": no_effect("The loss is always computed in pieces."),
+    "lmhead_chunks": no_effect("TRL computes the loss in chunks here."),
     "attn_bwd_chunks": no_effect("The attention kernels do not store the scores."),
     "init_projections_to_zero": coming("training from nothing", False),
+    "loss": by(_preference, kind="map"),
+    "from_scratch": coming("training from nothing", False),
+    "recompute": renamed("gradient_checkpointing", kind="bool"),
+    "cpu_training": refused("Weights stay on the GPU in training.", False),
+    "train_vision": refused("Images are not trained here.", False),
+    "ep_size": coming(GPUS, 1),
+    **{
+        name: refused(OFFERED, False)
+        for name in (
+            *("ep_load_balance_threshold", "qlora_offload_experts", "sequence_chunks"),
+            *("train_router", "router_aux_loss_coef", "router_z_loss_coef"),
+            *("offload_saved_tensors", "fp4_four_over_six"),
+        )
+    },
+    "parallelism": coming(GPUS, None),
+    "distributed": coming(GPUS, None),
     "lora": renamed("adapter.enabled", True),
     "lora_rank": renamed("lora_r", 16),
     "lora_alpha": taken("lora_alpha", 32),
@@ -283,14 +335,18 @@ OPTIONS: dict[str, Option] = {
         _lora_targets,
         "Names with commas.",
         ["all-linear"],
-        kind="list or text",
+        kind="names",
     ),
     "merge_adapter": no_effect("The Export page merges the adapter.", kind="bool"),
     "qlora_fp4": _quantized("nvfp4", "The frozen weights are stored in NVFP4"),
     "qlora_fp8": _quantized("fp8", "The frozen weights are stored in FP8"),
     "qlora_bnb": _quantized("bnb-4bit", "The frozen weights are stored in NF4"),
-    "qlora_block_size": no_effect("The block that fits the layer is chosen."),
-    "qlora_bnb_block_size": refused("bitsandbytes has 64 in Transformers.", 64),
+    "qlora_block_size": no_effect(
+        "The block that fits the layer is chosen.", choices=(64, 128, 256)
+    ),
+    "qlora_bnb_block_size": refused(
+        "Transformers has blocks of 64 alone.", 64, choices=(64, 128, 256, 512)
+    ),
     "qlora_bnb_double_quant": renamed("use_nested_quant", True),
     "qlora_four_over_six": no_effect("Its package is not used here."),
     "use_chat_template": by(_use_template, kind="bool"),
@@ -303,8 +359,10 @@ OPTIONS: dict[str, Option] = {
     ),
     "system": renamed("model.system_prompt"),
     "max_length": by(_max_length, kind="int", least=1),
-    "truncation_strategy": renamed("data.truncation_strategy", "delete"),
-    "padding_side": no_effect("Padding does not change the loss."),
+    "truncation_strategy": renamed(
+        "data.truncation_strategy", "delete", choices=("delete", "left", "right", "split")
+    ),
+    "padding_side": no_effect("Padding does not change the loss.", choices=("left", "right")),
     "padding_free": renamed("data.padding_free"),
     "loss_scale": words(
         "data.loss_on", {"default": "assistant", "last_round": "last_round", "all": "all"}
@@ -318,7 +376,7 @@ OPTIONS: dict[str, Option] = {
         "logging.report_to",
         lambda value: ", ".join(value) if isinstance(value, list) else value or "",
         "Names with commas.",
-        kind="list or text",
+        kind="names",
     ),
     "log_file": no_effect("The log is stored in the folder of the run."),
     "log_gpu_util": no_effect("The GPU is logged at every step."),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from modelforge.config.importers.foreign_file import ForeignFile
-from modelforge.config.importers.options import ABSENT, TYPES, Option, Values
+from modelforge.config.importers.options import ABSENT, TYPES, Option, Values, number
 from modelforge.config.importers.report import Imported, Outcome, ReportLine
 from modelforge.config.resolve import Layer, flatten, nest, value_problems
 from modelforge.config.validation_messages import join_words, shown
@@ -16,10 +17,17 @@ from modelforge.errors import ConfigError, Problem
 
 Check = Callable[[Values], Iterator[Problem]]
 Finish = Callable[[Values, Mapping[str, Any]], Mapping[str, Any]]
+Beside = Callable[[Mapping[str, Any], Path], Mapping[str, Any]]
+# Names that are compared with those of a system; longer files are not settings.
+MAX_OPTIONS = 500
 
 
 def _no_problems(_: Values) -> Iterator[Problem]:
     return iter(())
+
+
+def _nothing_beside(_: Mapping[str, Any], __: Path) -> Mapping[str, Any]:
+    return {}
 
 
 def _nothing(_: Values, __: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -40,6 +48,9 @@ class System:
             options, with defaults, and the settings so far.
         section: A group that may stand around all options, such as `training`.
         programs: Beginnings of its command line, such as `trl sft`.
+        beside: Returns the content of files that its files refer to, by name; it is given the
+            content of a file and its folder, and raises ConfigError.
+        is_dashed: Whether its options have dashes, which older versions wrote as underscores.
     """
 
     name: str
@@ -50,46 +61,68 @@ class System:
     finish: Finish = _nothing
     section: str = ""
     programs: tuple[str, ...] = ()
+    beside: Beside = _nothing_beside
+    is_dashed: bool = False
 
     def flatten(self, values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         """Return the options of a file by dotted name, in its order."""
         flat: dict[str, Any] = {}
         for key, value in values.items():
             name = f"{prefix}{key}"
+            name = name.replace("_", "-") if self.is_dashed else name
             if name == self.section and isinstance(value, Mapping):
                 flat |= self.flatten(value)
-            elif name in self.groups and isinstance(value, Mapping):
+            elif name in self.groups and isinstance(value, Mapping) and value:
                 flat |= self.flatten(value, f"{name}.")
-            elif name not in self.groups or value is not None:
+            else:
                 flat[name] = value
         return flat
 
     def read(self, file: ForeignFile) -> Imported:
-        """Return the settings and the report; raises ConfigError with everything that is wrong."""
-        said = self.flatten(file.values)
+        """Return the settings and the report; raises ConfigError with everything that is wrong.
+
+        An option without a value is one that is left out.
+        """
+        given = self.flatten(file.values)
+        if len(given) > MAX_OPTIONS:
+            what = f"It has {len(given):,} options."
+            remedy = f"Files have up to {MAX_OPTIONS:,} options."
+            raise ConfigError(Problem(file.name, what, remedy))
+        file = self._without_section(file)
         wrong = {
             name: Problem(file.where(name), *words)
-            for name, value in said.items()
-            if (words := _wrong(self.options.get(name), value))
+            for name, value in given.items()
+            if (words := self._wrong(name, value))
         }
-        # The rest is read too, so that all problems are told at once.
-        said = {name: value for name, value in said.items() if name not in wrong}
+        # The rest is read too, so that all problems are reported at once.
+        given = {name: value for name, value in given.items() if name not in wrong}
+        filled = {name: value for name, value in given.items() if value is not None}
         defaults = {
             name: option.default
             for name, option in self.options.items()
-            if name not in said and name not in wrong and option.default is not ABSENT
+            if name not in filled and option.default is not ABSENT
         }
-        values = defaults | said
+        values = {**file.beside, **defaults, **filled}
         problems = [*wrong.values(), *self._contradictions(values, file)]
-        if any(problem not in wrong.values() for problem in problems):
+        if len(problems) > len(wrong):
             raise ConfigError(problems)
-        lines = [*self._lines(said, values, file), *self._lines(defaults, values, None)]
+        lines = [*self._lines(given, values, file), *self._lines(defaults, values, None)]
         settings = self._settings(lines, values)
         problems += _setting_problems(settings, lines, file)
         if problems:
             raise ConfigError(problems)
         report = tuple(line.as_line() for line in lines)
         return Imported(self.name, self.title, nest(settings), report)
+
+    def _without_section(self, file: ForeignFile) -> ForeignFile:
+        """Return a file whose options inside the section have lines by their own names."""
+        prefix = f"{self.section}."
+        inside = {
+            name.removeprefix(prefix): line
+            for name, line in file.lines.items()
+            if self.section and name.startswith(prefix)
+        }
+        return replace(file, lines={**file.lines, **inside})
 
     def _contradictions(self, values: Values, file: ForeignFile) -> list[Problem]:
         found = self.check(values)
@@ -99,9 +132,23 @@ class System:
         self, names: Mapping[str, Any], values: Values, file: ForeignFile | None
     ) -> Iterator[_Read]:
         for name, value in names.items():
-            option = self.options.get(name)
-            outcome = option.read(value, values) if option else self._unknown(name)
-            yield from _reads(name, value, outcome, file)
+            yield from _reads(name, value, self._outcome(name, value, values, file), file)
+
+    def _outcome(self, name: str, value: Any, values: Values, file: ForeignFile | None) -> Outcome:
+        option = self.options.get(name)
+        if name in self.groups:
+            return Outcome("no-effect", why="It has no options.")
+        if option is None:
+            return self._unknown(name)
+        if value is None and file is not None:
+            return Outcome("no-effect", why="It is empty, as if it were left out.")
+        return option.read(value, values)
+
+    def _wrong(self, name: str, value: Any) -> tuple[str, str] | None:
+        """Return what is wrong with a value and what its system allows; None if nothing is."""
+        if name in self.groups and value and not isinstance(value, Mapping):
+            return f"{shown(value)} is not a group of options.", "Write its options below it."
+        return _wrong(self.options.get(name), value)
 
     def _unknown(self, name: str) -> Outcome:
         last = name.rpartition(".")[2]
@@ -148,13 +195,13 @@ def _reads(
 
 
 def _wrong(option: Option | None, value: Any) -> tuple[str, str] | None:
-    """Return what is wrong with a value and what its system allows; None if nothing is."""
     if option is None or value is None:
         return None
     kinds, called = TYPES.get(option.kind), _called(option.kind)
     is_bool = isinstance(value, bool)
     is_number = isinstance(value, (int, float)) and not is_bool
-    if kinds and (not isinstance(value, kinds) or (is_bool and bool not in kinds)):
+    is_other = kinds and (not isinstance(value, kinds) or (is_bool and bool not in kinds))
+    if is_other or not _is_readable(option.kind, value):
         return f"{shown(value)} is not {called}.", f"Enter {called}."
     if option.choices and value not in option.choices:
         known = join_words([shown(choice) for choice in option.choices])
@@ -166,8 +213,23 @@ def _wrong(option: Option | None, value: Any) -> tuple[str, str] | None:
     return None
 
 
+def _is_readable(kind: str, value: Any) -> bool:
+    """Return whether text is a number where it shall be one, and the names of a list are text."""
+    if kind == "numeric":
+        return not isinstance(number(value), str)
+    if kind == "names" and isinstance(value, list):
+        return all(isinstance(name, str) for name in value)
+    return True
+
+
 def _called(kind: str) -> str:
-    names = {"bool": "true or false", "int": "a whole number", "map": "a group of options"}
+    names = {
+        "bool": "true or false",
+        "int": "a whole number",
+        "map": "a group of options",
+        "names": "a name or a list of names",
+        "numeric": "a number",
+    }
     return names.get(kind, kind if kind == "text" else f"a {kind}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, get_args
 
 from modelforge.config.importers.options import (
@@ -17,7 +18,7 @@ from modelforge.config.importers.options import (
     taken,
     words,
 )
-from modelforge.config.importers.report import Outcome
+from modelforge.config.importers.report import Outcome, Result
 from modelforge.config.optimizers import LearningRateSchedule, Optim
 
 GPUS = "training on several GPUs"
@@ -45,7 +46,7 @@ def optimizer(default: Any = ABSENT) -> Option:
             known = "adamw_torch, adamw_8bit, paged_adamw_8bit, adafactor, lion_8bit and others"
             return Outcome("refused", why=f"{value} is not an optimizer here. There are {known}.")
         ours = OPTIMIZERS[value]
-        result = "taken" if ours == value else "converted"
+        result: Result = "taken" if ours == value else "converted"
         return Outcome(result, {"optim": ours}, "" if ours == value else "Its name today.")
 
     return by(read, default, kind="text")
@@ -63,20 +64,34 @@ def schedule(setting: str = "lr_scheduler_type", default: Any = ABSENT) -> Optio
     return by(read, default, kind="text")
 
 
-def _warmup_steps(value: Any, _: Values) -> Outcome:
-    value = number(value)
-    if isinstance(value, float) and 0 < value < 1:
-        why = "Below 1 it is a share of the steps."
-        return Outcome("converted", {"warmup_ratio": value}, why)
-    return Outcome("renamed", {"schedule.warmup_steps": int(value)} if value else {})
+def warmup_steps() -> Option:
+    """Return the option with the steps of the warm-up, or a share of all steps below 1."""
+
+    def read(value: Any, values: Values) -> Outcome:
+        value = number(value)
+        if isinstance(value, float) and 0 < value < 1:
+            why = "Below 1 it is a share of the steps."
+            return Outcome("converted", {"warmup_ratio": value}, why)
+        if not value:
+            ratio = values.get("warmup_ratio") or 0.0
+            why = "warmup_ratio decides." if ratio else "No warm-up."
+            return Outcome("converted", {"warmup_ratio": ratio}, why)
+        return Outcome("renamed", {"schedule.warmup_steps": value})
+
+    return by(read, kind="numeric")
 
 
-def _epochs(value: Any, _: Values) -> Outcome:
-    value = number(value)
-    if isinstance(value, float) and not value.is_integer():
-        why = f"Epochs are whole here; {value:g} of them come with a later version."
-        return Outcome("refused", why=why)
-    return Outcome("taken", {"num_train_epochs": int(value)})
+def epochs(default: Any = ABSENT, result: Result = "renamed") -> Option:
+    """Return the option with the number of epochs."""
+
+    def read(value: Any, _: Values) -> Outcome:
+        value = number(value)
+        if not float(value).is_integer() or value < 1:
+            why = f"Epochs are whole here. Enter max_steps for {value:g} of them."
+            return Outcome("refused", why=why)
+        return Outcome(result, {"num_train_epochs": int(value)})
+
+    return by(read, default, kind="numeric")
 
 
 def interval(setting: str, of: str) -> Option:
@@ -89,7 +104,7 @@ def interval(setting: str, of: str) -> Option:
             return Outcome("refused", why=why)
         return Outcome("renamed" if "." in setting else "taken", {setting: int(value)})
 
-    return by(read, kind="number or text")
+    return by(read, kind="numeric")
 
 
 def _eval_strategy(value: Any, _: Values) -> Outcome:
@@ -126,12 +141,13 @@ def _report_to(value: Any, _: Values) -> Outcome:
     return Outcome("renamed", {"logging.report_to": ", ".join(names)})
 
 
-def _grouped(value: Any, _: Values) -> Outcome:
+def _grouped(value: Any, values: Values) -> Outcome:
     if value == "group_by_length":
         return Outcome("converted", {"group_by_length": True}, "A switch of its own here.")
     if value == "sequential":
         return Outcome("refused", why="Rows are shuffled here.")
-    return Outcome("converted", {"group_by_length": False}, "A switch of its own here.")
+    grouped = bool(values.get("group_by_length"))
+    return Outcome("converted", {"group_by_length": grouped}, "A switch of its own here.")
 
 
 def _compile(value: bool, _: Values) -> Outcome:
@@ -208,7 +224,7 @@ _WITHOUT_EFFECT: dict[str, str] = {
     "hub_revision": "The Export page uploads to the Hub.",
     "push_to_hub": "The Export page uploads to the Hub.",
     "torch_compile_backend": "PyTorch's own choice is kept.",
-    "liger_kernel_config": "The loss in pieces comes from TRL here.",
+    "liger_kernel_config": "TRL computes the loss in chunks here.",
 }
 _SEVERAL_GPUS = (
     *("parallelism_config", "ddp_find_unused_parameters", "ddp_bucket_cap_mb"),
@@ -217,61 +233,61 @@ _SEVERAL_GPUS = (
 )
 
 
+OPTIONS: dict[str, Option] = {
+    **{name: no_effect(why) for name, why in _WITHOUT_EFFECT.items()},
+    **{name: coming(GPUS, None) for name in _SEVERAL_GPUS},
+    "per_device_train_batch_size": taken("per_device_train_batch_size"),
+    "per_device_eval_batch_size": taken("per_device_eval_batch_size"),
+    "num_train_epochs": epochs(result="taken"),
+    "max_steps": taken("max_steps"),
+    "learning_rate": by(
+        lambda value, _: Outcome("taken", {"learning_rate": number(value)}),
+        kind="numeric",
+    ),
+    "lr_scheduler_type": schedule(),
+    "lr_scheduler_kwargs": refused("Name the length of the decay in schedule.*.", None),
+    "warmup_steps": warmup_steps(),
+    "warmup_ratio": taken("warmup_ratio"),
+    "optim": optimizer(),
+    "weight_decay": taken("weight_decay"),
+    "adam_beta1": renamed("optimizer.beta1"),
+    "adam_beta2": renamed("optimizer.beta2"),
+    "adam_epsilon": renamed("optimizer.epsilon"),
+    "gradient_accumulation_steps": taken("gradient_accumulation_steps"),
+    "max_grad_norm": taken("max_grad_norm"),
+    "label_smoothing_factor": refused("The loss is not smoothed here.", 0.0),
+    "bf16": precision("bf16"),
+    "fp16": precision("fp16"),
+    "gradient_checkpointing": taken("gradient_checkpointing"),
+    "torch_compile": by(_compile, kind="bool"),
+    "torch_compile_mode": coming("modes of the compiler", None),
+    "use_liger_kernel": no_effect("TRL computes the loss in chunks here."),
+    "neftune_noise_alpha": renamed("trainer.neftune_noise_alpha"),
+    "auto_find_batch_size": renamed("memory.auto_batch_size"),
+    "logging_steps": interval("logging.logging_steps", "logging interval"),
+    "report_to": by(_report_to),
+    "run_name": renamed("logging.run_name"),
+    "project": renamed("logging.project"),
+    "eval_strategy": by(_eval_strategy),
+    "evaluation_strategy": by(_eval_strategy),
+    "eval_steps": interval("eval_steps", "evaluation interval"),
+    "eval_on_start": no_effect("The base model is measured on the page Evaluation."),
+    "save_strategy": by(_save_strategy),
+    "save_steps": interval("trainer.save_steps", "saving interval"),
+    "save_total_limit": renamed("trainer.save_total_limit"),
+    "load_best_model_at_end": renamed("evaluation.keep_best"),
+    "seed": renamed("trainer.seed"),
+    "use_cpu": words("hardware.device", {True: "cpu", False: "auto", None: "auto"}),
+    "no_cuda": words("hardware.device", {True: "cpu", False: "auto"}),
+    "dataloader_num_workers": renamed("data.num_workers"),
+    "group_by_length": taken("group_by_length"),
+    "train_sampling_strategy": by(_grouped, kind="text"),
+}
+
+
 def training_arguments(defaults: dict[str, Any]) -> dict[str, Option]:
     """Return the options by name; `defaults` are those of the system that matter here."""
-    known: dict[str, Option] = {
-        **{name: no_effect(why) for name, why in _WITHOUT_EFFECT.items()},
-        **{name: coming(GPUS, None) for name in _SEVERAL_GPUS},
-        "per_device_train_batch_size": taken("per_device_train_batch_size"),
-        "per_device_eval_batch_size": taken("per_device_eval_batch_size"),
-        "num_train_epochs": by(_epochs, kind="number or text"),
-        "max_steps": taken("max_steps"),
-        "learning_rate": by(
-            lambda value, _: Outcome("taken", {"learning_rate": number(value)}),
-            kind="number or text",
-        ),
-        "lr_scheduler_type": schedule(),
-        "lr_scheduler_kwargs": refused("Name the length of the decay in schedule.*.", None),
-        "warmup_steps": by(_warmup_steps, kind="number or text"),
-        "warmup_ratio": taken("warmup_ratio"),
-        "optim": optimizer(),
-        "weight_decay": taken("weight_decay"),
-        "adam_beta1": renamed("optimizer.beta1"),
-        "adam_beta2": renamed("optimizer.beta2"),
-        "adam_epsilon": renamed("optimizer.epsilon"),
-        "gradient_accumulation_steps": taken("gradient_accumulation_steps"),
-        "max_grad_norm": taken("max_grad_norm"),
-        "label_smoothing_factor": refused("The loss is not smoothed here.", 0.0),
-        "bf16": precision("bf16"),
-        "fp16": precision("fp16"),
-        "gradient_checkpointing": taken("gradient_checkpointing"),
-        "torch_compile": by(_compile, kind="bool"),
-        "torch_compile_mode": coming("modes of the compiler", None),
-        "use_liger_kernel": no_effect("The loss is computed in pieces anyway."),
-        "neftune_noise_alpha": renamed("trainer.neftune_noise_alpha"),
-        "auto_find_batch_size": renamed("memory.auto_batch_size"),
-        "logging_steps": interval("logging.logging_steps", "logging interval"),
-        "report_to": by(_report_to),
-        "run_name": renamed("logging.run_name"),
-        "project": renamed("logging.project"),
-        "eval_strategy": by(_eval_strategy),
-        "evaluation_strategy": by(_eval_strategy),
-        "eval_steps": interval("eval_steps", "evaluation interval"),
-        "eval_on_start": no_effect("The base model is measured on the page Evaluation."),
-        "save_strategy": by(_save_strategy),
-        "save_steps": interval("trainer.save_steps", "saving interval"),
-        "save_total_limit": renamed("trainer.save_total_limit"),
-        "load_best_model_at_end": renamed("evaluation.keep_best"),
-        "seed": renamed("trainer.seed"),
-        "use_cpu": words("hardware.device", {True: "cpu", False: "auto", None: "auto"}),
-        "no_cuda": words("hardware.device", {True: "cpu", False: "auto"}),
-        "dataloader_num_workers": renamed("data.num_workers"),
-        "group_by_length": taken("group_by_length"),
-        "train_sampling_strategy": by(_grouped, kind="text"),
-    }
+    known = dict(OPTIONS)
     for name, default in defaults.items():
-        option = known[name]
-        known[name] = Option(
-            option.read, default, option.kind, option.choices, option.least, option.most
-        )
+        known[name] = replace(known[name], default=default)
     return known

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from modelforge.config.importers.foreign_file import PROGRAM
 from modelforge.config.importers.options import (
     Option,
     Values,
@@ -18,7 +19,7 @@ from modelforge.config.importers.options import (
 )
 from modelforge.config.importers.report import Outcome
 from modelforge.config.importers.system import System
-from modelforge.config.importers.training_arguments import training_arguments
+from modelforge.config.importers.training_arguments import GPUS, training_arguments
 from modelforge.errors import Problem
 
 CODE = "It would run code from the model's repository. Models here work without it."
@@ -36,10 +37,20 @@ DEFAULTS: dict[str, Any] = {
     "save_steps": 500,
     "seed": 42,
     "warmup_steps": 0,
+    "train_sampling_strategy": "random",
 }
 # Options that only a preference training has.
 PREFERENCE = ("beta", "ld_alpha", "f_divergence_type", "use_weighting", "precompute_ref_log_probs")
-RATES = {"sft": 2e-5, "dpo": 1e-6}
+WEIGHTS = ("desirable_weight", "undesirable_weight")
+METHODS: dict[str, dict[str, Any]] = {
+    "sft": {"strategy": "sft"},
+    "dpo": {"strategy": "dpo"},
+    "kto": {"strategy": "dpo", "trainer.preference_loss": "kto"},
+    "grpo": {"strategy": "rlhf", "trainer.rlhf_algorithm": "grpo"},
+    "rloo": {"strategy": "rlhf", "trainer.rlhf_algorithm": "rloo"},
+}
+RATES = {"sft": 2e-5}
+OTHER_RATE = 1e-6
 # PEFT's choice for Llama-like models where the file names no modules.
 TARGETS = "q_proj, v_proj"
 
@@ -64,6 +75,8 @@ def _dataset(value: str, values: Values) -> Outcome:
 
 
 def _mixture(value: list[Any], _: Values) -> Outcome:
+    if not value:
+        return Outcome("no-effect", why="It names no data.")
     sources, lines = [], []
     known = {"path": "path", "name": "subset", "split": "split"}
     for at, entry in enumerate(value):
@@ -119,14 +132,12 @@ def _loss(value: Any, _: Values) -> Outcome:
     names = value if isinstance(value, list) else [value]
     if names in (["nll"], ["dft"], ["chunked_nll"]):
         return Outcome("no-effect", why="The loss of the likelihood is the one that is used.")
-    if len(names) > 1:
+    if len(names) != 1:
         return Outcome("refused", why="One preference loss is used here.")
     return Outcome("renamed", {"trainer.preference_loss": names[0]})
 
 
-def _completion_only(value: bool | None, values: Values) -> Outcome:
-    if value is None:
-        return Outcome("no-effect", why="Completions are trained alone where there are some.")
+def _completion_only(value: bool, _: Values) -> Outcome:
     loss_on = "completion" if value else "all"
     return Outcome("converted", {"data.loss_on": loss_on}, "What the loss is computed on.")
 
@@ -137,7 +148,13 @@ def _truncation(value: str, _: Values) -> Outcome:
 
 
 def method(values: Values) -> str:
-    """Return the method of a file: sft, or dpo if it has options of a preference training."""
+    """Return the method, as in `trl METHOD`; that of a file by its options."""
+    words = str(values.get(PROGRAM, "")).replace(".py", "").replace("/", " ").split()
+    named = next((word for word in words if word in METHODS), "")
+    if named:
+        return named
+    if any(values.get(name) is not None for name in WEIGHTS):
+        return "kto"
     return "dpo" if any(values.get(name) is not None for name in PREFERENCE) else "sft"
 
 
@@ -145,6 +162,8 @@ def _check(values: Values) -> Iterator[Problem]:
     if values.get("load_in_4bit") and values.get("load_in_8bit"):
         what = "load_in_4bit and load_in_8bit are both on."
         yield Problem("load_in_8bit", what, "Keep one of them.")
+    if values.get("bf16") and values.get("fp16"):
+        yield Problem("fp16", "bf16 and fp16 are both on.", "Keep one of them.")
     for at, entry in enumerate(values.get("datasets") or []):
         if not isinstance(entry, Mapping) or not entry.get("path"):
             yield Problem(f"datasets[{at}]", "The data set has no path.", "Name it.")
@@ -152,16 +171,15 @@ def _check(values: Values) -> Iterator[Problem]:
 
 def _finish(values: Values, settings: Mapping[str, Any]) -> dict[str, Any]:
     quantized = values.get("load_in_4bit") or values.get("load_in_8bit")
-    strategy = method(values)
-    if strategy == "sft" and quantized:
-        strategy = "qlora"
     found: dict[str, Any] = {
         "task": "text-generation",
         "provider": "huggingface",
-        "strategy": strategy,
+        **METHODS[method(values)],
     }
+    if found["strategy"] == "sft" and quantized:
+        found["strategy"] = "qlora"
     if "learning_rate" not in settings:
-        found["learning_rate"] = RATES[method(values)]
+        found["learning_rate"] = RATES.get(method(values), OTHER_RATE)
     if not quantized:
         found["quantization.scheme"] = "none"
     if values.get("eval_strategy", values.get("evaluation_strategy", "no")) in ("no", False):
@@ -188,7 +206,7 @@ OPTIONS: dict[str, Option] = {
     "lora_r": taken("lora_r", 16),
     "lora_alpha": taken("lora_alpha", 32),
     "lora_dropout": taken("lora_dropout", 0.05),
-    "lora_target_modules": by(_targets, kind="list or text"),
+    "lora_target_modules": by(_targets, kind="names"),
     "lora_target_parameters": refused("Parameters outside of modules are not adapted.", None),
     "lora_modules_to_save": renamed("adapter.modules_to_save"),
     "lora_task_type": no_effect("The task decides."),
@@ -208,6 +226,9 @@ OPTIONS: dict[str, Option] = {
     "test_split_size": renamed("eval_split"),
     "datasets": by(_mixture, kind="list"),
     "ignore_bias_buffers": no_effect("There is one process."),
+    "config": refused("Import that file by itself."),
+    "env": no_effect("Set the variables of the environment before the start."),
+    **{name: coming(GPUS, 1) for name in ("num_processes", "num_machines", "accelerate_config")},
     "chat_template_path": renamed("model.chat_template"),
     "dataset_text_field": no_effect("It stands in the data source."),
     "dataset_kwargs": no_effect("The data is prepared here."),
@@ -228,7 +249,7 @@ OPTIONS: dict[str, Option] = {
     "assistant_only_loss": words(
         "data.loss_on", {True: "assistant", False: "completion"}, why="What is trained."
     ),
-    "loss_type": by(_loss, kind="list or text"),
+    "loss_type": by(_loss, kind="names"),
     "loss_weights": refused("One preference loss is used here.", None),
     "activation_offloading": coming("activation offloading", False),
     "router_aux_loss_coef": refused("Experts are not balanced here.", None),

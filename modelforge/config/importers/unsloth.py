@@ -14,9 +14,9 @@ from modelforge.config.importers.options import (
     renamed,
     taken,
 )
-from modelforge.config.importers.report import Outcome
+from modelforge.config.importers.report import Outcome, Result
 from modelforge.config.importers.system import System
-from modelforge.config.importers.training_arguments import optimizer, schedule
+from modelforge.config.importers.training_arguments import epochs, optimizer, schedule
 from modelforge.errors import Problem
 
 T, L, D, G = "training.", "lora.", "data.", "logging."
@@ -52,15 +52,15 @@ def _steps(setting: str) -> Option:
     return by(read, kind="int", least=0)
 
 
-def _epochs(value: int, values: Values) -> Outcome:
+def _epochs(value: float, values: Values) -> Outcome:
     if value == 0:
         return Outcome("no-effect", why="0 leaves it to max_steps.")
-    return Outcome("renamed", {"num_train_epochs": value})
+    return epochs().read(value, values)
 
 
 def _checkpointing(value: Any, _: Values) -> Outcome:
     is_on = value not in (False, None, "none", "false", "False")
-    result = "taken" if isinstance(value, bool) else "converted"
+    result: Result = "taken" if isinstance(value, bool) else "converted"
     return Outcome(result, {"gradient_checkpointing": is_on}, "" if result == "taken" else "On.")
 
 
@@ -106,6 +106,7 @@ def _finish(values: Values, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "task": "text-generation",
         "provider": "unsloth",
+        "group_by_length": False,
         "eval_split": settings.get("eval_split", 0.0),
         "logging.report_to": ", ".join(names),
     }
@@ -124,7 +125,7 @@ OPTIONS: dict[str, Option] = {
     f"{T}max_seq_length": taken("max_seq_length", 2048),
     f"{T}load_in_4bit": by(_bits, True, kind="bool"),
     f"{T}output_dir": no_effect("Runs are stored in the folder of ModelForge."),
-    f"{T}num_epochs": by(_epochs, kind="int", least=0),
+    f"{T}num_epochs": by(_epochs, kind="number", least=0),
     f"{T}learning_rate": taken("learning_rate", 2e-4),
     f"{T}embedding_learning_rate": refused("One rate is used for all weights.", None),
     f"{T}batch_size": renamed("per_device_train_batch_size", 2),
@@ -145,7 +146,7 @@ OPTIONS: dict[str, Option] = {
     f"{L}lora_r": taken("lora_r", 64),
     f"{L}lora_alpha": taken("lora_alpha", 16),
     f"{L}lora_dropout": taken("lora_dropout", 0.0),
-    f"{L}target_modules": by(_targets),
+    f"{L}target_modules": by(_targets, kind="names"),
     f"{L}use_rslora": renamed("adapter.use_rslora"),
     f"{L}use_dora": renamed("adapter.use_dora"),
     f"{L}use_loftq": by(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from modelforge.config.importers.axolotl_data import NOTHING_ASKED, datasets
+from modelforge.config.importers.axolotl_data import NOTHING_ASKED, PREFERENCES, datasets
 from modelforge.config.importers.axolotl_not_offered import KERNELS, NOT_OFFERED
 from modelforge.config.importers.options import (
     Option,
@@ -161,6 +161,9 @@ def _check(values: Values) -> Iterator[Problem]:
     if values.get("adapter") == "qlora" and values.get("load_in_4bit") is False:
         what = "The adapter qlora needs load_in_4bit, which is off."
         yield Problem("adapter", what, "Switch it on, or choose lora.")
+    if values.get("rl") in PREFERENCES and values.get("sample_packing"):
+        what = f"Rows of {values['rl']} cannot be packed, and sample_packing is on."
+        yield Problem("sample_packing", what, "Switch it off.")
     for name in ("datasets", "test_datasets"):
         for at, entry in enumerate(values.get(name) or []):
             if not isinstance(entry, Mapping) or not entry.get("path"):

@@ -57,11 +57,12 @@ class ForeignFile:
 
 def read_text(text: str, name: str) -> ForeignFile:
     """Return the content of YAML or JSON; raises ConfigError, which names the line."""
-    if len(text.encode()) > MAX_BYTES:
-        what = f"The file has {human_bytes(len(text.encode()))}."
+    size = len(text.encode(errors="replace"))
+    if size > MAX_BYTES:
+        what = f"The file has {human_bytes(size)}."
         raise ConfigError(Problem(name, what, f"Files of settings have up to {MAX_BYTES:,} bytes."))
-    reader = _ForeignReader(text)
     try:
+        reader = _ForeignReader(text)
         node = reader.get_single_node()
         if not isinstance(node, yaml.MappingNode):
             what = "The file contains no settings by name."
@@ -76,8 +77,6 @@ def read_text(text: str, name: str) -> ForeignFile:
     except (yaml.YAMLError, ValueError) as error:
         what = f"The file cannot be read: {str(error).splitlines()[0]}."
         raise ConfigError(Problem(name, what, "Save it as YAML or JSON.")) from error
-    finally:
-        reader.dispose()
 
 
 def read_command(text: str, name: str = "the command line") -> ForeignFile:
@@ -145,15 +144,13 @@ def _value(text: str) -> Any:
             return json.loads(text)
         except (ValueError, RecursionError):
             return text
-    loaded = _ForeignReader(text)
     try:
-        node = loaded.get_single_node()
+        reader = _ForeignReader(text)
+        node = reader.get_single_node()
         is_plain = isinstance(node, yaml.ScalarNode) and node.style is None
-        return loaded.construct_document(node) if is_plain else text
-    except yaml.YAMLError:
+        return reader.construct_document(node) if is_plain else text
+    except (yaml.YAMLError, ValueError):
         return text
-    finally:
-        loaded.dispose()
 
 
 def _lines(node: yaml.Node, prefix: str) -> Iterator[tuple[str, int]]:

@@ -37,7 +37,7 @@ DTYPES = {
     "int8": ("bnb-8bit", "auto"),
     "float16": ("none", "auto"),
     "bfloat16": ("none", "bf16"),
-    "float32": ("none", "fp32"),
+    "float32": ("none", "auto"),
 }
 OPTIMIZERS = {"AdamW": "adamw_torch", "AdamW8bit": "adamw_8bit", "SGD": "sgd"}
 SCHEDULES = {"Cosine": "cosine", "Linear": "linear", "Constant": "constant_with_warmup"}
@@ -184,7 +184,9 @@ def _logger(value: Any, _: Values) -> Outcome:
     return Outcome("refused", why=f"{value} is not a tracker here.")
 
 
-def _mixed(value: bool, _: Values) -> Outcome:
+def _mixed(value: bool, values: Values) -> Outcome:
+    if values.get(f"{A}backbone_dtype") == "bfloat16":
+        return Outcome("no-effect", why="backbone_dtype decides.")
     precision = "auto" if value else "fp32"
     return Outcome("converted", {"hardware.precision": precision}, "The best of this computer.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -118,9 +119,10 @@ def number(value: Any) -> Any:
         return value
     for convert in (int, float):
         try:
-            return convert(value)
+            found = convert(value)
         except ValueError:
             continue
+        return found if math.isfinite(found) else value
     return value
 
 

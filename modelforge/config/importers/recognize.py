@@ -69,8 +69,9 @@ def _owner(name: str, systems: Sequence[System]) -> System | None:
 def _refuse_mixture(file: ForeignFile, best: _Match, others: Sequence[_Match]) -> None:
     for other in others:
         # A group of one system can have the name of an option of another one.
-        groups = best.system.groups | {best.system.section}
-        strange = [name for name in other.own if name not in best.known and name not in groups]
+        section = best.system.section
+        own = {*best.known, *best.system.groups, section}
+        strange = [name for name in other.own if name.removeprefix(f"{section}.") not in own]
         if len(strange) < MIXED or not best.own:
             continue
         first, second = best.own[0], strange[0]

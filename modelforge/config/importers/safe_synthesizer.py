@@ -10,6 +10,7 @@ from modelforge.config.importers.options import (
     Values,
     by,
     coming,
+    no_effect,
     number,
     refused,
     renamed,
@@ -156,6 +157,7 @@ OPTIONS = {
     **_OPTIONS,
     **dict.fromkeys(("data", "generation", "evaluation", "privacy", "time_series"), _TABLES),
     "data_source": renamed("dataset"),
+    "effective_batch_size": no_effect("It follows from batch_size and accumulation."),
 }
 
 

@@ -148,6 +148,13 @@ def _max_length(value: int, values: Values) -> Outcome:
     return Outcome("renamed", {"max_seq_length": value})
 
 
+def _optimizer(value: str, _: Values) -> Outcome:
+    if value == "normuon":
+        return Outcome("refused", why="NorMuon comes with a later version; adamw_8bit is near.")
+    ours = "adamw_torch" if value == "adamw" else value
+    return Outcome("renamed", {"optim": ours})
+
+
 def _cooldown(value: int, values: Values) -> Outcome:
     if not value:
         return Outcome("no-effect", why="This value asks for nothing.")
@@ -264,16 +271,7 @@ OPTIONS: dict[str, Option] = {
     "fp4_backend": no_effect("There is no training in FP4 here.", choices=("cutlass", "cudnn")),
     "skip_quant_first_layers": renamed("quantization.skip_first_layers", 0),
     "skip_quant_last_layers": renamed("quantization.skip_last_layers", 0),
-    "optimizer": by(
-        lambda value, _: (
-            Outcome("renamed", {"optim": "adamw_8bit"})
-            if value == "adamw_8bit"
-            else Outcome("refused", why="NorMuon comes with a later version; adamw_8bit is near.")
-        ),
-        "adamw_8bit",
-        kind="text",
-        choices=("adamw_8bit", "adamw", "normuon"),
-    ),
+    "optimizer": by(_optimizer, "adamw_8bit", choices=("adamw_8bit", "adamw", "normuon")),
     "learning_rate": taken("learning_rate", 2e-4),
     "lr_scheduler_type": words(
         "lr_scheduler_type",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from modelforge.errors import ConfigError, Problem
 Check = Callable[[Values], Iterator[Problem]]
 Finish = Callable[[Values, Mapping[str, Any]], Mapping[str, Any]]
 Beside = Callable[[Mapping[str, Any], Path], Mapping[str, Any]]
+# Settings of rows that are learned word by word; preferences are compared as a whole.
+ROW_SETTINGS = {"packing", "data.loss_on", "data.packing_strategy", "data.padding_free"}
 # Names that are compared with those of a system; longer files are not settings.
 MAX_OPTIONS = 500
 
@@ -88,7 +91,7 @@ class System:
             what = f"It has {len(given):,} options."
             remedy = f"Files have up to {MAX_OPTIONS:,} options."
             raise ConfigError(Problem(file.name, what, remedy))
-        file = self._without_section(file)
+        file = self._with_own_names(file)
         wrong = {
             name: Problem(file.where(name), *words)
             for name, value in given.items()
@@ -107,6 +110,7 @@ class System:
         if len(problems) > len(wrong):
             raise ConfigError(problems)
         lines = [*self._lines(given, values, file), *self._lines(defaults, values, None)]
+        lines = _without_row_settings(lines, self._settings(lines, values))
         settings = self._settings(lines, values)
         problems += _setting_problems(settings, lines, file)
         if problems:
@@ -114,15 +118,16 @@ class System:
         report = tuple(line.as_line() for line in lines)
         return Imported(self.name, self.title, nest(settings), report)
 
-    def _without_section(self, file: ForeignFile) -> ForeignFile:
-        """Return a file whose options inside the section have lines by their own names."""
+    def _with_own_names(self, file: ForeignFile) -> ForeignFile:
+        """Return a file that has the lines of its options by the names that the table has."""
         prefix = f"{self.section}."
-        inside = {
-            name.removeprefix(prefix): line
+        lines = {
+            name.removeprefix(prefix) if self.section else name: line
             for name, line in file.lines.items()
-            if self.section and name.startswith(prefix)
         }
-        return replace(file, lines={**file.lines, **inside})
+        if self.is_dashed:
+            lines |= {name.replace("_", "-"): line for name, line in lines.items()}
+        return replace(file, lines={**lines, **file.lines})
 
     def _contradictions(self, values: Values, file: ForeignFile) -> list[Problem]:
         found = self.check(values)
@@ -142,7 +147,7 @@ class System:
             return self._unknown(name)
         if value is None and file is not None:
             return Outcome("no-effect", why="It is empty, as if it were left out.")
-        return option.read(value, values)
+        return _explained(option.read(value, values))
 
     def _wrong(self, name: str, value: Any) -> tuple[str, str] | None:
         """Return what is wrong with a value and what its system allows; None if nothing is."""
@@ -186,6 +191,28 @@ class _Read:
         )
 
 
+def _explained(outcome: Outcome) -> Outcome:
+    """Return an outcome with the words for one that has none of its own."""
+    if outcome.why or outcome.lines or outcome.result in ("no-effect", "refused"):
+        return outcome
+    if not outcome.settings:
+        return Outcome("no-effect", why="This value asks for nothing.")
+    return replace(outcome, why="Its name here." if outcome.result == "converted" else "")
+
+
+def _without_row_settings(lines: list[_Read], settings: Mapping[str, Any]) -> list[_Read]:
+    """Return the lines of a training on preferences without the settings that it does not have."""
+    if settings.get("strategy") not in ("dpo", "rlhf"):
+        return lines
+    without = Outcome("no-effect", why="Preferences are compared as a whole.")
+    return [
+        replace(line, outcome=without)
+        if line.outcome.settings and line.outcome.settings.keys() <= ROW_SETTINGS
+        else line
+        for line in lines
+    ]
+
+
 def _reads(
     name: str, value: Any, outcome: Outcome, file: ForeignFile | None, is_inner: bool = False
 ) -> Iterator[_Read]:
@@ -203,6 +230,8 @@ def _wrong(option: Option | None, value: Any) -> tuple[str, str] | None:
     is_other = kinds and (not isinstance(value, kinds) or (is_bool and bool not in kinds))
     if is_other or not _is_readable(option.kind, value):
         return f"{shown(value)} is not {called}.", f"Enter {called}."
+    if is_number and not math.isfinite(value):
+        return f"{value} is not a number with a size.", "Enter a finite number."
     if option.choices and value not in option.choices:
         known = join_words([shown(choice) for choice in option.choices])
         return f"{shown(value)} is not known there.", f"Its values are {known}."

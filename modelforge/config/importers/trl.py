@@ -142,6 +142,13 @@ def _completion_only(value: bool, _: Values) -> Outcome:
     return Outcome("converted", {"data.loss_on": loss_on}, "What the loss is computed on.")
 
 
+def _template(value: str, _: Values) -> Outcome:
+    if value.endswith(".jinja"):
+        return Outcome("renamed", {"model.chat_template": value})
+    why = "The model's own chat template is used; another one is the path of a .jinja file here."
+    return Outcome("refused", why=why)
+
+
 def _truncation(value: str, _: Values) -> Outcome:
     known = {"keep_start": "right", "keep_end": "left"}
     return Outcome("converted", {"data.truncation_strategy": known[value]}, "Where rows are cut.")
@@ -182,7 +189,8 @@ def _finish(values: Values, settings: Mapping[str, Any]) -> dict[str, Any]:
         found["learning_rate"] = RATES.get(method(values), OTHER_RATE)
     if not quantized:
         found["quantization.scheme"] = "none"
-    if values.get("eval_strategy", values.get("evaluation_strategy", "no")) in ("no", False):
+    evaluated = values.get("eval_strategy", values.get("evaluation_strategy", "no"))
+    if evaluated in ("no", False) and not values.get("test_split_size"):
         found["eval_split"] = 0.0
     return found
 
@@ -229,7 +237,7 @@ OPTIONS: dict[str, Option] = {
     "config": refused("Import that file by itself."),
     "env": no_effect("Set the variables of the environment before the start."),
     **{name: coming(GPUS, 1) for name in ("num_processes", "num_machines", "accelerate_config")},
-    "chat_template_path": renamed("model.chat_template"),
+    "chat_template_path": by(_template, kind="text"),
     "dataset_text_field": no_effect("It stands in the data source."),
     "dataset_kwargs": no_effect("The data is prepared here."),
     "dataset_num_proc": no_effect("The number of processes is chosen here."),

@@ -96,8 +96,8 @@ def _tracker(name: str) -> Option:
 
 
 def _check(values: Values) -> Iterator[Problem]:
-    if not values.get(f"{T}num_epochs") and not values.get(f"{T}max_steps"):
-        what = "Neither num_epochs nor max_steps says how long the training is."
+    if values.get(f"{T}num_epochs") == 0 and not values.get(f"{T}max_steps"):
+        what = "Neither num_epochs nor max_steps gives the length of the training."
         yield Problem(f"{T}num_epochs", what, "Give one of them.")
 
 

@@ -1,0 +1,87 @@
+"""Files of NeMo Safe Synthesizer."""
+
+import pytest
+
+from modelforge.config.importers.safe_synthesizer import OPTIONS
+from tests.config.importers.examples import line_of, problems_of, read_example, settings_of
+
+
+def test_every_option_of_its_training_group_is_known():
+    imported = read_example("safe-synthesizer", "00-document")
+    given = {line.name for line in imported.report if not line.is_default}
+    assert given == set(OPTIONS) - {
+        *("data", "generation", "evaluation", "privacy", "time_series", "data_source"),
+        "effective_batch_size",
+    }
+
+
+def test_records_are_steps():
+    recipe = read_example("safe-synthesizer", "01").recipe
+    assert recipe["max_steps"] == 1500  # 12,000 records of 1 row times 8
+
+
+@pytest.mark.parametrize(("name", "rate"), [("00-document", 5e-4), ("02", 1e-4)])
+def test_the_automatic_rate_depends_on_the_model(name, rate):
+    assert read_example("safe-synthesizer", name).recipe["learning_rate"] == rate
+
+
+@pytest.mark.parametrize(
+    ("name", "strategy", "scheme"),
+    [
+        ("00-document", "sft", "none"),
+        ("03", "qlora", "bnb-4bit"),
+        ("04", "qlora", "bnb-4bit"),
+        ("05", "qlora", "bnb-8bit"),
+        ("06", "qlora", "fp8"),
+    ],
+)
+def test_quantize_model_decides_about_the_scheme(name, strategy, scheme):
+    recipe = read_example("safe-synthesizer", name).recipe
+    assert recipe["strategy"] == strategy
+    assert recipe["quantization"]["scheme"] == scheme
+
+
+def test_the_scheme_wins_over_bits_and_the_difference_is_named():
+    imported = read_example("safe-synthesizer", "07")
+    assert imported.recipe["quantization"]["scheme"] == "bnb-4bit"
+    assert imported.recipe["adapter"]["init"] == "loftq"
+    assert "it is not bnb-8bit" in line_of(imported, "quantization_bits").why
+
+
+def test_alpha_is_a_multiple_of_the_rank():
+    recipe = read_example("safe-synthesizer", "09").recipe
+    assert (recipe["lora_r"], recipe["lora_alpha"]) == (16, 8)
+
+
+def test_options_inside_the_section_have_their_lines():
+    imported = read_example("safe-synthesizer", "08")
+    assert line_of(imported, "validation_ratio").line == 2
+    assert line_of(imported, "lr_scheduler").line == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "option"),
+    [
+        ("lora_alpha_over_r: 4", "lora_alpha_over_r"),
+        ("num_input_records_to_sample: many", "num_input_records_to_sample"),
+        ("learning_rate: fast", "learning_rate"),
+        ("weight_decay: 2", "weight_decay"),
+        ("validation_ratio: -0.1", "validation_ratio"),
+        ("quantization_bits: 5", "quantization_bits"),
+        ("max_vram_fraction: 1.5", "max_vram_fraction"),
+        ("rope_scaling_factor: 0.5", "rope_scaling_factor"),
+        ("lora_target_modules: [q_proj, w_proj]", "lora_target_modules"),
+        ("lr_scheduler: bumpy", "lr_scheduler"),
+        ("batch_size: 1.5", "batch_size"),
+        ("{peft_implementation: loftq, quantization_scheme: fp8}", "peft_implementation"),
+    ],
+)
+def test_a_value_outside_of_its_range_is_an_error(options, option):
+    text = f"training:\n  {options}\n" if options[0] != "{" else f"training: {options}\n"
+    line = 1 if options[0] == "{" else 2
+    problems = problems_of(text, "safe-synthesizer")
+    assert [problem.where for problem in problems] == [f"file.yaml, line {line}, {option}"]
+
+
+def test_without_a_section_its_options_are_read_too():
+    assert settings_of("lora_alpha_over_r: 2\nlora_r: 4\nvalidation_steps: 5\n")["lora_alpha"] == 8

@@ -1,0 +1,85 @@
+"""Files of Stack-Wise."""
+
+import pytest
+
+from modelforge.config.importers.read import import_settings
+from tests.config.importers.examples import example_files, line_of, problems_of, read_example
+
+
+def test_every_block_of_the_document_is_there():
+    assert len(example_files("stack-wise")) == 21
+
+
+def test_what_concerns_a_training_here_is_taken():
+    recipe = read_example("stack-wise", "document-16").recipe
+    assert recipe["per_device_train_batch_size"] == 8
+    assert recipe["max_seq_length"] == 512
+    assert recipe["max_steps"] == 1000
+    assert recipe["logging"]["logging_steps"] == 10
+
+
+def test_growing_and_models_from_nothing_are_named_as_coming():
+    imported = read_example("stack-wise", "document-19")
+    assert "growing a model stack by stack" in line_of(imported, "training.fusion_mode").why
+    assert "training from nothing" in line_of(imported, "model.d_model").why
+
+
+def test_a_precision_is_not_a_quantization():
+    recipe = read_example("stack-wise", "document-07").recipe
+    assert recipe["hardware"]["precision"] == "fp16"
+    assert recipe["quantization"]["scheme"] == "none"
+
+
+def test_data_has_its_rows():
+    recipe = read_example("stack-wise", "document-13").recipe
+    assert recipe["data"]["sources"] == [{"path": "./texts/all.json", "samples": 10000}]
+    assert recipe["data"]["num_workers"] == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "option"),
+    [
+        (
+            "model:\n  n_layers: 4\ntraining:\n  total_blocks: 2\n  block_size: 4\n",
+            2,
+            "model.n_layers",
+        ),
+        ("model:\n  n_heads: 12\n  n_kv_heads: 5\n", 3, "model.n_kv_heads"),
+        (
+            "training:\n  num_time_steps: 3\n  time_step_mask_fractions: [0.1]\n",
+            3,
+            "training.time_step_mask_fractions",
+        ),
+        (
+            "training:\n  time_step_mask_fractions: [0.1, 1.5]\n",
+            2,
+            "training.time_step_mask_fractions",
+        ),
+        (
+            "training:\n  min_mask_fraction: 0.9\n  max_mask_fraction: 0.2\n",
+            2,
+            "training.min_mask_fraction",
+        ),
+        (
+            "training:\n  total_blocks: 2\n  progressive:\n    qlora_configs: {2: {rank: 4}}\n",
+            4,
+            "training.progressive.qlora_configs",
+        ),
+        ("data:\n  use_dummy_data: false\n", 2, "data.use_dummy_data"),
+        ("training:\n  mode: sideways\n", 2, "training.mode"),
+        ("training:\n  batch_size: many\n", 2, "training.batch_size"),
+        ("training: 5\nmodel:\n  d_model: 8\n", 1, "training"),
+    ],
+)
+def test_a_contradiction_is_an_error_with_line_and_key(text, line, option):
+    problems = problems_of(text, "stack-wise")
+    assert [problem.where for problem in problems] == [f"file.yaml, line {line}, {option}"]
+
+
+@pytest.mark.parametrize("precision", ["nvfp4", "qlora"])
+def test_a_precision_that_cannot_be_trained_says_what_instead(precision):
+    text = f"training:\n  progressive:\n    new_stack_precision: {precision}\n"
+    imported = import_settings(text, "x", "stack-wise").imported
+    line = line_of(imported, "training.progressive.new_stack_precision")
+    assert line.result == "refused"
+    assert ("bfloat16" if precision == "nvfp4" else "trunk_strategy") in line.why

@@ -1,0 +1,108 @@
+"""Files of Surogate."""
+
+import pytest
+
+from modelforge.config.importers.read import import_settings
+from tests.config.importers.examples import line_of, problems_of, read_example, settings_of
+
+MODEL = "model: acme/oak\nsequence_len: 512\n"
+
+
+def test_the_example_of_the_document_becomes_our_settings():
+    imported = read_example("surogate", "00-document")
+    recipe = imported.recipe
+    assert recipe["model_name"] == "acme/pine-0.6b"
+    assert recipe["max_seq_length"] == 2048
+    assert recipe["lr_scheduler_type"] == "cosine"
+    assert recipe["adapter"]["target_modules"] == "q_proj, v_proj"
+    assert recipe["quantization"]["scheme"] == "none"
+    assert recipe["data"]["sources"] == [
+        {
+            "path": "acme/chats",
+            "type": "conversation",
+            "messages_field": "conversations",
+            "split": "train",
+        }
+    ]
+    assert line_of(imported, "datasets[0].split").line == 23
+    assert line_of(imported, "max_model_len").result == "refused"
+
+
+def test_what_the_file_leaves_out_has_the_defaults_of_surogate():
+    settings = settings_of(MODEL)
+    assert settings["num_train_epochs"] == 3
+    assert settings["packing"] is True
+    assert settings["eval_split"] == 0.1
+    assert settings["weight_decay"] == 0.1
+    assert settings["trainer.seed"] == 1234
+    assert settings["adapter.target_modules"] == "all-linear"
+
+
+@pytest.mark.parametrize(
+    ("lines", "is_on"),
+    [
+        ("", True),
+        ("recompute_block: true\nrecompute_att: false\n", True),
+        ("recompute_block: false\n", True),  # recompute_lora is on there, and switches it on
+        ("recompute_block: false\nlora: false\n", True),  # parts of layers
+    ],
+)
+def test_parts_that_are_recomputed_are_whole_layers_here(lines, is_on):
+    assert settings_of(MODEL + lines)["gradient_checkpointing"] is is_on
+
+
+def test_nothing_is_recomputed_if_every_part_is_off():
+    assert read_example("surogate", "07-full").recipe["gradient_checkpointing"] is False
+
+
+def test_an_implied_part_is_named():
+    text = MODEL + "recompute_block: true\nrecompute_qkv: false\n"
+    why = line_of(import_settings(text, "x").imported, "recompute_qkv").why
+    assert why.startswith("recompute_block includes it.")
+
+
+def test_preferences_are_dpo():
+    settings = read_example("surogate", "09-preferences").recipe
+    assert settings["strategy"] == "dpo"
+    assert settings["trainer"]["preference_beta"] == 0.2
+    assert settings["eval_split"] == 0.0
+    assert "packing" not in settings
+
+
+@pytest.mark.parametrize(
+    ("lines", "option", "line"),
+    [
+        ("qlora_bnb: true\nqlora_fp8: true\n", "qlora_fp8", 4),
+        ("qlora_fp4: true\nlora: false\n", "qlora_fp4", 3),
+        ("offload_quants: true\n", "offload_quants", 3),
+        ("persistent_quants: true\n", "persistent_quants", 3),
+        ("rope_scaling: yarn\n", "rope_scaling", 3),
+        ("qlora_block_size: 100\n", "qlora_block_size", 3),
+        ("truncation_strategy: middle\n", "truncation_strategy", 3),
+        ("zero_level: 4\n", "zero_level", 3),
+        ("lora: yes please\n", "lora", 3),
+        ("datasets:\n  - type: auto\n", "datasets[0]", 4),
+        (
+            "datasets:\n  - path: x\n    system_prompt_type: fixed\n",
+            "datasets[0].system_prompt_type",
+            5,
+        ),
+        ("max_length: 0\n", "max_length", 3),
+    ],
+)
+def test_a_contradiction_is_an_error_with_line_and_key(lines, option, line):
+    assert [problem.where for problem in problems_of(MODEL + lines)] == [
+        f"file.yaml, line {line}, {option}"
+    ]
+
+
+def test_the_shorter_of_two_lengths_is_taken():
+    assert settings_of(MODEL + "max_length: 256\n")["max_seq_length"] == 256
+    assert settings_of(MODEL + "max_length: 1024\n")["max_seq_length"] == 512
+
+
+@pytest.mark.parametrize(
+    ("value", "optim"), [("adamw_8bit", "adamw_8bit"), ("adamw", "adamw_torch"), ("normuon", None)]
+)
+def test_optimizers(value, optim):
+    assert settings_of(f"{MODEL}optimizer: {value}\n").get("optim") == optim

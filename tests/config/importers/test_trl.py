@@ -1,0 +1,119 @@
+"""Files and command lines of TRL."""
+
+from dataclasses import fields
+
+import pytest
+
+from modelforge.config.importers.trl import OPTIONS
+from tests.config.importers.examples import line_of, problems_of, read_example, settings_of
+
+MODEL = "model_name_or_path: acme/pine\ndataset_name: acme/letters\n"
+
+
+@pytest.mark.torch
+def test_every_option_of_its_classes_is_known():
+    from transformers import TrainingArguments
+    from trl import DPOConfig, KTOConfig, ModelConfig, ScriptArguments, SFTConfig
+    from trl.scripts.utils import DatasetMixtureConfig
+
+    classes = (TrainingArguments, SFTConfig, DPOConfig, KTOConfig, ModelConfig, ScriptArguments)
+    for one in (*classes, DatasetMixtureConfig):
+        names = {field.name for field in fields(one) if field.init}
+        assert not names - set(OPTIONS), one.__name__
+
+
+def test_what_the_file_leaves_out_has_the_defaults_of_trl():
+    settings = settings_of(MODEL)
+    assert settings["num_train_epochs"] == 3
+    assert settings["per_device_train_batch_size"] == 8
+    assert settings["learning_rate"] == 2e-5
+    assert settings["warmup_ratio"] == 0.0
+    assert settings["group_by_length"] is False
+    assert settings["eval_split"] == 0.0
+    assert settings["adapter.enabled"] is False
+    assert settings["quantization.scheme"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("name", "strategy", "loss"),
+    [
+        ("01-sft-lora", "sft", None),
+        ("03-sft-qlora", "qlora", None),
+        ("04-dpo", "dpo", "sigmoid"),
+        ("06-kto", "dpo", "kto"),
+        ("12-command", "dpo", None),
+        ("13-script", "sft", None),
+    ],
+)
+def test_the_method_follows_from_the_command_or_the_options(name, strategy, loss):
+    recipe = read_example("trl", name).recipe
+    assert recipe["strategy"] == strategy
+    assert recipe.get("trainer", {}).get("preference_loss") == loss
+
+
+def test_a_command_line_has_values_switches_and_lists():
+    imported = read_example("trl", "12-command")
+    assert imported.recipe["max_steps"] == 300
+    assert imported.recipe["gradient_checkpointing"] is True
+    assert line_of(imported, "learning_rate").line is None
+    modules = read_example("trl", "13-script").recipe["adapter"]["target_modules"]
+    assert modules == "q_proj, v_proj"
+
+
+def test_without_names_peft_adapts_query_and_value():
+    recipe = read_example("trl", "01-sft-lora").recipe
+    assert recipe["adapter"]["target_modules"] == "q_proj, v_proj"
+
+
+def test_a_mixture_has_a_line_for_each_option_of_an_entry():
+    imported = read_example("trl", "07-mixture")
+    assert imported.recipe["data"]["sources"] == [
+        {"path": "acme/letters", "subset": "en", "split": "train[:90%]"},
+        {"path": "acme/tales"},
+    ]
+    assert line_of(imported, "datasets[1].data_dir").result == "refused"
+    assert imported.recipe["eval_split"] == 0.05
+
+
+def test_evaluation_rows_are_a_split():
+    sources = read_example("trl", "08-masks").recipe["data"]
+    assert sources["sources"] == [{"path": "acme/letters", "subset": "short", "split": "train_sft"}]
+    assert sources["validation_sources"][0]["split"] == "test_sft"
+
+
+@pytest.mark.parametrize(
+    ("value", "setting", "result"),
+    [
+        ("warmup_steps: 0.1", "warmup_ratio", 0.1),
+        ("warmup_steps: 20", "schedule.warmup_steps", 20),
+        ("num_train_epochs: 3.0", "num_train_epochs", 3),
+        ("num_train_epochs: 1.5", "num_train_epochs", None),
+        ("learning_rate: 2.0e-4", "learning_rate", 2e-4),
+        ('learning_rate: "2.0e-4"', "learning_rate", 2e-4),
+        ("optim: adamw_bnb_8bit", "optim", "adamw_8bit"),
+        ("save_strategy: no", "trainer.save_steps", -1),
+        ("report_to: [wandb, tensorboard]", "logging.report_to", "wandb, tensorboard"),
+        ("report_to: none", "logging.report_to", ""),
+        ("completion_only_loss: false", "data.loss_on", "all"),
+        ("use_cpu: true", "hardware.device", "cpu"),
+    ],
+)
+def test_values_are_converted(value, setting, result):
+    assert settings_of(f"{MODEL}{value}\n").get(setting) == result
+
+
+@pytest.mark.parametrize(
+    ("lines", "option"),
+    [
+        ("load_in_4bit: true\nload_in_8bit: true\n", "load_in_8bit"),
+        ("fp16: true\nbf16: true\n", "fp16"),
+        ("datasets: [{name: x}]\n", "datasets[0]"),
+        ("eval_steps: often\n", "eval_steps"),
+        ("lora_r: -1\n", "lora_r"),
+        ("packing: maybe\n", "packing"),
+    ],
+)
+def test_a_contradiction_or_a_wrong_value_is_an_error(lines, option):
+    wheres = [problem.where for problem in problems_of(MODEL + lines)]
+    assert [where.rpartition(", ")[2] for where in wheres] == [option]
+    assert all(", line " in where for where in wheres)

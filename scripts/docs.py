@@ -12,6 +12,7 @@ from pathlib import Path
 
 from modelforge.api.openapi_docs import events_markdown, responses_markdown, rest_markdown
 from modelforge.api.router import openapi
+from modelforge.config.importers.coverage import coverage_markdown
 from modelforge.config.json_schema import settings_markdown
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,6 +42,7 @@ def pages() -> dict[Path, str]:
     docs = ROOT / "docs"
     return {
         docs / "settings.md": settings_markdown(),
+        docs / "coverage.md": coverage_markdown(),
         docs / "rest-api.md": rest_markdown(openapi()),
         docs / "responses.md": responses_markdown(openapi()),
         docs / "events.md": events_markdown(),

@@ -22,12 +22,21 @@ def test_a_file_becomes_a_recipe_and_a_report(client):
     assert found["title"] == "Surogate"
     assert found["recipe"]["lora_r"] == 8
     assert [line["line"] for line in found["report"] if not line["is_default"]] == [1, 2, 3]
-    assert client.get("/api/runs").json()["runs"] == []
+    assert client.get("/api/runs").json() == []
 
 
 def test_a_command_line_and_a_named_system(client):
     body = {"text": "--learning_rate 1e-4 --max_steps 3", "system": "trl"}
     assert client.post("/api/import", json=body).json()["recipe"]["max_steps"] == 3
+
+
+def test_the_systems_are_listed(client):
+    systems = client.get("/api/import/systems").json()
+    assert len(systems) == 9
+    assert {"name": "llama-factory", "title": "LLaMA-Factory"} in systems
+    for system in systems:
+        body = {"text": "learning_rate: 0.5", "system": system["name"]}
+        assert client.post("/api/import", json=body).json()["system"] == system["name"]
 
 
 def test_files_beside_the_file_are_not_read(client, tmp_path):

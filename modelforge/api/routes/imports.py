@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field
 
 from modelforge.api.dependencies import error
 from modelforge.api.errors import ForgeRoute
-from modelforge.config.importers.read import import_settings
+from modelforge.config.importers.read import SYSTEMS, import_settings
 from modelforge.config.importers.report import Imported
 from modelforge.config.recipe import MAX_BYTES
 
@@ -29,6 +29,20 @@ class ForeignSettings:
     system: Annotated[
         str | None, Field(max_length=40, description="Its system; null to recognise it.")
     ] = None
+
+
+@dataclass(frozen=True)
+class KnownSystem:
+    """A system whose files can be imported."""
+
+    name: Annotated[str, Field(description="As `system` of a request takes it.")]
+    title: Annotated[str, Field(description="As the system writes itself.")]
+
+
+@router.get("/import/systems")
+def list_systems() -> list[KnownSystem]:
+    """Return the systems whose files can be imported."""
+    return [KnownSystem(system.name, system.title) for system in SYSTEMS]
 
 
 @router.post("/import", responses=UNREADABLE)

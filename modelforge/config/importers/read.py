@@ -80,5 +80,5 @@ def _named(name: str) -> System:
     found = next((system for system in SYSTEMS if system.name == name), None)
     if found is None:
         known = join_words([system.name for system in SYSTEMS])
-        raise ConfigError(Problem("--from", f"{shown(name)} is not known.", f"Use {known}."))
+        raise ConfigError(Problem("system", f"{shown(name)} is not known.", f"Use {known}."))
     return found

@@ -153,7 +153,7 @@ class System:
         """Return what is wrong with a value and what its system allows; None if nothing is."""
         if name in self.groups and value and not isinstance(value, Mapping):
             return f"{shown(value)} is not a group of options.", "Write its options below it."
-        return _wrong(self.options.get(name), value)
+        return wrong_value(self.options.get(name), value)
 
     def _unknown(self, name: str) -> Outcome:
         last = name.rpartition(".")[2]
@@ -221,7 +221,8 @@ def _reads(
         yield from _reads(f"{name}{inner}", part, inner_outcome, file, is_inner=True)
 
 
-def _wrong(option: Option | None, value: Any) -> tuple[str, str] | None:
+def wrong_value(option: Option | None, value: Any) -> tuple[str, str] | None:
+    """Return what is wrong with a value and what its system allows; None if nothing is."""
     if option is None or value is None:
         return None
     kinds, called = TYPES.get(option.kind), _called(option.kind)

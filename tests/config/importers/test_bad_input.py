@@ -80,7 +80,7 @@ def test_a_file_of_an_unknown_system():
 
 def test_a_system_that_is_not_known():
     problem = only_problem(SUROGATE, "keras")
-    assert problem.where == "--from"
+    assert problem.where == "system"
     assert "llama-factory" in problem.remedy
 
 

@@ -20,7 +20,7 @@ _KERNELS = (
     *("liger_use_token_scaling", "dsv4_fp4_grouped_mode"),
 )
 _VARIANTS = (
-    *("unfrozen_parameters", "peft_layers_to_transform", "loraplus_lr_ratio", "relora_steps"),
+    *("unfrozen_parameters", "peft_layers_to_transform", "relora_steps"),
     *("lora_fan_in_fan_out", "peft_use_relora", "layer_offloading", "qat", "quantize_moe_experts"),
     *("gptq", "load_in_fp8", "dft_loss", "use_eaft", "reward_model", "process_reward_model"),
     *("trl", "rl_beta_schedule", "dpo_label_smoothing", "kto_desirable_weight", "torchao"),
@@ -67,6 +67,8 @@ _TRACKERS = (
     *("use_comet", "comet_api_key", "comet_workspace", "comet_experiment_key", "comet_mode"),
 )
 NOT_OFFERED: dict[str, Option] = {
+    "loraplus_lr_ratio": coming("LoRA+", None),
+    "loraplus_lr_embedding": coming("LoRA+", None),
     **{name: no_effect(KERNELS) for name in _KERNELS},
     **{name: refused(VARIANT, None) for name in _VARIANTS},
     **{name: no_effect("Runs and exports have their own folders here.") for name in _FOLDERS},

@@ -171,7 +171,7 @@ def _finish(values: Values, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _VARIANTS = (
-    *("use_galore", "use_apollo", "use_badam", "use_adam_mini", "use_muon", "use_llama_pro"),
+    *("use_galore", "use_apollo", "use_badam", "use_adam_mini", "use_llama_pro"),
     *("freeze_trainable_layers", "freeze_trainable_modules", "freeze_extra_modules"),
     *("use_dft_loss", "use_asft_loss", "use_eaft_loss", "mixture_of_depths", "shift_attn"),
     *("oft_rank", "oft_block_size", "oft_target", "module_dropout", "pissa_convert"),
@@ -180,7 +180,7 @@ _VARIANTS = (
     *("ref_model", "ref_model_adapters", "reward_model", "reward_model_type", "pref_ftx"),
     *("pref_bco_weight", "dpo_label_smoothing", "kto_chosen_weight", "kto_rejected_weight"),
     *("simpo_gamma", "ld_alpha", "ppo_epochs", "ppo_buffer_size", "ppo_target"),
-    *("loraplus_lr_ratio", "loraplus_lr_embedding", "fp8", "fp8_backend", "neat_packing"),
+    *("neat_packing"),
     *("fp8_enable_fsdp_float8_all_gather", "mask_history"),
     *("asft_alpha", "apollo_layerwise", "apollo_target", "apollo_rank", "apollo_scale"),
     *("apollo_scale_type", "apollo_update_interval", "apollo_proj", "galore_layerwise"),
@@ -208,6 +208,11 @@ OPTIONS: dict[str, Option] = {
     **{name: refused(VARIANT, False) for name in _VARIANTS},
     **{name: refused(IMAGES, False) for name in _MEDIA},
     **{name: coming(GPUS, 1) for name in _SEVERAL},
+    "use_muon": coming("Muon", False),
+    "fp8": coming("training in FP8", False),
+    "fp8_backend": coming("training in FP8", "auto"),
+    "loraplus_lr_ratio": coming("LoRA+", None),
+    "loraplus_lr_embedding": coming("LoRA+", None),
     "model_name_or_path": renamed("model_name", kind="text"),
     "adapter_name_or_path": renamed("adapter.start_from"),
     "model_revision": refused("The newest version of a model is used.", "main"),

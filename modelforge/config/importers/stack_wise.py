@@ -72,17 +72,31 @@ UNTRAINABLE = {
 }
 
 
-def _progressive(name: str) -> Option:
-    option = coming(GROWING, **BOUNDS.get(name, {}))
-    if name != "new_stack_precision":
-        return option
+def _growing(name: str) -> Option:
+    """Return an option of growing; what contradicts itself, or cannot be trained, is said."""
+    last = name.rpartition(".")[2]
+    option = coming(GROWING, **BOUNDS.get(last, {}))
 
-    def read(value: str, values: Values) -> Outcome:
-        if value in UNTRAINABLE:
-            return Outcome("refused", why=UNTRAINABLE[value])
-        return option.read(value, values)
+    def read(value: Any, values: Values) -> Outcome:
+        outcome = option.read(value, values)
+        note = _note(name, value, values)
+        return replace(outcome, why=f"{note} {outcome.why}") if note else outcome
 
     return replace(option, read=read)
+
+
+def _note(name: str, value: Any, values: Values) -> str:
+    if name.endswith("new_stack_precision"):
+        return UNTRAINABLE.get(value, "")
+    if name == "qlora_enabled" and value and values.get(f"{T}fusion_mode") == "frozen":
+        return (
+            "The blocks below are frozen, their adapters too; that of the newest block is trained."
+        )
+    if name == "time_step_masking" and value and values.get(f"{M}attention_mode") == "causal":
+        return "Masks are for bidirectional attention, and attention_mode is causal."
+    if name in ("fusion_mode", "progressive.trunk_strategy") and value in ("trainable", "qlora"):
+        return "The blocks below are trained by an adapter alone."
+    return ""
 
 
 def _quantization(value: str, values: Values) -> Outcome:
@@ -189,8 +203,8 @@ def _mask_problems(values: Values) -> Iterator[Problem]:
 
 OPTIONS: dict[str, Option] = {
     **{f"{M}{name}": coming(NOTHING, **BOUNDS.get(name, {})) for name in MODEL},
-    **{f"{T}{name}": coming(GROWING, **BOUNDS.get(name, {})) for name in TRAINING},
-    **{f"{P}{name}": _progressive(name) for name in PROGRESSIVE},
+    **{f"{T}{name}": _growing(name) for name in TRAINING},
+    **{f"{P}{name}": _growing(f"progressive.{name}") for name in PROGRESSIVE},
     f"{T}learning_rate": renamed("learning_rate", 1e-4),
     f"{T}weight_decay": renamed("weight_decay", 0.1),
     f"{T}batch_size": renamed("per_device_train_batch_size", 4),

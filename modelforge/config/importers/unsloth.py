@@ -87,6 +87,43 @@ def _format(value: str, _: Values) -> Outcome:
 
 
 def _tracker(name: str) -> Option:
+    def read(value: bool, _: Values) -> Outcome:
+        if not value:
+            return Outcome("no-effect", why="This value asks for nothing.")
+        return Outcome("converted", {"logging.report_to": name}, "Trackers are named here.")
+
+    return by(read, kind="bool")
+
+
+def _checkpointing(value: Any, _: Values) -> Outcome:
+    is_on = value not in (False, None, "none", "false", "False")
+    result: Result = "taken" if isinstance(value, bool) else "converted"
+    return Outcome(result, {"gradient_checkpointing": is_on}, "" if result == "taken" else "On.")
+
+
+def _targets(value: Any, _: Values) -> Outcome:
+    names = value.split(",") if isinstance(value, str) else list(value)
+    names = [name.strip() for name in names if name.strip()]
+    if not names:
+        return Outcome("no-effect", why="It names no modules.")
+    if names == ["all-linear"]:
+        return Outcome("taken", {"adapter.target_modules": "all-linear"})
+    return Outcome("converted", {"adapter.target_modules": ", ".join(names)}, "Names with commas.")
+
+
+def _completions(value: bool, _: Values) -> Outcome:
+    loss_on = "assistant" if value else "all"
+    return Outcome("converted", {"data.loss_on": loss_on}, "What the loss is computed on.")
+
+
+def _format(value: str, _: Values) -> Outcome:
+    if value in ("auto", "custom"):
+        return Outcome("no-effect", why="Rows are recognised by their columns.")
+    known = {"alpaca": "instruction", "chatml": "conversation", "sharegpt": "conversation"}
+    return Outcome("no-effect", why=f"Rows are recognised; {known.get(value, value)} is expected.")
+
+
+def _tracker(name: str) -> Option:
     return by(
         lambda value, _: Outcome(
             "converted" if value else "no-effect", why=f"{name} is switched on by its name here."
@@ -158,8 +195,8 @@ OPTIONS: dict[str, Option] = {
     f"{L}finetune_language_layers": no_effect("The modules decide."),
     f"{L}finetune_attention_modules": no_effect("The modules decide."),
     f"{L}finetune_mlp_modules": no_effect("The modules decide."),
-    f"{G}enable_wandb": _tracker("W&B"),
-    f"{G}enable_tensorboard": _tracker("TensorBoard"),
+    f"{G}enable_wandb": _tracker("wandb"),
+    f"{G}enable_tensorboard": _tracker("tensorboard"),
     f"{G}wandb_project": renamed("logging.project"),
     f"{G}tensorboard_dir": no_effect("It is stored in the folder of the run."),
     f"{G}log_frequency": renamed("logging.logging_steps"),

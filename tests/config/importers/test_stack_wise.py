@@ -83,3 +83,14 @@ def test_a_precision_that_cannot_be_trained_says_what_instead(precision):
     line = line_of(imported, "training.progressive.new_stack_precision")
     assert line.result == "refused"
     assert ("bfloat16" if precision == "nvfp4" else "trunk_strategy") in line.why
+
+
+@pytest.mark.parametrize(
+    ("option", "note"),
+    [
+        ("training.qlora_enabled", "The blocks below are frozen, their adapters too"),
+        ("training.time_step_masking", "Masks are for bidirectional attention"),
+    ],
+)
+def test_the_production_example_contradicts_itself_in_two_places(option, note):
+    assert line_of(read_example("stack-wise", "document-19"), option).why.startswith(note)

@@ -47,7 +47,8 @@ def recognize(file: ForeignFile, systems: Sequence[System]) -> tuple[System, tup
     equal = [match for match in matches if match.rank == best.rank]
     if len(equal) > 1:
         titles = join_words([match.system.title for match in equal], "and")
-        what = f"Its {len(best.known)} options are known to {titles}."
+        shared = join_words(best.known[:NAMED], "and")
+        what = f"Its options, such as {shared}, are those of {titles}."
         which = join_words([f"--from {match.system.name}" for match in equal])
         raise ConfigError(Problem(file.name, what, f"Say which one it is: {which}."))
     _refuse_mixture(file, best, matches[:-1])

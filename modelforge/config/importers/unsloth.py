@@ -95,43 +95,6 @@ def _tracker(name: str) -> Option:
     return by(read, kind="bool")
 
 
-def _checkpointing(value: Any, _: Values) -> Outcome:
-    is_on = value not in (False, None, "none", "false", "False")
-    result: Result = "taken" if isinstance(value, bool) else "converted"
-    return Outcome(result, {"gradient_checkpointing": is_on}, "" if result == "taken" else "On.")
-
-
-def _targets(value: Any, _: Values) -> Outcome:
-    names = value.split(",") if isinstance(value, str) else list(value)
-    names = [name.strip() for name in names if name.strip()]
-    if not names:
-        return Outcome("no-effect", why="It names no modules.")
-    if names == ["all-linear"]:
-        return Outcome("taken", {"adapter.target_modules": "all-linear"})
-    return Outcome("converted", {"adapter.target_modules": ", ".join(names)}, "Names with commas.")
-
-
-def _completions(value: bool, _: Values) -> Outcome:
-    loss_on = "assistant" if value else "all"
-    return Outcome("converted", {"data.loss_on": loss_on}, "What the loss is computed on.")
-
-
-def _format(value: str, _: Values) -> Outcome:
-    if value in ("auto", "custom"):
-        return Outcome("no-effect", why="Rows are recognised by their columns.")
-    known = {"alpaca": "instruction", "chatml": "conversation", "sharegpt": "conversation"}
-    return Outcome("no-effect", why=f"Rows are recognised; {known.get(value, value)} is expected.")
-
-
-def _tracker(name: str) -> Option:
-    return by(
-        lambda value, _: Outcome(
-            "converted" if value else "no-effect", why=f"{name} is switched on by its name here."
-        ),
-        kind="bool",
-    )
-
-
 def _check(values: Values) -> Iterator[Problem]:
     if values.get(f"{T}num_epochs") == 0 and not values.get(f"{T}max_steps"):
         what = "Neither num_epochs nor max_steps gives the length of the training."

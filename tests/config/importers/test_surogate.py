@@ -108,29 +108,40 @@ def test_optimizers(value, optim):
     assert settings_of(f"{MODEL}optimizer: {value}\n").get("optim") == optim
 
 
+TEXTS = """
+  - path: acme/texts
+    type: text
+    text_field: text
+    split: train
+    samples: 100000
+"""
+ORDERS = """
+  - path: acme/orders
+    type: instruction
+    instruction_field: instruction
+    input_field: input
+    output_field: output
+    system_prompt_type: fixed
+    system_prompt: You sell tea.
+"""
+CHATS = """
+  - path: acme/chats
+    type: conversation
+    messages_field: messages
+    split: train_sft
+"""
+
+
 @pytest.mark.parametrize(
     ("block", "source"),
     [
-        (
-            "  - path: acme/texts\n    type: text\n    text_field: text\n"
-            "    split: train\n    samples: 100000\n",
-            {"text_field": "text", "samples": 100000},
-        ),
-        (
-            "  - path: acme/orders\n    type: instruction\n    instruction_field: instruction\n"
-            "    input_field: input\n    output_field: output\n"
-            "    system_prompt_type: fixed\n    system_prompt: You sell tea.\n",
-            {"input_field": "input", "system_prompt": "You sell tea."},
-        ),
-        (
-            "  - path: acme/chats\n    type: conversation\n    messages_field: messages\n"
-            "    split: train_sft\n",
-            {"messages_field": "messages", "split": "train_sft"},
-        ),
+        (TEXTS, {"text_field": "text", "samples": 100000}),
+        (ORDERS, {"input_field": "input", "system_prompt": "You sell tea."}),
+        (CHATS, {"messages_field": "messages", "split": "train_sft"}),
     ],
     ids=["text", "instruction", "conversation"],
 )
 def test_the_blocks_of_the_document_about_data_import(block, source):
-    found = settings_of(f"datasets:\n{block}", "surogate")["data.sources"]
+    found = settings_of(f"datasets:{block}", "surogate")["data.sources"]
     assert len(found) == 1
     assert source.items() <= found[0].items()

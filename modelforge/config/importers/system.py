@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,11 @@ from modelforge.errors import ConfigError, Problem
 Check = Callable[[Values], Iterator[Problem]]
 Finish = Callable[[Values, Mapping[str, Any]], Mapping[str, Any]]
 Beside = Callable[[Mapping[str, Any], Path], Mapping[str, Any]]
+# Options with a secret, which the report does not repeat.
+SECRET = re.compile(
+    r"(?:^|[._-])(?:(?:hub|hf|wandb|auth|access)[._-]?token|api[._-]?key|secrets?|password|env)$"
+)
+HIDDEN = "…"
 # Settings of rows that are learned word by word; preferences are compared as a whole.
 ROW_SETTINGS = {"packing", "data.loss_on", "data.packing_strategy", "data.padding_free"}
 # Names that are compared with those of a system; longer files are not settings.
@@ -186,8 +192,9 @@ class _Read:
     def as_line(self) -> ReportLine:
         setting = ", ".join(self.outcome.settings)
         outcome = self.outcome
+        value = HIDDEN if self.value and SECRET.search(self.name.lower()) else self.value
         return ReportLine(
-            self.line, self.name, self.value, outcome.result, setting, outcome.why, self.is_default
+            self.line, self.name, value, outcome.result, setting, outcome.why, self.is_default
         )
 
 

@@ -4,13 +4,14 @@ import math
 import time
 
 import pytest
+import yaml
 
 from modelforge.config.importers.foreign_file import ForeignFile
 from modelforge.config.importers.read import SYSTEMS, import_settings
 from modelforge.config.importers.system import System
 from modelforge.config.recipe import MAX_BYTES
 from modelforge.errors import ConfigError
-from tests.config.importers.examples import problems_of, settings_of
+from tests.config.importers.examples import example_files, problems_of, settings_of
 
 SUROGATE = "model: acme/pine\nsample_packing: true\nlora_rank: 8\n"
 VALUES = [
@@ -90,6 +91,47 @@ def test_a_mixture_of_two_systems_names_both_with_their_lines():
     assert problem.where == "file.yaml, line 5, base_model"
     assert "Axolotl" in problem.what
     assert "(line 2)" in problem.what or "(line 3)" in problem.what or "(line 4)" in problem.what
+
+
+PAIRS = [(one.name, other.name) for one in SYSTEMS for other in SYSTEMS if one is not other]
+
+
+@pytest.mark.parametrize(("first", "second"), PAIRS)
+def test_the_options_of_two_systems_in_one_file_are_refused(first, second):
+    one, other = (_example(name) for name in (first, second))
+    groups = {
+        name: {**one[name], **other[name]}
+        for name in one.keys() & other.keys()
+        if isinstance(one[name], dict) and isinstance(other[name], dict)
+    }
+    problem = only_problem(yaml.safe_dump({**one, **other, **groups}, sort_keys=False))
+    titles = [system.title for system in SYSTEMS if system.name in (first, second)]
+    assert ", line " in problem.where
+    assert any(title in problem.what for title in titles)
+
+
+def _example(system):
+    paths = [path for path in example_files(system) if path.suffix == ".yaml"]
+    longest = max(paths, key=lambda path: path.stat().st_size)
+    return yaml.safe_load(longest.read_text("utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("option", "is_hidden"),
+    [
+        ("hub_token", True),
+        ("hf_token", True),
+        ("comet_api_key", True),
+        ("env", True),
+        ("eos_token", False),
+        ("max_new_tokens", False),
+    ],
+)
+def test_the_report_does_not_repeat_a_secret(option, is_hidden):
+    text = f"model_name_or_path: x\n{option}: abc\n"
+    report = import_settings(text, "x", "trl").imported.report
+    line = next(line for line in report if line.name == option)
+    assert line.value == ("…" if is_hidden else "abc")
 
 
 def test_one_strange_option_is_a_line_of_the_report_with_the_name_that_is_near():

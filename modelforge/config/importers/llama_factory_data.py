@@ -95,7 +95,7 @@ def _source(name: str, values: Values) -> tuple[dict[str, Any], Outcome]:
     """Return the data source of a name, and what became of it."""
     info = values.get(INFO)
     if info is None:
-        why = f"{INFO} is not available, which says where it is. Enter the path of its file."
+        why = f"Its file is named in {INFO}, which is not available. Enter its path."
         return {"path": name}, Outcome("refused", {"data.sources.path": name}, why)
     entry = info.entries.get(name)
     if not isinstance(entry, Mapping):

@@ -54,6 +54,15 @@ def _sampled(value: int, _: Values) -> Outcome:
     return Outcome("no-effect", why=why)
 
 
+def _tokens(value: int, values: Values) -> Outcome:
+    if value <= 0:
+        why = "Its amount of tokens follows from the depth, with training from nothing."
+        return Outcome("refused", why=why)
+    tokens = values["device-batch-size"] * values["max-seq-len"]
+    why = f"{value:,} tokens are {value // tokens:,} batches of {tokens:,}."
+    return Outcome("converted", {"gradient_accumulation_steps": value // tokens}, why)
+
+
 def _check(values: Values) -> Iterator[Problem]:
     horizon = ("num-iterations", "target-flops", "target-param-data-ratio")
     if all(values[name] <= 0 for name in horizon):
@@ -105,7 +114,7 @@ OPTIONS: dict[str, Option] = {
     "target-flops": _from_nothing(-1.0, "number"),
     "target-param-data-ratio": _from_nothing(10.5, "number"),
     "device-batch-size": renamed("per_device_train_batch_size", 32, kind="int", least=1),
-    "total-batch-size": _from_nothing(-1, "int"),
+    "total-batch-size": by(_tokens, -1, kind="int"),
     "embedding-lr": _from_nothing(0.3, "number", least=0),
     "unembedding-lr": _from_nothing(0.004, "number", least=0),
     "weight-decay": _from_nothing(0.2, "number", least=0),

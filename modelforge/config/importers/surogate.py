@@ -18,7 +18,12 @@ from modelforge.config.importers.options import (
     words,
 )
 from modelforge.config.importers.report import Outcome
-from modelforge.config.importers.surogate_data import data_problems, has_preferences, sources
+from modelforge.config.importers.surogate_data import (
+    data_problems,
+    has_preferences,
+    preference_loss,
+    sources,
+)
 from modelforge.config.importers.system import System
 from modelforge.config.importers.training_arguments import epochs
 from modelforge.errors import Problem
@@ -84,29 +89,6 @@ def _evaluated(value: int, _: Values) -> Outcome:
     return Outcome("taken", {"eval_steps": value})
 
 
-def _preference(value: Any, _: Values) -> Outcome:
-    lines: list[tuple[str, Any, Outcome]] = []
-    settings: dict[str, Any] = {}
-    for name, part in value.items():
-        outcome = _loss_option(name, part)
-        settings |= outcome.settings
-        lines.append((f".{name}", part, outcome))
-    return Outcome("converted", settings, "The loss of preferences.", tuple(lines))
-
-
-def _loss_option(name: str, value: Any) -> Outcome:
-    if name == "type" and value == "dpo":
-        settings = {"strategy": "dpo", "trainer.preference_loss": "sigmoid"}
-        return Outcome("converted", settings, "Its name here.")
-    if name == "dpo_beta":
-        return Outcome("renamed", {"trainer.preference_beta": value})
-    if name in ("length_norm", "reference_free") and not value:
-        return Outcome("no-effect", why="This value asks for nothing.")
-    if name == "span_mask":
-        return Outcome("no-effect", why="The prompt is never part of the loss.")
-    return Outcome("refused", why="This variant of the loss is not offered here.")
-
-
 def _quantized(scheme: str, what: str) -> Option:
     def read(value: bool, _: Values) -> Outcome:
         if not value:
@@ -132,6 +114,12 @@ def _gpus(value: int, _: Values) -> Outcome:
     if value == 0:
         return Outcome("no-effect", why="0 is all GPUs; one is used here.")
     return coming(GPUS).read(value, {})
+
+
+def _zero(value: int, values: Values) -> Outcome:
+    if values.get("gpus") in (None, 1):
+        return Outcome("no-effect", why=NOTHING_TO_SHARD)
+    return coming(GPUS).read(value, values)
 
 
 def _length(value: int, values: Values) -> Outcome:
@@ -246,7 +234,7 @@ OPTIONS: dict[str, Option] = {
     ),
     "use_zero_copy": refused(BUFFERS, False, kind="bool"),
     "use_write_combined": refused(BUFFERS, False, kind="bool"),
-    "zero_level": coming(GPUS, 1, kind="int", choices=(1, 2, 3)),
+    "zero_level": by(_zero, kind="int", choices=(1, 2, 3)),
     **{
         name: no_effect(NOTHING_TO_SHARD, kind="bool")
         for name in (
@@ -305,7 +293,7 @@ OPTIONS: dict[str, Option] = {
     "lmhead_chunks": no_effect("TRL computes the loss in chunks here."),
     "attn_bwd_chunks": no_effect("The attention kernels do not store the scores."),
     "init_projections_to_zero": coming("training from nothing", False),
-    "loss": by(_preference, kind="map"),
+    "loss": by(preference_loss, kind="map"),
     "from_scratch": coming("training from nothing", False),
     "recompute": renamed("gradient_checkpointing", kind="bool"),
     "cpu_training": refused("Weights stay on the GPU in training.", False),

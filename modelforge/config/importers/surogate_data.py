@@ -1,4 +1,4 @@
-"""Data sets of Surogate: entries with a path, a type and the names of columns."""
+"""Data sets of Surogate: entries with path, type and columns; the loss of their preferences."""
 
 from __future__ import annotations
 
@@ -85,3 +85,27 @@ def _prompt_problems(entry: Mapping[str, Any], where: str) -> Iterator[Problem]:
 def has_preferences(values: Values) -> bool:
     """Return whether the rows are preferences."""
     return any(entry.get("type") == "preference" for entry in values.get("datasets") or [])
+
+
+def preference_loss(value: Any, _: Values) -> Outcome:
+    """Return what the group `loss` becomes."""
+    lines: list[tuple[str, Any, Outcome]] = []
+    settings: dict[str, Any] = {}
+    for name, part in value.items():
+        outcome = _loss_option(name, part)
+        settings |= outcome.settings
+        lines.append((f".{name}", part, outcome))
+    return Outcome("converted", settings, "The loss of preferences.", tuple(lines))
+
+
+def _loss_option(name: str, value: Any) -> Outcome:
+    if name == "type" and value == "dpo":
+        settings = {"strategy": "dpo", "trainer.preference_loss": "sigmoid"}
+        return Outcome("converted", settings, "Its name here.")
+    if name == "dpo_beta":
+        return Outcome("renamed", {"trainer.preference_beta": value})
+    if name in ("length_norm", "reference_free") and not value:
+        return Outcome("no-effect", why="This value asks for nothing.")
+    if name == "span_mask":
+        return Outcome("no-effect", why="The prompt is never part of the loss.")
+    return Outcome("refused", why="This variant of the loss is not offered here.")

@@ -89,7 +89,7 @@ def test_without_its_file_the_names_are_reported():
     imported = read_example("llama-factory", "01-lora-sft")
     line = line_of(imported, "dataset[1]")
     assert (line.result, line.value, line.line) == ("refused", "letters", 8)
-    assert line.why.startswith("dataset_info.json is not available")
+    assert line.why.startswith("Its file is named in dataset_info.json")
     assert imported.recipe["data"]["sources"] == [
         {"path": "me", "samples": 1000},
         {"path": "letters", "samples": 1000},

@@ -44,6 +44,12 @@ def test_options_of_training_from_nothing_are_named_as_coming():
     assert "which is not there yet" in line.why
 
 
+def test_tokens_of_an_update_are_batches():
+    recipe = read_example("nanochat", "04").recipe
+    assert recipe["gradient_accumulation_steps"] == 1  # 16,384 tokens are 32 rows of 512
+    assert read_example("nanochat", "11").recipe["gradient_accumulation_steps"] == 32
+
+
 @pytest.mark.parametrize(
     ("options", "option"),
     [

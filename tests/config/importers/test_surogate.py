@@ -61,6 +61,12 @@ def test_an_implied_part_is_named():
     assert why.startswith("recompute_block includes it.")
 
 
+@pytest.mark.parametrize(("gpus", "result"), [(1, "no-effect"), (4, "refused")])
+def test_with_one_gpu_there_is_nothing_to_shard(gpus, result):
+    text = f"{MODEL}gpus: {gpus}\nzero_level: 2\n"
+    assert line_of(import_settings(text, "x").imported, "zero_level").result == result
+
+
 def test_preferences_are_dpo():
     settings = read_example("surogate", "09-preferences").recipe
     assert settings["strategy"] == "dpo"

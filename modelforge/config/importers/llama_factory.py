@@ -141,6 +141,16 @@ def _loss_of_prompt(value: bool, values: Values) -> Outcome:
     return Outcome("converted", {"data.loss_on": loss_on}, "Only answers are trained.")
 
 
+def _neat_packing(value: bool, _: Values) -> Outcome:
+    why = "Packed rows never see each other here."
+    return Outcome("converted", {"packing": True} if value else {}, why if value else "")
+
+
+def _mask_history(value: bool, _: Values) -> Outcome:
+    why = "Only the last answer is trained."
+    return Outcome("converted", {"data.loss_on": "last_round"} if value else {}, why * value)
+
+
 def _evaluated(value: Any, _: Values) -> Outcome:
     return Outcome("renamed", {"eval_split": float(value)})
 
@@ -177,11 +187,10 @@ _VARIANTS = (
     *("oft_rank", "oft_block_size", "oft_target", "module_dropout", "pissa_convert"),
     *("additional_target", "create_new_adapter", "add_tokens", "add_special_tokens"),
     *("new_special_tokens_config", "init_special_tokens", "resize_vocab", "use_kt", "kt_mode"),
-    *("ref_model", "ref_model_adapters", "reward_model", "reward_model_type", "pref_ftx"),
+    *("ref_model", "ref_model_adapters", "reward_model", "reward_model_type"),
     *("pref_bco_weight", "dpo_label_smoothing", "kto_chosen_weight", "kto_rejected_weight"),
     *("simpo_gamma", "ld_alpha", "ppo_epochs", "ppo_buffer_size", "ppo_target"),
-    *("neat_packing"),
-    *("fp8_enable_fsdp_float8_all_gather", "mask_history"),
+    *("fp8_enable_fsdp_float8_all_gather", "pref_ftx"),
     *("asft_alpha", "apollo_layerwise", "apollo_target", "apollo_rank", "apollo_scale"),
     *("apollo_scale_type", "apollo_update_interval", "apollo_proj", "galore_layerwise"),
     *("galore_target", "galore_rank", "galore_scale", "galore_update_interval", "badam_mode"),
@@ -287,6 +296,8 @@ OPTIONS: dict[str, Option] = {
     "val_size": by(_evaluated, kind="number"),
     "eval_on_each_dataset": no_effect("The evaluation rows are one set."),
     "packing": by(_packing, None),
+    "neat_packing": by(_neat_packing, kind="bool"),
+    "mask_history": by(_mask_history, kind="bool"),
     "tool_format": no_effect("The template of the model decides."),
     "ignore_pad_token_for_loss": no_effect("Padding is never trained."),
     "predict_with_generate": no_effect(ANSWERS),

@@ -54,3 +54,8 @@ def test_a_system_that_is_named_is_the_one_that_is_recognised():
     for system, path in EXAMPLES:
         text = path.read_text("utf-8")
         assert import_settings(text, "x", system).imported == import_settings(text, "x").imported
+
+
+def test_the_tables_have_names_of_options():
+    for system in SYSTEMS:
+        assert not [name for name in system.options if len(name.rpartition(".")[2]) < 2]

@@ -81,6 +81,25 @@ def test_what_the_file_leaves_out_has_the_defaults_of_llama_factory():
     assert settings["group_by_length"] is False
 
 
+@pytest.mark.parametrize(
+    ("line", "setting", "value"),
+    [
+        ("neat_packing: true", "packing", True),
+        ("mask_history: true", "data.loss_on", "last_round"),
+        ("train_on_prompt: true", "data.loss_on", "all"),
+        ("packing: true", "packing", True),
+        ("flash_attn: fa2", "model.attn_implementation", "flash_attention_2"),
+        ("pissa_init: true", "adapter.init", "pissa"),
+        ("quantization_bit: 8", "use_8bit", True),
+        ("disable_gradient_checkpointing: true", "gradient_checkpointing", False),
+        ("eval_dataset: me", "eval_split", None),
+        ("use_unsloth: true", "provider", "unsloth"),
+    ],
+)
+def test_values_are_converted(line, setting, value):
+    assert settings_of(f"{MODEL}{line}\n").get(setting) == value
+
+
 def test_whole_epochs_may_be_written_with_a_point():
     assert read_example("llama-factory", "01-lora-sft").recipe["num_train_epochs"] == 3
 

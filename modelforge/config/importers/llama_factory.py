@@ -142,13 +142,16 @@ def _loss_of_prompt(value: bool, values: Values) -> Outcome:
 
 
 def _neat_packing(value: bool, _: Values) -> Outcome:
-    why = "Packed rows never see each other here."
-    return Outcome("converted", {"packing": True} if value else {}, why if value else "")
+    if not value:
+        return Outcome("no-effect", why="This value asks for nothing.")
+    return Outcome("converted", {"packing": True}, "Packed rows never see each other here.")
 
 
 def _mask_history(value: bool, _: Values) -> Outcome:
-    why = "Only the last answer is trained."
-    return Outcome("converted", {"data.loss_on": "last_round"} if value else {}, why * value)
+    if not value:
+        return Outcome("no-effect", why="This value asks for nothing.")
+    settings = {"data.loss_on": "last_round"}
+    return Outcome("converted", settings, "Only the last answer is trained.")
 
 
 def _evaluated(value: Any, _: Values) -> Outcome:

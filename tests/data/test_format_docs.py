@@ -64,7 +64,8 @@ def test_the_page_has_every_kind_and_every_known_name() -> None:
     names = {*PROMPT_COLUMNS, *COMPLETION_COLUMNS, *MESSAGES_COLUMNS, *SYSTEM_COLUMNS}
     names |= {*HISTORY_COLUMNS, *LABEL_COLUMNS, *TOOLS_COLUMNS, *REASONING_KEYS, *WEIGHT_KEYS}
     names |= {name for pair in PREFERENCE_COLUMNS for name in pair}
-    missing = {name for name in names if f"`{name}`" not in PAGE and f'"{name}"' not in PAGE}
+    page = PAGE.lower()  # as columns are compared
+    missing = {name for name in names if f"`{name}`" not in page and f'"{name}"' not in page}
     assert not missing
     assert not {suffix for suffix in SUFFIXES if f"`{suffix}`" not in PAGE}
 

@@ -32,7 +32,7 @@ ROLE_ALIASES = {
     "tool_call": CALL,
 }
 ROLE_KEYS = ("role", "from", "speaker", "sender", "author")
-CONTENT_KEYS = ("content", "value", "text", "message")
+CONTENT_KEYS = ("content", "value", "text", "message", "parts")
 REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 # An assistant message with the value 0 or false is read but not trained: OpenAI, ms-swift, Axolotl
 # and LLaMA-Factory, in this order.

@@ -14,9 +14,11 @@ from modelforge.data.canonical.messages import (
     Message,
     UnusableRowError,
     is_empty_message,
+    refuse_left_out,
     to_conversation,
     to_history,
     to_messages,
+    to_system_text,
     to_text,
     to_tools,
 )
@@ -27,7 +29,9 @@ from modelforge.data.canonical.preference import (
     to_preference,
 )
 from modelforge.data.canonical.qa import to_answers
+from modelforge.data.canonical.segments import to_segments
 from modelforge.data.columns.mapping import ColumnMapping
+from modelforge.data.formats.joining import JoinOptions
 from modelforge.data.formats.read import read_rows
 
 Canonical = dict[str, Any]
@@ -41,6 +45,8 @@ _PROMPT_PARTS = {
     "preference": "prompt",
     "preference-label": "prompt",
 }
+# The part of a row that answers; of a preference pair, the better completion continues it.
+_ANSWER_PARTS = ("answer", "completion", "chosen")
 _MESSAGE_LISTS = ("prompt", "completion", "chosen", "rejected")
 
 
@@ -48,7 +54,8 @@ def read_canonical(
     path: Path, mapping: ColumnMapping, encoding: str | None = None
 ) -> Iterator[Canonical]:
     """Yield every usable row of a file in canonical form, in the order of the file."""
-    return usable_rows(read_rows(path, encoding=encoding), mapping)
+    join = JoinOptions.from_dict(mapping.join)
+    return usable_rows(read_rows(path, encoding=encoding, join=join), mapping)
 
 
 def usable_rows(rows: Iterable[tuple[int, Row]], mapping: ColumnMapping) -> Iterator[Canonical]:
@@ -63,10 +70,10 @@ def usable_rows(rows: Iterable[tuple[int, Row]], mapping: ColumnMapping) -> Iter
 def to_canonical(row: Row, mapping: ColumnMapping) -> Canonical:
     """Return a row in canonical form; raises UnusableRowError with the cause.
 
-    The form depends on the kind of row: {"text"}, {"messages", "tools"?},
+    The form depends on the kind of row: {"text", "segments"?}, {"messages", "tools"?},
     {"prompt", "chosen", "rejected", "tools"?}, {"prompt", "completion", "label"}, or
     {"context", "question", "answers": [{"text", "start"}]}. Messages, prompt, chosen, rejected and
-    completion are lists of messages.
+    completion are lists of messages; segments are lists of start, end and whether it is trained.
     """
     return _CONVERTERS[mapping.kind](row, mapping)
 
@@ -134,6 +141,14 @@ def _from_text(row: Row, mapping: ColumnMapping) -> Canonical:
     return {"text": _required_text(row, mapping.fields["text"], "empty-text")}
 
 
+def _from_segments(row: Row, mapping: ColumnMapping) -> Canonical:
+    column = mapping.fields["segments"]
+    if column not in row:
+        raise UnusableRowError("missing-field")
+    text, segments = to_segments(row[column])
+    return {"text": text, "segments": segments}
+
+
 def _from_messages(row: Row, mapping: ColumnMapping) -> Canonical:
     messages = to_conversation(row.get(mapping.fields["messages"]), mapping.properties)
     return _chat(messages, row, mapping)
@@ -171,8 +186,34 @@ def _prompt(row: Row, mapping: ColumnMapping) -> list[Message]:
         messages[-1] = _user(f"{messages[-1]['content']}\n\n{more}")
     elif more:
         messages.append(_user(more))
-    history = mapping.fields.get("history")
-    return [*to_history(row.get(history), mapping.properties), *messages] if history else messages
+    return [*_history(row, mapping), *messages]
+
+
+def _history(row: Row, mapping: ColumnMapping) -> list[Message]:
+    """Return the messages before the prompt: a history, or the earlier rows of a conversation."""
+    column = mapping.fields.get("history")
+    if column is None:
+        return []
+    refuse_left_out(row.get(column))
+    rounds = _rounds(row, mapping)
+    if not rounds:
+        return to_history(row.get(column), mapping.properties)
+    # Their own history is empty, since they have no such column.
+    answer = next(mapping.fields[part] for part in _ANSWER_PARTS if part in mapping.fields)
+    return [
+        message
+        for earlier in rounds
+        for message in (*_prompt(earlier, mapping), *_completion(earlier, mapping, answer))
+    ]
+
+
+def _rounds(row: Row, mapping: ColumnMapping) -> list[Row]:
+    """Return the earlier rows of a conversation, if rows are joined by the id of their parent."""
+    value = row.get(mapping.fields.get("history", ""))
+    prompt = mapping.fields.get(_PROMPT_PARTS.get(mapping.kind, ""))
+    if not isinstance(value, list) or prompt is None:
+        return []
+    return value if all(isinstance(item, dict) and prompt in item for item in value) else []
 
 
 def _completion(row: Row, mapping: ColumnMapping, column: str) -> list[Message]:
@@ -211,9 +252,7 @@ def _from_template(row: Row, mapping: ColumnMapping, instruction: str, more: str
         "input": more,
         "output": _required_text(row, mapping.fields["answer"], "empty-answer"),
     }
-    history = mapping.fields.get("history")
-    earlier = to_history(row.get(history), mapping.properties) if history else []
-    messages = [*earlier, *_pair(*render_parts(template, values))]
+    messages = [*_history(row, mapping), *_pair(*render_parts(template, values))]
     if has_placeholder(template, "system"):  # which does not become a message as well
         return {"messages": messages}
     return _chat(messages, row, mapping)
@@ -222,6 +261,7 @@ def _from_template(row: Row, mapping: ColumnMapping, instruction: str, more: str
 def _from_preference(row: Row, mapping: ColumnMapping) -> Canonical:
     fields = mapping.fields
     chosen, rejected = row.get(fields["chosen"]), row.get(fields["rejected"])
+    refuse_left_out(chosen)
     if fields["chosen"] == fields["rejected"]:  # one list with the better and the worse completion
         chosen, rejected = _two_completions(chosen)
     if chosen is None:
@@ -279,6 +319,7 @@ _CONVERTERS: dict[str, Callable[[Row, ColumnMapping], Canonical]] = {
     "preference": _from_preference,
     "preference-label": _from_labelled,
     "span": _from_span,
+    "segments": _from_segments,
 }
 
 
@@ -303,7 +344,10 @@ def _system_prompt(row: Row, mapping: ColumnMapping) -> str:
     if mapping.system_prompt is not None:
         return mapping.system_prompt
     column = mapping.fields.get("system")
-    text = to_text(row.get(column)) if column else ""
+    if not column:
+        return ""
+    rounds = _rounds(row, mapping)
+    text = to_system_text((rounds[0] if rounds else row).get(column))
     return text if text.strip() else ""
 
 

@@ -17,11 +17,13 @@ from modelforge.data.canonical.cells import (
     parse_cell,
     part_text,
 )
-from modelforge.data.formats.message_tree import LEFT_OUT, LEFT_OUT_CODES
+from modelforge.data.canonical.content_parts import plain_tools, split_parts, system_content
+from modelforge.data.formats.tree_nodes import LEFT_OUT, LEFT_OUT_CODES
 
 Message = dict[str, Any]
 
 ROLES = ("system", "user", "assistant", "tool")
+_MAX_WEIGHT = 1_000_000.0
 
 
 class UnusableRowError(ValueError):
@@ -66,14 +68,21 @@ def to_messages(value: Any, properties: dict[str, str]) -> list[Message]:
     """
     value = parse_cell(value)
     if isinstance(value, dict):
-        if value.get(LEFT_OUT) in LEFT_OUT_CODES:
-            raise UnusableRowError(value[LEFT_OUT])
+        refuse_left_out(value)
         value = value.get("messages", messages_of_columns(value) or [value])
     if not isinstance(value, list) or not value:
         raise UnusableRowError("bad-messages")
+    if any(type(part) is list for item in value if type(item) is dict for part in item.values()):
+        value = [message for item in value for message in split_parts(item)]
     if not any(map(_is_pair_of_turns, value)):
         return [_to_message(item, properties) for item in value]
     return [_to_message(item, properties) for turn in value for item in _split_turn(turn)]
+
+
+def refuse_left_out(value: Any) -> None:
+    """Raise UnusableRowError for what takes the place of a message that is in no conversation."""
+    if isinstance(value, dict) and value.get(LEFT_OUT) in LEFT_OUT_CODES:
+        raise UnusableRowError(value[LEFT_OUT])
 
 
 def is_empty_message(message: Message) -> bool:
@@ -117,7 +126,12 @@ def to_tools(value: Any) -> list[dict[str, Any]]:
         value = [value]
     if not isinstance(value, list):
         raise UnusableRowError("bad-tools")
-    return [_to_tool(item) for item in value]
+    return [_to_tool(tool) for item in value for tool in plain_tools(parse_cell(item))]
+
+
+def to_system_text(value: Any) -> str:
+    """Return a system message as text, also one that is a list of parts or an object with one."""
+    return to_text(system_content(value))
 
 
 def _to_tool(value: Any) -> dict[str, Any]:
@@ -179,20 +193,27 @@ def _add_answer_keys(message: Message, value: dict[str, Any], properties: dict[s
     reasoning = next((value[key] for key in REASONING_KEYS if value.get(key)), None)
     if isinstance(reasoning, str) and reasoning.strip():
         message["reasoning_content"] = reasoning
-    weights = (value[key] for key in WEIGHT_KEYS if value.get(key) is not None)
-    weight = _to_weight(next(weights, 1))
-    if weight not in (1, None):
+    weight = weight_of(value)
+    if weight is None:
+        raise UnusableRowError("bad-weight")
+    if weight != 1:
         message["weight"] = weight
 
 
-def _to_weight(value: Any) -> float | None:
-    """Return a weight, also one written as text; None for other values."""
+def weight_of(message: dict[str, Any]) -> float | None:
+    """Return the weight of a message, 1 if it has none; None if it is not a possible weight.
+
+    Weights are numbers, truth values or text from 0 on; those of OpenAI (`weight`) are at most 1.
+    """
+    key = next((key for key in WEIGHT_KEYS if message.get(key) not in (None, "")), None)
+    value = 1 if key is None else message[key]
     if isinstance(value, str):
         value = {"true": 1, "false": 0}.get(value.strip().lower(), value)
     try:
-        return float(value)
+        weight = float(value)
     except (TypeError, ValueError):
         return None
+    return weight if 0 <= weight <= (1 if key == WEIGHT_KEYS[0] else _MAX_WEIGHT) else None
 
 
 def _to_role(value: Any) -> str:

@@ -66,8 +66,11 @@ def split_last_answer(messages: list[Message]) -> tuple[list[Message], list[Mess
 def to_completion(value: Any, properties: dict[str, str]) -> list[Message]:
     """Return the messages of a completion: a text, a conversation or a transcript.
 
-    A pair is trained whole, so that weights of single messages do not apply.
+    A list of one text is that text, as ms-swift writes it. A pair is trained whole, so that weights
+    of single messages do not apply.
     """
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
+        value = value[0]
     if conversation_in(value) is not None:
         messages = to_messages(value, properties)
         return [{key: part for key, part in each.items() if key != "weight"} for each in messages]

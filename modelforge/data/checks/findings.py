@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -10,6 +11,8 @@ from modelforge.config.schema.base import about
 from modelforge.data.checks.counters import MAX_PLACES, Counters, Place
 from modelforge.data.checks.rules import RULES
 from modelforge.data.formats.errors import ReadError, read_error
+from modelforge.data.formats.read import tree_kind
+from modelforge.data.formats.sniff import DataFile
 from modelforge.errors import Level
 
 MIN_ROWS = 10
@@ -19,6 +22,7 @@ _UNREPAIRABLE = frozenset(
     {"empty-file", "blank-file", "file-not-found", "file-not-readable", "unsupported-format"}
     | {"encrypted", "bad-signature", "truncated-table", "damaged-table", "damaged-compression"}
     | {"compressed-table", "bad-encoding", "object-without-rows", "tree-too-large"}
+    | {"no-ranked-replies"}
 )
 
 
@@ -117,12 +121,29 @@ def few_rows_finding(rows: int, file: str) -> DataFinding | None:
     return DataFinding("few-rows", "caution", what, remedy, file, rows)
 
 
-def message_tree_finding(conversations: int, file: str) -> DataFinding:
-    """Return the note that the messages of a file are joined to this many conversations."""
-    noun = "conversation" if conversations == 1 else "conversations"
-    what = f"It has one message per row; joined by parent_id they are {conversations:,} {noun}."
-    remedy = "Of replies with a rank only the best is used; every other answer ends one."
-    return DataFinding("message-tree", "note", what, remedy, file, conversations)
+def message_tree_findings(
+    files: Sequence[DataFile], kind: str, rows: int, name: str
+) -> list[DataFinding]:
+    """Return a note that the messages of the files are joined to this many rows of a kind."""
+    trees = {tree_kind(file) for file in files} - {None}
+    if not trees:
+        return []
+    is_pairs = kind == "preference" and any(file.join.pairs for file in files)
+    noun = "preference pair" if kind == "preference" else "conversation"
+    what = (
+        f"It has one {'round' if 'rounds' in trees else 'message'} per row; joined by parent_id "
+        f"they are {rows:,} {noun}{'' if rows == 1 else 's'}."
+    )
+    if "rounds" in trees:
+        remedy = "Rows that no row follows end one; set parent_id as unused to train each row."
+    elif is_pairs:
+        remedy = "Of replies with a rank the best is chosen over each of the others."
+    else:
+        remedy = (
+            "Of replies with a rank only the best is used; every other answer ends one. The row "
+            "type preference makes pairs of ranked replies."
+        )
+    return [DataFinding("message-tree", "note", what, remedy, name, rows)]
 
 
 def format_places(places: list[Place], count: int, unit: str = "line") -> str:

@@ -7,8 +7,9 @@ from typing import Any
 
 import orjson
 
-from modelforge.data.canonical.cells import ROLE_ALIASES, part_text
-from modelforge.data.canonical.messages import UnusableRowError
+from modelforge.data.canonical.cells import ROLE_ALIASES, parse_cell, part_text
+from modelforge.data.canonical.messages import UnusableRowError, weight_of
+from modelforge.data.canonical.segments import is_segment
 from modelforge.data.columns.mapping import ColumnMapping
 
 _EMPTY = ("empty-answer", "empty-question", "empty-text")
@@ -28,8 +29,8 @@ _PARTS = {
     "bad-tools": "tools",
 }
 _ROLE_KEYS = ("role", "from")
-_CONTENT_KEYS = ("content", "value")
-_MEDIA = ("image", "audio", "video", "file", "sound")
+_CONTENT_KEYS = ("content", "value", "parts")
+_MEDIA = ("image", "audio", "video", "file", "sound", "inlineData", "inline_data")
 
 
 def locate_error(
@@ -44,6 +45,8 @@ def locate_error(
         errors = (_message_error(message, mapping) for message in messages)
         found = ((code, f"message {number}") for number, code in enumerate(errors, 1) if code)
         return next(found, (error.code, None))
+    if error.code == "bad-segments":
+        return error.code, _first_bad_segment(data, mapping)
     for column in columns:
         value = data.get(column)
         if error.code == "missing-field" and column not in data:
@@ -64,12 +67,21 @@ def _first_conversation(data: dict[str, Any], mapping: ColumnMapping) -> list[An
     return next((each for each in lists if each and (is_kind or isinstance(each[0], dict))), None)
 
 
+def _first_bad_segment(data: dict[str, Any], mapping: ColumnMapping) -> str:
+    column = mapping.fields["segments"]
+    value = parse_cell(data.get(column))
+    items = enumerate(value if isinstance(value, list) else [], 1)
+    return next((f"segment {number}" for number, item in items if not is_segment(item)), column)
+
+
 def _message_error(message: Any, mapping: ColumnMapping) -> str:
     if not isinstance(message, dict):
         return "bad-messages"
     role = _role_of(message, mapping)
     if role is None:
         return "unknown-role"
+    if role == "assistant" and weight_of(message) is None:
+        return "bad-weight"
     keys = (*(mapping.properties.get(key, key) for key in _CONTENT_KEYS), *_CONTENT_KEYS)
     key = next((key for key in keys if key in message), None)
     calls = message.get("tool_calls")

@@ -21,7 +21,7 @@ from modelforge.data.checks.counters import Counters
 from modelforge.data.checks.findings import ReadErrors
 from modelforge.data.checks.rows import CheckOptions, RowChecker
 from modelforge.data.formats.json import RawRow, detect_layout, read_json_lines
-from modelforge.data.formats.read import is_message_tree, read_raw_rows
+from modelforge.data.formats.read import read_raw_rows, tree_kind
 from modelforge.data.formats.sniff import DataFile
 from modelforge.errors import Problem, RunError
 from modelforge.paths import PROJECT_ROOT
@@ -88,7 +88,7 @@ def _is_large(file: DataFile) -> bool:
         and file.path.stat().st_size > LARGE_BYTES
         and (os.cpu_count() or 1) > 1
         and detect_layout(file) == "lines"
-        and not is_message_tree(file)
+        and tree_kind(file) is None
     )
 
 

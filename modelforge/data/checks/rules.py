@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from modelforge.data.formats.tree_nodes import MAX_DEPTH
 from modelforge.errors import Level
 
 DROP = "Remove these rows."
@@ -71,6 +72,10 @@ RULES: dict[str, DataRule] = {
         "no answer that is trained, because all have the weight 0",
         "Give at least one assistant message the weight 1.",
     ),
+    "bad-weight": _skipped(
+        "a weight of an answer that is not a number from 0 to 1",
+        "Write 0 for an answer that is only read, and 1 for one that is trained.",
+    ),
     "list-column": _skipped(
         "a list of texts where one text is expected",
         "Write one text. If the list holds a chosen and a rejected completion, set the row type "
@@ -83,6 +88,14 @@ RULES: dict[str, DataRule] = {
     "bad-tools": _skipped(
         "tools that are not a list of named functions",
         'Write tools as [{"name": "…", "parameters": {…}}].',
+    ),
+    "bad-segments": _skipped(
+        "no list of segments with text and label",
+        'Write segments as [{"label": true, "text": "…"}, …], with true for trained text.',
+    ),
+    "no-trained-segment": _skipped(
+        "no segment that is trained, because no label is true",
+        "Give at least one segment the label true.",
     ),
     "missing-chosen": _skipped("no chosen completion", "Fill in the chosen column."),
     "missing-rejected": _skipped("no rejected completion", "Fill in the rejected column."),
@@ -139,6 +152,10 @@ RULES: dict[str, DataRule] = {
     "message-cycle": _skipped(
         "a message that answers itself, directly or through others",
         "Correct parent_id, so that every message leads to one without parent.",
+    ),
+    "deep-message": _skipped(
+        f"a message after more than {MAX_DEPTH:,} others",
+        "Divide the conversation into several.",
     ),
     "duplicate-message": _skipped(
         "the message_id of an earlier message", "Give every message its own message_id."

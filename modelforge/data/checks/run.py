@@ -16,17 +16,18 @@ from modelforge.data.checks.findings import (
     DataFinding,
     ReadErrors,
     few_rows_finding,
-    message_tree_finding,
+    message_tree_findings,
     row_findings,
 )
 from modelforge.data.checks.parallel import CountCache, count_rows
 from modelforge.data.checks.rows import CheckOptions
 from modelforge.data.columns.detect import SAMPLE_ROWS, detect_mapping
+from modelforge.data.columns.joined import join_options
 from modelforge.data.columns.mapping import ColumnMapping
 from modelforge.data.columns.unknown import explain_unknown_columns
 from modelforge.data.columns.unused import unused_column_findings
 from modelforge.data.formats.errors import ReadError
-from modelforge.data.formats.read import is_message_tree, read_file_rows
+from modelforge.data.formats.read import read_file_rows
 from modelforge.data.formats.sniff import DataFile, sniff_file
 from modelforge.data.repair.copy import tried_repairs
 from modelforge.data.sources.locate import find_source_files
@@ -103,7 +104,7 @@ def check_file(
     path = Path(path)
     errors = ReadErrors()
     try:
-        file = sniff_file(path, source.encoding if source else None)
+        file = sniff_file(path, source.encoding if source else None, join_options(source))
         result = _check(file, source, max_chars, eval_fingerprints, cache)
         return replace(result, findings=tried_repairs(file, source, result.findings))
     except ReadError as error:  # also an error in the middle of the file that ends the reading
@@ -143,7 +144,7 @@ def _check(
         *row_findings(counters, name, unit),
         *unused_column_findings(first, mapping, name),
         *notes,
-        *([message_tree_finding(counters.rows, name)] if is_message_tree(file) else []),
+        *message_tree_findings([file], mapping.kind, counters.rows, name),
         *_check_amount(counters, name, max_chars),
     ]
     findings.sort(key=lambda finding: _LEVELS.index(finding.level))

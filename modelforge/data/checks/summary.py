@@ -16,16 +16,17 @@ from modelforge.data.checks.file import check_encoding, check_unread_rows
 from modelforge.data.checks.findings import (
     DataFinding,
     few_rows_finding,
-    message_tree_finding,
+    message_tree_findings,
     row_finding,
 )
 from modelforge.data.checks.parallel import CountCache, count_rows
 from modelforge.data.checks.rows import CheckOptions
 from modelforge.data.checks.rules import RULES
 from modelforge.data.columns.detect import SAMPLE_ROWS, detect_mapping
+from modelforge.data.columns.joined import join_options
 from modelforge.data.columns.mapping import ColumnMapping
 from modelforge.data.columns.unused import unused_column_findings
-from modelforge.data.formats.read import is_message_tree, read_file_rows
+from modelforge.data.formats.read import read_file_rows
 from modelforge.data.formats.sniff import DataFile, sniff_file
 from modelforge.errors import DataError, Finding, Problem
 
@@ -77,7 +78,8 @@ def summarize(
     """
     paths = [Path(path)] if isinstance(path, str | Path) else list(path)
     name = paths[0].name if len(paths) == 1 else f"{paths[0].parent.name} ({len(paths)} files)"
-    files = [sniff_file(each, source.encoding if source else None) for each in paths]
+    encoding, join = source.encoding if source else None, join_options(source)
+    files = [sniff_file(each, encoding, join) for each in paths]
     rows = islice(chain.from_iterable(map(read_file_rows, files)), limit)
     first = list(islice(rows, SAMPLE_ROWS))
     sample = [row.data for row in first]
@@ -86,7 +88,7 @@ def summarize(
     mapping = detect_mapping(sample, name, source)
     counters, ends = _count(files, CheckOptions(mapping), limit, cache)
     columns = unused_column_findings(sample, mapping, name)
-    columns += _notes_on_rows(files, counters.rows, name) if limit is None else []
+    columns += _notes_on_rows(files, mapping, counters.rows, name) if limit is None else []
     return DatasetSummary(
         path=paths[0],
         name=name,
@@ -146,8 +148,10 @@ def _findings(
     return list(map(_as_finding, found))
 
 
-def _notes_on_rows(files: Sequence[DataFile], rows: int, name: str) -> list[DataFinding]:
-    trees = [message_tree_finding(rows, name)] if any(map(is_message_tree, files)) else []
+def _notes_on_rows(
+    files: Sequence[DataFile], mapping: ColumnMapping, rows: int, name: str
+) -> list[DataFinding]:
+    trees = message_tree_findings(files, mapping.kind, rows, name)
     return [*trees, *chain.from_iterable(map(check_unread_rows, files))]
 
 

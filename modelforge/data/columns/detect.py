@@ -10,9 +10,11 @@ from modelforge.config.fields import source_specs
 from modelforge.config.rules.data import declared_type
 from modelforge.config.schema.data import Source
 from modelforge.data.canonical.cells import conversation_in
+from modelforge.data.columns.joined import join_options
 from modelforge.data.columns.mapping import ColumnMapping, RowKind
 from modelforge.data.columns.names import (
     COMPLETION_COLUMNS,
+    HISTORY_COLUMNS,
     KIND_TEXTS,
     MESSAGES_COLUMNS,
     PROMPT_COLUMNS,
@@ -25,6 +27,7 @@ from modelforge.data.columns.names import (
     detect_properties,
     is_message_tree,
 )
+from modelforge.data.columns.origin import joining_columns, origin_of
 from modelforge.errors import DataError, Problem
 
 MESSAGE_TREE = (
@@ -96,34 +99,44 @@ def detect_mapping(
     all_columns = columns_of(rows)
     rows = _without(rows, source.unused_columns)
     columns = columns_of(rows)
-    if is_message_tree(columns):
+    if is_message_tree(columns) and HISTORY_COLUMNS[0] not in columns:
         raise DataError(Problem(name, *MESSAGE_TREE))
-    named = _named_columns(source)
     _require_columns(name, source, all_columns)
-    source_type = declared_type(source)
-    known = _TYPES.get(source_type)
-    if known is not None and _names_a_part(known, named):
-        kind, fields = known.kinds[0], _named_fields(source, known, columns, name)
-    else:
-        best = best_pattern(rows, known.kinds if known else None)
-        if best is None:
-            raise _unknown_columns(rows, name, source_type)
-        kind, fields = best[0].kind, best[1]
-    fields = _with_system_and_tools(fields, source)
+    kind, fields = _kind_and_fields(rows, name, source)
     properties = _properties(rows, kind, fields, source)
-    rest = [column for column in columns if column not in fields.values()]
+    used = {*fields.values(), *joining_columns(fields, rows)}
+    rest = [column for column in columns if column not in used]
     unused = [*source.unused_columns, *rest]
     return ColumnMapping(
         kind=kind,
         fields=fields,
-        reason=_reason(kind, fields, unused, properties, source),
+        reason=_reason(kind, fields, unused, properties, source)
+        + _origin(origin_of(kind, fields, rows)),
         unused=unused[:_MAX_UNUSED],
         unused_as_set=source.unused_columns,
         properties=properties,
         system_prompt=source.system_prompt,
         prompt_format=source.prompt_format,
         prompt_format_no_input=source.prompt_format_no_input,
+        join=join_options(source).as_dict(),
     )
+
+
+def _kind_and_fields(rows: Rows, name: str, source: Source) -> tuple[RowKind, dict[str, str]]:
+    """Return the kind of the rows and the column of each part; raises DataError if none fits."""
+    source_type = declared_type(source)
+    known = _TYPES.get(source_type)
+    if known is not None and _names_a_part(known, _named_columns(source)):
+        fields = _named_fields(source, known, columns_of(rows), name)
+        return known.kinds[0], _with_system_and_tools(fields, source)
+    best = best_pattern(rows, known.kinds if known else None)
+    if best is None:
+        raise _unknown_columns(rows, name, source_type)
+    return best[0].kind, _with_system_and_tools(best[1], source)
+
+
+def _origin(origin: str) -> str:
+    return f" This is the shape of {origin}." if origin else ""
 
 
 def _require_columns(name: str, source: Source, columns: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ RowKind = Literal[
     "preference",
     "preference-label",
     "span",
+    "segments",
 ]
 
 
@@ -30,6 +31,7 @@ class ColumnMapping:
         system_prompt: a fixed system message, which replaces those of the rows.
         prompt_format: the prompt template of the source.
         prompt_format_no_input: the prompt template for rows without input.
+        join: how rows with the id of a parent are joined, as plain data; empty for the default.
     """
 
     kind: RowKind
@@ -41,6 +43,7 @@ class ColumnMapping:
     system_prompt: str | None = None
     prompt_format: str | None = None
     prompt_format_no_input: str | None = None
+    join: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the mapping as plain data."""

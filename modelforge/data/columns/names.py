@@ -19,9 +19,14 @@ Rows = Sequence[Mapping[str, Any]]
 
 PROMPT_COLUMNS = ("instruction", "prompt", "input", "question", "query")
 COMPLETION_COLUMNS = ("output", "completion", "answer", "response")
-SYSTEM_COLUMNS = ("system", "system_prompt", "system_message")
+SYSTEM_COLUMNS = (
+    *("system", "system_prompt", "system_message"),
+    *("systeminstruction", "system_instruction"),
+)
 MESSAGES_COLUMNS = ("messages", "conversations", "conversation")
-TOOLS_COLUMNS = ("tools", "functions")
+TOOLS_COLUMNS = ("tools", "functions", "toolconfig")
+# Of Gemini, and of Axolotl without a template; columns of other meaning have these names as well.
+CONTENTS_COLUMN, SEGMENTS_COLUMN = "contents", "segments"
 INPUT_COLUMNS = ("input", "context")
 HISTORY_COLUMNS = ("history",)
 LABEL_COLUMNS = ("label", "kto_tag")
@@ -58,6 +63,7 @@ KNOWN_COLUMNS = frozenset(
     {*PROMPT_COLUMNS, *COMPLETION_COLUMNS, *MESSAGES_COLUMNS, *HISTORY_COLUMNS, *TOOLS_COLUMNS}
     | {name for names in PREFERENCE_COLUMNS for name in names}
     | {"text", "document", "article", "summary", "context", "answers"}
+    | {CONTENTS_COLUMN, SEGMENTS_COLUMN}
 )
 # The columns of the optional parts of a row, the usual name first.
 USUAL_COLUMNS: dict[str, tuple[str, ...]] = {
@@ -90,6 +96,19 @@ def _is_conversation(row: Mapping[str, Any], parts: dict[str, str]) -> bool:
 
 def _is_text_of_conversation(row: Mapping[str, Any], parts: dict[str, str]) -> bool:
     return looks_like_conversation(str(row.get(parts["messages"])))
+
+
+def _is_list(row: Mapping[str, Any], parts: dict[str, str]) -> bool:
+    """Return whether the value may be a list of objects: rows with errors do not decide."""
+    (column,) = parts.values()
+    return not isinstance(parse_cell(row.get(column)), str)
+
+
+def _has_labels(row: Mapping[str, Any], parts: dict[str, str]) -> bool:
+    """Return whether the value may be segments, and not those of a transcript with times."""
+    value = parse_cell(row.get(parts["segments"]))
+    items = [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+    return not isinstance(value, str) and (not items or any("label" in item for item in items))
 
 
 def _has_two(row: Mapping[str, Any], parts: dict[str, str]) -> bool:
@@ -168,6 +187,8 @@ COLUMN_PATTERNS = (
         for answers in ("answers", "answer")
     ),
     *(ColumnPattern("messages", {"messages": name}, _CHAT) for name in MESSAGES_COLUMNS),
+    ColumnPattern("messages", {"messages": CONTENTS_COLUMN}, _CHAT, _is_list),
+    ColumnPattern("segments", {"segments": SEGMENTS_COLUMN}, {}, _has_labels),
     *(
         ColumnPattern(
             "instruction",
@@ -185,6 +206,7 @@ COLUMN_PATTERNS = (
     ColumnPattern("messages", {"messages": "text"}, _CHAT, _is_conversation),
     ColumnPattern("messages", {"messages": "text"}, _CHAT, _is_text_of_conversation),
     ColumnPattern("text", {"text": "text"}),
+    ColumnPattern("segments", {"segments": SEGMENTS_COLUMN}, {}, _is_list),
 )
 SUPPORTED_COLUMNS = (
     "input and output, prompt and completion, instruction and output (with or without input), "
@@ -200,6 +222,7 @@ KIND_TEXTS: dict[str, str] = {
     "preference": "preference pairs",
     "preference-label": "completions labelled good or bad",
     "span": "questions with answers from a context",
+    "segments": "text in labelled segments",
 }
 
 

@@ -1,100 +1,94 @@
-"""Join message trees, which have one message per row, to conversations."""
+"""Join message trees, which have one message or one round per row, to conversations."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, Literal
 
 from modelforge.data.canonical.cells import (
-    CALL,
     CONTENT_KEYS,
     REASONING_KEYS,
-    ROLE_ALIASES,
     ROLE_KEYS,
     WEIGHT_KEYS,
 )
-from modelforge.data.formats.errors import read_error
+from modelforge.data.formats.errors import ReadError, read_error
+from modelforge.data.formats.joining import NO_OPTIONS, JoinOptions
 from modelforge.data.formats.json import RawRow
+from modelforge.data.formats.round_chains import chain_rounds, is_round
 from modelforge.data.formats.sniff import DataFile, Row
-from modelforge.units import MIB
+from modelforge.data.formats.tree_nodes import (
+    ID_KEYS,
+    LEFT_OUT_CODES,
+    NOT_BEST,
+    PARENT_KEYS,
+    ROOT,
+    Node,
+    find_states,
+    ids_of,
+    key_of,
+    left_out,
+    link_rows,
+    path_to,
+    refuse_too_large,
+)
 
-# The messages of a file are kept in memory, because a reply may precede its parent.
-MAX_MESSAGES = 500_000
-MAX_TEXT_CHARS = 128 * MIB
-# The key, beside the ids of a message, of the reason for which it is in no conversation.
-LEFT_OUT = "left_out"
-ORPHAN, CYCLE = "orphan-message", "message-cycle"
-DUPLICATE, DELETED = "duplicate-message", "deleted-message"
-LEFT_OUT_CODES = frozenset({ORPHAN, CYCLE, DUPLICATE, DELETED})
+# Messages with the id of their parent, or rounds of a prompt and a completion with it.
+Tree = Literal["messages", "rounds"]
 
-_ID_KEYS = ("message_id", "id")
-_PARENT_KEYS = ("parent_id", "parent_message_id")
 _MORE_KEYS = ("tool_calls", "function_call", "name", "tool_call_id", *REASONING_KEYS, *WEIGHT_KEYS)
-_NO_PARENT = frozenset({"", "none", "null", "nan", "root"})
 _MAX_PEEKED = 100
-_ROOT, _MISSING = -1, -2
-# The state of a reply that is not the best of those with a rank.
-_NOT_BEST = "not-best"
-
-
-@dataclass(frozen=True, slots=True)
-class _Node:
-    """A message and the index of the message before it.
-
-    `ids` are those of the message and its parent, for a message that is left out.
-    """
-
-    line: int
-    parent: int
-    message: dict[str, Any]
-    ids: tuple[str, str]
-    rank: float | None
-    is_deleted: bool
-    is_duplicate: bool = False
-
-    @property
-    def is_answer(self) -> bool:
-        role = ROLE_ALIASES.get(str(self.message.get("role")).strip().lower())
-        return role in ("assistant", CALL)
 
 
 def join_messages(file: DataFile, rows: Iterator[RawRow]) -> Iterator[RawRow]:
     """Yield the conversations of a message tree; the rows of any other file unchanged.
 
     Every answer that no other answer follows ends a conversation. Of replies with a rank, only the
-    best is used. Messages that belong to no conversation are yielded last, as unusable rows.
+    best is used; if pairs are asked for, it is chosen over each of the others. Messages that belong
+    to no conversation are yielded last, as unusable rows.
     """
-    first = peek(rows)
+    first = peek(rows, file.join)
     all_rows = chain(first, rows)
-    if not any(map(is_tree_row, first)):
+    kind = tree_of(first, file.join)
+    if kind == "rounds":
+        yield from chain_rounds(file, all_rows)
+    elif kind == "messages":
+        for row in _conversations(file, (row for row, _ in all_rows)):
+            yield row, None
+    else:
         yield from all_rows
-        return
-    for row in _conversations(file, (row for row, _ in all_rows)):
-        yield row, None
 
 
-def peek(rows: Iterator[RawRow]) -> list[RawRow]:
+def peek(rows: Iterator[RawRow], options: JoinOptions = NO_OPTIONS) -> list[RawRow]:
     """Return the first rows, as many as tell whether they are messages of a tree."""
     first = []
     for row in rows:
         first.append(row)
         # The first messages may have no parent, not even null.
-        if is_tree_row(row) or not _is_message(row[0].data) or len(first) >= _MAX_PEEKED:
+        may_be_tree = _is_message(row[0].data) or is_round(row[0].data, options)
+        if tree_of([row], options) or not may_be_tree or len(first) >= _MAX_PEEKED:
             break
     return first
 
 
-def is_tree_row(row: RawRow) -> bool:
-    """Return whether a row is a message that names its parent, or a whole tree."""
-    data = row[0].data
-    return _is_nested(data) or (_is_message(data) and _key(data, _PARENT_KEYS) is not None)
+def tree_of(rows: Sequence[RawRow], options: JoinOptions = NO_OPTIONS) -> Tree | None:
+    """Return what is joined by the id of a parent, if a row names its parent or is a tree."""
+    for row, _ in rows:
+        if _is_nested(row.data):
+            return "messages"
+        parent = key_of(row.data, PARENT_KEYS)
+        if parent is None:
+            continue
+        if _is_message(row.data):
+            return "messages"
+        if parent not in options.unused and is_round(row.data, options):
+            return "rounds"
+    return None
 
 
 def _is_message(data: dict[str, Any]) -> bool:
-    return all(_key(data, keys) is not None for keys in (_ID_KEYS, ROLE_KEYS, CONTENT_KEYS))
+    return all(key_of(data, keys) is not None for keys in (ID_KEYS, ROLE_KEYS, CONTENT_KEYS))
 
 
 def _is_nested(data: dict[str, Any]) -> bool:
@@ -103,55 +97,50 @@ def _is_nested(data: dict[str, Any]) -> bool:
     return isinstance(prompt, dict) and "replies" in prompt and _is_message(prompt)
 
 
-def _key(data: dict[str, Any], keys: Sequence[str]) -> str | None:
-    return next((key for key in keys if key in data), None)
-
-
 def _conversations(file: DataFile, rows: Iterable[Row]) -> Iterator[Row]:
     flat: list[Row] = []
-    chars = 0
+    chars = joined = 0
     for row in rows:
         if _is_nested(row.data):
-            yield from _joined(_nested_nodes(row))
+            for each in _joined(_nested_nodes(row), file.join):
+                joined += _is_joined(each)
+                yield each
         elif _is_message(row.data):
             flat.append(Row(row.line, _kept(row.data)))
-            chars += len(str(flat[-1].data["message"]["content"]))
-            if len(flat) > MAX_MESSAGES or chars > MAX_TEXT_CHARS:
-                raise _too_large(file)
+            chars += len(str(flat[-1].data["content"]["content"]))
+            refuse_too_large(file, len(flat), chars)
         else:
             yield row
-    yield from _joined(_flat_nodes(flat))
+    for each in _joined(link_rows(flat), file.join):
+        joined += _is_joined(each)
+        yield each
+    if file.join.pairs and not joined:
+        raise _no_pairs(file)
 
 
-def _too_large(file: DataFile) -> Exception:
-    what = (
-        f"has more than {MAX_MESSAGES:,} messages or {MAX_TEXT_CHARS // MIB} MiB of text, the "
-        "maximum for messages that are joined by parent_id."
-    )
-    remedy = "Divide it into files with whole trees, or write one conversation per row (messages)."
-    return read_error(file.name, what, remedy, code="tree-too-large")
+def _is_joined(row: Row) -> bool:
+    return isinstance(next(iter(row.data.values())), list)
+
+
+def _no_pairs(file: DataFile) -> ReadError:
+    what = "has no message with two replies of different rank, of which preference pairs are made."
+    remedy = "Set the row type to auto or conversation, or give the replies a rank (0 is the best)."
+    return read_error(file.name, what, remedy, code="no-ranked-replies")
 
 
 def _kept(data: dict[str, Any]) -> dict[str, Any]:
     """Return what is needed of a message."""
-    role, content = _key(data, ROLE_KEYS), _key(data, CONTENT_KEYS)
+    role, content = key_of(data, ROLE_KEYS), key_of(data, CONTENT_KEYS)
     assert role is not None
     assert content is not None
     more = {key: data[key] for key in _MORE_KEYS if data.get(key) is not None}
     rank = data.get("rank")
     return {
-        "message": {"role": data[role], "content": data[content], **more},
-        "ids": (_id(data, _ID_KEYS), _id(data, _PARENT_KEYS)),
+        "content": {"role": data[role], "content": data[content], **more},
+        "ids": ids_of(data),
         "rank": _number(rank),
         "is_deleted": _is(data.get("deleted"), "true") or _is(data.get("review_result"), "false"),
     }
-
-
-def _id(data: dict[str, Any], keys: Sequence[str]) -> str:
-    """Return an id as text; "" for none. Numbers beside nulls may have become floats."""
-    key = _key(data, keys)
-    text = str(data[key]).strip().removesuffix(".0") if key else ""
-    return "" if text.lower() in _NO_PARENT else text
 
 
 def _number(value: Any) -> float | None:
@@ -166,37 +155,34 @@ def _is(value: Any, text: str) -> bool:
     return str(value).strip().lower() == text
 
 
-def _flat_nodes(rows: Sequence[Row]) -> list[_Node]:
-    index_by_id: dict[str, int] = {}
-    for index, row in enumerate(rows):
-        index_by_id.setdefault(row.data["ids"][0], index)
-    nodes = []
-    for index, (line, data) in enumerate(rows):
-        own, parent = data["ids"]
-        place = index_by_id.get(parent, _MISSING) if parent else _ROOT
-        is_duplicate = own != "" and index_by_id[own] != index
-        nodes.append(_Node(line, place, is_duplicate=is_duplicate, **data))
-    return nodes
-
-
-def _nested_nodes(row: Row) -> list[_Node]:
+def _nested_nodes(row: Row) -> list[Node]:
     """Return the messages of a tree in one row, parents before their replies."""
-    nodes: list[_Node] = []
-    waiting = [(row.data["prompt"], _ROOT)]
+    nodes: list[Node] = []
+    waiting = [(row.data["prompt"], ROOT)]
     while waiting:
         data, parent = waiting.pop()
         if not isinstance(data, dict) or not _is_message(data):
             continue
-        nodes.append(_Node(row.line, parent, **_kept(data)))
+        nodes.append(Node(row.line, parent, **_kept(data)))
         replies = data.get("replies")
         if isinstance(replies, list):
             waiting += [(reply, len(nodes) - 1) for reply in reversed(replies)]
     return nodes
 
 
-def _joined(nodes: Sequence[_Node]) -> Iterator[Row]:
-    """Yield the conversations of these messages, then the messages that are left out."""
-    states, order = _states(nodes)
+def _joined(nodes: Sequence[Node], options: JoinOptions) -> Iterator[Row]:
+    """Yield the conversations or pairs of these messages, then the messages that are left out."""
+    states, order = find_states(nodes)
+    yield from _pairs(nodes, states) if options.pairs else _paths(nodes, order)
+    for node, state in zip(nodes, states, strict=True):
+        if state in LEFT_OUT_CODES:
+            value = left_out(node, state)
+            columns = ("chosen", "rejected", "prompt") if options.pairs else ("messages",)
+            yield Row(node.line, dict.fromkeys(columns, value))
+
+
+def _paths(nodes: Sequence[Node], order: Sequence[int]) -> Iterator[Row]:
+    """Yield the messages from the root to each answer that no other answer follows."""
     has_answer = [node.is_answer for node in nodes]  # at the message or below it
     ends = has_answer.copy()
     for index in reversed(order):
@@ -206,58 +192,22 @@ def _joined(nodes: Sequence[_Node]) -> Iterator[Row]:
             ends[parent] = False
     for index in order:
         # A prompt without any answer is a row of its own, which the checks report.
-        if ends[index] or (nodes[index].parent == _ROOT and not has_answer[index]):
-            yield Row(nodes[index].line, {"messages": _path(nodes, index)})
-    for node, state in zip(nodes, states, strict=True):
-        code = CYCLE if state is None else state
-        if code in LEFT_OUT_CODES:
-            own, parent_id = node.ids
-            left_out = {"message_id": own, "parent_id": parent_id, LEFT_OUT: code}
-            yield Row(node.line, {"messages": left_out})
+        if ends[index] or (nodes[index].parent == ROOT and not has_answer[index]):
+            yield Row(nodes[index].line, {"messages": path_to(nodes, index)})
 
 
-def _states(nodes: Sequence[_Node]) -> tuple[list[str | None], list[int]]:
-    """Return the state of every message, and the used messages with parents before replies.
-
-    The state is "" for a used message, None if no path leads to it, else why it is not used.
-    """
-    replies: dict[int, list[int]] = defaultdict(list)
-    states: list[str | None] = [None] * len(nodes)
-    waiting: list[tuple[int, str]] = []
+def _pairs(nodes: Sequence[Node], states: Sequence[str]) -> Iterator[Row]:
+    """Yield the best answer to each message with every answer that has a worse rank."""
+    ranked: dict[int, list[tuple[float, int]]] = defaultdict(list)
     for index, node in enumerate(nodes):
-        if node.is_duplicate:
-            states[index] = DUPLICATE
-        elif node.parent >= 0:
-            replies[node.parent].append(index)
-        else:
-            waiting.append((index, ORPHAN if node.parent == _MISSING else ""))
-    waiting.reverse()
-    order = []
-    while waiting:
-        index, state = waiting.pop()
-        states[index] = state = state or (DELETED if nodes[index].is_deleted else "")
-        if not state:
-            order.append(index)
-        best = _best(nodes, replies[index])
-        for reply in reversed(replies[index]):
-            is_used = best is None or reply == best or nodes[reply].is_deleted
-            waiting.append((reply, state or ("" if is_used else _NOT_BEST)))
-    return states, order
-
-
-def _best(nodes: Sequence[_Node], replies: Sequence[int]) -> int | None:
-    """Return the reply with the lowest rank; None if none has a rank."""
-    ranks = [
-        (rank, reply)
-        for reply in replies
-        if (rank := nodes[reply].rank) is not None and not nodes[reply].is_deleted
-    ]
-    return min(ranks)[1] if ranks else None
-
-
-def _path(nodes: Sequence[_Node], index: int) -> list[dict[str, Any]]:
-    messages = []
-    while index >= 0:
-        messages.append(nodes[index].message)
-        index = nodes[index].parent
-    return messages[::-1]
+        is_used = states[index] in ("", NOT_BEST) and node.parent >= 0
+        if is_used and node.rank is not None and node.is_answer:
+            ranked[node.parent].append((node.rank, index))
+    for parent, replies in ranked.items():
+        best_rank, best = min(replies)
+        prompt, chosen = path_to(nodes, parent), [nodes[best].content]
+        for rank, index in sorted(replies):
+            if rank > best_rank:
+                rejected = [nodes[index].content]
+                row = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+                yield Row(nodes[index].line, row)

@@ -7,21 +7,25 @@ from pathlib import Path
 
 from modelforge.data.formats.csv import read_csv
 from modelforge.data.formats.errors import OnReadError
+from modelforge.data.formats.joining import NO_OPTIONS, JoinOptions
 from modelforge.data.formats.json import RawRow, read_json_rows
-from modelforge.data.formats.message_tree import is_tree_row, join_messages, peek
+from modelforge.data.formats.message_tree import Tree, join_messages, peek, tree_of
 from modelforge.data.formats.sniff import DataFile, Row, sniff_file
 from modelforge.data.formats.text import read_text
 
 
 def read_rows(
-    path: Path, on_error: OnReadError | None = None, encoding: str | None = None
+    path: Path,
+    on_error: OnReadError | None = None,
+    encoding: str | None = None,
+    join: JoinOptions = NO_OPTIONS,
 ) -> Iterator[Row]:
     """Yield the rows of a file as they are written; memory is bounded by the longest row.
 
     `on_error` is called with each read error, after which reading continues where possible; without
-    it the first one is raised. The encoding is detected if it is None.
+    it the first one is raised. The encoding is detected if it is None. `join` is for message trees.
     """
-    return read_file_rows(sniff_file(Path(path), encoding), on_error)
+    return read_file_rows(sniff_file(Path(path), encoding, join), on_error)
 
 
 def read_file_rows(file: DataFile, on_error: OnReadError | None = None) -> Iterator[Row]:
@@ -37,9 +41,9 @@ def read_raw_rows(file: DataFile, on_error: OnReadError | None = None) -> Iterat
     return join_messages(file, read_stored_rows(file, on_error))
 
 
-def is_message_tree(file: DataFile) -> bool:
-    """Return whether the rows of a file are messages that are joined to conversations."""
-    return any(map(is_tree_row, peek(read_stored_rows(file, lambda _error: None))))
+def tree_kind(file: DataFile) -> Tree | None:
+    """Return what the rows of a file are that are joined to conversations; None for others."""
+    return tree_of(peek(read_stored_rows(file, lambda _error: None), file.join), file.join)
 
 
 def read_stored_rows(file: DataFile, on_error: OnReadError | None = None) -> Iterator[RawRow]:

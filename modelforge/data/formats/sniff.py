@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 
 from modelforge.data.formats.encoding import HEAD_BYTES, detect_encoding, given_encoding
 from modelforge.data.formats.errors import ReadError, read_error
+from modelforge.data.formats.joining import NO_OPTIONS, JoinOptions
 from modelforge.data.formats.streams import (
     COMPRESSION_SUFFIXES,
     COMPRESSIONS,
@@ -59,7 +60,10 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class DataFile:
-    """A data file whose format is known; `ends_in_cr` if its lines end as on old Macs."""
+    """A data file whose format is known; `ends_in_cr` if its lines end as on old Macs.
+
+    `join` is how its rows are joined if they are a message tree.
+    """
 
     path: Path
     format: Format
@@ -68,6 +72,7 @@ class DataFile:
     compression: str = ""
     is_encoding_guessed: bool = False
     ends_in_cr: bool = False
+    join: JoinOptions = NO_OPTIONS
 
     @property
     def name(self) -> str:
@@ -112,10 +117,10 @@ def content_suffix(path: Path) -> str:
     return suffixes[-1] if suffixes else ""
 
 
-def sniff_file(path: Path, encoding: str | None = None) -> DataFile:
+def sniff_file(path: Path, encoding: str | None = None, join: JoinOptions = NO_OPTIONS) -> DataFile:
     """Return what kind of file `path` is; raises ReadError if it cannot be read.
 
-    The encoding of a text is detected if it is None.
+    The encoding of a text is detected if it is None. `join` is for the rows of a message tree.
     """
     head = _read_head(path)
     compression = next((name for name, magic in COMPRESSIONS if head.startswith(magic)), "")
@@ -131,7 +136,7 @@ def sniff_file(path: Path, encoding: str | None = None) -> DataFile:
             what = f"is {table.capitalize()} compressed with {compression}."
             remedy = "Decompress it and use the file inside."
             raise read_error(path.name, what, remedy, code="compressed-table")
-        return DataFile(path, table)
+        return DataFile(path, table, join=join)
     if encoding:
         found = given_encoding(path.name, encoding, head)
     else:
@@ -139,7 +144,9 @@ def sniff_file(path: Path, encoding: str | None = None) -> DataFile:
     text = head[found.bom :].decode(found.name, errors="replace")
     text_format = _text_format(path, text, suffix)
     is_cr = "\r" in text and "\n" not in text
-    return DataFile(path, text_format, found.name, found.bom, compression, found.is_guess, is_cr)
+    return DataFile(
+        path, text_format, found.name, found.bom, compression, found.is_guess, is_cr, join
+    )
 
 
 def refuse_many_columns(file: DataFile, columns: int) -> None:

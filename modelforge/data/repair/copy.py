@@ -21,6 +21,7 @@ from modelforge.data.checks.file import REWRITE, check_file_format
 from modelforge.data.checks.findings import DataFinding
 from modelforge.data.checks.rules import RULES
 from modelforge.data.columns.detect import SAMPLE_ROWS, detect_mapping
+from modelforge.data.columns.joined import join_options
 from modelforge.data.columns.unknown import explain_unknown_columns
 from modelforge.data.formats.errors import ReadError
 from modelforge.data.formats.json import RawRow
@@ -257,9 +258,9 @@ class _FileRepairer:
 
 def _open_file(path: Path, cleaned: Path, source: Source | None, changes: Counter[str]) -> DataFile:
     """Return the file; one with zero bytes as a copy without them, written to `cleaned`."""
-    encoding = source.encoding if source else None
+    encoding, join = source.encoding if source else None, join_options(source)
     try:
-        return sniff_file(path, encoding)
+        return sniff_file(path, encoding, join)
     except ReadError as error:
         if error.code != "zero-bytes":
             raise
@@ -267,7 +268,7 @@ def _open_file(path: Path, cleaned: Path, source: Source | None, changes: Counte
         while piece := original.read(MIB):
             copy.write(piece.replace(b"\0", b""))
     changes["zero-bytes"] = 1
-    return sniff_file(cleaned, encoding)
+    return sniff_file(cleaned, encoding, join)
 
 
 def _target(home: Home, path: Path) -> Path:

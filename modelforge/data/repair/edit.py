@@ -15,8 +15,10 @@ from typing import Any
 
 import orjson
 
+from modelforge.config.schema.data import Source
 from modelforge.data.canonical.convert import to_canonical
 from modelforge.data.canonical.messages import UnusableRowError
+from modelforge.data.columns.joined import join_options
 from modelforge.data.formats.read import read_rows
 from modelforge.data.sources.load import LoadedSource, copies_per_row
 from modelforge.data.sources.uploads import safe_name
@@ -93,7 +95,8 @@ def _numbered(loaded: Sequence[LoadedSource], seed: int) -> Iterator[tuple[dict[
         copies = copies_per_row(source.summary.rows, options.samples, options.weight, seed, index)
         usable = 0
         for file in source.files:
-            for place, (line, data) in enumerate(read_rows(file, encoding=options.encoding)):
+            rows = read_rows(file, encoding=options.encoding, join=join_options(options))
+            for place, (line, data) in enumerate(rows):
                 try:
                     to_canonical(data, source.mapping)
                 except UnusableRowError:
@@ -206,7 +209,7 @@ def edit_sources(
         by_file[row.file][row.place] = None if is_out else changed_row(row, texts)
     return [
         [
-            str(_write_copy(file, source.source.encoding, home, by_file[file]))
+            str(_write_copy(file, source.source, home, by_file[file]))
             if file in by_file
             else str(file)
             for file in source.files
@@ -216,7 +219,7 @@ def edit_sources(
 
 
 def _write_copy(
-    path: Path, encoding: str | None, home: Home, edited: Mapping[int, dict[str, Any] | None]
+    path: Path, source: Source, home: Home, edited: Mapping[int, dict[str, Any] | None]
 ) -> Path:
     """Write the rows of a file as JSON Lines into the uploads; equal edits give one file."""
     target = _target(path, home, edited)
@@ -226,7 +229,8 @@ def _write_copy(
     try:
         home.uploads.mkdir(parents=True, exist_ok=True)
         with staged.open("xb") as file:
-            for place, row in enumerate(read_rows(path, encoding=encoding)):
+            rows = read_rows(path, encoding=source.encoding, join=join_options(source))
+            for place, row in enumerate(rows):
                 data = edited.get(place, row.data)
                 if data is not None:
                     file.write(orjson.dumps(data, default=str, option=option))

@@ -14,6 +14,7 @@ from modelforge.data.canonical.convert import Canonical, read_canonical, to_cano
 from modelforge.data.canonical.messages import UnusableRowError
 from modelforge.data.checks.parallel import CountCache
 from modelforge.data.checks.summary import DatasetSummary, summarize
+from modelforge.data.columns.joined import join_options
 from modelforge.data.columns.mapping import ColumnMapping
 from modelforge.data.formats.read import read_rows
 from modelforge.data.sources.locate import find_source_files
@@ -180,8 +181,9 @@ def preview_rows(sources: Iterable[LoadedSource]) -> Iterator[dict[str, Any]]:
     code if it is unusable.
     """
     for loaded in sources:
+        join = join_options(loaded.source)
         for path in loaded.files:
-            for line, data in read_rows(path, encoding=loaded.source.encoding):
+            for line, data in read_rows(path, encoding=loaded.source.encoding, join=join):
                 reads, why = None, ""
                 try:
                     reads = to_canonical(data, loaded.mapping)

@@ -58,7 +58,8 @@ class TokenizeCounts:
         self.truncated += is_truncated
         # Rows deleted for their length, as configured, are not counted as dropped.
         self.dropped += not parts and not (is_truncated and options.truncation == "delete")
-        self.without_messages += "text" in row and options.loss_on in NEEDS_MESSAGES
+        is_plain = "text" in row and "segments" not in row
+        self.without_messages += is_plain and options.loss_on in NEEDS_MESSAGES
         self.with_tools += "tools" in row
         self.with_reasoning += has_reasoning(row)
         self.rewritten_answers += example.rewritten

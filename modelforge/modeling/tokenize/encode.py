@@ -70,14 +70,17 @@ def encode(
     """
     chats = [_render(row, template) for row in rows]
     chat_texts = ["" if chat is None else chat.text for chat in chats]
-    plain_texts = [row.get("text", "") for row in rows]
+    plain_texts = ["" if "segments" in row else row.get("text", "") for row in rows]
     encoded_chats = tokenize_with_offsets(template.tokenizer, chat_texts, special=False)
     encoded_plain = encoded_chats
     if any(plain_texts):
         encoded_plain = tokenize_with_offsets(template.tokenizer, plain_texts, special=True)
     examples = []
-    for chat, encoded_chat, (plain_ids, _) in zip(chats, encoded_chats, encoded_plain, strict=True):
-        if chat is None:
+    parts = zip(rows, chats, encoded_chats, encoded_plain, strict=True)
+    for row, chat, encoded_chat, (plain_ids, _) in parts:
+        if "segments" in row:
+            examples.append(_segment_example(row, template, loss_on))
+        elif chat is None:
             examples.append(_plain_example(plain_ids, template, loss_on))
         else:
             trained = _trained_messages(chat, loss_on, skip_answers)
@@ -192,4 +195,24 @@ def _plain_example(ids: list[int], template: ChatTemplate, loss_on: LossOn) -> T
     if ids and ids[-1] != end:
         ids = [*ids, end]
     labels = [IGNORE_INDEX] * len(ids) if loss_on in NEEDS_MESSAGES else list(ids)
+    return TokenizedExample(ids, labels)
+
+
+def _segment_example(
+    row: dict[str, Any], template: ChatTemplate, loss_on: LossOn
+) -> TokenizedExample:
+    """Tokenize each segment alone and as written: no template, no tokens at start and end."""
+    text, segments = row["text"], row["segments"]
+    pieces = [text[start:end] for start, end, _ in segments]
+    trained = [index for index, (_, _, is_trained) in enumerate(segments) if is_trained]
+    if loss_on == "all":
+        trained = list(range(len(segments)))
+    elif loss_on == "last_round":
+        trained = trained[-1:]
+    ids: list[int] = []
+    labels: list[int] = []
+    encoded = tokenize_with_offsets(template.tokenizer, pieces, special=False)
+    for index, (piece_ids, _) in enumerate(encoded):
+        ids += piece_ids
+        labels += piece_ids if index in trained else [IGNORE_INDEX] * len(piece_ids)
     return TokenizedExample(ids, labels)

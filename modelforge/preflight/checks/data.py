@@ -23,10 +23,11 @@ KIND_NAMES = {
     "preference": "preferences (a chosen and a rejected completion)",
     "preference-label": "completions marked good or bad",
     "span": "questions with answers from a context",
+    "segments": "text in segments",
 }
 # Per task or method: the kinds it can train on, their description, and their columns.
 _TEXT_GENERATION = (
-    ("text", *COMPLETION_KINDS),
+    ("text", "segments", *COMPLETION_KINDS),
     "rows with a question and an answer, conversations, or plain text",
     "input and output",
 )

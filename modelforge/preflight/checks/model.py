@@ -82,7 +82,7 @@ def no_chat_template(context: RunContext) -> Iterator[Finding]:
     model, summary = context.model, context.summary
     if context.config.model.chat_template or not model or model.has_chat_template or not summary:
         return
-    if summary.mapping.kind not in ("text", "span"):
+    if summary.mapping.kind not in ("text", "span", "segments"):
         yield note(
             "no-chat-template",
             f"{model.name} has no chat template; one is added and saved with the run.",

@@ -13,7 +13,7 @@ from modelforge.data.canonical.convert import read_canonical
 from modelforge.data.checks import parallel
 from modelforge.data.checks.run import check_file
 from modelforge.data.checks.summary import summarize
-from modelforge.data.formats import message_tree
+from modelforge.data.formats import tree_nodes
 from modelforge.data.formats.read import read_rows
 from modelforge.data.repair.copy import repair_file
 from modelforge.data.sources.load import load_sources
@@ -141,7 +141,7 @@ def test_a_large_tree_is_counted_as_a_whole_and_a_too_large_one_refused(
     path = write(tmp_path, TREE)
     monkeypatch.setattr(parallel, "LARGE_BYTES", 10)
     assert check_file(path).stats.rows == 2
-    monkeypatch.setattr(message_tree, "MAX_MESSAGES", 6)
+    monkeypatch.setattr(tree_nodes, "MAX_MESSAGES", 6)
     (found,) = check_file(path).findings
     assert (found.code, found.level, found.repair) == ("tree-too-large", "blocker", None)
     assert "more than 6 messages" in found.what

@@ -377,3 +377,32 @@ def test_an_answer_of_which_the_template_writes_nothing_trains_nothing(tokenizer
     )
     (row,) = encoded(tokenizer, chat("u:Who are you?", "a:A captain, aye."))
     assert (row.unmatched, row.rewritten, row.trained_tokens) == (1, 0, 0)
+
+
+SEGMENTS = {
+    "text": "<s>One tree, two trees",
+    "segments": [[0, 13, False], [13, 17, True], [17, 22, True]],
+}
+
+
+def test_segments_are_tokenized_alone_and_trained_where_labelled(tokenizer):
+    from modelforge.modeling.tokenize.encode import encode
+    from modelforge.modeling.tokenize.template import load_chat_template
+
+    pieces = ["<s>One tree, ", "two ", "trees"]
+    ids = [tokenizer(piece, add_special_tokens=False)["input_ids"] for piece in pieces]
+    plain = {"text": "A text."}
+    template = load_chat_template(tokenizer, (2,))
+    untrained = [[-100] * len(each) for each in ids]
+    labels = {
+        "completion": [untrained[0], ids[1], ids[2]],
+        "assistant": [untrained[0], ids[1], ids[2]],
+        "last_round": [untrained[0], untrained[1], ids[2]],
+        "all": ids,
+    }
+    for loss_on, wanted in labels.items():
+        row, other = encode([SEGMENTS, plain], template, loss_on)
+        assert row.input_ids == [token for each in ids for token in each]
+        assert row.labels == [token for each in wanted for token in each]
+        (alone,) = encode([plain], template, loss_on)
+        assert other == alone

@@ -16,9 +16,11 @@ from modelforge.config.rules.data import SETTINGS_OF_TYPE, TYPE_OF_COLUMN
 from modelforge.config.schema.data import Source
 from modelforge.data.checks.file import describe_format
 from modelforge.data.columns.detect import SAMPLE_ROWS, detect_mapping
+from modelforge.data.columns.joined import join_options
 from modelforge.data.columns.mapping import ColumnMapping
 from modelforge.data.columns.unused import meaningful_unused_columns
 from modelforge.data.formats.errors import ReadError
+from modelforge.data.formats.joining import NO_OPTIONS, JoinOptions
 from modelforge.data.formats.read import read_file_rows
 from modelforge.data.formats.sniff import sniff_file
 from modelforge.data.sources.load import truncate
@@ -92,6 +94,7 @@ DETECTED = {
     "prompt": "Question",
     "completion": "Answer",
     "label": "Good or bad",
+    "segments": "Text in segments",
     "history": "Earlier messages",
     "system": "System prompt",
     "tools": "Tools",
@@ -174,7 +177,8 @@ def _read_file(path: Path, _stamp: tuple[int, int], settings: str) -> FileColumn
     mapping, written, name, overlooked = None, "", path.name, []
     stated = json.loads(settings)
     try:
-        file = sniff_file(path, _texts(stated).get("encoding"))
+        join = _join_options(stated)
+        file = sniff_file(path, _texts(stated).get("encoding"), join)
         written = describe_format(file)
         for row in islice(read_file_rows(file, _ignore), SAMPLE_ROWS):
             first.append(row.data)
@@ -188,6 +192,14 @@ def _read_file(path: Path, _stamp: tuple[int, int], settings: str) -> FileColumn
     keys = list(dict.fromkeys(str(key) for item in items for key in item))
     rows = [{str(name): _cell(value) for name, value in row.items()} for row in first[:ROWS_SHOWN]]
     return FileColumns(columns, keys, rows, mapping, written, name, overlooked)
+
+
+def _join_options(stated: Mapping[str, Any]) -> JoinOptions:
+    """Return how rows are joined; those of a source without settings while they are not valid."""
+    try:
+        return join_options(Source.model_validate(stated))
+    except ValueError:
+        return NO_OPTIONS
 
 
 def _ignore(_error: ReadError) -> None:

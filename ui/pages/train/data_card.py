@@ -24,6 +24,7 @@ KINDS = {
     "preference": "preference pairs",
     "preference-label": "answers labelled good or bad",
     "span": "questions with answers in a passage",
+    "segments": "text in labelled segments",
 }
 MAX_ROWS = 20
 MAX_CHARS = 600

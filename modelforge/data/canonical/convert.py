@@ -29,7 +29,7 @@ from modelforge.data.canonical.preference import (
     to_preference,
 )
 from modelforge.data.canonical.qa import to_answers
-from modelforge.data.canonical.segments import to_segments
+from modelforge.data.canonical.segments import are_segments, to_segments
 from modelforge.data.columns.mapping import ColumnMapping
 from modelforge.data.formats.joining import JoinOptions
 from modelforge.data.formats.read import read_rows
@@ -136,8 +136,11 @@ def summarization_prefix(config: Any) -> str:
 
 
 def _from_text(row: Row, mapping: ColumnMapping) -> Canonical:
-    if conversation_in(row.get(mapping.fields["text"])) is not None:
-        return _chat(to_conversation(row[mapping.fields["text"]], {}), row, mapping)
+    value = row.get(mapping.fields["text"])
+    if conversation_in(value) is not None:
+        if are_segments(value):  # in a column that is set by hand
+            return _segmented(value)
+        return _chat(to_conversation(value, {}), row, mapping)
     return {"text": _required_text(row, mapping.fields["text"], "empty-text")}
 
 
@@ -145,7 +148,11 @@ def _from_segments(row: Row, mapping: ColumnMapping) -> Canonical:
     column = mapping.fields["segments"]
     if column not in row:
         raise UnusableRowError("missing-field")
-    text, segments = to_segments(row[column])
+    return _segmented(row[column])
+
+
+def _segmented(value: Any) -> Canonical:
+    text, segments = to_segments(value)
     return {"text": text, "segments": segments}
 
 

@@ -38,6 +38,11 @@ def to_segments(value: Any) -> tuple[str, list[Segment]]:
     return whole, segments
 
 
+def are_segments(value: Any) -> bool:
+    """Return whether a value is a list of segments."""
+    return isinstance(value, list) and bool(value) and all(map(is_segment, value))
+
+
 def is_segment(item: Any) -> bool:
     """Return whether a value is a segment with text and label."""
     try:

@@ -107,7 +107,7 @@ def _conversations(file: DataFile, rows: Iterable[Row]) -> Iterator[Row]:
                 yield each
         elif _is_message(row.data):
             flat.append(Row(row.line, _kept(row.data)))
-            chars += len(str(flat[-1].data["content"]["content"]))
+            chars += len(str(flat[-1].data["content"]))
             refuse_too_large(file, len(flat), chars)
         else:
             yield row

@@ -28,6 +28,8 @@ from modelforge.data.formats.tree_nodes import (
 )
 
 HISTORY = HISTORY_COLUMNS[0]
+# Of a row without text as well, so that a table of many columns does not fill the memory.
+_CHARS_OF_NAME = 8
 _ANSWERS = frozenset({*COMPLETION_COLUMNS, *(chosen for chosen, _ in PREFERENCE_COLUMNS[:2])})
 
 
@@ -55,15 +57,20 @@ def chain_rounds(file: DataFile, rows: Iterable[RawRow]) -> Iterator[RawRow]:
     """
     kept: list[Row] = []
     chars = 0
-    for (line, data), _ in rows:
+    for (line, data), raw in rows:
         kept.append(Row(line, {"content": data, "ids": ids_of(data)}))
-        chars += sum(len(value) for value in data.values() if isinstance(value, str))
+        chars += _size(data) if raw is None else len(raw)
         refuse_too_large(file, len(kept), chars)
     nodes = link_rows(kept)
     if all(node.parent < 0 for node in nodes):
         yield from ((Row(node.line, node.content), None) for node in nodes)
         return
     yield from ((row, None) for row in _joined(nodes))
+
+
+def _size(data: Mapping[str, Any]) -> int:
+    """Return about as many characters as the row would have in JSON, with short names."""
+    return sum(len(str(value)) + _CHARS_OF_NAME for value in data.values())
 
 
 def _joined(nodes: Sequence[Node]) -> Iterator[Row]:

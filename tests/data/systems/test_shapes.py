@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -238,6 +239,11 @@ def test_labels_of_segments_are_read_in_every_spelling(name: str) -> None:
         }
 
 
+def test_segments_of_another_column_are_read_if_it_is_set_by_hand() -> None:
+    row = {"parts": SEGMENTS["numbers"], "note": "ab"}
+    assert read(row, text_field="parts")["segments"] == [[0, 1, True], [1, 2, False]]
+
+
 BAD_SEGMENTS = {
     "bad-segments": ([{"label": True, "text": "a"}, {"text": "b"}], "segment 2"),
     "no-trained-segment": ([{"label": False, "text": "a"}], None),
@@ -434,5 +440,32 @@ def test_too_many_rows_of_chains_are_refused(
     alone = Source(path="a", unused_columns=["parent_id"])
     assert summarize(path, source=alone).rows == 3
     monkeypatch.setattr("modelforge.data.formats.tree_nodes.MAX_MESSAGES", 9)
-    monkeypatch.setattr("modelforge.data.formats.tree_nodes.MAX_TEXT_CHARS", 4)
+    monkeypatch.setattr("modelforge.data.formats.tree_nodes.MAX_TEXT_CHARS", 80)
     assert found(path).keys() == {"tree-too-large"}
+    table = tmp_path / "a.csv"
+    names = ",".join(f"c{number}" for number in range(9))
+    empty = "," * 9
+    table.write_text(
+        f"id,parent_id,prompt,completion,{names}\n1,,q,a{empty}\n2,1,q,a{empty}\n", "utf-8"
+    )
+    assert "tree-too-large" in found(table)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_every_row_is_in_a_chain_or_named(tmp_path: Path, seed: int) -> None:
+    draw = random.Random(seed)
+    ids = [draw.randrange(12) for _ in range(12)]  # some are given twice
+    parents = [draw.choice([None, None, *range(14)]) for _ in ids]  # some are missing, some loops
+    rows = [
+        turn(own, parent) | {"prompt": f"q-{number};"}
+        for number, (own, parent) in enumerate(zip(ids, parents, strict=True))
+    ]
+    path = write(tmp_path, [*rows, turn("x") | {"prompt": "q-x;"}, turn("y", "x")])
+    summary = summarize(path)
+    used = " ".join(chains(path))
+    codes = {"orphan-message", "message-cycle", "duplicate-message"}
+    named = sum(each.count for each in check_file(path).findings if each.code in codes)
+    lines = [row.line for row in read_rows(path) if isinstance(row.data["history"], dict)]
+    assert named == len(lines) == summary.skipped
+    for number in range(len(rows)):
+        assert (f"q-{number};" in used) != (number + 1 in lines)

@@ -28,7 +28,7 @@ def context(*kinds, validation=(), **settings):
     return replace(make_context(**settings), data=material)
 
 
-@pytest.mark.parametrize("kind", ["text", "pair", "instruction", "messages", "summary"])
+@pytest.mark.parametrize("kind", ["text", "segments", "pair", "instruction", "messages", "summary"])
 def test_answers_and_text_suit_sft(kind):
     assert not list(data.wrong_kind(context(kind)))
 

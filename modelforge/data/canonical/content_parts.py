@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from modelforge.data.canonical.cells import CONTENT_KEYS, part_text
+from modelforge.data.canonical.cells import CONTENT_KEYS, parse_cell, part_text
 
 # The key of a part that is a tool call: of Gemini, of Bedrock. Anthropic names it in `type`.
 _CALLS = ("functionCall", "function_call", "toolUse")
@@ -49,8 +49,14 @@ def split_parts(message: Any) -> list[Any]:
 def system_content(value: Any) -> Any:
     """Return the text of a system message that is a list of parts or an object with one.
 
-    Other values, and lists with other parts, are returned as they are.
+    Other values, and lists with other parts, are returned as they are; a text only stands for a
+    list in a cell of a table.
     """
+    if isinstance(value, str):
+        parsed = parse_cell(value)
+        parts = parsed.get("parts") if isinstance(parsed, Mapping) else parsed
+        content = system_content(parts) if isinstance(parts, list) and parts else value
+        return content if isinstance(content, str) else value
     if isinstance(value, Mapping):
         key = next((key for key in CONTENT_KEYS if key in value), None)
         return value if key is None else system_content(value[key])
@@ -96,7 +102,7 @@ def _list_key(message: Any) -> str | None:
 def _is_special(part: Any) -> bool:
     if not isinstance(part, dict):
         return False
-    return part.get("type") in _TYPES or not _SPECIAL.isdisjoint(part)
+    return part.get("type") in _TYPES or any(part.get(key) is not None for key in _SPECIAL)
 
 
 def _sort(parts: list[Any]) -> _Parts:
@@ -106,8 +112,8 @@ def _sort(parts: list[Any]) -> _Parts:
             sorted_parts.rest.append(part)
             continue
         named = {_ANTHROPIC[part["type"]]: part} if part.get("type") in _ANTHROPIC else part
-        call = next((named[key] for key in _CALLS if key in named), None)
-        result = next((named[key] for key in _RESULTS if key in named), None)
+        call = next((named[key] for key in _CALLS if named.get(key) is not None), None)
+        result = next((named[key] for key in _RESULTS if named.get(key) is not None), None)
         reasoning = _reasoning(part)
         if call is not None:
             sorted_parts.calls.append(_call(call))

@@ -229,7 +229,10 @@ class RowChecker:
         record, fields = self.counters.record, self.mapping.fields
         chosen = _contents(row["chosen"])
         self._check_completion(line, chosen)
-        prompt = _contents(row.get("prompt") or [])[-_MAX_PROMPT_CHARS:].strip()
+        messages = row.get("prompt") or []
+        if messages and messages[-1]["role"] == "assistant":
+            record("consecutive-assistant-messages", line, fields.get("prompt"))
+        prompt = _contents(messages)[-_MAX_PROMPT_CHARS:].strip()
         value = data.get(fields.get("chosen", ""))
         if len(prompt) > 3 and isinstance(value, str) and chosen.lstrip().startswith(prompt):
             record("prompt-inside-chosen", line, fields.get("chosen"))

@@ -17,8 +17,8 @@ from modelforge.data.columns.mapping import RowKind
 
 Rows = Sequence[Mapping[str, Any]]
 
-PROMPT_COLUMNS = ("instruction", "prompt", "input", "question", "query")
-COMPLETION_COLUMNS = ("output", "completion", "answer", "response")
+PROMPT_COLUMNS = ("instruction", "prompt", "input", "question", "query", "input_text", "text_input")
+COMPLETION_COLUMNS = ("output", "completion", "answer", "response", "output_text")
 SYSTEM_COLUMNS = (
     *("system", "system_prompt", "system_message"),
     *("systeminstruction", "system_instruction"),
@@ -134,7 +134,7 @@ _USUAL_PAIRS = (
     ("question", "response"),
     ("query", "response"),
 )
-_ASKING = ("prompt", "question", "query", "input")
+_ASKING = ("prompt", "question", "query", "input", "input_text", "text_input")
 _PAIRS = tuple(
     dict.fromkeys(
         [

@@ -12,6 +12,7 @@ from modelforge.data.canonical.cells import (
     REASONING_KEYS,
     ROLE_KEYS,
     WEIGHT_KEYS,
+    parse_cell,
 )
 from modelforge.data.formats.errors import ReadError, read_error
 from modelforge.data.formats.joining import NO_OPTIONS, JoinOptions
@@ -75,7 +76,7 @@ def peek(rows: Iterator[RawRow], options: JoinOptions = NO_OPTIONS) -> list[RawR
 def tree_of(rows: Sequence[RawRow], options: JoinOptions = NO_OPTIONS) -> Tree | None:
     """Return what is joined by the id of a parent, if a row names its parent or is a tree."""
     for row, _ in rows:
-        if _is_nested(row.data):
+        if _nested_prompt(row.data) is not None:
             return "messages"
         parent = key_of(row.data, PARENT_KEYS)
         if parent is None:
@@ -91,18 +92,22 @@ def _is_message(data: dict[str, Any]) -> bool:
     return all(key_of(data, keys) is not None for keys in (ID_KEYS, ROLE_KEYS, CONTENT_KEYS))
 
 
-def _is_nested(data: dict[str, Any]) -> bool:
-    """Return whether a row is a tree of OpenAssistant: a prompt with its replies inside."""
+def _nested_prompt(data: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the root of a tree of OpenAssistant, with its replies inside; None for other rows."""
     prompt = data.get("prompt")
-    return isinstance(prompt, dict) and "replies" in prompt and _is_message(prompt)
+    if isinstance(prompt, str) and prompt.startswith("{") and "replies" in prompt:
+        prompt = parse_cell(prompt)
+    is_tree = isinstance(prompt, dict) and "replies" in prompt and _is_message(prompt)
+    return prompt if is_tree else None
 
 
 def _conversations(file: DataFile, rows: Iterable[Row]) -> Iterator[Row]:
     flat: list[Row] = []
     chars = joined = 0
     for row in rows:
-        if _is_nested(row.data):
-            for each in _joined(_nested_nodes(row), file.join):
+        prompt = _nested_prompt(row.data)
+        if prompt is not None:
+            for each in _joined(_nested_nodes(row.line, prompt), file.join):
                 joined += _is_joined(each)
                 yield each
         elif _is_message(row.data):
@@ -155,15 +160,15 @@ def _is(value: Any, text: str) -> bool:
     return str(value).strip().lower() == text
 
 
-def _nested_nodes(row: Row) -> list[Node]:
+def _nested_nodes(line: int, prompt: dict[str, Any]) -> list[Node]:
     """Return the messages of a tree in one row, parents before their replies."""
     nodes: list[Node] = []
-    waiting = [(row.data["prompt"], ROOT)]
+    waiting: list[tuple[Any, int]] = [(prompt, ROOT)]
     while waiting:
         data, parent = waiting.pop()
         if not isinstance(data, dict) or not _is_message(data):
             continue
-        nodes.append(Node(row.line, parent, **_kept(data)))
+        nodes.append(Node(line, parent, **_kept(data)))
         replies = data.get("replies")
         if isinstance(replies, list):
             waiting += [(reply, len(nodes) - 1) for reply in reversed(replies)]

@@ -6,15 +6,21 @@ twelve trees, of which the first is the oak.
 
 from __future__ import annotations
 
+import csv
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from modelforge.config.schema.data import Source
 from modelforge.data.canonical.convert import fingerprint
 from modelforge.data.checks.run import check_file
 from modelforge.data.checks.summary import summarize
+from modelforge.data.formats.read import read_stored_rows
+from modelforge.data.formats.sniff import sniff_file
 from modelforge.data.repair.copy import repair_file
 from modelforge.data.sources.load import dataset_record, iterate_rows, load_sources, preview_rows
 from modelforge.paths import Home
@@ -116,6 +122,33 @@ def test_a_file_is_recognised_and_read(case: Case) -> None:
     where = f"This is the shape of {case.origin}."
     assert where in summary.mapping.reason if case.origin else "shape" not in summary.mapping.reason
     assert "parent_id" not in summary.mapping.reason.partition("Not used")[2]
+
+
+def _table(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """Write rows as a table, with lists and objects as JSON in its cells."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        for row in rows:
+            writer.writerow(
+                {
+                    name: json.dumps(cell) if isinstance(cell, list | dict) else cell
+                    for name, cell in row.items()
+                }
+            )
+    return path
+
+
+@pytest.mark.parametrize("case", CASES, ids=IDS)
+def test_the_same_rows_in_tables_are_read_alike(tmp_path: Path, case: Case) -> None:
+    rows = [row.data for row, _ in read_stored_rows(sniff_file(FILES / case.file))]
+    parquet = tmp_path / "a.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), parquet)
+    for path in (parquet, _table(tmp_path / "a.csv", rows)):
+        summary = summarize(path, source=case.source)
+        assert (summary.mapping.kind, summary.rows, summary.skipped) == (case.kind, case.rows, 0)
+        assert shown(summary.examples[0]) == case.first
+        assert case.origin in summary.mapping.reason
 
 
 @pytest.mark.parametrize("case", CASES, ids=IDS)

@@ -66,6 +66,13 @@ GEMINI = {
         gemini(said("user", "oak?"), said("model", {"text": "Hm.", "thought": True}, "Yes.")),
         [ASK, YES | {"reasoning_content": "Hm."}],
     ),
+    "keys with null": (
+        gemini(
+            said("user", {"text": "oak?", "functionResponse": None}),
+            said("model", {"text": "Yes.", "functionCall": None, "thought": None}),
+        ),
+        [ASK, YES],
+    ),
     "a call without arguments beside a text": (
         gemini(said("user", "oak?"), said("model", "Yes.", {"functionCall": {"name": "look"}})),
         [ASK, YES | {"tool_calls": [{"type": "function", "function": {"name": "look",
@@ -161,6 +168,24 @@ def test_a_system_list_of_bedrock_is_joined_and_one_with_an_image_is_named(tmp_p
     assert read(good)["messages"][0] == {"role": "system", "content": "Be kind."}
     path = write(tmp_path, [good, good | {"system": [{"image": {"format": "png"}}]}])
     assert found(path)["not-text"] == [(2, None)]
+
+
+@pytest.mark.parametrize("text", ['["a", "b"]', '{"text": "a"}', "[INST] a", "[]", "{}"])
+def test_a_system_message_that_looks_like_data_stays_text(text: str) -> None:
+    row = {"system": text, "messages": [ASK, YES]}
+    assert read(row)["messages"][0]["content"] == text
+
+
+def test_a_prompt_that_ends_with_an_answer_is_named(tmp_path: Path) -> None:
+    pair = {"chosen": YES, "rejected": {"role": "assistant", "content": "No."}}
+    rows = [{"conversations": [ASK], **pair}, {"conversations": [ASK, YES], **pair}]
+    codes = found(write(tmp_path, rows))
+    assert codes["consecutive-assistant-messages"] == [(2, "conversations")]
+
+
+def test_names_of_vertex_are_read() -> None:
+    for prompt, answer in (("input_text", "output_text"), ("text_input", "output")):
+        assert read({prompt: "oak?", answer: "Yes."})["messages"] == [ASK, YES]
 
 
 def test_a_file_with_one_row_is_a_row_and_no_list_of_rows(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ def hub_name(path: str) -> str | None:
 
 
 _SYSTEM = ("system_prompt_type", "system_prompt_field", "system_prompt")
+_JOINING = ("id_field", "parent_field")
 _CHAT = ("system_field", "tools_field", "message_property_mappings")
 SETTINGS_OF_TYPE: dict[str, tuple[str, ...]] = {
     "text": ("text_field",),
@@ -38,16 +39,20 @@ SETTINGS_OF_TYPE: dict[str, tuple[str, ...]] = {
         "prompt_format",
         "prompt_format_no_input",
         *_SYSTEM,
+        *_JOINING,
     ),
-    "conversation": ("messages_field", *_CHAT, *_SYSTEM),
-    "preference": ("prompt_field", "chosen_field", "rejected_field", *_CHAT, *_SYSTEM),
+    "conversation": ("messages_field", *_CHAT, *_SYSTEM, *_JOINING),
+    "preference": (
+        *("prompt_field", "chosen_field", "rejected_field"),
+        *(*_CHAT, *_SYSTEM, *_JOINING),
+    ),
 }
 # Settings that determine the type of a source whose type is auto.
 TYPE_OF_COLUMN = {
     name: kind
     for kind, names in SETTINGS_OF_TYPE.items()
     for name in names
-    if name not in (*_SYSTEM, *_CHAT, "prompt_field")
+    if name not in (*_SYSTEM, *_CHAT, *_JOINING, "prompt_field")
 }
 _COLUMNS = tuple(name for name in Source.model_fields if name.endswith("_field"))
 _LISTS = ("sources", "validation_sources")

@@ -93,6 +93,18 @@ class Source(SettingsGroup):
     tools_field: str | None = setting(None, "Tools column", **_NAME)
     """The column with the available tools, as JSON."""
 
+    id_field: str | None = setting(None, "Id column", **_NAME)
+    """The column with the id of a row; empty uses message_id or id.
+
+    `parent_field` refers to it, for rows that are joined to conversations, as in H2O.
+    """
+
+    parent_field: str | None = setting(None, "Parent column", **_NAME)
+    """The column with the id of the row before; empty uses parent_id or parent_message_id.
+
+    Rows are joined to conversations by it. To train each row alone, set it in unused_columns.
+    """
+
     unused_columns: _Columns = setting([], "Unused columns", max_length=MAX_UNUSED)
     """Columns that are not used, although their names or texts suggest a use.
 

@@ -36,6 +36,7 @@ MESSAGE_TREE = (
 )
 # The number of rows from which columns are detected.
 SAMPLE_ROWS = 100
+_COLUMNS_OF_TREES = ({"messages"}, {"prompt", "chosen", "rejected"})
 _MAX_UNUSED = 20
 _MAX_NAME_CHARS = 40
 
@@ -104,21 +105,22 @@ def detect_mapping(
     _require_columns(name, source, all_columns)
     kind, fields = _kind_and_fields(rows, name, source)
     properties = _properties(rows, kind, fields, source)
-    used = {*fields.values(), *joining_columns(fields, rows)}
+    join = join_options(source)
+    used = {*fields.values(), *joining_columns(fields, rows, join)}
     rest = [column for column in columns if column not in used]
     unused = [*source.unused_columns, *rest]
     return ColumnMapping(
         kind=kind,
         fields=fields,
         reason=_reason(kind, fields, unused, properties, source)
-        + _origin(origin_of(kind, fields, rows)),
+        + _origin(origin_of(kind, fields, rows, join)),
         unused=unused[:_MAX_UNUSED],
         unused_as_set=source.unused_columns,
         properties=properties,
         system_prompt=source.system_prompt,
         prompt_format=source.prompt_format,
         prompt_format_no_input=source.prompt_format_no_input,
-        join=join_options(source).as_dict(),
+        join=join.as_dict(),
     )
 
 
@@ -142,8 +144,9 @@ def _origin(origin: str) -> str:
 def _require_columns(name: str, source: Source, columns: Sequence[str]) -> None:
     """Raise DataError for a column that the source names and the rows do not have."""
     unused = (("unused_columns", column) for column in source.unused_columns)
+    is_joined = set(columns) in _COLUMNS_OF_TREES  # which no longer have an id
     for setting, column in (*_named_columns(source).items(), *unused):
-        if column not in columns:
+        if column not in columns and not (is_joined and setting in ("id_field", "parent_field")):
             raise _missing_column(name, setting, column, columns)
 
 

@@ -19,6 +19,8 @@ def join_options(source: Source | None) -> JoinOptions:
         pairs=source.type == "preference",
         prompts=_named(source, _PROMPTS),
         answers=_named(source, _ANSWERS),
+        own_id=source.id_field or "",
+        parent=source.parent_field or "",
         unused=tuple(source.unused_columns),
         rounds=kind not in ("text", "conversation"),
     )

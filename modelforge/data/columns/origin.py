@@ -13,44 +13,49 @@ from modelforge.data.columns.names import (
     MESSAGES_COLUMNS,
     Rows,
 )
-from modelforge.data.formats.tree_nodes import ID_KEYS, PARENT_KEYS, key_of
+from modelforge.data.formats.joining import NO_OPTIONS, JoinOptions
+from modelforge.data.formats.tree_nodes import key_of
 
 _MAX_ROWS = 20
 
 
 class _Shape(NamedTuple):
-    """What is known of the rows; `names` are the columns of `fields` in lower case."""
+    """What is known of the rows.
+
+    Args:
+        names: the columns of `fields` in lower case.
+        is_joined: whether earlier rows have become the history.
+    """
 
     kind: RowKind
     fields: Mapping[str, str]
     rows: Rows
     names: dict[str, str]
+    is_joined: bool
 
 
-def origin_of(kind: RowKind, fields: Mapping[str, str], rows: Rows) -> str:
+def origin_of(
+    kind: RowKind, fields: Mapping[str, str], rows: Rows, join: JoinOptions = NO_OPTIONS
+) -> str:
     """Return whose files have this shape, such as "Gemini's contents and parts"; "" for others."""
     names = {part: column.strip().lower() for part, column in fields.items()}
-    shape = _Shape(kind, fields, rows, names)
+    shape = _Shape(kind, fields, rows, names, bool(joining_columns(fields, rows, join)))
     return next((origin for origin, fits in _ORIGINS.items() if fits(shape)), "")
 
 
-def joining_columns(fields: Mapping[str, str], rows: Rows) -> list[str]:
+def joining_columns(fields: Mapping[str, str], rows: Rows, join: JoinOptions) -> list[str]:
     """Return the columns of id and parent by which earlier rows have become the history."""
     history = fields.get("history")
-    if history is None or not any(_are_rows(row.get(history), row) for row in rows):
+    if history is None or not any(_are_rows(row.get(history), join) for row in rows):
         return []
-    keys = (key_of(row, names) for row in rows for names in (ID_KEYS, PARENT_KEYS))
+    keys = (key_of(row, names) for row in rows for names in (join.id_keys, join.parent_keys))
     return list(dict.fromkeys(key for key in keys if key))
 
 
-def _are_rows(value: Any, row: Mapping[str, Any]) -> bool:
+def _are_rows(value: Any, join: JoinOptions) -> bool:
     """Return whether a history holds whole rows, and not messages or pairs of texts."""
-    parent = key_of(row, PARENT_KEYS)
-    return parent is not None and isinstance(value, list) and bool(value) and _has_ids(value[0])
-
-
-def _has_ids(item: Any) -> bool:
-    return isinstance(item, dict) and key_of(item, ID_KEYS) is not None
+    first = value[0] if isinstance(value, list) and value else None
+    return isinstance(first, dict) and key_of(first, join.id_keys) is not None
 
 
 def _messages(shape: _Shape) -> Iterator[Mapping[str, Any]]:
@@ -83,7 +88,7 @@ def _is_swift(shape: _Shape) -> bool:
 _ORIGINS: dict[str, Callable[[_Shape], bool]] = {
     "Gemini's contents and parts": lambda shape: shape.names.get("messages") == CONTENTS_COLUMN,
     "Axolotl's segments without a template": lambda shape: shape.kind == "segments",
-    "H2O's rows with parent ids": lambda shape: bool(joining_columns(shape.fields, shape.rows)),
+    "H2O's rows with parent ids": lambda shape: shape.is_joined,
     "OpenAI's preference files": lambda shape: shape.names.get("chosen") == "preferred_output",
     "ms-swift's rejected_response": _is_swift,
     "LLaMA-Factory's ShareGPT preference": lambda shape: (

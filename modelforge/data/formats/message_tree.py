@@ -20,10 +20,8 @@ from modelforge.data.formats.json import RawRow
 from modelforge.data.formats.round_chains import chain_rounds, is_round
 from modelforge.data.formats.sniff import DataFile, Row
 from modelforge.data.formats.tree_nodes import (
-    ID_KEYS,
     LEFT_OUT_CODES,
     NOT_BEST,
-    PARENT_KEYS,
     ROOT,
     Node,
     find_states,
@@ -67,7 +65,7 @@ def peek(rows: Iterator[RawRow], options: JoinOptions = NO_OPTIONS) -> list[RawR
     for row in rows:
         first.append(row)
         # The first messages may have no parent, not even null.
-        may_be_tree = _is_message(row[0].data) or is_round(row[0].data, options)
+        may_be_tree = _is_message(row[0].data, options) or is_round(row[0].data, options)
         if tree_of([row], options) or not may_be_tree or len(first) >= _MAX_PEEKED:
             break
     return first
@@ -78,18 +76,18 @@ def tree_of(rows: Sequence[RawRow], options: JoinOptions = NO_OPTIONS) -> Tree |
     for row, _ in rows:
         if _nested_prompt(row.data) is not None:
             return "messages"
-        parent = key_of(row.data, PARENT_KEYS)
-        if parent is None:
+        if key_of(row.data, options.parent_keys) is None:
             continue
-        if _is_message(row.data):
+        if _is_message(row.data, options):
             return "messages"
-        if parent not in options.unused and is_round(row.data, options):
+        if is_round(row.data, options):
             return "rounds"
     return None
 
 
-def _is_message(data: dict[str, Any]) -> bool:
-    return all(key_of(data, keys) is not None for keys in (ID_KEYS, ROLE_KEYS, CONTENT_KEYS))
+def _is_message(data: dict[str, Any], options: JoinOptions = NO_OPTIONS) -> bool:
+    keys_of_message = (options.id_keys, ROLE_KEYS, CONTENT_KEYS)
+    return all(key_of(data, keys) is not None for keys in keys_of_message)
 
 
 def _nested_prompt(data: dict[str, Any]) -> dict[str, Any] | None:
@@ -110,8 +108,8 @@ def _conversations(file: DataFile, rows: Iterable[Row]) -> Iterator[Row]:
             for each in _joined(_nested_nodes(row.line, prompt), file.join):
                 joined += _is_joined(each)
                 yield each
-        elif _is_message(row.data):
-            flat.append(Row(row.line, _kept(row.data)))
+        elif _is_message(row.data, file.join):
+            flat.append(Row(row.line, _kept(row.data, file.join)))
             chars += len(str(flat[-1].data["content"]))
             refuse_too_large(file, len(flat), chars)
         else:
@@ -133,7 +131,7 @@ def _no_pairs(file: DataFile) -> ReadError:
     return read_error(file.name, what, remedy, code="no-ranked-replies")
 
 
-def _kept(data: dict[str, Any]) -> dict[str, Any]:
+def _kept(data: dict[str, Any], options: JoinOptions = NO_OPTIONS) -> dict[str, Any]:
     """Return what is needed of a message."""
     role, content = key_of(data, ROLE_KEYS), key_of(data, CONTENT_KEYS)
     assert role is not None
@@ -142,7 +140,7 @@ def _kept(data: dict[str, Any]) -> dict[str, Any]:
     rank = data.get("rank")
     return {
         "content": {"role": data[role], "content": data[content], **more},
-        "ids": ids_of(data),
+        "ids": ids_of(data, options),
         "rank": _number(rank),
         "is_deleted": _is(data.get("deleted"), "true") or _is(data.get("review_result"), "false"),
     }

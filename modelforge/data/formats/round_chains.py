@@ -15,7 +15,6 @@ from modelforge.data.formats.joining import JoinOptions
 from modelforge.data.formats.json import RawRow
 from modelforge.data.formats.sniff import DataFile, Row
 from modelforge.data.formats.tree_nodes import (
-    ID_KEYS,
     LEFT_OUT_CODES,
     Node,
     find_states,
@@ -35,8 +34,7 @@ _ANSWERS = frozenset({*COMPLETION_COLUMNS, *(chosen for chosen, _ in PREFERENCE_
 
 def is_round(data: Mapping[str, Any], options: JoinOptions) -> bool:
     """Return whether a row has an id, a prompt and a completion, and no history of its own."""
-    id_key = key_of(data, ID_KEYS)
-    if id_key is None or id_key in options.unused or not options.rounds:
+    if key_of(data, options.id_keys) is None or not options.rounds:
         return False
     names = {str(name).strip().lower() for name in data}
     prompts = options.prompts or tuple(names.intersection(PROMPT_COLUMNS))
@@ -58,7 +56,7 @@ def chain_rounds(file: DataFile, rows: Iterable[RawRow]) -> Iterator[RawRow]:
     kept: list[Row] = []
     chars = 0
     for (line, data), raw in rows:
-        kept.append(Row(line, {"content": data, "ids": ids_of(data)}))
+        kept.append(Row(line, {"content": data, "ids": ids_of(data, file.join)}))
         chars += _size(data) if raw is None else len(raw)
         refuse_too_large(file, len(kept), chars)
     nodes = link_rows(kept)

@@ -9,6 +9,7 @@ from typing import Any
 
 from modelforge.data.canonical.cells import CALL, ROLE_ALIASES
 from modelforge.data.formats.errors import ReadError, read_error
+from modelforge.data.formats.joining import JoinOptions
 from modelforge.data.formats.sniff import DataFile, Row
 from modelforge.units import MIB
 
@@ -25,8 +26,6 @@ LEFT_OUT_CODES = frozenset({ORPHAN, CYCLE, TOO_DEEP, DUPLICATE, DELETED})
 # The state of a reply that is not the best of those with a rank.
 NOT_BEST = "not-best"
 
-ID_KEYS = ("message_id", "id")
-PARENT_KEYS = ("parent_id", "parent_message_id")
 _NO_PARENT = frozenset({"", "none", "null", "nan", "root", "<na>"})
 ROOT, MISSING = -1, -2
 
@@ -61,9 +60,9 @@ def key_of(data: Mapping[str, Any], keys: Sequence[str]) -> str | None:
     return next((key for key in keys if key in data), None)
 
 
-def ids_of(data: Mapping[str, Any]) -> tuple[str, str]:
+def ids_of(data: Mapping[str, Any], options: JoinOptions) -> tuple[str, str]:
     """Return the id of a row and that of its parent as text, "" for none."""
-    return _id(data, ID_KEYS), _id(data, PARENT_KEYS)
+    return _id(data, options.id_keys), _id(data, options.parent_keys)
 
 
 def _id(data: Mapping[str, Any], keys: Sequence[str]) -> str:

@@ -420,6 +420,33 @@ def test_columns_of_chains_may_be_set_by_hand(tmp_path: Path) -> None:
     assert chains(path, alone) == ["q1 a1", "q2 a2"]
 
 
+def test_columns_of_ids_may_be_set_by_hand(tmp_path: Path) -> None:
+    rows = [
+        {"nr": 1, "after": None, "prompt": "q1", "completion": "a1"},
+        {"nr": 2, "after": 1, "prompt": "q2", "completion": "a2"},
+    ]
+    path = write(tmp_path, rows)
+    assert chains(path) == ["q1 a1", "q2 a2"]
+    source = Source(path="a", id_field="nr", parent_field="after")
+    assert chains(path, source) == ["q1 a1 q2 a2"]
+    assert "Not used" not in summarize(path, source=source).mapping.reason
+    with pytest.raises(DataError, match="no column befor"):
+        summarize(path, source=Source(path="a", id_field="nr", parent_field="befor"))
+
+
+def test_columns_of_ids_in_a_message_tree_may_be_set_by_hand(tmp_path: Path) -> None:
+    rows = [
+        {"nr": 1, "after": None, "role": "user", "text": "q1"},
+        {"nr": 2, "after": 1, "role": "assistant", "text": "a1", "rank": 1},
+        {"nr": 3, "after": 1, "role": "assistant", "text": "a2", "rank": 0},
+    ]
+    path = write(tmp_path, rows)
+    names = {"path": "a", "id_field": "nr", "parent_field": "after"}
+    assert chains(path, Source(**names)) == ["q1 a2"]
+    (pair,) = summarize(path, source=Source(type="preference", **names)).examples
+    assert pair["rejected"][0]["content"] == "a1"
+
+
 LEFT_OUT = {
     "orphan-message": ([turn(1), turn(2, 1), turn(3, 9), turn(4, 3)], [3, 4]),
     "message-cycle": ([turn(1), turn(2, 1), turn(3, 4), turn(4, 3), turn(5, 5)], [3, 4, 5]),

@@ -52,8 +52,15 @@ ROLES = {
         "rejected_field": "Rejected answer",
     },
     "Plain text": {"text_field": "Text"},
-    "Beside it": {"system_prompt_field": "System prompt", "tools_field": "Tools"},
+    "Beside it": {
+        "system_prompt_field": "System prompt",
+        "tools_field": "Tools",
+        "id_field": "Id",
+        "parent_field": "Id of the row before",
+    },
 }
+# Roles of columns that rows are joined by; messages that are joined no longer have them.
+ROLES_OF_IDS = ("id_field", "parent_field")
 # A recipe may name the column of the system prompt with another setting.
 SYSTEM_FIELD, SYSTEM_ROLE = "system_field", "system_prompt_field"
 LABELS = {
@@ -245,7 +252,7 @@ def fitting_roles(source: Mapping[str, Any], found: FileColumns) -> dict[str, di
     """Return the roles that are free for each unused column: the label by setting."""
     kind, role_of = row_type(source, found), roles(source, found)
     names = FIRST_ROLES if kind == "auto" else SETTINGS_OF_TYPE.get(kind, ())
-    taken = {*role_of.values(), SYSTEM_FIELD}
+    taken = {*role_of.values(), SYSTEM_FIELD, *ROLES_OF_IDS}
     if str(source.get("system_prompt_type") or "none") != "none":
         taken.add(SYSTEM_ROLE)
     free = [name for name in LABELS if name in names and name not in taken]
@@ -320,7 +327,7 @@ def _table(place: int, source: Mapping[str, Any], found: FileColumns) -> Markup:
     missing = [
         f"{column} ({LABELS[name]})"
         for column, name in role_of.items()
-        if column not in found.columns and name in LABELS
+        if column not in found.columns and name in LABELS and name not in ROLES_OF_IDS
     ]
     hidden = len(found.columns) - len(shown)
     stated = source.get("unused_columns")

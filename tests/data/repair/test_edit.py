@@ -73,6 +73,20 @@ def test_rows_are_left_out_and_changed_in_a_copy(tmp_path, home):
     assert [entry.name for entry in home.uploads.iterdir()] == [Path(copy).name]
 
 
+def test_a_copy_of_joined_rows_has_the_whole_conversations(tmp_path, home):
+    path = tmp_path / "chains.jsonl"
+    rows = [
+        {"id": n, "parent_id": n - 1 if n % 2 else None, "prompt": f"q{n}", "completion": f"a{n}"}
+        for n in range(6)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    edits = RowEdits(frozenset({1}), {3: {"completion": "New."}})
+    [[copy]] = edit_sources(loaded(home, path), home, edits, SEED)
+    (source,) = loaded(home, Path(copy))
+    texts = [[each["content"] for each in row["messages"]] for row in source.canonical_rows()]
+    assert texts == [["q2", "a2", "q3", "a3"], ["q4", "a4", "q5", "New."]]
+
+
 def test_the_same_edits_make_one_copy_and_others_another(tmp_path, home):
     sources = loaded(home, put(tmp_path))
     names = [edit_sources(sources, home, RowEdits(frozenset(out)), SEED) for out in ({1}, {1}, {2})]

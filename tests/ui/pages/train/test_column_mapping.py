@@ -69,6 +69,20 @@ def test_a_column_that_is_set_as_unused_is_shown_and_read_as_not_used(tmp_path):
     assert "mapping-undo" in column_mapping.reading([source], found.mapping.reason)
 
 
+def test_columns_of_ids_are_roles_by_which_rows_are_joined(tmp_path):
+    path = tmp_path / "chains.jsonl"
+    rows = [{"nr": n, "after": n - 1 or None, "prompt": "a", "completion": "b"} for n in (1, 2)]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    source = {"path": str(path), "id_field": "nr", "parent_field": "after"}
+    found = read_columns(Home(tmp_path / "home"), source)
+    assert roles(source, found)["after"] == "parent_field"
+    assert roles(source, found)["history"] == "detected:Earlier messages"
+    assert "H2O's rows with parent ids" in found.mapping.reason
+    assert len(found.rows) == 1
+    page = column_mapping.editor([source], [found])
+    assert re.search(r'<option value="parent_field"[^>]* selected>Id of the row before', page)
+
+
 def test_every_field_of_a_source_has_a_help_line():
     page = editor(type="conversation", message_property_mappings={"role": "from"})
     fields = re.findall(r'id="(map-[^"]+)" data-map="[^"]+" aria-describedby="([^"]+)"', page)

@@ -52,32 +52,34 @@ def system_content(value: Any) -> Any:
     Other values, and lists with other parts, are returned as they are; a text only stands for a
     list in a cell of a table.
     """
+    content = value
     if isinstance(value, str):
         parsed = parse_cell(value)
-        parts = parsed.get("parts") if isinstance(parsed, Mapping) else parsed
-        content = system_content(parts) if isinstance(parts, list) and parts else value
-        return content if isinstance(content, str) else value
-    if isinstance(value, Mapping):
-        key = next((key for key in CONTENT_KEYS if key in value), None)
-        return value if key is None else system_content(value[key])
-    if not isinstance(value, list):
-        return value
-    texts = [part_text(part) for part in value]
-    return value if None in texts else "".join(text for text in texts if text is not None)
+        content = parsed.get("parts") if isinstance(parsed, Mapping) else parsed
+    elif isinstance(value, Mapping):
+        content = next((value[key] for key in CONTENT_KEYS if key in value), value)
+    if isinstance(content, list) and (content or not isinstance(value, str)):
+        texts = [part_text(part) for part in content]
+        return value if None in texts else "".join(text for text in texts if text is not None)
+    return content if isinstance(content, str) and isinstance(value, Mapping) else value
 
 
 def plain_tools(value: Any) -> list[Any]:
     """Return tools in Gemini's, Bedrock's or Anthropic's form as functions; others as they are."""
-    if isinstance(value, Mapping):
-        inner = value.get("tools")
-        if isinstance(inner, list):
-            return [tool for item in inner for tool in plain_tools(item)]
-        if value.keys() <= {"functionCallingConfig", "toolChoice"}:  # how to call, without tools
-            return []
-        for key in ("functionDeclarations", "function_declarations"):
-            if isinstance(value.get(key), list):
-                return list(value[key])
-    return [_plain_tool(value)]
+    inner = value.get("tools") if isinstance(value, Mapping) else None
+    items = inner if isinstance(inner, list) else [value]
+    return [_plain_tool(tool) for item in items for tool in _declared(item)]
+
+
+def _declared(value: Any) -> list[Any]:
+    """Return the functions that one object declares; none for one that says how to call them."""
+    if not isinstance(value, Mapping):
+        return [value]
+    if value.keys() <= {"functionCallingConfig", "toolChoice"}:
+        return []
+    keys = ("functionDeclarations", "function_declarations")
+    functions = next((value[key] for key in keys if isinstance(value.get(key), list)), None)
+    return [value] if functions is None else list(functions)
 
 
 def _plain_tool(value: Any) -> Any:

@@ -170,6 +170,30 @@ def test_a_system_list_of_bedrock_is_joined_and_one_with_an_image_is_named(tmp_p
     assert found(path)["not-text"] == [(2, None)]
 
 
+@pytest.mark.parametrize("key", ["parts", "tools", "functionDeclarations", "replies", "toolUse"])
+def test_deep_nesting_is_named_and_breaks_nothing(tmp_path: Path, key: str) -> None:
+    good = {"system": "a", "tools": [], "messages": [ASK, YES]}
+    lines = [json.dumps(good)]
+    for start in (f'{{"{key}": ', f'[{{"{key}": '):
+        end = "}" if start[0] == "{" else "}]"
+        deep = f"{start * 400}1{end * 400}"
+        lines += [
+            f'{{"system": {deep}, "messages": [{json.dumps(ASK)}, {json.dumps(YES)}]}}',
+            f'{{"tools": {deep}, "messages": [{json.dumps(ASK)}, {json.dumps(YES)}]}}',
+            f'{{"messages": [{json.dumps(ASK)}, {{"role": "assistant", "content": {deep}}}]}}',
+        ]
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join(lines))
+    summary = summarize(path)
+    assert summary.rows + summary.skipped == len(lines)
+    assert check_file(path).stats.rows == summary.rows
+
+
+@pytest.mark.parametrize("system", [[], None, {"parts": []}, {"parts": [{"text": " "}]}, ""])
+def test_an_empty_system_message_is_none(system: Any) -> None:
+    assert read({"system": system, "messages": [ASK, YES]})["messages"] == [ASK, YES]
+
+
 @pytest.mark.parametrize("text", ['["a", "b"]', '{"text": "a"}', "[INST] a", "[]", "{}"])
 def test_a_system_message_that_looks_like_data_stays_text(text: str) -> None:
     row = {"system": text, "messages": [ASK, YES]}

@@ -10,7 +10,9 @@ from typing import Annotated
 from modelforge.config.schema.base import about
 from modelforge.data.checks.counters import MAX_PLACES, Counters, Place
 from modelforge.data.checks.rules import RULES
+from modelforge.data.columns.mapping import ColumnMapping
 from modelforge.data.formats.errors import ReadError, read_error
+from modelforge.data.formats.message_tree import Tree
 from modelforge.data.formats.read import tree_kind
 from modelforge.data.formats.sniff import DataFile
 from modelforge.errors import Level
@@ -121,22 +123,30 @@ def few_rows_finding(rows: int, file: str) -> DataFinding | None:
     return DataFinding("few-rows", "caution", what, remedy, file, rows)
 
 
+_TREES: dict[Tree, str] = {
+    "messages": "one message per row with its parent's id, the shape of OpenAssistant's messages",
+    "trees": "a tree of messages in each row, the shape of OpenAssistant's trees",
+    "rounds": "one round per row with its parent's id, the shape of H2O's rows",
+}
+
+
 def message_tree_findings(
-    files: Sequence[DataFile], kind: str, rows: int, name: str
+    files: Sequence[DataFile], mapping: ColumnMapping, rows: int, name: str
 ) -> list[DataFinding]:
-    """Return a note that the messages of the files are joined to this many rows of a kind."""
-    trees = {tree_kind(file) for file in files} - {None}
+    """Return a note that the messages of the files are joined to this many rows."""
+    trees = {tree for file in files if (tree := tree_kind(file))}
+    if "history" not in mapping.fields:  # no round names another one
+        trees.discard("rounds")
     if not trees:
         return []
-    is_pairs = kind == "preference" and any(file.join.pairs for file in files)
-    noun = "preference pair" if kind == "preference" else "conversation"
+    noun = "preference pair" if mapping.kind == "preference" else "conversation"
     what = (
-        f"It has one {'round' if 'rounds' in trees else 'message'} per row; joined by parent_id "
-        f"they are {rows:,} {noun}{'' if rows == 1 else 's'}."
+        f"It has {' and '.join(_TREES[tree] for tree in sorted(trees))}; joined they are {rows:,} "
+        f"{noun}{'' if rows == 1 else 's'}."
     )
     if "rounds" in trees:
         remedy = "Rows that no row follows end one; set parent_id as unused to train each row."
-    elif is_pairs:
+    elif any(file.join.pairs for file in files):
         remedy = "Of replies with a rank the best is chosen over each of the others."
     else:
         remedy = (

@@ -144,7 +144,7 @@ def _check(
         *row_findings(counters, name, unit),
         *unused_column_findings(first, mapping, name),
         *notes,
-        *message_tree_findings([file], mapping.kind, counters.rows, name),
+        *message_tree_findings([file], mapping, counters.rows, name),
         *_check_amount(counters, name, max_chars),
     ]
     findings.sort(key=lambda finding: _LEVELS.index(finding.level))

@@ -151,7 +151,7 @@ def _findings(
 def _notes_on_rows(
     files: Sequence[DataFile], mapping: ColumnMapping, rows: int, name: str
 ) -> list[DataFinding]:
-    trees = message_tree_findings(files, mapping.kind, rows, name)
+    trees = message_tree_findings(files, mapping, rows, name)
     return [*trees, *chain.from_iterable(map(check_unread_rows, files))]
 
 

@@ -33,8 +33,8 @@ from modelforge.data.formats.tree_nodes import (
     refuse_too_large,
 )
 
-# Messages with the id of their parent, or rounds of a prompt and a completion with it.
-Tree = Literal["messages", "rounds"]
+# Messages with the id of their parent, whole trees, or rounds of a prompt and a completion.
+Tree = Literal["messages", "trees", "rounds"]
 
 _MORE_KEYS = ("tool_calls", "function_call", "name", "tool_call_id", *REASONING_KEYS, *WEIGHT_KEYS)
 _MAX_PEEKED = 100
@@ -52,7 +52,7 @@ def join_messages(file: DataFile, rows: Iterator[RawRow]) -> Iterator[RawRow]:
     kind = tree_of(first, file.join)
     if kind == "rounds":
         yield from chain_rounds(file, all_rows)
-    elif kind == "messages":
+    elif kind is not None:
         for row in _conversations(file, (row for row, _ in all_rows)):
             yield row, None
     else:
@@ -75,7 +75,7 @@ def tree_of(rows: Sequence[RawRow], options: JoinOptions = NO_OPTIONS) -> Tree |
     """Return what is joined by the id of a parent, if a row names its parent or is a tree."""
     for row, _ in rows:
         if _nested_prompt(row.data) is not None:
-            return "messages"
+            return "trees"
         if key_of(row.data, options.parent_keys) is None:
             continue
         if _is_message(row.data, options):

@@ -172,6 +172,26 @@ def test_a_run_a_preview_and_a_copy_read_the_same_rows(tmp_path: Path, case: Cas
     assert [fingerprint(row) for row in copied.examples[:5]] == [*map(fingerprint, trained[:5])]
 
 
+@pytest.mark.parametrize(
+    "case",
+    [case for case in CASES if case.found == "message-tree"],
+    ids=lambda case: f"{case.file}-{case.kind}",
+)
+def test_the_note_on_a_tree_says_whose_shape_it_is(case: Case) -> None:
+    shape = {
+        "openassistant-trees.jsonl": "the shape of OpenAssistant's trees",
+        "openassistant-messages.jsonl": "the shape of OpenAssistant's messages",
+    }
+    note = next(
+        each
+        for each in summarize(FILES / case.file, source=case.source).findings
+        if each.code == "message-tree"
+    )
+    assert shape.get(case.file, "the shape of H2O's rows") in note.what
+    noun = "preference pairs" if case.kind == "preference" else "conversations"
+    assert f"they are {case.rows} {noun}." in note.what
+
+
 def test_tools_are_functions_whatever_their_spelling() -> None:
     for file in ("openai-chat.jsonl", "gemini.jsonl"):
         (tool,) = summarize(FILES / file).examples[0]["tools"]

@@ -496,6 +496,7 @@ def test_rows_whose_parents_are_elsewhere_are_not_joined(tmp_path: Path) -> None
     rows = [turn(1, "forum"), turn(2, "forum"), turn(3, "shop")]
     path = write(tmp_path, rows)
     assert chains(path) == ["q1 a1", "q2 a2", "q3 a3"]
+    assert "message-tree" not in found(path)
     assert [row.data for row in read_rows(path)] == rows
 
 

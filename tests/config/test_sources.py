@@ -83,7 +83,18 @@ def test_text_from_a_form_becomes_numbers(minimal):
     assert (source.samples, source.weight, source.text_field) == (20, 2.0, None)
 
 
+def test_text_from_a_form_becomes_the_settings_of_a_chat(minimal):
+    sources = [{"path": "a", "chat_person": "Ben", "chat_pause": "2", "chat_mask": "true"}]
+    (source,) = resolve(Layer("form", minimal | {"data.sources": sources})).config.data.sources
+    assert (source.chat_person, source.chat_pause, source.chat_mask) == ("Ben", 2.0, True)
+
+
 WRONG = [
+    ({"path": "a", "chat_person": "a" * 201}, "chat_person", "too long"),
+    ({"path": "a", "chat_pause": 0}, "chat_pause", "0 is too small."),
+    ({"path": "a", "chat_pause": 8761}, "chat_pause", "too large"),
+    ({"path": "a", "chat_mask": "some"}, "chat_mask", "some"),
+    ({"path": "a", "sheet": "a" * 101}, "sheet", "too long"),
     ({}, "path", "A value is required."),
     ({"path": ""}, "path", "empty"),
     ({"path": 7}, "path", "7 is not text."),

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
+from modelforge.config.schema.data import Source
 from modelforge.data.canonical.cells import REASONING_KEYS, WEIGHT_KEYS
 from modelforge.data.checks.rules import RULES
 from modelforge.data.checks.run import check_file
@@ -27,7 +28,9 @@ from modelforge.data.formats.sniff import SUFFIXES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "data-formats.md").read_text("utf-8")
 _BLOCK = re.compile(
-    r'Kind: ([\w ]+?)(?:\. Also named: ([\w -]+))?\n\n```\w+ title="([\w.-]+)"\n(.*?)```', re.DOTALL
+    r"Kind: ([\w ]+?)(?:\. Also named: ([\w -]+))?(?:\. With: (\w+=\w+))?\n\n"
+    r'```\w+ title="([\w. -]+)"\n(.*?)```',
+    re.DOTALL,
 )
 # About how a file is written, not about what is learned.
 ABOUT_FILES = {"few-rows", "line-breaks-in-cells", "other-delimiter"}
@@ -36,6 +39,7 @@ ABOUT_FILES = {"few-rows", "line-breaks-in-cells", "other-delimiter"}
 class Example(NamedTuple):
     kind: str
     named: str
+    setting: str
     file: str
     content: str
 
@@ -52,10 +56,12 @@ def test_every_block_of_the_page_is_an_example() -> None:
 def test_an_example_is_read_as_the_page_says(tmp_path: Path, example: Example) -> None:
     path = tmp_path / example.file
     path.write_text(example.content, "utf-8")
-    summary = summarize(path)
+    setting, _, value = example.setting.partition("=")
+    source = Source(path=str(path), **({setting: value} if setting else {}))
+    summary = summarize(path, source=source)
     assert KIND_TEXTS[summary.mapping.kind] == example.kind
     assert not summary.skipped
-    found = {each.code for each in check_file(path).findings} - ABOUT_FILES
+    found = {each.code for each in check_file(path, source).findings} - ABOUT_FILES
     assert found == set(example.named.split())
 
 
@@ -71,6 +77,6 @@ def test_the_page_has_every_kind_and_every_known_name() -> None:
 
 
 def test_the_codes_that_the_page_names_exist() -> None:
-    others = {"unused-columns", "unread-rows", "message-tree"}
+    others = {"unused-columns", "unread-rows", "message-tree", "chat-export"}
     named = {code for example in EXAMPLES for code in example.named.split()}
     assert named <= RULES.keys() | others

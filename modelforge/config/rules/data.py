@@ -17,7 +17,9 @@ from modelforge.errors import Problem
 HUB_PREFIX = "hub:"
 # OWNER/NAME without the prefix; a name with the suffix of a data file is a path.
 _BARE_NAME = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}\Z", re.ASCII)
-_FILE_SUFFIX = re.compile(r"\.(jsonl?|ndjson|[ct]sv|parquet|arrow|feather|txt|md|gz|zst)\Z", re.I)
+_FILE_SUFFIX = re.compile(
+    r"\.(jsonl?|ndjson|[ct]sv|parquet|arrow|feather|xlsx|txt|md|gz|zst|zip)\Z", re.I
+)
 
 
 def hub_name(path: str) -> str | None:

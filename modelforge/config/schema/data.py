@@ -22,6 +22,7 @@ MAX_PATH_CHARS = 4096
 TEMPLATE_SUFFIX = ".jinja"
 MAX_TEXT = 20_000
 MAX_UNUSED = 1_000
+DEFAULT_CHAT_PAUSE = 8.0
 
 _NAME: Bounds = {"min_length": 1, "max_length": 200}
 _PROSE: Bounds = {"min_length": 1, "max_length": MAX_TEXT}
@@ -61,6 +62,26 @@ class Source(SettingsGroup):
     """The encoding of a text file by Python's name; empty detects it.
 
     For example utf-8, cp1252, cp1251, koi8_r, shift_jis or gb18030.
+    """
+
+    sheet: str | None = setting(None, "Sheet", min_length=1, max_length=100)
+    """The sheet of an Excel workbook; empty reads the first sheet that has cells."""
+
+    chat_person: str | None = setting(None, "Person of a chat", **_NAME)
+    """The person in a chat export whose messages the model learns to write.
+
+    Needed for the exports of WhatsApp, Telegram, Discord and Slack; the data check lists the names.
+    """
+
+    chat_pause: float = setting(
+        DEFAULT_CHAT_PAUSE, "Pause in a chat", ge=0.05, le=8760, unit="hours"
+    )
+    """A pause of this length between two messages of a chat export begins a conversation."""
+
+    chat_mask: bool = setting(False, "Mask numbers and addresses")
+    """Replace phone numbers, e-mail addresses, links and IBANs in a chat export.
+
+    They become [number], [e-mail], [link] and [IBAN].
     """
 
     samples: int | None = setting(None, "Sampled rows", ge=1, unit="rows", basic=True)

@@ -32,6 +32,7 @@ from modelforge.data.canonical.qa import to_answers
 from modelforge.data.canonical.segments import are_segments, to_segments
 from modelforge.data.columns.mapping import ColumnMapping
 from modelforge.data.formats.joining import JoinOptions
+from modelforge.data.formats.options import DEFAULT_OPTIONS, ReadOptions
 from modelforge.data.formats.read import read_rows
 
 Canonical = dict[str, Any]
@@ -51,11 +52,11 @@ _MESSAGE_LISTS = ("prompt", "completion", "chosen", "rejected")
 
 
 def read_canonical(
-    path: Path, mapping: ColumnMapping, encoding: str | None = None
+    path: Path, mapping: ColumnMapping, options: ReadOptions = DEFAULT_OPTIONS
 ) -> Iterator[Canonical]:
     """Yield every usable row of a file in canonical form, in the order of the file."""
     join = JoinOptions.from_dict(mapping.join)
-    return usable_rows(read_rows(path, encoding=encoding, join=join), mapping)
+    return usable_rows(read_rows(path, options=options, join=join), mapping)
 
 
 def usable_rows(rows: Iterable[tuple[int, Row]], mapping: ColumnMapping) -> Iterator[Canonical]:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from modelforge.data.checks.findings import DataFinding
+from modelforge.data.chats.detect import CHAT_NAMES
+from modelforge.data.chats.message import ChatCounts
+from modelforge.data.chats.read import count_chat, find_persons
+from modelforge.data.checks.findings import DataFinding, chat_finding
 from modelforge.data.formats.csv import detect_delimiter, has_quotes
 from modelforge.data.formats.encoding import HEAD_BYTES, encoding_name
 from modelforge.data.formats.json import detect_layout, unread_arrays
 from modelforge.data.formats.sniff import DataFile
 from modelforge.data.formats.streams import COMPRESSION_SUFFIXES
+from modelforge.data.formats.workbook import sheet_names
 
+MAX_CHOICES = 200
 REWRITE = "Write the rows as JSON Lines in UTF-8."
 _JSON_LINES_SUFFIXES = (".jsonl", ".ndjson")
 _BREAKS_TO_BLANKS = bytes.maketrans(b"\r\n", b"  ")
 _FORMAT_NAMES = {"json": "JSON", "csv": "CSV", "tsv": "TSV", "text": "text", "markdown": "Markdown"}
+_FORMAT_NAMES |= {"xlsx": "Excel"} | {chat: f"{name} export" for chat, name in CHAT_NAMES.items()}
 _DELIMITER_NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
 
 
@@ -36,7 +42,7 @@ def describe_format(file: DataFile) -> str:
 
 def check_file_format(file: DataFile) -> Iterator[DataFinding]:
     """Yield notes on how the file is written; none of them prevents training."""
-    if file.compression and file.path.suffix.lower() not in COMPRESSION_SUFFIXES:
+    if file.compression and file.path.suffix.lower() not in (*COMPRESSION_SUFFIXES, ".zip"):
         what = f"It is compressed with {file.compression}, but its name does not say so."
         yield _note("undeclared-compression", what, "It is decompressed on reading.", file)
     if not file.is_text:
@@ -53,6 +59,26 @@ def check_file_format(file: DataFile) -> Iterator[DataFinding]:
         if delimiter != ",":
             what = f"Its columns are separated by {_DELIMITER_NAMES[delimiter]}, not commas."
             yield _note("other-delimiter", what, "It is read with that delimiter.", file)
+
+
+def check_chats(files: Sequence[DataFile], name: str) -> Iterator[DataFinding]:
+    """Yield one note of how the chat exports of a source are read, if a person is chosen."""
+    chats = [file for file in files if file.format in CHAT_NAMES]
+    person = chats[0].options.chat_person if chats else None
+    if not person:
+        return
+    counts = ChatCounts()
+    for file in chats:
+        counts.add(count_chat(file))
+    yield chat_finding(counts, person.strip(), name)
+
+
+def offered_choices(file: DataFile) -> dict[str, list[str]]:
+    """Return the persons of a chat export, those who wrote most first, or the sheets of a file."""
+    if file.format in CHAT_NAMES:
+        persons = find_persons(file).persons
+        return {"chat_person": [person for person, _ in persons.most_common(MAX_CHOICES)]}
+    return {"sheet": sheet_names(file)[:MAX_CHOICES]} if file.format == "xlsx" else {}
 
 
 def check_unread_rows(file: DataFile) -> Iterator[DataFinding]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from modelforge.config.schema.base import about
+from modelforge.data.chats.message import ChatCounts
 from modelforge.data.checks.counters import MAX_PLACES, Counters, Place
 from modelforge.data.checks.rules import RULES
 from modelforge.data.columns.mapping import ColumnMapping
@@ -25,6 +26,8 @@ _UNREPAIRABLE = frozenset(
     | {"encrypted", "bad-signature", "truncated-table", "damaged-table", "damaged-compression"}
     | {"compressed-table", "bad-encoding", "object-without-rows", "tree-too-large"}
     | {"no-ranked-replies"}
+    | {"chat-person", "chat-one-person", "chat-no-answer", "chat-empty", "chat-date"}
+    | {"unsafe-archive", "archive-without-one-file", "expands-too-much", "sheet-missing"}
 )
 
 
@@ -154,6 +157,19 @@ def message_tree_findings(
             "type preference makes pairs of ranked replies."
         )
     return [DataFinding("message-tree", "note", what, remedy, name, rows)]
+
+
+def chat_finding(counts: ChatCounts, person: str, file: str) -> DataFinding:
+    """Return the note of how a chat export is read and what of it is left out."""
+    noun = "conversation" if counts.conversations == 1 else "conversations"
+    what = (
+        f"It is a chat export, read as {counts.conversations:,} {noun} with answers of "
+        f"{person[:60]}, who wrote {counts.persons[person]:,} of {counts.messages:,} messages. "
+        f"Left out: messages without an answer ({counts.unanswered:,}), system lines "
+        f"({counts.system:,}) and marks of media ({counts.media:,})."
+    )
+    remedy = "Set chat_person, chat_pause and chat_mask of the source to change this."
+    return DataFinding("chat-export", "note", what, remedy, file, counts.conversations)
 
 
 def format_places(places: list[Place], count: int, unit: str = "line") -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from modelforge.config.schema.data import Source
 from modelforge.data.canonical.convert import Canonical, usable_rows
 from modelforge.data.checks.counters import MAX_PLACES, Counters, Place
-from modelforge.data.checks.file import check_encoding, check_unread_rows
+from modelforge.data.checks.file import check_chats, check_encoding, check_unread_rows
 from modelforge.data.checks.findings import (
     DataFinding,
     few_rows_finding,
@@ -26,6 +26,7 @@ from modelforge.data.columns.detect import SAMPLE_ROWS, detect_mapping
 from modelforge.data.columns.joined import join_options
 from modelforge.data.columns.mapping import ColumnMapping
 from modelforge.data.columns.unused import unused_column_findings
+from modelforge.data.formats.options import ReadOptions
 from modelforge.data.formats.read import read_file_rows
 from modelforge.data.formats.sniff import DataFile, sniff_file
 from modelforge.errors import DataError, Finding, Problem
@@ -78,8 +79,8 @@ def summarize(
     """
     paths = [Path(path)] if isinstance(path, str | Path) else list(path)
     name = paths[0].name if len(paths) == 1 else f"{paths[0].parent.name} ({len(paths)} files)"
-    encoding, join = source.encoding if source else None, join_options(source)
-    files = [sniff_file(each, encoding, join) for each in paths]
+    options, join = ReadOptions.of(source), join_options(source)
+    files = [sniff_file(each, options, join) for each in paths]
     rows = islice(chain.from_iterable(map(read_file_rows, files)), limit)
     first = list(islice(rows, SAMPLE_ROWS))
     sample = [row.data for row in first]
@@ -152,7 +153,8 @@ def _notes_on_rows(
     files: Sequence[DataFile], mapping: ColumnMapping, rows: int, name: str
 ) -> list[DataFinding]:
     trees = message_tree_findings(files, mapping, rows, name)
-    return [*trees, *chain.from_iterable(map(check_unread_rows, files))]
+    unread = chain.from_iterable(map(check_unread_rows, files))
+    return [*trees, *unread, *check_chats(files, name)]
 
 
 def _as_finding(found: DataFinding) -> Finding:

@@ -62,7 +62,7 @@ def _read_rows(file: DataFile, on_error: OnReadError | None) -> Iterator[RawRow]
         try:
             if layout == "wrapped":
                 _find_array(scanner)
-            read = _read_values if layout == "values" else _read_array
+            read = _read_values if layout == "values" else read_array
             for row in read(scanner, on_error):
                 yield row, None
             if layout == "array":
@@ -116,7 +116,7 @@ def _read_rest(scanner: JsonScanner, on_error: OnReadError | None) -> Iterator[R
     """Yield the rows after the first array: files that were joined have several."""
     while (mark := scanner.peek()) and mark in b"[{":
         yield from (
-            _read_array(scanner, on_error) if mark == b"[" else _read_values(scanner, on_error)
+            read_array(scanner, on_error) if mark == b"[" else _read_values(scanner, on_error)
         )
     if mark:
         what = f"has {quote_byte(mark)} after the end of the list."
@@ -135,8 +135,8 @@ def _read_row(scanner: JsonScanner, on_error: OnReadError | None) -> Row | None:
         return None
 
 
-def _read_array(scanner: JsonScanner, on_error: OnReadError | None) -> Iterator[Row]:
-    """Yield the rows of the array that comes next."""
+def read_array(scanner: JsonScanner, on_error: OnReadError | None) -> Iterator[Row]:
+    """Yield the rows of the array that comes next; raises ReadError if its end is unknown."""
     scanner.take(b"[")
     if scanner.peek() == b"]":
         scanner.take(b"]")
@@ -176,7 +176,7 @@ def unread_arrays(file: DataFile) -> list[str]:
         scanner = JsonScanner(file, stream)
         for key in _row_arrays(scanner):
             names.append(key.decode(errors="replace").strip('"'))
-            for _ in _read_array(scanner, lambda _error: None):
+            for _ in read_array(scanner, lambda _error: None):
                 pass
     return names[1:]
 

@@ -5,13 +5,23 @@ from __future__ import annotations
 import csv
 import os
 import re
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Literal, NamedTuple
 
+from modelforge.data.chats.detect import (
+    CHAT_NAMES,
+    ChatFormat,
+    detect_chat_json,
+    is_named_whatsapp,
+    is_whatsapp,
+    looks_dated,
+)
+from modelforge.data.formats.archive import read_archive
 from modelforge.data.formats.encoding import HEAD_BYTES, detect_encoding, given_encoding
 from modelforge.data.formats.errors import ReadError, read_error
 from modelforge.data.formats.joining import NO_OPTIONS, JoinOptions
+from modelforge.data.formats.options import DEFAULT_OPTIONS, ReadOptions
 from modelforge.data.formats.streams import (
     COMPRESSION_SUFFIXES,
     COMPRESSIONS,
@@ -22,16 +32,22 @@ from modelforge.data.formats.streams import (
 from modelforge.paths import open_regular
 from modelforge.units import MIB
 
-Format = Literal["json", "csv", "tsv", "parquet", "arrow", "text", "markdown"]
+Format = Literal[
+    "json", "csv", "tsv", "parquet", "arrow", "xlsx", "text", "markdown",
+    "whatsapp", "telegram", "discord", "slack",
+]  # fmt: skip
 
 MAX_ROW_BYTES = 16 * MIB
 MAX_COLUMNS = 10_000
 DELIMITERS = ",;\t|"
 SUFFIXES = (
     ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".feather", ".txt", ".md",
-    ".gz", ".zst",
+    ".xlsx", ".gz", ".zst", ".zip",
 )  # fmt: skip
-FORMAT_NAMES = "JSON, JSONL, CSV, TSV, Parquet, Arrow, TXT or Markdown"
+FORMAT_NAMES = "JSON, JSONL, CSV, TSV, Parquet, Arrow, Excel (XLSX), TXT or Markdown"
+CHAT_FORMATS = frozenset(CHAT_NAMES)
+# Formats of which a row is a row of a table, not a line of a text.
+TABLE_FORMATS = frozenset({"parquet", "arrow", "xlsx"})
 
 _TABLE_SUFFIXES = (".parquet", ".arrow", ".feather")
 _TEXT_FORMATS: dict[str, Format] = {".md": "markdown", ".markdown": "markdown", ".txt": "text"}
@@ -41,10 +57,9 @@ _KNOWN_COLUMNS = frozenset(
     | {"text", "messages", "document", "article", "summary", "chosen", "rejected", "context"}
     | {"label", "response", "system"}
 )
+_ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 _LINE_END = re.compile(r"\r?\n|\r")
-_ZIP = "is a ZIP archive or an office document"
 _UNSUPPORTED = (
-    (b"PK\x03\x04", "unsupported-format", _ZIP, "Unpack it, or save the table as CSV."),
     (b"%PDF", "unsupported-format", "is a PDF", f"Save the rows as {FORMAT_NAMES}."),
     (b"PARE", "encrypted", "is an encrypted Parquet file", "Save it without encryption."),
     (b"FEA1", "unsupported-format", "is a Feather version 1 file", "Save it as Parquet."),
@@ -62,7 +77,8 @@ class Row(NamedTuple):
 class DataFile:
     """A data file whose format is known; `ends_in_cr` if its lines end as on old Macs.
 
-    `join` is how its rows are joined if they are a message tree.
+    `join` is how its rows are joined if they are a message tree. `member` is the file inside a ZIP
+    archive, `members` those of an archive of a whole export.
     """
 
     path: Path
@@ -73,21 +89,25 @@ class DataFile:
     is_encoding_guessed: bool = False
     ends_in_cr: bool = False
     join: JoinOptions = NO_OPTIONS
+    options: ReadOptions = DEFAULT_OPTIONS
+    member: str = ""
+    members: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """The file's name, as used in messages."""
-        return self.path.name
+        inside = f" ({PurePosixPath(self.member).name})" if self.member else ""
+        return f"{self.path.name}{inside}"
 
     @property
     def suffix(self) -> str:
         """The lower-case suffix of the content."""
-        return content_suffix(self.path)
+        return content_suffix(Path(self.member) if self.member else self.path)
 
     @property
     def is_text(self) -> bool:
-        """Whether the format is a text format."""
-        return self.format not in ("parquet", "arrow")
+        """Whether the file is one text."""
+        return self.format not in TABLE_FORMATS and not self.members
 
     @property
     def is_plain_utf8(self) -> bool:
@@ -105,7 +125,7 @@ class DataFile:
     def open_raw(self) -> BinaryIO:
         """Open the decompressed bytes in their own encoding."""
         if self.compression:
-            return decompress(self.path, self.compression)
+            return decompress(self.path, self.compression, self.member)
         return self.path.open("rb")
 
 
@@ -117,36 +137,74 @@ def content_suffix(path: Path) -> str:
     return suffixes[-1] if suffixes else ""
 
 
-def sniff_file(path: Path, encoding: str | None = None, join: JoinOptions = NO_OPTIONS) -> DataFile:
+def sniff_file(
+    path: Path, options: ReadOptions = DEFAULT_OPTIONS, join: JoinOptions = NO_OPTIONS
+) -> DataFile:
     """Return what kind of file `path` is; raises ReadError if it cannot be read.
 
-    The encoding of a text is detected if it is None. `join` is for the rows of a message tree.
+    The encoding of a text is detected if it is not set. `join` is for the rows of a message tree.
     """
     head = _read_head(path)
     compression = next((name for name, magic in COMPRESSIONS if head.startswith(magic)), "")
+    member = ""
+    if head.startswith(_ZIP_MAGIC):
+        archive = read_archive(path)
+        if archive.kind == "workbook":
+            return DataFile(path, "xlsx", options=options, join=join)
+        if archive.kind == "slack":
+            members = archive.members
+            return DataFile(path, "slack", compression="zip", options=options, members=members)
+        compression, member = "zip", archive.members[0]
     if compression:
-        with decompress(path, compression) as stream:
+        with decompress(path, compression, member) as stream:
             head = stream.read(HEAD_BYTES)
     if not head.strip():
         raise _empty(path, head)
-    suffix = content_suffix(path)
+    suffix = content_suffix(Path(member) if member else path)
     table = _table_format(path, head, suffix)
     if table:
         if compression:
             what = f"is {table.capitalize()} compressed with {compression}."
             remedy = "Decompress it and use the file inside."
             raise read_error(path.name, what, remedy, code="compressed-table")
-        return DataFile(path, table, join=join)
-    if encoding:
-        found = given_encoding(path.name, encoding, head)
+        return DataFile(path, table, options=options, join=join)
+    file = DataFile(path, "text", compression=compression, member=member)
+    return _text_file(replace(file, options=options, join=join), head)
+
+
+def _text_file(file: DataFile, head: bytes) -> DataFile:
+    """Return a text file with its format and encoding."""
+    options = file.options
+    if options.encoding:
+        found = given_encoding(file.name, options.encoding, head)
     else:
-        found = detect_encoding(path.name, head)
+        found = detect_encoding(file.name, head)
     text = head[found.bom :].decode(found.name, errors="replace")
-    text_format = _text_format(path, text, suffix)
-    is_cr = "\r" in text and "\n" not in text
-    return DataFile(
-        path, text_format, found.name, found.bom, compression, found.is_guess, is_cr, join
+    text_format = _chat_format(file, text) or _text_format(file.path, text, file.suffix)
+    return replace(
+        file,
+        format=text_format,
+        encoding=found.name,
+        bom=found.bom,
+        is_encoding_guessed=found.is_guess,
+        ends_in_cr="\r" in text and "\n" not in text,
     )
+
+
+def _chat_format(file: DataFile, text: str) -> ChatFormat | None:
+    """Return the messenger whose export a text is; None for others and those read as plain text."""
+    text = text.lstrip()
+    if file.suffix == ".json":
+        return detect_chat_json(text)
+    if file.suffix != ".txt" or file.options.type == "text":
+        return None
+    if is_whatsapp(text):
+        return "whatsapp"
+    if is_named_whatsapp(Path(file.member or file.path.name).name) and looks_dated(text):
+        what = "is named like a WhatsApp export, and its first line has no date that can be read."
+        remedy = "Export the chat again, or set the row type to text to train on the text as it is."
+        raise read_error(file.name, what, remedy, code="chat-date", line=1)
+    return None
 
 
 def refuse_many_columns(file: DataFile, columns: int) -> None:

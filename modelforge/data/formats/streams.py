@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import codecs
+import gzip
 import io
+import zipfile
 import zlib
 from collections.abc import Generator
 from pathlib import Path
@@ -20,13 +22,21 @@ MAX_EXPANDED_BYTES = 256 * MIB
 _PIECE_BYTES = 64 * KIB
 _BUFFER_BYTES = 256 * KIB
 _Pieces = Generator[bytes, None, None]
+# Of damaged or encrypted data: OSError and ValueError are the base classes of pyarrow's errors.
+_ERRORS = (
+    *(OSError, EOFError, zlib.error, ValueError, KeyError),
+    *(zipfile.BadZipFile, NotImplementedError, RuntimeError),
+)
 
 
-def decompress(path: Path, compression: str) -> BinaryIO:
-    """Open the content of a gzip or zstd file; reading raises ReadError where it is damaged."""
+def decompress(path: Path, compression: str, member: str = "") -> BinaryIO:
+    """Open the content of a gzip or zstd file, or of the file `member` of a ZIP archive.
+
+    Reading raises ReadError where it is damaged.
+    """
     raw = path.open("rb")
     return io.BufferedReader(
-        _PieceStream(raw, _decompressed(path, raw, compression)), _BUFFER_BYTES
+        _PieceStream(raw, _decompressed(path, raw, compression, member)), _BUFFER_BYTES
     )
 
 
@@ -65,21 +75,21 @@ class _PieceStream(io.RawIOBase):
         super().close()
 
 
-def _decompressed(path: Path, raw: BinaryIO, compression: str) -> _Pieces:
-    errors: tuple[type[Exception], ...]
+def _open_compressed(raw: BinaryIO, compression: str, member: str) -> Any:
+    """Return the decompressed stream; raises one of _ERRORS for damaged data."""
     if compression == "gzip":
-        import gzip  # noqa: PLC0415
+        return gzip.GzipFile(fileobj=raw, mode="rb")
+    if compression == "zip":
+        return zipfile.ZipFile(raw).open(member)
+    # Importing pyarrow takes 0.2 s, which other files do not need.
+    import pyarrow as pa  # noqa: PLC0415
 
-        errors = (OSError, EOFError, zlib.error)
-        stream: Any = gzip.GzipFile(fileobj=raw, mode="rb")
-    else:
-        # Importing pyarrow takes 0.2 s, which other files do not need.
-        import pyarrow as pa  # noqa: PLC0415
+    return pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd")
 
-        errors = (OSError, ValueError)  # the base classes of pyarrow's errors
-        stream = pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd")
+
+def _decompressed(path: Path, raw: BinaryIO, compression: str, member: str) -> _Pieces:
     try:
-        with stream:
+        with _open_compressed(raw, compression, member) as stream:
             limit = max(MAX_EXPANDED_BYTES, MAX_EXPANSION * path.stat().st_size)
             size = 0
             while piece := stream.read(_PIECE_BYTES):
@@ -87,7 +97,7 @@ def _decompressed(path: Path, raw: BinaryIO, compression: str) -> _Pieces:
                 if size > limit:
                     raise _expands_too_much(path, limit)
                 yield piece
-    except errors as error:
+    except _ERRORS as error:
         what = f"is compressed with {compression}, and the data is damaged or incomplete."
         remedy = "Compress or download it again."
         raise read_error(path.name, what, remedy, code="damaged-compression") from error

@@ -26,6 +26,7 @@ from modelforge.data.columns.unknown import explain_unknown_columns
 from modelforge.data.formats.errors import ReadError
 from modelforge.data.formats.json import RawRow
 from modelforge.data.formats.message_tree import join_messages
+from modelforge.data.formats.options import ReadOptions
 from modelforge.data.formats.read import read_stored_rows
 from modelforge.data.formats.sniff import DataFile, Row, sniff_file
 from modelforge.data.repair.log import RepairLog
@@ -258,9 +259,9 @@ class _FileRepairer:
 
 def _open_file(path: Path, cleaned: Path, source: Source | None, changes: Counter[str]) -> DataFile:
     """Return the file; one with zero bytes as a copy without them, written to `cleaned`."""
-    encoding, join = source.encoding if source else None, join_options(source)
+    options, join = ReadOptions.of(source), join_options(source)
     try:
-        return sniff_file(path, encoding, join)
+        return sniff_file(path, options, join)
     except ReadError as error:
         if error.code != "zero-bytes":
             raise
@@ -268,7 +269,7 @@ def _open_file(path: Path, cleaned: Path, source: Source | None, changes: Counte
         while piece := original.read(MIB):
             copy.write(piece.replace(b"\0", b""))
     changes["zero-bytes"] = 1
-    return sniff_file(cleaned, encoding, join)
+    return sniff_file(cleaned, options, join)
 
 
 def _target(home: Home, path: Path) -> Path:

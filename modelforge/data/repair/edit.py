@@ -19,6 +19,7 @@ from modelforge.config.schema.data import Source
 from modelforge.data.canonical.convert import to_canonical
 from modelforge.data.canonical.messages import UnusableRowError
 from modelforge.data.columns.joined import join_options
+from modelforge.data.formats.options import ReadOptions
 from modelforge.data.formats.read import read_rows
 from modelforge.data.sources.load import LoadedSource, copies_per_row
 from modelforge.data.sources.uploads import safe_name
@@ -26,8 +27,11 @@ from modelforge.errors import ConfigError, DataError, NotFoundError, Problem, Ru
 from modelforge.paths import Home
 
 MAX_EDITS = 10_000
-# Fields of a source that say where it is; a copy has its own place, and is UTF-8.
-LOCATION = ("path", "subset", "split", "encoding")
+# Fields of a source that say where and how it is stored; a copy has its own place, as JSON Lines.
+LOCATION = (
+    *("path", "subset", "split", "encoding", "sheet"),
+    *("chat_person", "chat_pause", "chat_mask"),
+)
 _COPY_SUFFIX = re.compile(r"\.edited-[0-9a-f]{8}\Z")
 _MAX_SUFFIX_CHARS = 8
 _CONTENTS, _ROLES = ("content", "value"), ("role", "from")
@@ -95,7 +99,7 @@ def _numbered(loaded: Sequence[LoadedSource], seed: int) -> Iterator[tuple[dict[
         copies = copies_per_row(source.summary.rows, options.samples, options.weight, seed, index)
         usable = 0
         for file in source.files:
-            rows = read_rows(file, encoding=options.encoding, join=join_options(options))
+            rows = read_rows(file, options=ReadOptions.of(options), join=join_options(options))
             for place, (line, data) in enumerate(rows):
                 try:
                     to_canonical(data, source.mapping)
@@ -229,7 +233,7 @@ def _write_copy(
     try:
         home.uploads.mkdir(parents=True, exist_ok=True)
         with staged.open("xb") as file:
-            rows = read_rows(path, encoding=source.encoding, join=join_options(source))
+            rows = read_rows(path, options=ReadOptions.of(source), join=join_options(source))
             for place, row in enumerate(rows):
                 data = edited.get(place, row.data)
                 if data is not None:

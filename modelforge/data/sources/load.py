@@ -16,6 +16,7 @@ from modelforge.data.checks.parallel import CountCache
 from modelforge.data.checks.summary import DatasetSummary, summarize
 from modelforge.data.columns.joined import join_options
 from modelforge.data.columns.mapping import ColumnMapping
+from modelforge.data.formats.options import ReadOptions
 from modelforge.data.formats.read import read_rows
 from modelforge.data.sources.locate import find_source_files
 from modelforge.errors import ForgeError, merge_errors
@@ -44,7 +45,7 @@ class LoadedSource:
     def canonical_rows(self) -> Iterator[Canonical]:
         """Yield the usable rows of all files."""
         for path in self.files:
-            yield from read_canonical(path, self.mapping, self.source.encoding)
+            yield from read_canonical(path, self.mapping, ReadOptions.of(self.source))
 
     def as_entry(self) -> Record:
         """Return its entry in a run's record."""
@@ -120,7 +121,7 @@ def iterate_rows(
         )
         number = 0
         for file in entry["files"]:
-            for row in read_canonical(Path(file), mapping, entry.get("encoding")):
+            for row in read_canonical(Path(file), mapping, ReadOptions.of_entry(entry)):
                 for _ in range(copies(number)):
                     yield index, row
                 number += 1
@@ -183,7 +184,7 @@ def preview_rows(sources: Iterable[LoadedSource]) -> Iterator[dict[str, Any]]:
     for loaded in sources:
         join = join_options(loaded.source)
         for path in loaded.files:
-            for line, data in read_rows(path, encoding=loaded.source.encoding, join=join):
+            for line, data in read_rows(path, options=ReadOptions.of(loaded.source), join=join):
                 reads, why = None, ""
                 try:
                     reads = to_canonical(data, loaded.mapping)

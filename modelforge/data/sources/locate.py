@@ -10,6 +10,7 @@ from pathlib import Path
 
 from modelforge.config.rules.data import HUB_PREFIX, hub_name
 from modelforge.config.schema.data import Source
+from modelforge.data.chats.detect import SLACK_LISTS, SLACK_USERS
 from modelforge.data.formats.sniff import FORMAT_NAMES, SUFFIXES, content_suffix
 from modelforge.data.sources.library import find_dataset_file
 from modelforge.errors import DataError, NotFoundError, Problem
@@ -54,12 +55,18 @@ def find_folder_files(folder: Path) -> list[Path]:
         if len(files) > MAX_FILES:
             what = f"{folder} has more than {MAX_FILES:,} data files."
             raise DataError(Problem("dataset", what, "Name a folder inside it, or join the files."))
-    files.sort()
+    files = sorted(_without_slack_lists(files))
     if not files:
         what = f"{folder} has no data files."
         raise DataError(Problem("dataset", what, f"Name a folder with {FORMAT_NAMES}."))
     tables = [path for path in files if content_suffix(path) not in _TEXT_SUFFIXES]
     return tables or files
+
+
+def _without_slack_lists(files: list[Path]) -> list[Path]:
+    """Return the files without those of a Slack export that list users and channels."""
+    exports = {path.parent for path in files if path.name == SLACK_USERS}
+    return [path for path in files if path.parent not in exports or path.name not in SLACK_LISTS]
 
 
 def _visible_files(folder: Path) -> Iterator[Path]:

@@ -12,6 +12,7 @@ from modelforge.config.schema.data import Source
 from modelforge.data.canonical.convert import read_canonical
 from modelforge.data.checks.run import check_file
 from modelforge.data.checks.summary import summarize
+from modelforge.data.formats.options import ReadOptions
 from modelforge.data.formats.read import read_rows
 from modelforge.data.formats.sniff import sniff_file
 from modelforge.data.repair.copy import repair_file
@@ -127,14 +128,15 @@ def test_a_wrong_guess_is_corrected_by_the_setting_up_to_the_worker(tmp_path: Pa
     pairs = [("Ankara nerede?", "Ankara Türkiye'nin başkentidir.")]
     path = write_pairs(tmp_path / "a.tsv", "cp1254", pairs, copies=12)
     assert sniff_file(path).is_encoding_guessed
-    guessed = [row.data["output"] for row in read_rows(path, encoding="cp1252")]
+    rows = read_rows(path, options=ReadOptions(encoding="cp1252"))
+    guessed = [row.data["output"] for row in rows]
     assert guessed[0] != pairs[0][1]
     source = Source(path=str(path), encoding="cp1254")
     (loaded,) = load_sources([source], Home(tmp_path / "home"))
     assert loaded.summary.encoding == "cp1254"
     rows = [row for _, row in iterate_rows(dataset_record([loaded]), seed=1)]
     assert rows[0]["messages"][1]["content"] == pairs[0][1]
-    assert rows == list(read_canonical(path, loaded.mapping, "cp1254"))
+    assert rows == list(read_canonical(path, loaded.mapping, ReadOptions(encoding="cp1254")))
 
 
 def test_a_repaired_copy_is_written_from_the_set_encoding(tmp_path: Path) -> None:
@@ -147,7 +149,7 @@ def test_a_repaired_copy_is_written_from_the_set_encoding(tmp_path: Path) -> Non
 def test_a_set_encoding_that_does_not_decode_the_file_is_refused(tmp_path: Path) -> None:
     path = write_pairs(tmp_path / "a.tsv", "cp1252", LEGACY["cp1252"])
     with pytest.raises(DataError) as caught:
-        list(read_rows(path, encoding="shift_jis"))
+        list(read_rows(path, options=ReadOptions(encoding="shift_jis")))
     (problem,) = caught.value.problems
     assert "SHIFT_JIS" in problem.what
     assert "encoding" in problem.remedy

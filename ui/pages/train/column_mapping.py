@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
@@ -14,13 +15,13 @@ from typing import Any
 from modelforge.config.fields import source_specs
 from modelforge.config.rules.data import SETTINGS_OF_TYPE, TYPE_OF_COLUMN
 from modelforge.config.schema.data import Source
-from modelforge.data.checks.file import describe_format
+from modelforge.data.checks.file import describe_format, offered_choices
 from modelforge.data.columns.detect import SAMPLE_ROWS, detect_mapping
 from modelforge.data.columns.joined import join_options
 from modelforge.data.columns.mapping import ColumnMapping
 from modelforge.data.columns.unused import meaningful_unused_columns
 from modelforge.data.formats.errors import ReadError
-from modelforge.data.formats.joining import NO_OPTIONS, JoinOptions
+from modelforge.data.formats.options import READ_SETTINGS, ReadOptions
 from modelforge.data.formats.read import read_file_rows
 from modelforge.data.formats.sniff import sniff_file
 from modelforge.data.sources.load import truncate
@@ -117,8 +118,13 @@ MESSAGE_KEYS = {
 # Fields that say where a source is and how much of it is used.
 LOCATION = frozenset({"path", "subset", "split", "samples", "weight"})
 MORE = (
-    *("encoding", "weight", "samples", "system_prompt_type", "system_prompt_field"),
+    *("sheet", "chat_person", "chat_pause", "chat_mask", "encoding", "weight", "samples"),
+    *("system_prompt_type", "system_prompt_field"),
     *("system_prompt", "prompt_format", "prompt_format_no_input"),
+)
+# Settings that are shown only for such files, by the description of how a file is written.
+_ONLY_FOR = {"sheet": "Excel"} | dict.fromkeys(
+    ("chat_person", "chat_pause", "chat_mask"), " export"
 )
 SYSTEM_PROMPTS = {
     "none": "as in the rows",
@@ -142,6 +148,7 @@ class FileColumns:
         written: How the file is written, such as "CSV, separated by semicolons".
         file: The name of the file.
         overlooked: The unused columns that may belong to the question or the answer.
+        choices: The persons of a chat export, or the sheets of a workbook, by their setting.
     """
 
     columns: list[str] = field(default_factory=list)
@@ -151,6 +158,7 @@ class FileColumns:
     written: str = ""
     file: str = ""
     overlooked: list[str] = field(default_factory=list)
+    choices: dict[str, list[str]] = field(default_factory=dict)
 
 
 def read_columns(home: Home, stated: Mapping[str, Any]) -> FileColumns:
@@ -173,6 +181,15 @@ def read_columns(home: Home, stated: Mapping[str, Any]) -> FileColumns:
     return _read_file(path, (stat.st_mtime_ns, stat.st_size), written)
 
 
+def _as_read(stated: Mapping[str, Any]) -> Source:
+    """Return the source; while it is not valid, with the settings of its files that are."""
+    readable = {name: stated[name] for name in READ_SETTINGS if name in stated}
+    for given in (stated, readable, {"encoding": _texts(stated).get("encoding")}):
+        with suppress(ValueError):
+            return Source.model_validate({"path": "-", **given})
+    return Source(path="-")
+
+
 def _texts(stated: Mapping[str, Any]) -> dict[str, str]:
     return {name: value for name, value in stated.items() if isinstance(value, str)}
 
@@ -182,11 +199,13 @@ def _read_file(path: Path, _stamp: tuple[int, int], settings: str) -> FileColumn
     """Return the columns of a file; `settings` are those of its source, as JSON."""
     first: list[dict[str, Any]] = []
     mapping, written, name, overlooked = None, "", path.name, []
+    choices: dict[str, list[str]] = {}
     stated = json.loads(settings)
     try:
-        join = _join_options(stated)
-        file = sniff_file(path, _texts(stated).get("encoding"), join)
+        source = _as_read(stated)
+        file = sniff_file(path, ReadOptions.of(source), join_options(source))
         written = describe_format(file)
+        choices = offered_choices(file)
         for row in islice(read_file_rows(file, _ignore), SAMPLE_ROWS):
             first.append(row.data)
         mapping = detect_mapping(first, name, Source.model_validate(stated))
@@ -198,15 +217,7 @@ def _read_file(path: Path, _stamp: tuple[int, int], settings: str) -> FileColumn
     items = [item for value in lists for item in value[:SAMPLE_ROWS] if isinstance(item, dict)]
     keys = list(dict.fromkeys(str(key) for item in items for key in item))
     rows = [{str(name): _cell(value) for name, value in row.items()} for row in first[:ROWS_SHOWN]]
-    return FileColumns(columns, keys, rows, mapping, written, name, overlooked)
-
-
-def _join_options(stated: Mapping[str, Any]) -> JoinOptions:
-    """Return how rows are joined; those of a source without settings while they are not valid."""
-    try:
-        return join_options(Source.model_validate(stated))
-    except ValueError:
-        return NO_OPTIONS
+    return FileColumns(columns, keys, rows, mapping, written, name, overlooked, choices)
 
 
 def _ignore(_error: ReadError) -> None:
@@ -311,8 +322,10 @@ def _source(
     legend = fmt.file_name(source.get("path", "")) if has_several else ""
     text = source_specs()["type"].help
     more = [_select(place, "type", "Each row is", text, kind, list(TYPES.items()))]
-    more += [_field(place, name, source, found.columns) for name in MORE]
+    shown = [name for name in MORE if source.get(name) or _ONLY_FOR.get(name, "") in found.written]
+    more += [_field(place, name, source, found) for name in shown]
     is_open = any(source.get(name) not in (None, "", "none") for name in MORE)
+    is_open = is_open or "chat_person" in found.choices
     table = _table(place, source, found) if found.columns else ""
     return render("form", "source", place, legend, table, found.written, boxes, more, is_open)
 
@@ -351,13 +364,18 @@ def with_labels(text: str) -> str:
     return _SETTING.sub(lambda found: _WORDS[found[0]], text)
 
 
-def _field(place: int, name: str, source: Mapping[str, Any], columns: Sequence[str]) -> Markup:
+def _field(place: int, name: str, source: Mapping[str, Any], found: FileColumns) -> Markup:
     spec, value = source_specs()[name], str(source.get(name) or "")
     if name == "system_prompt_type":
         options = list(SYSTEM_PROMPTS.items())
         return _select(place, name, spec.label, spec.help, value or "none", options)
     if name.endswith("_field"):
-        return _select(place, name, spec.label, spec.help, value, _options(columns))
+        return _select(place, name, spec.label, spec.help, value, _options(found.columns))
+    if name in found.choices:
+        return _select(place, name, spec.label, spec.help, value, _options(found.choices[name]))
+    if spec.kind == "bool":
+        options = [("", "no"), ("true", "yes")]
+        return _select(place, name, spec.label, spec.help, value.lower(), options)
     return render("form", "source_text", place, name, spec, value)
 
 

@@ -217,7 +217,9 @@ def store_upload(forge: Forge, filename: str, chunks: Iterator[bytes]) -> Datase
     try:
         forge.datasets.summarize_head(forge.datasets.parse_sources(path.name))
     except DataError:
-        can_repair = any(finding.repair for finding in check_file(path).findings)
+        findings = check_file(path).findings
+        # Which person of a chat the model shall be is set afterwards.
+        can_repair = any(each.repair or each.code == "chat-person" for each in findings)
         columns = column_mapping.read_columns(forge.home, {"path": path.name}).columns
         if not can_repair and not columns:
             path.unlink(missing_ok=True)

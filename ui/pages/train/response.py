@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -73,6 +74,12 @@ class _State:
     @property
     def is_unreadable(self) -> bool:
         return any(isinstance(error, ReadError) for error in self.checked.errors)
+
+    @property
+    def must_repair(self) -> bool:
+        """Whether no choice above the rows, of a person or a sheet, makes the data readable."""
+        codes = {error.code for error in self.checked.errors if isinstance(error, ReadError)}
+        return bool(codes - {"chat-person", "sheet-missing"})
 
     @property
     def can_start(self) -> bool:
@@ -235,8 +242,10 @@ def hints(
     if config.max_steps > 0:
         texts["num_train_epochs"] = f"Ends earlier, after {config.max_steps} steps."
     if checked.summary is not None and 0 < config.eval_split < 1:
-        _, count = split_counts(checked.summary.rows, config.eval_split)
-        texts["eval_split"] = f"Here {fmt.plural(count, 'row')}."
+        # A single row cannot be split, which the plan reports.
+        with suppress(DataError):
+            _, count = split_counts(checked.summary.rows, config.eval_split)
+            texts["eval_split"] = f"Here {fmt.plural(count, 'row')}."
     for change in checked.plan.changes if checked.plan else ():
         texts[change.where] = f"Used here: {form.value_text(change.used)}. {change.reason}"
     return texts
@@ -332,7 +341,7 @@ def _data_facts(state: _State) -> DataFacts | None:
         is_large=bool(summary and summary.size_bytes > data_actions.MAX_CHECKED_BYTES),
         sources=sources,
         is_usable=summary is not None,
-        open_tab="checks" if summary is None and state.is_unreadable else "columns",
+        open_tab="checks" if summary is None and state.must_repair else "columns",
     )
 
 

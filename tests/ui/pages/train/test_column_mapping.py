@@ -8,6 +8,7 @@ import pytest
 from modelforge.config.rules.data import SETTINGS_OF_TYPE
 from modelforge.config.schema.data import Source
 from modelforge.paths import Home
+from tests.data.formats.workbooks import write_workbook
 from ui.pages.train import column_mapping, data_actions, response
 from ui.pages.train.column_mapping import FileColumns, read_columns, roles
 from ui.pages.train.form import Entered
@@ -84,7 +85,9 @@ def test_columns_of_ids_are_roles_by_which_rows_are_joined(tmp_path):
 
 
 def test_every_field_of_a_source_has_a_help_line():
-    page = editor(type="conversation", message_property_mappings={"role": "from"})
+    keys = {"role": "from"}
+    chat = {"sheet": "A", "chat_person": "Ben", "chat_pause": 2, "chat_mask": True}
+    page = editor(type="conversation", message_property_mappings=keys, **chat)
     fields = re.findall(r'id="(map-[^"]+)" data-map="[^"]+" aria-describedby="([^"]+)"', page)
     assert len(fields) == page.count("data-map=") > len(column_mapping.MORE)
     for name, described in fields:
@@ -286,3 +289,40 @@ def test_a_file_is_read_again_only_when_it_or_its_settings_change(tmp_path, monk
     path.write_text('{"input": "a", "output": "b", "more": "c"}\n', "utf-8")
     assert read_columns(home, source).columns == ["input", "output", "more"]
     assert len(read) == 3
+
+
+CHAT = "31.12.23, 22:00 - Ben: a\n31.12.23, 22:01 - <b>Anna: b\n31.12.23, 22:02 - Ben: c\n"
+
+
+def test_the_persons_of_a_chat_export_are_offered(tmp_path):
+    path = tmp_path / "chat.txt"
+    path.write_text(CHAT, encoding="utf-8")
+    found = read_columns(Home(tmp_path / "home"), {"path": str(path)})
+    assert found.choices == {"chat_person": ["Ben", "<b>Anna"]}
+    assert not found.columns
+    page = column_mapping.editor([{"path": "chat.txt"}], [found])
+    assert '<option value="&lt;b&gt;Anna">' in page
+    assert 'data-map="chat_mask"' in page
+    chosen = {"path": str(path), "chat_person": "Ben", "chat_mask": "true"}
+    found = read_columns(Home(tmp_path / "home"), chosen)
+    assert found.columns == ["messages"]
+    page = column_mapping.editor([chosen], [found])
+    assert '<option value="Ben" selected>' in page
+    assert '<option value="true" selected>yes' in page
+
+
+def test_the_sheets_of_a_workbook_are_offered(tmp_path):
+    rows = [["prompt", "completion"], ["a", "b"]]
+    path = write_workbook(tmp_path / "a.xlsx", {"Trees": rows, "Birds": rows})
+    found = read_columns(Home(tmp_path / "home"), {"path": str(path)})
+    assert found.choices == {"sheet": ["Trees", "Birds"]}
+    page = column_mapping.editor([{"path": "a.xlsx"}], [found])
+    assert '<option value="Birds">' in page
+    assert "chat_person" not in page
+    assert 'data-map="sheet"' not in editor()
+
+
+def test_the_upload_of_a_chat_is_kept_until_a_person_is_chosen(forge):
+    reply = data_actions.store_upload(forge, "chat.txt", iter([CHAT.encode()]))
+    assert reply.dataset == "chat.txt"
+    assert (forge.home.uploads / "chat.txt").is_file()

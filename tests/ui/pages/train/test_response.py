@@ -80,3 +80,28 @@ def test_the_plan_counts_the_steps_of_the_reward_model(forge, model, capsys):
     ruled = values | {"trainer.reward": "length"}
     reply = response.reply(forge, Entered(show_models=False, values=ruled))
     assert "reward model +" not in reply.parts["plan"]
+
+
+def test_a_chat_export_opens_where_its_person_is_chosen(forge, tmp_path):
+    path = tmp_path / "chat.txt"
+    lines = ["31.12.23, 22:00 - Ben: a", "31.12.23, 22:01 - Anna: b"] * 12
+    path.write_text("\n".join(lines), encoding="utf-8")
+    values = DATA | {"dataset": str(path)}
+    reply = response.reply(forge, Entered(show_models=False, values=values))
+    assert not reply.data.is_usable
+    assert reply.data.open_tab == "columns"
+    assert "Choose the person (chat_person): Ben (12), Anna (12)." in str(reply.parts)
+    chosen = [{"path": str(path), "chat_person": "Anna"}]
+    recipe = {"data.sources": chosen}
+    reply = response.reply(forge, Entered(show_models=False, values=DATA, recipe=recipe))
+    assert reply.data.is_usable
+    assert reply.data.rows == 1
+
+
+def test_the_page_is_shown_for_data_of_one_row(forge, tmp_path):
+    path = tmp_path / "one.jsonl"
+    path.write_text('{"prompt": "a", "completion": "b"}\n', encoding="utf-8")
+    values = DATA | {"dataset": str(path)}
+    reply = response.reply(forge, Entered(show_models=False, values=values))
+    assert reply.data.rows == 1
+    assert "eval_split" not in reply.hints

@@ -1,0 +1,1 @@
+"""Chat exports of WhatsApp, Telegram, Discord and Slack, read as conversations."""

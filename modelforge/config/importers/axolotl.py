@@ -25,6 +25,8 @@ from modelforge.config.importers.training_arguments import (
     optimizer,
     precision,
     schedule,
+    schedule_arguments,
+    training_arguments,
     warmup_steps,
 )
 from modelforge.errors import Problem
@@ -286,7 +288,7 @@ OPTIONS: dict[str, Option] = {
     "optimizer": optimizer("adamw_torch_fused"),
     "optim_args": no_effect("The usual values of the optimizer are kept."),
     "lr_scheduler": schedule("lr_scheduler_type", "cosine"),
-    "lr_scheduler_kwargs": refused("Name the length of the decay in schedule.*.", None),
+    "lr_scheduler_kwargs": by(schedule_arguments, kind="map or text"),
     "cosine_min_lr_ratio": by(_floor, kind="number", least=0),
     "cosine_constant_lr_ratio": refused("This schedule is not offered here.", None),
     "learning_rate": taken("learning_rate"),
@@ -332,7 +334,7 @@ OPTIONS: dict[str, Option] = {
     "do_bench_eval": no_effect("The page Evaluation scores answers."),
     "saves_per_epoch": _per_epoch("Checkpoints"),
     "save_steps": interval("trainer.save_steps", "saving interval"),
-    "save_strategy": no_effect("save_steps says how often."),
+    "save_strategy": training_arguments({})["save_strategy"],
     "save_total_limit": renamed("trainer.save_total_limit"),
     "save_only_model": no_effect("A checkpoint has what a run needs to go on."),
     "save_first_step": no_effect("A run that is ended saves a checkpoint by itself."),

@@ -32,6 +32,12 @@ OPTIMIZERS = {name: name for name in get_args(Optim)} | {
     "adamw_bnb_8bit": "adamw_8bit",
     "lion": "lion_32bit",
 }
+SCHEDULE_ARGUMENTS = {
+    "min_lr_rate": "schedule.final_lr_fraction",
+    "min_lr_ratio": "schedule.final_lr_fraction",
+    "num_decay_steps": "schedule.decay_steps",
+    "decay_type": "schedule.decay_shape",
+}
 SCHEDULES = {name: name for name in get_args(LearningRateSchedule)} | {
     "wsd": "warmup_stable_decay",
     "constant_with_warm_up": "constant_with_warmup",
@@ -114,6 +120,24 @@ def _eval_strategy(value: Any, _: Values) -> Outcome:
         why = "Evaluations are every so many steps here; eval_steps says how many."
         return Outcome("no-effect", why=why)
     return Outcome("no-effect", why="eval_steps says how often.")
+
+
+def schedule_arguments(value: Any, values: Values) -> Outcome:
+    """Return what the arguments of the schedule become: the decay, and the rate at the end."""
+    if not isinstance(value, dict):
+        return Outcome("refused", why="Write its arguments by name.")
+    settings, unknown = {}, []
+    for name, part in value.items():
+        rate = number(values.get("learning_rate"))
+        if name in SCHEDULE_ARGUMENTS:
+            settings[SCHEDULE_ARGUMENTS[name]] = part
+        elif name == "lr_end" and isinstance(rate, float) and value.get("power", 1.0) == 1:
+            settings["schedule.final_lr_fraction"] = number(part) / rate
+        elif name != "power" or part != 1:
+            unknown.append(name)
+    if unknown:
+        return Outcome("refused", why=f"The schedule has no {', '.join(unknown)} here.")
+    return Outcome("converted", settings, "Settings of their own.")
 
 
 def _save_strategy(value: Any, _: Values) -> Outcome:
@@ -245,7 +269,7 @@ OPTIONS: dict[str, Option] = {
         kind="numeric",
     ),
     "lr_scheduler_type": schedule(),
-    "lr_scheduler_kwargs": refused("Name the length of the decay in schedule.*.", None),
+    "lr_scheduler_kwargs": by(schedule_arguments, kind="map or text"),
     "warmup_steps": warmup_steps(),
     "warmup_ratio": taken("warmup_ratio"),
     "optim": optimizer(),

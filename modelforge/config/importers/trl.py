@@ -81,8 +81,14 @@ def _mixture(value: list[Any], _: Values) -> Outcome:
     known = {"path": "path", "name": "subset", "split": "split"}
     for at, entry in enumerate(value):
         source = {}
+        is_file = isinstance(entry.get("data_files"), str)
+        if is_file:
+            # The path is then a format, such as json.
+            known = {"data_files": "path", "name": "subset", "split": "split"}
         for name, part in entry.items():
-            if name in known and part is not None:
+            if is_file and name == "path":
+                outcome = Outcome("no-effect", why="Files are recognised by their content.")
+            elif name in known and part is not None:
                 source[known[name]] = part
                 outcome = Outcome("renamed", {f"data.sources.{known[name]}": part})
             elif name == "columns":

@@ -42,6 +42,7 @@ from modelforge.services.preflight import PreflightService
 from modelforge.services.queue import QueueService
 from modelforge.services.resume import ResumeService
 from modelforge.services.runs import RunService
+from modelforge.services.settings_exports import SettingsExportService
 from modelforge.services.start import RunLauncher
 from modelforge.services.storage import StorageService
 from modelforge.services.stored import StoredService
@@ -89,6 +90,7 @@ class Forge:
         self.trash = TrashService(home, store, training, self.chat)
         self.storage = StorageService(home, store, self.history, self.trash)
         self.presets = PresetService(home.presets)
+        self.settings_exports = SettingsExportService(home, self.preflight, self.runs.folder)
         self._add_data_services(RunUses(home, store, training))
         self.diagnosis = DiagnosisService(home, self.runs)
         self.trial_runs = TrialRunService(home, launcher, self.preflight.trial_run_results, worker)

@@ -25,6 +25,7 @@ from modelforge.api.routes import (
     resume,
     runs,
     serving,
+    settings_exports,
     system,
 )
 from modelforge.api.schemas import EventPage
@@ -47,6 +48,7 @@ MODULES = (
     preflight,
     presets,
     imports,
+    settings_exports,
     datasets,
     history,
     runs,

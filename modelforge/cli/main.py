@@ -17,6 +17,7 @@ from modelforge.cli import (
     data,
     evaluate,
     export,
+    export_settings,
     import_settings,
     queue,
     runs,
@@ -133,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add(add, commands, shared, _forge)
     serve.add(add, _forge)
     import_settings.add(add)
+    export_settings.add(add, _forge, _layers)
     add("doctor", _doctor, "Check this machine.")
     add("presets", _presets, "List the presets: named settings, used as preset:NAME.")
     add("schema", _schema, "Print the settings as JSON Schema.")

@@ -1,0 +1,46 @@
+"""Route that writes settings for another system."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal
+
+from fastapi import APIRouter
+from pydantic import ConfigDict, Field
+
+from modelforge.api.dependencies import NO_RUN, ForgeDep, error
+from modelforge.api.errors import ForgeRoute
+from modelforge.config.exporters import Exported
+from modelforge.config.resolve import Layer
+
+router = APIRouter(route_class=ForgeRoute)
+UNUSABLE = error(422, "The settings cannot be used, or the system does not train this method.")
+
+
+@dataclass(frozen=True)
+class SettingsExport:
+    """Which settings are written, and for which system."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    to: Annotated[
+        Literal["trl", "surogate", "axolotl", "llama-factory", "script"],
+        Field(description="The system."),
+    ]
+    settings: Annotated[
+        dict[str, Any], Field(description="Settings as in `runs`; not read if there is a run.")
+    ] = field(default_factory=dict)
+    run: Annotated[str | None, Field(max_length=200, description="Id of a run.")] = None
+
+
+@router.post("/export-settings", responses={**NO_RUN, **UNUSABLE})
+def export_settings(request: SettingsExport, forge: ForgeDep) -> Exported:
+    """Return the file of another system and a line for each of our settings; nothing is stored.
+
+    A script reads rows beside itself, which `modelforge export-settings --out` writes.
+    """
+    service = forge.settings_exports
+    if request.run is not None:
+        return service.export(service.of_run(request.run), request.to)
+    source = service.of_settings(Layer("body", request.settings), system=request.to)
+    return service.export(source, request.to)

@@ -1,0 +1,55 @@
+"""Settings that become the same in every system: most of them nothing."""
+
+from __future__ import annotations
+
+from modelforge.config.exporters.rules import Rule, elsewhere, left_out, not_needed
+
+OURS = "It concerns this program, not the trained model."
+REPORTS = "It reports on the training; the trained model is the same."
+MEMORY = "It concerns what happens when memory runs out; the trained model is the same."
+REWARDS = "It belongs to RLHF, which this export does not have."
+
+RULES: dict[str, Rule] = {
+    "compute_specs": not_needed("The profile fills the form; its values are written out."),
+    "provider": not_needed("Both providers train the same."),
+    "hardware.gpu_index": not_needed("Set CUDA_VISIBLE_DEVICES there."),
+    "hardware.max_gpu_temperature": left_out("There is no limit of the temperature."),
+    "hardware.max_gpu_power": left_out("There is no limit of the power; use nvidia-smi -pl."),
+    "quantization.allow_slow": not_needed(OURS),
+    "memory.autopilot": not_needed(MEMORY),
+    "memory.auto_batch_size": not_needed("The batch size is written as it is set."),
+    "evaluation.generated_rows": not_needed(REPORTS),
+    "evaluation.samples": not_needed(REPORTS),
+    "evaluation.sample_prompts": not_needed(REPORTS),
+    "evaluation.sample_tokens": not_needed(REPORTS),
+    "evaluation.report": not_needed(REPORTS),
+    "evaluation.phase_monitor": not_needed(REPORTS),
+    "evaluation.loss_guard": left_out("Nothing lowers the rate when the loss rises."),
+    "evaluation.early_stopping": left_out("Nothing ends a run that no longer improves."),
+    "evaluation.early_stopping_patience": elsewhere("evaluation.early_stopping"),
+    "evaluation.early_stopping_threshold": elsewhere("evaluation.early_stopping"),
+    "logging.wandb_mode": not_needed("Set WANDB_MODE there."),
+    "dataset": elsewhere("data.sources"),
+    "fp16": elsewhere("hardware.precision"),
+    "bf16": elsewhere("hardware.precision"),
+    "use_4bit": elsewhere("quantization.scheme"),
+    "use_8bit": elsewhere("quantization.scheme"),
+    "adapter.alpha_over_r": elsewhere("lora_alpha"),
+    "schedule.warmup_steps": elsewhere("warmup_ratio"),
+    "schedule.decay_ratio": elsewhere("lr_scheduler_type"),
+    "schedule.decay_steps": elsewhere("lr_scheduler_type"),
+    "schedule.decay_shape": elsewhere("lr_scheduler_type"),
+    "schedule.final_lr_fraction": elsewhere("lr_scheduler_type"),
+    "schedule.patience": elsewhere("lr_scheduler_type"),
+    "trainer.rlhf_algorithm": not_needed(REWARDS),
+    "trainer.reward": not_needed(REWARDS),
+    "trainer.reward_model": not_needed(REWARDS),
+    "trainer.reward_pattern": not_needed(REWARDS),
+    "trainer.reward_words": not_needed(REWARDS),
+    "trainer.reward_learning_rate": not_needed(REWARDS),
+    "trainer.reward_epochs": not_needed(REWARDS),
+    "trainer.kl_beta": not_needed(REWARDS),
+    "trainer.num_generations": not_needed(REWARDS),
+    "trainer.max_completion_length": not_needed(REWARDS),
+    "trainer.generation_temperature": not_needed(REWARDS),
+}

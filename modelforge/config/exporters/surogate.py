@@ -1,0 +1,251 @@
+"""Surogate: its YAML files, by its documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from modelforge.config.exporters.every_system import RULES as EVERYWHERE
+from modelforge.config.exporters.facts import Facts
+from modelforge.config.exporters.report import ExportLine, Written
+from modelforge.config.exporters.rules import (
+    Rule,
+    default_only,
+    left_out,
+    names,
+    not_needed,
+    option,
+    words,
+)
+from modelforge.config.exporters.system import TargetSystem, written_sources
+from modelforge.config.exporters.training_arguments import AT_EVALUATIONS, split_differs
+from modelforge.config.schema.data import Source
+from modelforge.errors import Problem
+
+_SAME = (
+    *("path", "type", "subset", "split", "samples", "text_field", "instruction_field"),
+    *("input_field", "output_field", "messages_field", "system_field", "tools_field"),
+    *("message_property_mappings", "system_prompt_type", "system_prompt_field", "system_prompt"),
+    *("prompt_format", "prompt_format_no_input"),
+)
+_SOURCE = {name: name for name in _SAME}
+SCHEDULES = {
+    "linear": "linear", "cosine": "cosine", "warmup_stable_decay": "wsd", "constant": "constant",
+}  # fmt: skip
+QUANTIZED = {"4-bit": "qlora_bnb", "fp8": "qlora_fp8", "nvfp4": "qlora_fp4"}
+DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "auto": "auto"}
+TRAINED = {"assistant": "default", "last_round": "last_round", "all": "all"}
+
+
+def _sources(_value: Any, facts: Facts) -> Written:
+    if facts.data:
+        entry = {"path": facts.data, "type": "auto"}
+        return Written({"datasets": [entry]}, "All sources are written into one file.")
+    return written_sources("datasets", facts.sources, _SOURCE, facts)
+
+
+def _validation(value: list[Source], facts: Facts) -> Written:
+    return written_sources("validation_datasets", value, _SOURCE, facts)
+
+
+def _optimizer(value: str, _: Facts) -> Written:
+    if value == "adamw_8bit":
+        return Written({"optimizer": value})
+    if value == "paged_adamw_8bit":
+        options = {"optimizer": "adamw_8bit", "offload_optimizer": True}
+        return Written(options, "Its state is moved to the memory of the host.")
+    why = f"Surogate has AdamW in 8 bits and NorMuon; adamw_8bit stands for {value}."
+    return Written({"optimizer": "adamw_8bit"}, why, is_lost="adamw" not in value)
+
+
+def _schedule(value: str, facts: Facts) -> Written:
+    if value not in SCHEDULES:
+        return Written(
+            why=f"Surogate has no schedule {value}; its default is linear.", is_lost=True
+        )
+    schedule = facts.config.schedule
+    options: dict[str, Any] = {"lr_scheduler_type": SCHEDULES[value]}
+    if schedule.final_lr_fraction:
+        options["final_lr_fraction"] = schedule.final_lr_fraction
+    if value != "warmup_stable_decay":
+        return Written(options)
+    steps = facts.schedule[1]["num_decay_steps"]
+    if 0 < steps < 1:
+        why = "The decay is a share of the steps here, and cooldown_steps a number: give max_steps."
+        return Written(options, why, is_lost=True)
+    if schedule.decay_shape != "linear":
+        why = f"The decay is not of the shape {schedule.decay_shape} there."
+        return Written(options | {"cooldown_steps": steps}, why, is_lost=True)
+    return Written(options | {"cooldown_steps": steps}, "Its names there.")
+
+
+def _warmup(value: float, facts: Facts) -> Written:
+    steps = facts.config.schedule.warmup_steps
+    if steps is not None:
+        return Written({"warmup_steps": steps}, "schedule.warmup_steps decides.")
+    return Written({"warmup_ratio": value})
+
+
+def _precision(_value: Any, facts: Facts) -> Written:
+    return Written({"torch_dtype": DTYPES[facts.precision]}, "The number format of the weights.")
+
+
+def _storage(_value: str, facts: Facts) -> Written:
+    if facts.storage == "none":
+        return Written(why="The weights are not quantized.")
+    if facts.storage not in QUANTIZED:
+        why = f"Surogate does not store weights in {facts.storage}; they are whole there."
+        return Written(why=why, is_lost=True)
+    return Written({QUANTIZED[facts.storage]: True}, "A switch there.")
+
+
+def _quant_type(value: str, _: Facts) -> Written:
+    if value == "nf4":
+        return Written(why="The format of qlora_bnb.")
+    return Written(why="qlora_bnb stores weights in NF4.", is_lost=True)
+
+
+def _checkpointing(value: bool, _: Facts) -> Written:
+    return Written({"recompute_block": value}, "Its name there: blocks are recomputed.")
+
+
+def _length(value: int | None, facts: Facts) -> Written:
+    why = "" if value == facts.max_length else "What the profile and the model give."
+    return Written({"sequence_len": facts.max_length}, why)
+
+
+def _alpha(value: int, facts: Facts) -> Written:
+    used = facts.lora_alpha
+    return Written({"lora_alpha": used}, "" if used == value else "The multiple of the rank.")
+
+
+def _loss_on(value: str, _: Facts) -> Written:
+    if value in TRAINED:
+        return words("loss_scale", TRAINED, "")(value, _)
+    return Written({"loss_scale": "default"}, "Completions and the answers of conversations.")
+
+
+def _save_steps(value: int | None, facts: Facts) -> Written:
+    if facts.save_steps == -1:
+        why = "Checkpoints cannot be switched off; save_steps is more than any run has."
+        return Written({"save_steps": 10**9}, why)
+    why = "" if value == facts.save_steps else AT_EVALUATIONS
+    return Written({"save_steps": facts.save_steps}, why)
+
+
+def _device(value: str, _: Facts) -> Written:
+    return left_out("Surogate trains on NVIDIA GPUs alone.", ["auto", "cuda"])(value, _)
+
+
+def _split(value: float, facts: Facts) -> Written:
+    if facts.config.data.validation_sources:
+        return Written({"validation_split_ratio": 0.0}, "The evaluation rows have their own files.")
+    return Written({"validation_split_ratio": value})
+
+
+def _attention(value: str, _: Facts) -> Written:
+    return left_out("Surogate has its own attention kernels.", ["sdpa"])(value, _)
+
+
+def _dtype(value: str, _: Facts) -> Written:
+    return Written({"lora_dtype": "bf16" if value == "bfloat16" else "fp32"}, "Its name there.")
+
+
+def _targets(value: str, facts: Facts) -> Written:
+    return names("lora_target_modules")(value, facts)
+
+
+def _check(facts: Facts) -> Iterator[Problem]:
+    if facts.method != "sft":
+        what = (
+            f"Surogate trains on completions alone; these settings are {facts.about_method.label}."
+        )
+        yield Problem("strategy", what, "Export them to trl, axolotl or llama-factory.")
+
+
+def _finish(_: Facts) -> Mapping[str, Any]:
+    return {"output_dir": "output"}
+
+
+def _losses(facts: Facts) -> Iterator[ExportLine]:
+    yield from split_differs(facts)
+
+
+RULES: dict[str, Rule] = {
+    **EVERYWHERE,
+    "task": not_needed("Every task is text in, text out."),
+    "strategy": not_needed("Supervised training; qlora_* say how the weights are stored."),
+    "model_name": option("model"),
+    "data.sources": _sources,
+    "data.validation_sources": _validation,
+    "eval_split": _split,
+    "max_seq_length": _length,
+    "data.truncation_strategy": option("truncation_strategy"),
+    "data.loss_on": _loss_on,
+    "data.padding_free": option("padding_free"),
+    "data.packing_strategy": not_needed("Surogate has its own way of packing."),
+    "data.num_workers": option("dataloader_num_workers"),
+    "packing": option("sample_packing"),
+    "group_by_length": left_out("Rows are in random order there."),
+    "model.chat_template": option("template"),
+    "model.system_prompt": option("system"),
+    "model.attn_implementation": _attention,
+    "hardware.precision": _precision,
+    "hardware.device": _device,
+    "gradient_checkpointing": _checkpointing,
+    "optim": _optimizer,
+    "optimizer.beta1": option("adamw_beta1"),
+    "optimizer.beta2": option("adamw_beta2"),
+    "optimizer.epsilon": option("adamw_epsilon"),
+    "learning_rate": option("learning_rate"),
+    "lr_scheduler_type": _schedule,
+    "warmup_ratio": _warmup,
+    "weight_decay": option("weight_decay"),
+    "max_grad_norm": option("max_grad_norm"),
+    "per_device_train_batch_size": option("per_device_train_batch_size"),
+    "per_device_eval_batch_size": not_needed("It changes no result."),
+    "gradient_accumulation_steps": option("gradient_accumulation_steps"),
+    "num_train_epochs": option("num_epochs"),
+    "max_steps": option("max_steps"),
+    "eval_steps": option("eval_steps"),
+    "trainer.save_steps": _save_steps,
+    "trainer.save_total_limit": option("save_total_limit"),
+    "evaluation.keep_best": left_out("Surogate keeps the newest weights, not the best."),
+    "trainer.seed": option("train_seed"),
+    "trainer.neftune_noise_alpha": left_out("Surogate adds no noise to the embeddings."),
+    "trainer.torch_compile": left_out("Surogate has compiled kernels of its own."),
+    "trainer.preference_beta": not_needed("It belongs to DPO."),
+    "trainer.preference_loss": not_needed("It belongs to DPO."),
+    "trainer.precompute_ref_log_probs": not_needed("It belongs to DPO."),
+    "adapter.enabled": option("lora"),
+    "lora_r": option("lora_rank"),
+    "lora_alpha": _alpha,
+    "lora_dropout": option("lora_dropout"),
+    "adapter.target_modules": _targets,
+    "adapter.modules_to_save": left_out("Modules are not trained in full beside an adapter."),
+    "adapter.use_rslora": left_out("Adapters are scaled by the rank."),
+    "adapter.use_dora": left_out("Surogate has no DoRA."),
+    "adapter.init": default_only("adapter.init", "Adapters start with the usual weights."),
+    "adapter.dtype": _dtype,
+    "adapter.start_from": left_out("The adapter that training starts from cannot be named."),
+    "quantization.scheme": _storage,
+    "quantization.skip_first_layers": option("skip_quant_first_layers"),
+    "quantization.skip_last_layers": option("skip_quant_last_layers"),
+    "use_nested_quant": option("qlora_bnb_double_quant"),
+    "bnb_4bit_quant_type": _quant_type,
+    "bnb_4bit_compute_dtype": not_needed("It follows the precision of the training."),
+    "logging.run_name": option("run_name"),
+    "logging.logging_steps": not_needed("Surogate logs every step."),
+    "logging.report_to": names("report_to"),
+    "logging.project": option("wandb_project"),
+}
+SYSTEM = TargetSystem(
+    name="surogate",
+    title="Surogate",
+    file_name="surogate.yaml",
+    rules=RULES,
+    check=_check,
+    finish=_finish,
+    command=lambda _: "surogate sft FILE",
+    losses=_losses,
+)

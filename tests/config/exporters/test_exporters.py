@@ -1,0 +1,171 @@
+"""What is written for another system, and what is said about the rest."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from modelforge.config.exporters import NAMES, SYSTEMS, Facts, export_settings, script
+from modelforge.config.fields import specs_by_name
+from modelforge.config.plan.make import PlanContext, make_plan
+from modelforge.errors import ConfigError
+from tests.config.exporters.recipes import DPO, QLORA, SHORT, config_of
+
+TARGETS = [*SYSTEMS, script.SYSTEM]
+
+
+def options_of(system, *changes):
+    return yaml.safe_load(export_settings(Facts(config_of(*changes)), system).text)
+
+
+def left_out(system, *changes):
+    exported = export_settings(Facts(config_of(*changes)), system)
+    return {line.setting: line.why for line in exported.left_out}
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+def test_every_setting_has_a_rule_and_a_line(target):
+    assert set(target.rules) == set(specs_by_name())
+    facts = Facts(config_of(), plan=plan_of(config_of()))
+    _, report = target.walk(facts)
+    named = {line.setting for line in report}
+    assert named >= set(specs_by_name())
+    assert all(line.why for line in report if line.result == "left-out")
+
+
+def plan_of(config, device="cpu"):
+    return make_plan(config, PlanContext(device, "/models/m", context=2048, train_rows=90))
+
+
+def test_trl_gets_its_own_names_and_numbers():
+    options = options_of("trl", SHORT, {"optim": "adamw_torch"})
+    assert options["model_name_or_path"] == "owner/model"
+    assert options["max_length"] == 1024
+    assert options["warmup_steps"] == 5
+    assert options["datasets"] == [{"path": "json", "data_files": "rows.jsonl"}]
+    assert options["test_split_size"] == 0.1
+    assert options["lora_target_modules"] == ["all-linear"]
+    assert options["bf16"] is True
+    assert options["report_to"] == ["wandb"]
+    # YAML 1.1 reads 2e-4 as text, which no trainer takes.
+    assert isinstance(options["learning_rate"], float)
+    assert isinstance(options["adam_epsilon"], float)
+
+
+def test_the_command_names_the_method():
+    exported = {
+        name: export_settings(Facts(config_of(change)), "trl").command
+        for name, change in {
+            "sft": {},
+            "dpo": DPO,
+            "kto": {**DPO, "trainer.preference_loss": "kto"},
+        }.items()
+    }
+    assert exported == {name: f"trl {name} --config FILE" for name in ("sft", "dpo", "kto")}
+
+
+@pytest.mark.parametrize("system", ["trl", "axolotl", "llama-factory"])
+def test_a_method_that_the_system_does_not_train_is_refused(system):
+    with pytest.raises(ConfigError, match="RLHF"):
+        options_of(system, {"strategy": "rlhf", "data.loss_on": "completion"})
+
+
+def test_surogate_trains_on_completions_alone():
+    with pytest.raises(ConfigError, match="DPO"):
+        options_of("surogate", DPO)
+
+
+def test_an_unknown_system_is_named_with_those_that_are_known():
+    with pytest.raises(ConfigError) as error:
+        export_settings(Facts(config_of()), "other")
+    assert all(name in error.value.problems[0].remedy for name in NAMES)
+
+
+def test_what_a_system_cannot_say_is_listed_with_the_reason():
+    change = {
+        "adapter.init": "olora",
+        "evaluation.loss_guard": True,
+        "model.system_prompt": "You are a parrot.",
+        "data.truncation_strategy": "split",
+        "trainer.neftune_noise_alpha": 5,
+    }
+    lost = left_out("trl", change)
+    assert set(lost) >= {"adapter.init", "evaluation.loss_guard", "model.system_prompt"}
+    assert "splits" in lost["data.truncation_strategy"]
+    assert "trainer.neftune_noise_alpha" not in lost
+    assert "trainer.neftune_noise_alpha" in left_out("surogate", change)
+    assert "model.system_prompt" not in left_out("surogate", change)
+
+
+def test_a_value_that_asks_for_nothing_is_not_lost():
+    assert left_out("trl") == {}
+    assert left_out("axolotl") == {}
+    assert left_out("llama-factory") == {}
+
+
+def test_columns_of_a_source_are_not_dropped_silently():
+    sources = [{"path": "a.csv", "instruction_field": "ask", "output_field": "say", "weight": 2}]
+    change = {"data.sources": sources, "dataset": "a.csv"}
+    assert set(left_out("trl", change)) == {
+        "data.sources[0].instruction_field",
+        "data.sources[0].output_field",
+        "data.sources[0].weight",
+    }
+    assert set(left_out("axolotl", change)) == {"data.sources[0].weight"}
+    (entry,) = options_of("axolotl", change)["datasets"]
+    assert entry["field_instruction"] == "ask"
+    assert entry["ds_type"] == "csv"
+
+
+def test_llama_factory_gets_its_description_of_the_data():
+    sources = [
+        {
+            "path": "chats.jsonl",
+            "type": "conversation",
+            "messages_field": "talk",
+            "message_property_mappings": {"role": "from", "content": "value"},
+        }
+    ]
+    change = {"data.sources": sources, "dataset": "chats.jsonl"}
+    exported = export_settings(Facts(config_of(change)), "llama-factory")
+    info = json.loads(exported.files["dataset_info.json"])
+    assert yaml.safe_load(exported.text)["dataset"] in info
+    entry = info["chats.jsonl"]
+    assert entry["file_name"] == "chats.jsonl"
+    assert entry["formatting"] == "sharegpt"
+    assert entry["columns"]["messages"] == "talk"
+    assert entry["tags"]["role_tag"] == "from"
+
+
+def test_weights_that_only_some_systems_quantize():
+    fp8 = {"quantization.scheme": "fp8"}
+    assert options_of("surogate", fp8)["qlora_fp8"] is True
+    assert "quantization.scheme" in left_out("trl", fp8)
+    assert options_of("trl", QLORA)["load_in_4bit"] is True
+    assert "adapter.dtype" in left_out("trl", QLORA), "TRL trains such adapters in bfloat16"
+
+
+def test_a_share_of_decay_needs_the_number_of_steps():
+    wsd = {"lr_scheduler_type": "wsd", "schedule.decay_ratio": 0.5}
+    assert "lr_scheduler_type" in left_out("trl", wsd)
+    options = options_of("trl", wsd, {"max_steps": 40})
+    assert options["lr_scheduler_kwargs"]["num_decay_steps"] == 20
+    assert options_of("surogate", wsd, {"max_steps": 40})["cooldown_steps"] == 20
+
+
+def test_pairs_are_not_grouped_by_length_in_trl():
+    assert "group_by_length" in left_out("trl", DPO, {"group_by_length": True})
+    assert left_out("trl", {"group_by_length": True}) == {}
+
+
+def test_every_option_is_one_that_its_importer_knows():
+    from modelforge.config.importers import SYSTEMS as IMPORTED
+
+    known = {system.name: system for system in IMPORTED}
+    for system in SYSTEMS:
+        methods = [{}, SHORT, QLORA] + ([DPO] if system.name != "surogate" else [])
+        for change in methods:
+            options = options_of(system.name, change)
+            assert set(options) <= set(known[system.name].options), system.name

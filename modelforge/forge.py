@@ -34,6 +34,7 @@ from modelforge.services.evaluations.service import EvaluationService
 from modelforge.services.evaluations.sources import EvaluationSourceFinder
 from modelforge.services.exports.service import COMMAND as EXPORTER
 from modelforge.services.exports.service import ExportService
+from modelforge.services.exports.settings import SettingsExportService
 from modelforge.services.exports.sources import SourceFinder
 from modelforge.services.history import HistoryService
 from modelforge.services.layers import LayerService
@@ -42,7 +43,6 @@ from modelforge.services.preflight import PreflightService
 from modelforge.services.queue import QueueService
 from modelforge.services.resume import ResumeService
 from modelforge.services.runs import RunService
-from modelforge.services.settings_exports import SettingsExportService
 from modelforge.services.start import RunLauncher
 from modelforge.services.storage import StorageService
 from modelforge.services.stored import StoredService

@@ -13,10 +13,10 @@ from modelforge.cli.parsing import OpenForge, add_settings
 from modelforge.cli.recipe import PRESET
 
 if TYPE_CHECKING:
-    from modelforge.config.exporters import Exported
+    from modelforge.config.exporters.report import Exported
     from modelforge.config.resolve import Layer
     from modelforge.forge import Forge
-    from modelforge.services.settings_exports import ExportSource
+    from modelforge.services.exports.settings import ExportSource
 
 VALUE_CHARS = 40
 SYSTEMS = ("trl", "surogate", "axolotl", "llama-factory", "script")

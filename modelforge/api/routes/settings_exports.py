@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from fastapi import APIRouter
 from pydantic import ConfigDict, Field
 
 from modelforge.api.dependencies import NO_RUN, ForgeDep, error
 from modelforge.api.errors import ForgeRoute
-from modelforge.config.exporters import Exported
+from modelforge.config.exporters.report import Exported
+from modelforge.config.exporters.write import NAMES
 from modelforge.config.resolve import Layer
 
 router = APIRouter(route_class=ForgeRoute)
@@ -23,10 +24,7 @@ class SettingsExport:
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
-    to: Annotated[
-        Literal["trl", "surogate", "axolotl", "llama-factory", "script"],
-        Field(description="The system."),
-    ]
+    to: Annotated[str, Field(max_length=40, description=f"One of {', '.join(NAMES)}.")]
     settings: Annotated[
         dict[str, Any], Field(description="Settings as in `runs`; not read if there is a run.")
     ] = field(default_factory=dict)

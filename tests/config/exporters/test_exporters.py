@@ -7,13 +7,15 @@ import json
 import pytest
 import yaml
 
-from modelforge.config.exporters import NAMES, SYSTEMS, Facts, export_settings, script
+from modelforge.config.exporters import script_rules
+from modelforge.config.exporters.facts import Facts
+from modelforge.config.exporters.write import NAMES, SYSTEMS, export_settings
 from modelforge.config.fields import specs_by_name
 from modelforge.config.plan.make import PlanContext, make_plan
 from modelforge.errors import ConfigError
 from tests.config.exporters.recipes import DPO, QLORA, SHORT, config_of
 
-TARGETS = [*SYSTEMS, script.SYSTEM]
+TARGETS = [*SYSTEMS, script_rules.SYSTEM]
 
 
 def options_of(system, *changes):

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from modelforge.config.exporters import SYSTEMS, Facts, export_settings
+from modelforge.config.exporters.facts import Facts
+from modelforge.config.exporters.write import SYSTEMS, export_settings
 from modelforge.config.importers import import_settings
 from modelforge.config.resolve import Layer, resolve
 from tests.config.exporters.recipes import BASE, PREFERENCE, SUPERVISED, config_of

@@ -6,7 +6,8 @@ import ast
 
 import pytest
 
-from modelforge.config.exporters import Facts, script
+from modelforge.config.exporters import script
+from modelforge.config.exporters.facts import Facts
 from modelforge.config.plan.make import PlanContext, make_plan
 from modelforge.errors import ConfigError
 from tests.config.exporters.recipes import DPO, QLORA, SHORT, config_of

@@ -11,7 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from modelforge.config.exporters import SCRIPT, Exported, Facts, export_settings, script
+from modelforge.config.exporters import script
+from modelforge.config.exporters.facts import Facts
+from modelforge.config.exporters.report import Exported
+from modelforge.config.exporters.write import SCRIPT, export_settings
 from modelforge.config.plan.make import Plan
 from modelforge.config.profiles import load_profiles
 from modelforge.config.resolve import Layer, resolve

@@ -1,0 +1,33 @@
+"""Settings for other systems over REST."""
+
+from __future__ import annotations
+
+import ast
+
+
+def test_settings_become_a_file_and_a_report(client, settings):
+    body = {"to": "trl", "settings": settings}
+    answer = client.post("/api/export-settings", json=body)
+    assert answer.status_code == 200
+    exported = answer.json()
+    assert exported["title"] == "TRL"
+    assert "max_steps: 5" in exported["text"]
+    assert exported["command"] == "trl sft --config FILE"
+    results = {line["setting"]: line["result"] for line in exported["report"]}
+    assert results["max_steps"] == "written"
+
+
+def test_a_script_is_checked_as_a_run_is(client, settings):
+    body = {"to": "script", "settings": settings}
+    ast.parse(client.post("/api/export-settings", json=body).json()["text"])
+    missing = {"to": "script", "settings": {**settings, "dataset": "/nowhere.jsonl"}}
+    assert client.post("/api/export-settings", json=missing).status_code == 404
+
+
+def test_what_cannot_be_exported_is_refused(client, settings):
+    unknown = client.post("/api/export-settings", json={"to": "other", "settings": settings})
+    assert unknown.status_code == 422
+    wrong = client.post("/api/export-settings", json={"to": "trl", "settings": {"lora_r": 0}})
+    assert "lora_r" in {problem["where"] for problem in wrong.json()["problems"]}
+    no_run = {"to": "trl", "run": "20260101-000000-0000"}
+    assert client.post("/api/export-settings", json=no_run).status_code == 404

@@ -1,0 +1,139 @@
+"""The exported script learns what the worker learns, update for update."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelforge.config.exporters import script
+from modelforge.config.exporters.facts import Facts
+from modelforge.config.plan.make import Plan
+from modelforge.config.schema.config import TrainingConfig
+from modelforge.runs.atomic_files import read_json
+from modelforge.train.tools.prepare_data import prepare
+
+# Libraries below torch warn of their own deprecations, which are not ours to mend.
+pytestmark = [
+    pytest.mark.torch,
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("default"),
+]
+
+STEPS = 10
+QUESTIONS = [f"What is {n} and {n + 1}" + " and more" * (n % 4) + "?" for n in range(24)]
+ANSWERS = [f"It is {2 * n + 1}" + " or so" * (n % 3) + "." for n in range(24)]
+SETTINGS: dict[str, Any] = {
+    "max_steps": STEPS,
+    "learning_rate": 0.01,
+    "per_device_train_batch_size": 2,
+    "gradient_accumulation_steps": 2,
+    "lora_dropout": 0.1,
+    "optim": "adamw_torch",
+    "eval_split": 0.2,
+    "eval_steps": 5,
+    "trainer": {"seed": 7},
+}
+
+
+def ours_and_ejected(
+    bench: Any, tmp_path: Path, rows: list[dict[str, Any]], **changes: Any
+) -> tuple[list[float], list[float]]:
+    """Return the losses of a run of the worker, and those of its script in a process of its own."""
+    bench.rows = tmp_path / "parity.jsonl"
+    bench.rows.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    run = bench.prepare(**(SETTINGS | changes))
+    folder = tmp_path / "ejected"
+    folder.mkdir()
+    record = read_json(run.config)
+    prepared = prepare(record, folder / "birds.py")
+    assert prepared.other_tokens == 0
+    assert (prepared.train_rows, prepared.eval_rows) == (19, 5)
+    config = TrainingConfig.from_record(record["config"])
+    plan = Plan.from_dict(record["plan"], record["config"])
+    exported = script.write(Facts(config, plan), "birds.py", prepared.end_token)
+    assert exported.data == ", ".join(prepared.files)
+    (folder / "birds.py").write_text(exported.text, encoding="utf-8")
+    events = bench.work(run)
+    assert events[-1].kind == "finished", events[-1].data
+    mine = [event.data["loss"] for event in events if event.kind == "step"]
+    return mine, losses_of_script(folder / "birds.py")
+
+
+def losses_of_script(path: Path) -> list[float]:
+    # Nothing of this program can be imported from there.
+    hidden = {"PYTHONPATH", "MODELFORGE_HOME"}
+    environment = {name: value for name, value in os.environ.items() if name not in hidden}
+    environment |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(path.parent / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-P", str(path)],
+        cwd=path.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    state = json.loads((path.parent / "output" / "trainer_state.json").read_text("utf-8"))
+    return [entry["loss"] for entry in state["log_history"] if "loss" in entry]
+
+
+def require_same(mine: list[float], ejected: list[float]) -> None:
+    assert len(mine) == len(ejected) == STEPS
+    assert mine == pytest.approx(ejected, abs=1e-5)
+    assert mine[0] - mine[-1] > 0.05, "something is learned, so that equal means something"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"group_by_length": False, "lr_scheduler_type": "linear", "warmup_ratio": 0.2},
+        {"packing": True, "max_seq_length": 64},
+        {"adapter": {"enabled": False}, "learning_rate": 0.001},
+    ],
+    ids=["usual", "random", "packed", "all-weights"],
+)
+def test_sft_has_the_losses_of_the_script(bench, tiny_model, tmp_path, changes):
+    pairs = zip(QUESTIONS, ANSWERS, strict=True)
+    rows = [{"prompt": q, "completion": a} for q, a in pairs]
+    if changes.get("packing"):
+        changes = {**changes, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 1}
+    mine, ejected = ours_and_ejected(bench, tmp_path, rows, **changes)
+    require_same(mine, ejected)
+
+
+@pytest.mark.parametrize("grouped", [True, False], ids=["grouped", "random"])
+def test_dpo_has_the_losses_of_the_script(bench, tiny_model, tmp_path, grouped):
+    worse = [f"No idea{' at all' * (n % 3)}." for n in range(24)]
+    rows = [
+        {"prompt": q, "chosen": a, "rejected": b}
+        for q, a, b in zip(QUESTIONS, ANSWERS, worse, strict=True)
+    ]
+    changes = {"strategy": "dpo", "group_by_length": grouped}
+    mine, ejected = ours_and_ejected(bench, tmp_path, rows, **changes)
+    require_same(mine, ejected)
+
+
+def test_the_process_prepares_rows(bench, tiny_model, tmp_path):
+    bench.rows = tmp_path / "parity.jsonl"
+    rows = [{"prompt": q, "completion": a} for q, a in zip(QUESTIONS, ANSWERS, strict=True)]
+    bench.rows.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    run = bench.prepare(**SETTINGS)
+    command = [sys.executable, "-m", "modelforge.train.tools.prepare_data", str(run.config)]
+    done = subprocess.run(
+        [*command, str(tmp_path / "birds.py")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert answer["files"] == ["birds_rows.parquet", "birds_eval_rows.parquet"]
+    again = subprocess.run(
+        [*command, str(tmp_path / "birds.py")], capture_output=True, text=True, check=False
+    )
+    assert again.returncode == 1
+    assert "exists" in json.loads(again.stdout.splitlines()[-1])["what"]

@@ -13,6 +13,7 @@ import pytest
 
 from modelforge.config.exporters import script
 from modelforge.config.exporters.facts import Facts
+from modelforge.config.exporters.write import export_settings
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.runs.atomic_files import read_json
@@ -28,6 +29,10 @@ pytestmark = [
 STEPS = 10
 QUESTIONS = [f"What is {n} and {n + 1}" + " and more" * (n % 4) + "?" for n in range(24)]
 ANSWERS = [f"It is {2 * n + 1}" + " or so" * (n % 3) + "." for n in range(24)]
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
 SETTINGS: dict[str, Any] = {
     "max_steps": STEPS,
     "learning_rate": 0.01,
@@ -118,6 +123,105 @@ def test_dpo_has_the_losses_of_the_script(bench, tiny_model, tmp_path, grouped):
     changes = {"strategy": "dpo", "group_by_length": grouped}
     mine, ejected = ours_and_ejected(bench, tmp_path, rows, **changes)
     require_same(mine, ejected)
+
+
+def plain_trl(folder: Path, text: str, method: str) -> list[float]:
+    """Return the losses of TRL's own command line with an exported file."""
+    path = folder / "trl.yaml"
+    path.write_text(text, encoding="utf-8")
+    program = Path(sys.executable).with_name("trl")
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "cache")}
+    done = subprocess.run(
+        [str(program), method, "--config", str(path)],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    found = sorted((folder / "output").glob("**/trainer_state.json"))
+    state = json.loads(found[-1].read_text("utf-8"))
+    return [entry["loss"] for entry in state["log_history"] if "loss" in entry]
+
+
+def turn(role: str, text: str) -> list[dict[str, str]]:
+    return [{"role": role, "content": text}]
+
+
+def exported_for_trl(tmp_path: Path, rows: list[dict[str, Any]], **settings: Any) -> str:
+    (tmp_path / "trl_rows.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"
+    )
+    config = TrainingConfig.from_record(
+        {"task": "text-generation", "compute_specs": "low_end", "dataset": "x", **settings}
+    )
+    return export_settings(Facts(config, data="trl_rows.jsonl"), "trl").text
+
+
+def test_the_yaml_trains_the_same_with_plain_trl(bench, tiny_model, tmp_path):
+    """Of all weights: TRL draws the first weights of an adapter before it sets the seed."""
+    pairs = list(zip(QUESTIONS, ANSWERS, strict=True))
+    bench.rows = tmp_path / "parity.jsonl"
+    lines = [json.dumps({"prompt": q, "completion": a}) + "\n" for q, a in pairs]
+    bench.rows.write_text("".join(lines), encoding="utf-8")
+    # Without a line break behind the end of a turn, which TRL trains and the worker does not.
+    template = tmp_path / "plain.jinja"
+    template.write_text(TEMPLATE, encoding="utf-8")
+    settings = {
+        **SETTINGS,
+        "use_4bit": False,
+        "gradient_checkpointing": False,
+        "model": {"chat_template": str(template)},
+        "adapter": {"enabled": False},
+        "learning_rate": 0.001,
+        "eval_split": 0,
+        "trainer": {"seed": 7, "save_steps": 5},
+        "hardware": {"device": "cpu", "precision": "fp32"},
+        "max_seq_length": 512,
+    }
+    run = bench.prepare(**settings)
+    mine = [event.data["loss"] for event in bench.work(run) if event.kind == "step"]
+    rows = [{"prompt": turn("user", q), "completion": turn("assistant", a)} for q, a in pairs]
+    text = exported_for_trl(tmp_path, rows, **settings, model_name=str(tiny_model))
+    require_same(mine, plain_trl(tmp_path, text, "sft"))
+
+
+@pytest.mark.parametrize("method", ["dpo", "kto"])
+def test_preferences_train_with_plain_trl(tiny_model, tmp_path, method):
+    if method == "dpo":
+        rows = [
+            {
+                "prompt": turn("user", q),
+                "chosen": turn("assistant", a),
+                "rejected": turn("assistant", "No idea."),
+            }
+            for q, a in zip(QUESTIONS, ANSWERS, strict=True)
+        ]
+    else:
+        rows = [
+            {"prompt": turn("user", q), "completion": turn("assistant", a), "label": n % 2 == 0}
+            for n, (q, a) in enumerate(zip(QUESTIONS, ANSWERS, strict=True))
+        ]
+    text = exported_for_trl(
+        tmp_path,
+        rows,
+        **{
+            "model_name": str(tiny_model),
+            "strategy": "dpo",
+            "use_4bit": False,
+            "max_steps": 2,
+            "per_device_train_batch_size": 4,
+            "eval_split": 0.2,
+            "eval_steps": 1,
+            "optim": "adamw_torch",
+            "max_seq_length": 128,
+            "group_by_length": False,
+            "hardware": {"device": "cpu", "precision": "fp32"},
+            "trainer": {"preference_loss": {"dpo": "sigmoid", "kto": "kto"}[method]},
+        },
+    )
+    assert len(plain_trl(tmp_path, text, method)) == 2
 
 
 def test_the_process_prepares_rows(bench, tiny_model, tmp_path):

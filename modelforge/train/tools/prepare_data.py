@@ -21,7 +21,6 @@ from modelforge.config.schema.config import TrainingConfig
 from modelforge.data.chat_templates import template_text
 from modelforge.errors import Problem
 from modelforge.modeling.errors import WorkerError, explain
-from modelforge.modeling.held_out import run_request
 from modelforge.runs.atomic_files import read_json
 from modelforge.train import environment
 
@@ -54,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("script", type=Path, help="the script that reads the files")
     options = parser.parse_args(argv)
     environment.configure_process()
+    # Nothing is computed: a GPU may be in use by a run.
+    environment.set_visible_gpu("cpu", 0)
     try:
         prepared = prepare(read_json(options.record), options.script)
     except Exception as error:  # noqa: BLE001  # the outermost frame: a library may raise anything
@@ -100,7 +101,8 @@ def _template(config: TrainingConfig, plan: Plan) -> Any:
 def _write_tokens(
     record: dict[str, Any], config: TrainingConfig, plan: Plan, script: Path
 ) -> Prepared:
-    from modelforge.modeling.tokenize.dataset import tokenize  # noqa: PLC0415  (imports torch)
+    from modelforge.modeling.held_out import run_request  # noqa: PLC0415  (imports torch)
+    from modelforge.modeling.tokenize.dataset import tokenize  # noqa: PLC0415
 
     tokenized = tokenize(run_request(record, plan), _template(config, plan), _silent)
     files, stems = [], prepared_files(script.name)
@@ -116,9 +118,13 @@ def _write_tokens(
 def _write_pairs(
     record: dict[str, Any], config: TrainingConfig, plan: Plan, script: Path
 ) -> Prepared:
+    from modelforge.modeling.held_out import run_request  # noqa: PLC0415  (imports torch)
+    from modelforge.modeling.providers.huggingface import load_tokenizer  # noqa: PLC0415
     from modelforge.modeling.tokenize.preference import tokenize_pairs  # noqa: PLC0415
 
     template = _template(config, plan)
+    # As the script opens it: a template of ours may add tokens.
+    plain, _ = load_tokenizer(plan)
     tokenized = tokenize_pairs(run_request(record, plan), template, _silent)
     files, other, stems = [], 0, prepared_files(script.name)
     for rows, stem in zip((tokenized.train, tokenized.eval), stems, strict=True):
@@ -126,7 +132,7 @@ def _write_pairs(
             continue
         target = _new(script.parent / f"{stem}.jsonl")
         with target.open("w", encoding="utf-8") as file:
-            for line, is_same in _texts(rows, template):
+            for line, is_same in _texts(rows, template.tokenizer, plain):
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
                 other += not is_same
         files.append(target.name)
@@ -135,11 +141,10 @@ def _write_pairs(
     return Prepared(files, len(tokenized.train), evaluation, end, other)
 
 
-def _texts(rows: Any, template: Any) -> Iterator[tuple[dict[str, Any], bool]]:
-    """Yield each pair as text, and whether TRL divides it into the same tokens."""
-    tokenizer = template.tokenizer
+def _texts(rows: Any, tokenizer: Any, plain: Any) -> Iterator[tuple[dict[str, Any], bool]]:
+    """Yield each pair as text, and whether the tokenizer `plain` makes the same tokens of it."""
     # What the tokenizer puts in front of every text by itself.
-    added = tokenizer("")["input_ids"]
+    added = plain("")["input_ids"]
     for row in rows:
         prompt = row["prompt_ids"]
         start = len(added) if added and prompt[: len(added)] == added else 0
@@ -151,7 +156,7 @@ def _texts(rows: Any, template: Any) -> Iterator[tuple[dict[str, Any], bool]]:
                 ("rejected", row["rejected_ids"]),
             )
         }
-        yield texts | {"length": row["length"]}, _is_same(tokenizer, texts, row)
+        yield texts | {"length": row["length"]}, _is_same(plain, texts, row)
 
 
 def _is_same(tokenizer: Any, texts: dict[str, str], row: dict[str, Any]) -> bool:

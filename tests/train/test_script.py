@@ -206,20 +206,18 @@ def test_preferences_train_with_plain_trl(tiny_model, tmp_path, method):
     text = exported_for_trl(
         tmp_path,
         rows,
-        **{
-            "model_name": str(tiny_model),
-            "strategy": "dpo",
-            "use_4bit": False,
-            "max_steps": 2,
-            "per_device_train_batch_size": 4,
-            "eval_split": 0.2,
-            "eval_steps": 1,
-            "optim": "adamw_torch",
-            "max_seq_length": 128,
-            "group_by_length": False,
-            "hardware": {"device": "cpu", "precision": "fp32"},
-            "trainer": {"preference_loss": {"dpo": "sigmoid", "kto": "kto"}[method]},
-        },
+        model_name=str(tiny_model),
+        strategy="dpo",
+        use_4bit=False,
+        max_steps=2,
+        per_device_train_batch_size=4,
+        eval_split=0.2,
+        eval_steps=1,
+        optim="adamw_torch",
+        max_seq_length=128,
+        group_by_length=False,
+        hardware={"device": "cpu", "precision": "fp32"},
+        trainer={"preference_loss": {"dpo": "sigmoid", "kto": "kto"}[method]},
     )
     assert len(plain_trl(tmp_path, text, method)) == 2
 

@@ -23,6 +23,7 @@ RULES: dict[str, Rule] = {
     "evaluation.sample_prompts": not_needed(REPORTS),
     "evaluation.sample_tokens": not_needed(REPORTS),
     "evaluation.report": not_needed(REPORTS),
+    "evaluation.row_losses": not_needed(REPORTS),
     "evaluation.phase_monitor": not_needed(REPORTS),
     "evaluation.loss_guard": left_out("Nothing lowers the rate when the loss rises."),
     "evaluation.early_stopping": left_out("Nothing ends a run that no longer improves."),

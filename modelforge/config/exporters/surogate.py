@@ -34,6 +34,7 @@ SCHEDULES = {
 }  # fmt: skip
 QUANTIZED = {"4-bit": "qlora_bnb", "fp8": "qlora_fp8", "nvfp4": "qlora_fp4"}
 DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "auto": "auto"}
+PARTS = ("swiglu", "rmsnorm", "ffn", "qkv", "att", "block", "lora")
 TRAINED = {"assistant": "default", "last_round": "last_round", "all": "all"}
 
 
@@ -106,7 +107,10 @@ def _quant_type(value: str, _: Facts) -> Written:
 
 
 def _checkpointing(value: bool, _: Facts) -> Written:
-    return Written({"recompute_block": value}, "Its name there: blocks are recomputed.")
+    if value:
+        return Written({"recompute_block": True}, "Its name there: blocks are recomputed.")
+    # All of them are on where a file says nothing, and some switch others on.
+    return Written({f"recompute_{part}": False for part in PARTS}, "A switch for each part.")
 
 
 def _length(value: int | None, facts: Facts) -> Written:

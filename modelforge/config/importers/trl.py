@@ -78,13 +78,11 @@ def _mixture(value: list[Any], _: Values) -> Outcome:
     if not value:
         return Outcome("no-effect", why="It names no data.")
     sources, lines = [], []
-    known = {"path": "path", "name": "subset", "split": "split"}
     for at, entry in enumerate(value):
         source = {}
+        # The path of files is their format, such as json.
         is_file = isinstance(entry.get("data_files"), str)
-        if is_file:
-            # The path is then a format, such as json.
-            known = {"data_files": "path", "name": "subset", "split": "split"}
+        known = {"data_files" if is_file else "path": "path", "name": "subset", "split": "split"}
         for name, part in entry.items():
             if is_file and name == "path":
                 outcome = Outcome("no-effect", why="Files are recognised by their content.")

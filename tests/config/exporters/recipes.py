@@ -59,12 +59,24 @@ DPO = {
 IPO = {**DPO, "trainer.preference_loss": "ipo"}
 KTO = {**DPO, "trainer.preference_loss": "kto"}
 
+DECAYS = {
+    "lr_scheduler_type": "wsd",
+    "max_steps": 100,
+    "schedule.decay_steps": 20,
+    "schedule.final_lr_fraction": 0.25,
+}
+ENDS_ABOVE_ZERO = {"schedule.final_lr_fraction": 0.1, "trainer.neftune_noise_alpha": 5.0}
+LINEAR_ABOVE_ZERO = {"lr_scheduler_type": "linear", "schedule.final_lr_fraction": 0.25}
+
 SUPERVISED = {
     "usual": {},
     "all-weights": ALL_WEIGHTS,
     "qlora": QLORA,
     "short": SHORT,
     "no-evaluation": NO_EVALUATION,
+    "decays": DECAYS,
+    "ends-above-zero": ENDS_ABOVE_ZERO,
+    "linear-above-zero": LINEAR_ABOVE_ZERO,
 }
 PREFERENCE = {"dpo": DPO, "ipo": IPO, "kto": KTO}
 

@@ -163,7 +163,7 @@ def test_pairs_are_not_grouped_by_length_in_trl():
 
 
 def test_every_option_is_one_that_its_importer_knows():
-    from modelforge.config.importers import SYSTEMS as IMPORTED
+    from modelforge.config.importers.read import SYSTEMS as IMPORTED
 
     known = {system.name: system for system in IMPORTED}
     for system in SYSTEMS:

@@ -9,7 +9,7 @@ import yaml
 
 from modelforge.config.exporters.facts import Facts
 from modelforge.config.exporters.write import SYSTEMS, export_settings
-from modelforge.config.importers import import_settings
+from modelforge.config.importers.read import import_settings
 from modelforge.config.resolve import Layer, resolve
 from tests.config.exporters.recipes import BASE, PREFERENCE, SUPERVISED, config_of
 
@@ -61,3 +61,7 @@ def test_the_second_export_is_the_first(system, _name, recipe):
 def test_the_data_is_read_again(system):
     again = imported_again(export_settings(Facts(config_of()), system).text, system)
     assert [source.path for source in again.sources()] == [BASE["dataset"]]
+    sources = [{"path": "rows.jsonl"}, {"path": "owner/chats"}, {"path": "more.parquet"}]
+    several = config_of({"data.sources": sources})
+    again = imported_again(export_settings(Facts(several), system).text, system)
+    assert [source.path for source in again.sources()] == [source["path"] for source in sources]

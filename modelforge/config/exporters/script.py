@@ -191,9 +191,18 @@ def _trainer(facts: Facts, trainer_class: str) -> list[str]:
         "processing_class": Code("tokenizer"),
         **({"peft_config": Code("adapter")} if _peft_name(facts) == "LoraConfig" else {}),
     }
+    # An evaluation draws random numbers, which the worker keeps apart from those of the training.
+    same = [
+        f"class Trainer({trainer_class}):",
+        "    def evaluate(self, *args, **kwargs):",
+        "        with torch.random.fork_rng():  # the training goes on with its own random numbers",
+        "            return super().evaluate(*args, **kwargs)",
+    ]
+    name = "Trainer" if facts.evaluates else trainer_class
     dtype = facts.plan.adapter_dtype if facts.plan and _peft_name(facts) else "float32"
     return [
-        *_call(f"trainer = {trainer_class}", arguments),
+        *(same if facts.evaluates else []),
+        *_call(f"trainer = {name}", arguments),
         "for parameter in trainer.model.parameters():",
         "    if parameter.requires_grad:",
         f"        parameter.data = parameter.data.to(torch.{dtype})",

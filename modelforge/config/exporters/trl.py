@@ -34,7 +34,23 @@ def is_file(path: str) -> bool:
     return PurePath(path).suffix.lower() in LOADERS
 
 
+def _pair_of_splits(facts: Facts) -> tuple[Source, Source] | None:
+    """Return the sources of training and evaluation if they are splits of one Hub dataset."""
+    sources, validation = facts.sources, facts.config.data.validation_sources
+    if facts.data or len(sources) != 1 or len(validation) != 1:
+        return None
+    train, test = sources[0], validation[0]
+    is_same = (train.path, train.subset) == (test.path, test.subset)
+    return (train, test) if is_same and not is_file(facts.path(train)) else None
+
+
 def _sources(_value: Any, facts: Facts) -> Written:
+    if splits := _pair_of_splits(facts):
+        train = splits[0]
+        options = {"dataset_name": facts.path(train), "dataset_train_split": train.split or "train"}
+        options |= {"dataset_config": train.subset} if train.subset else {}
+        listed = written_sources("datasets", facts.sources, _SOURCE, facts)
+        return _with_columns(SourceList(options, "A name and two splits.", lines=listed.lines))
     if facts.data:
         entry = {"path": "json", "data_files": facts.data}
         why = "All sources are written into one file, in the form that TRL knows."
@@ -44,10 +60,16 @@ def _sources(_value: Any, facts: Facts) -> Written:
         if is_file(entry["path"]):
             entry |= {"path": LOADERS[PurePath(entry["path"]).suffix.lower()],
                       "data_files": entry["path"]}  # fmt: skip
+    return _with_columns(
+        SourceList(listed.options, "One entry for each source.", lines=listed.lines)
+    )
+
+
+def _with_columns(listed: SourceList) -> SourceList:
     lines = tuple(
         (index, name, value, _column(name, written)) for index, name, value, written in listed.lines
     )
-    return SourceList(listed.options, "One entry for each source.", lines=lines)
+    return SourceList(listed.options, listed.why, lines=lines)
 
 
 def _column(name: str, written: Written) -> Written:
@@ -55,9 +77,11 @@ def _column(name: str, written: Written) -> Written:
     return Written(why=COLUMNS, is_lost=True) if is_column else written
 
 
-def _validation(value: list[Source], _: Facts) -> Written:
+def _validation(value: list[Source], facts: Facts) -> Written:
     if not value:
         return Written(why="This value asks for nothing.")
+    if splits := _pair_of_splits(facts):
+        return Written({"dataset_test_split": splits[1].split or "test"}, "The other split.")
     why = "A mixture of data has no sources of its own for evaluation; set test_split_size."
     return Written(why=why, is_lost=True)
 
@@ -178,8 +202,9 @@ def _finish(facts: Facts) -> Mapping[str, Any]:
     trains_all = not facts.config.adapter.enabled
     if facts.precision in ("bf16", "fp16") and not trains_all:
         found["dtype"] = {"bf16": "bfloat16", "fp16": "float16"}[facts.precision]
-    if not facts.evaluates:
-        found["eval_strategy"] = "no"
+    is_lost = bool(facts.config.data.validation_sources) and _pair_of_splits(facts) is None
+    if not facts.evaluates or is_lost:
+        found |= {"eval_strategy": "no", "load_best_model_at_end": False}
     if facts.config.packing and facts.method == "sft":
         found["eval_packing"] = False
     return found
@@ -187,6 +212,9 @@ def _finish(facts: Facts) -> Mapping[str, Any]:
 
 def _losses(facts: Facts) -> Iterator[ExportLine]:
     yield from split_differs(facts)
+    if facts.precision == "auto" and facts.config.adapter.enabled:
+        why = "TRL loads the frozen weights in float32, which takes more memory: choose bf16."
+        yield ExportLine("hardware.precision", "auto", "left-out", "", why)
     if facts.method == "sft" and not facts.data:
         why = (
             "The template is applied by TRL: it trains what the template writes behind the end of "

@@ -157,6 +157,27 @@ def test_a_share_of_decay_needs_the_number_of_steps():
     assert options_of("surogate", wsd, {"max_steps": 40})["cooldown_steps"] == 20
 
 
+def test_trl_evaluates_on_a_split_or_not_at_all():
+    train = {"path": "owner/chats", "split": "train_sft"}
+    change = {"data.sources": [train], "dataset": "owner/chats", "eval_split": 0.0}
+    both = {**change, "data.validation_sources": [{**train, "split": "test_sft"}]}
+    options = options_of("trl", both)
+    assert options["dataset_name"] == "owner/chats"
+    assert (options["dataset_train_split"], options["dataset_test_split"]) == (
+        "train_sft",
+        "test_sft",
+    )
+    assert options["eval_strategy"] == "steps"
+    file = {**change, "data.validation_sources": [{"path": "check.jsonl"}]}
+    options = options_of("trl", file)
+    assert options["eval_strategy"] == "no", "TRL would look for a split that is not there"
+    assert options["load_best_model_at_end"] is False
+    assert "data.validation_sources" in left_out("trl", file)
+    assert [each["path"] for each in options_of("axolotl", file)["test_datasets"]] == [
+        "check.jsonl"
+    ]
+
+
 def test_pairs_are_not_grouped_by_length_in_trl():
     assert "group_by_length" in left_out("trl", DPO, {"group_by_length": True})
     assert left_out("trl", {"group_by_length": True}) == {}

@@ -83,6 +83,13 @@ def test_training_goes_on_from_an_adapter():
     assert "peft_config" not in text
 
 
+def test_evaluations_leave_the_random_numbers_of_the_training_alone():
+    text = exported({}).text
+    assert "fork_rng" in text
+    assert "trainer = Trainer(" in text
+    assert "fork_rng" not in exported({"eval_split": 0.0}).text
+
+
 def test_pairs_keep_their_lengths():
     grouped = calls(exported(DPO, {"group_by_length": True}).text)["DPOConfig"]
     assert ast.unparse(grouped["remove_unused_columns"]) == "False"

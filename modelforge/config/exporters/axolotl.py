@@ -61,6 +61,8 @@ def _listed(name: str, sources: list[Source], facts: Facts) -> Written:
 def _type(entry: Mapping[str, Any], facts: Facts) -> str:
     if facts.about_method.needs_preferences:
         return PREFERENCE_TYPE
+    if "field_messages" in entry:
+        return TYPES["conversation"]
     if "field" in entry or "field_instruction" in entry:
         return TYPES["text" if "field" in entry else "instruction"]
     return TYPES.get(entry.get("type", ""), TYPES["conversation"])

@@ -21,6 +21,17 @@ COLUMNS = (
     "TRL knows columns by their names alone: messages, prompt and completion, text, or prompt, "
     "chosen and rejected. Write the rows in this form with --data."
 )
+# Columns that TRL knows by their names.
+USUAL = {
+    ("text_field", "text"),
+    ("messages_field", "messages"),
+    ("instruction_field", "prompt"),
+    ("output_field", "completion"),
+    ("prompt_field", "prompt"),
+    ("chosen_field", "chosen"),
+    ("rejected_field", "rejected"),
+    ("tools_field", "tools"),
+}
 # What `datasets` reads a file with, by its ending.
 LOADERS = {
     ".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet",
@@ -67,12 +78,15 @@ def _sources(_value: Any, facts: Facts) -> Written:
 
 def _with_columns(listed: SourceList) -> SourceList:
     lines = tuple(
-        (index, name, value, _column(name, written)) for index, name, value, written in listed.lines
+        (index, name, value, _column(name, value, written))
+        for index, name, value, written in listed.lines
     )
     return SourceList(listed.options, listed.why, lines=lines)
 
 
-def _column(name: str, written: Written) -> Written:
+def _column(name: str, value: Any, written: Written) -> Written:
+    if name == "type" or (name, value) in USUAL:
+        return Written(why="The names of the columns decide.")
     is_column = name.endswith(("_field", "_mappings"))
     return Written(why=COLUMNS, is_lost=True) if is_column else written
 

@@ -22,7 +22,8 @@ from modelforge.config.rules.data import HUB_PREFIX, hub_name
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.config.schema.data import Source
 from modelforge.data.canonical.convert import Canonical
-from modelforge.data.sources.load import dataset_record, iterate_rows
+from modelforge.data.columns.detect import SAMPLE_ROWS
+from modelforge.data.sources.load import dataset_record, iterate_rows, load_sources
 from modelforge.data.sources.locate import find_source_files
 from modelforge.errors import ConfigError, ForgeError, Problem, RunError
 from modelforge.paths import Home
@@ -32,6 +33,22 @@ from modelforge.runs.process.identity import child_environment
 from modelforge.services.preflight import PreflightService
 
 COMMAND = (sys.executable, "-m", "modelforge.train.tools.prepare_data")
+# The type of rows, and the setting of each column, by the kind of the rows.
+_PAIR = {"prompt": "instruction_field", "answer": "output_field", "input": "input_field"}
+COLUMNS: dict[str, tuple[str, dict[str, str]]] = {
+    "text": ("text", {"text": "text_field"}),
+    "pair": ("instruction", _PAIR),
+    "instruction": ("instruction", {**_PAIR, "instruction": "instruction_field"}),
+    "summary": ("instruction", {"document": "instruction_field", "summary": "output_field"}),
+    "messages": (
+        "conversation",
+        {"messages": "messages_field", "system": "system_field", "tools": "tools_field"},
+    ),
+    "preference": (
+        "preference",
+        {"prompt": "prompt_field", "chosen": "chosen_field", "rejected": "rejected_field"},
+    ),
+}
 # Rows of pairs have the form of TRL, which the other systems do not read.
 PAIRS = "trl"
 
@@ -99,11 +116,11 @@ class SettingsExportService:
 
         Raises ConfigError for an unknown system, or a method that it does not train.
         """
-        is_script = system == SCRIPT
-        files = {} if is_script else dict(self._places(source.config))
+        if system == SCRIPT:
+            return export_settings(Facts(source.config, source.plan), system)
+        config = source.config if data else self._with_columns(source.config)
         # A plan is that of this computer; other systems run on others.
-        plan = source.plan if is_script else None
-        return export_settings(Facts(source.config, plan, files, data), system)
+        return export_settings(Facts(config, None, dict(self._places(config)), data), system)
 
     def write(
         self, source: ExportSource, system: str, out: Path, *, with_data: bool = False
@@ -162,6 +179,28 @@ class SettingsExportService:
             remedy = str(answer.get("remedy") or "Run `python launch.py doctor`.")
             raise RunError(Problem("rows", what, remedy))
         return answer
+
+    def _with_columns(self, config: TrainingConfig) -> TrainingConfig:
+        """Return the config with the columns of its sources, which other systems do not detect.
+
+        Sources that cannot be read stay as they are.
+        """
+        changes = {"data.sources": [self._explicit(source) for source in config.sources()]}
+        validation = config.data.validation_sources
+        changes["data.validation_sources"] = [self._explicit(source) for source in validation]
+        return config.with_changes(changes)
+
+    def _explicit(self, source: Source) -> Source:
+        try:
+            (loaded,) = load_sources([source], self._home, SAMPLE_ROWS)
+        except ForgeError:
+            return source
+        kind, fields = loaded.mapping.kind, loaded.mapping.fields
+        if kind not in COLUMNS:
+            return source
+        row_type, settings = COLUMNS[kind]
+        found = {name: fields[part] for part, name in settings.items() if part in fields}
+        return source.model_copy(update={"type": row_type, **found})
 
     def _places(self, config: TrainingConfig) -> Iterator[tuple[str, str]]:
         """Yield each path of a source with the path or name that other systems find it by."""

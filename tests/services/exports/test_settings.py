@@ -67,6 +67,22 @@ def test_a_sample_is_a_file_for_the_others(service, settings):
     assert "captain" in entry["path"]
 
 
+def test_columns_that_are_detected_here_are_named_there(service, settings):
+    exports = service()
+    layer = Layer("recipe", {**settings, "dataset": "sample:units"})
+    source = exports.of_settings(layer, system="axolotl")
+    (entry,) = yaml.safe_load(exports.export(source, "axolotl").text)["datasets"]
+    assert entry["type"] == "alpaca"
+    assert (entry["field_instruction"], entry["field_output"]) == ("instruction", "output")
+    lost = {line.setting for line in exports.export(source, "trl").left_out}
+    assert lost >= {"data.sources[0].instruction_field", "data.sources[0].output_field"}
+    usual = exports.of_settings(
+        Layer("recipe", {**settings, "dataset": "sample:support"}), system="trl"
+    )
+    lost = {line.setting for line in exports.export(usual, "trl").left_out}
+    assert not any(name.startswith("data.sources") for name in lost)
+
+
 def test_rows_are_written_beside_the_file(service, settings, tmp_path):
     exports = service()
     out = tmp_path / "there" / "birds.yaml"

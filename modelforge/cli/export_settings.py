@@ -50,8 +50,9 @@ def _export(
 ) -> int:
     source = _source(options, forge, read_layers)
     service = forge.settings_exports
+    files: list[Path] = []
     if options.out is None:
-        exported, files = service.export(source, options.to), []
+        exported = service.export(source, options.to)
     else:
         exported, files = service.write(source, options.to, options.out, with_data=options.data)
     if options.json:

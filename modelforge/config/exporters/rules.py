@@ -12,7 +12,7 @@ from modelforge.config.fields import specs_by_name
 # The value of a setting and everything else -> what it becomes.
 Rule = Callable[[Any, Facts], Written]
 # What a setting can be left out at, without any effect.
-_OFF = (None, "", False, 0, [], {})
+_OFF: tuple[Any, ...] = (None, "", False, 0, [], {})
 
 
 def option(name: str) -> Rule:

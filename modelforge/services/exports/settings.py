@@ -221,7 +221,10 @@ class SettingsExportService:
         """Write the rows of all sources as JSON Lines, in the form that most systems read."""
         loaded = self._preflight.load_sources(config.sources())
         record = dataset_record(loaded)
-        rows = lambda: (row for _, row in iterate_rows(record, config.trainer.seed))  # noqa: E731
+
+        def rows() -> Iterator[Canonical]:
+            return (row for _, row in iterate_rows(record, config.trainer.seed))
+
         first = next(rows(), {})
         if "chosen" in first and system != PAIRS:
             what = f"Pairs are written in the form of TRL, which {system} does not read."

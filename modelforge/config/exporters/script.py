@@ -195,7 +195,7 @@ def _trainer(facts: Facts, trainer_class: str) -> list[str]:
     same = [
         f"class Trainer({trainer_class}):",
         "    def evaluate(self, *args, **kwargs):",
-        "        with torch.random.fork_rng():  # the training goes on with its own random numbers",
+        "        with torch.random.fork_rng():  # keeps those of the training",
         "            return super().evaluate(*args, **kwargs)",
     ]
     name = "Trainer" if facts.evaluates else trainer_class

@@ -122,19 +122,25 @@ def _eval_strategy(value: Any, _: Values) -> Outcome:
     return Outcome("no-effect", why="eval_steps says how often.")
 
 
+def _is_share(part: Any, whole: Any) -> bool:
+    both = (part, whole)
+    is_number = all(isinstance(n, (int, float)) and not isinstance(n, bool) for n in both)
+    return is_number and 0 <= part < whole
+
+
 def schedule_arguments(value: Any, values: Values) -> Outcome:
     """Return what the arguments of the schedule become: the decay, and the rate at the end."""
     if not isinstance(value, dict):
         return Outcome("refused", why="Write its arguments by name.")
     settings, unknown = {}, []
+    rate, end = (number(each) for each in (values.get("learning_rate"), value.get("lr_end")))
     for name, part in value.items():
-        rate = number(values.get("learning_rate"))
         if name in SCHEDULE_ARGUMENTS:
             settings[SCHEDULE_ARGUMENTS[name]] = part
-        elif name == "lr_end" and isinstance(rate, float) and value.get("power", 1.0) == 1:
-            settings["schedule.final_lr_fraction"] = number(part) / rate
+        elif name == "lr_end" and _is_share(end, rate) and value.get("power", 1) == 1:
+            settings["schedule.final_lr_fraction"] = end / rate
         elif name != "power" or part != 1:
-            unknown.append(name)
+            unknown.append(str(name))
     if unknown:
         return Outcome("refused", why=f"The schedule has no {', '.join(unknown)} here.")
     return Outcome("converted", settings, "Settings of their own.")

@@ -85,6 +85,8 @@ def _source(values: Values, path: Any) -> dict[str, Any]:
         ("prompt_column", "instruction_field"),
         ("answer_column", "output_field"),
         ("rejected_answer_column", "rejected_field"),
+        ("parent_id_column", "parent_field"),
+        ("id_column", "id_field"),
     )
     for option, field in columns:
         value = values.get(f"{D}{option}")
@@ -233,14 +235,8 @@ OPTIONS: dict[str, Option] = {
     f"{D}rejected_answer_column": _column("rejected_field"),
     f"{D}rejected_prompt_column": _column("prompt_field"),
     f"{D}system_column": _column("system_prompt_field"),
-    f"{D}parent_id_column": by(
-        lambda value, _: (
-            Outcome("no-effect", why="Rows are single questions.")
-            if value in NOTHING
-            else Outcome("refused", why="Conversations by parent ids come with a later version.")
-        )
-    ),
-    f"{D}id_column": _column("no setting"),
+    f"{D}parent_id_column": _column("parent_field"),
+    f"{D}id_column": _column("id_field"),
     f"{D}data_sample": by(
         lambda value, _: (
             Outcome("no-effect", why="All rows are used.")

@@ -68,3 +68,16 @@ def test_other_tasks_are_named():
 def test_a_contradiction_or_a_wrong_value_is_an_error(text, where):
     problems = problems_of(text, "h2o")
     assert [problem.where for problem in problems] == [f"file.yaml, {where}"]
+
+
+def test_conversations_by_parent_ids_are_read_as_such():
+    (source,) = read_example("h2o", "06-chains").recipe["data"]["sources"]
+
+    assert (source["parent_field"], source["id_field"]) == ("before", "number")
+    assert source["instruction_field"] == "question"
+
+
+def test_rows_without_parent_ids_stay_single():
+    (source,) = read_example("h2o", "01-causal").recipe["data"]["sources"]
+
+    assert "parent_field" not in source

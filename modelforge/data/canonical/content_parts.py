@@ -75,7 +75,7 @@ def _declared(value: Any) -> list[Any]:
     """Return the functions that one object declares; none for one that says how to call them."""
     if not isinstance(value, Mapping):
         return [value]
-    if value.keys() <= {"functionCallingConfig", "toolChoice"}:
+    if value and value.keys() <= {"functionCallingConfig", "toolChoice"}:
         return []
     keys = ("functionDeclarations", "function_declarations")
     functions = next((value[key] for key in keys if isinstance(value.get(key), list)), None)

@@ -19,7 +19,7 @@ from modelforge.config.exporters.script import prepared_files
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.data.chat_templates import template_text
-from modelforge.errors import Problem
+from modelforge.errors import Problem, RunError
 from modelforge.modeling.errors import WorkerError, explain
 from modelforge.runs.atomic_files import read_json
 from modelforge.train import environment
@@ -69,7 +69,8 @@ def prepare(record: dict[str, Any], script: Path) -> Prepared:
     """Write the rows beside `script`.
 
     Raises:
-        WorkerError: A file exists, nothing can be trained, or the method has no script.
+        WorkerError: Nothing can be trained, or the method has no script.
+        RunError: A file exists.
         DataError, OSError: The rows cannot be read, or the files cannot be written.
     """
     config = TrainingConfig.from_record(record["config"])
@@ -176,7 +177,7 @@ def _is_same(tokenizer: Any, texts: dict[str, str], row: dict[str, Any]) -> bool
 def _new(path: Path) -> Path:
     if path.exists():
         problem = Problem(str(path), "The file exists.", "Choose another name for the script.")
-        raise WorkerError("file-exists", problem)
+        raise RunError(problem)
     return path
 
 

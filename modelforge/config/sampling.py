@@ -66,8 +66,9 @@ def _is_whole(value: object, least: int, most: int) -> bool:
 
 
 def _is_number(value: object, least: float, most: float) -> bool:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and least <= value <= most  # type: ignore[operator]  # NaN is in no range
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return least <= value <= most  # NaN is in no range
 
 
 _CHECKS: dict[str, tuple[Any, str]] = {

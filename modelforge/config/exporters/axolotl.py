@@ -7,7 +7,7 @@ from typing import Any
 
 from modelforge.config.exporters.every_system import RULES as EVERYWHERE
 from modelforge.config.exporters.facts import Facts
-from modelforge.config.exporters.report import ExportLine, Written
+from modelforge.config.exporters.report import Written
 from modelforge.config.exporters.rules import Rule, default_only, left_out, not_needed, option
 from modelforge.config.exporters.system import SourceList, TargetSystem, written_sources
 from modelforge.config.exporters.training_arguments import AT_EVALUATIONS, split_differs
@@ -237,10 +237,6 @@ def _finish(_: Facts) -> Mapping[str, Any]:
     return {"output_dir": "output"}
 
 
-def _losses(facts: Facts) -> Iterator[ExportLine]:
-    yield from split_differs(facts)
-
-
 RULES: dict[str, Rule] = {
     **EVERYWHERE,
     "task": not_needed("Every task is text in, text out."),
@@ -322,5 +318,5 @@ SYSTEM = TargetSystem(
     check=_check,
     finish=_finish,
     command=lambda _: "axolotl train FILE",
-    losses=_losses,
+    losses=split_differs,
 )

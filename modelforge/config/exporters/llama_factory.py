@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from modelforge.config.exporters.facts import Facts
-from modelforge.config.exporters.report import ExportLine, Written
+from modelforge.config.exporters.report import Written
 from modelforge.config.exporters.rules import Rule, default_only, left_out, not_needed, option
 from modelforge.config.exporters.system import SourceList, TargetSystem, set_fields
 from modelforge.config.exporters.training_arguments import ARGUMENTS, split_differs
@@ -222,10 +222,6 @@ def _finish(facts: Facts) -> Mapping[str, Any]:
     return found
 
 
-def _losses(facts: Facts) -> Iterator[ExportLine]:
-    yield from split_differs(facts)
-
-
 RULES: dict[str, Rule] = {
     "task": not_needed("Every task is text in, text out."),
     "strategy": _stage,
@@ -278,6 +274,6 @@ SYSTEM = TargetSystem(
     check=_check,
     finish=_finish,
     command=lambda _: "llamafactory-cli train FILE",
-    losses=_losses,
+    losses=split_differs,
     files=lambda facts: {INFO: info_file(facts)},
 )

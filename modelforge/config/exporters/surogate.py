@@ -7,7 +7,7 @@ from typing import Any
 
 from modelforge.config.exporters.every_system import RULES as EVERYWHERE
 from modelforge.config.exporters.facts import Facts
-from modelforge.config.exporters.report import ExportLine, Written
+from modelforge.config.exporters.report import Written
 from modelforge.config.exporters.rules import (
     Rule,
     default_only,
@@ -171,10 +171,6 @@ def _finish(_: Facts) -> Mapping[str, Any]:
     return {"output_dir": "output"}
 
 
-def _losses(facts: Facts) -> Iterator[ExportLine]:
-    yield from split_differs(facts)
-
-
 RULES: dict[str, Rule] = {
     **EVERYWHERE,
     "task": not_needed("Every task is text in, text out."),
@@ -251,5 +247,5 @@ SYSTEM = TargetSystem(
     check=_check,
     finish=_finish,
     command=lambda _: "surogate sft FILE",
-    losses=_losses,
+    losses=split_differs,
 )

@@ -26,11 +26,14 @@ _OFFICE = ("[Content_Types].xml", "mimetype", "META-INF/manifest.xml")
 _ENCRYPTED = 1
 
 
+ArchiveKind = Literal["file", "slack", "workbook"]
+
+
 @dataclass(frozen=True)
 class Archive:
     """What a ZIP archive is: the name of its data file, or the files of a Slack export."""
 
-    kind: Literal["file", "slack", "workbook"]
+    kind: ArchiveKind
     members: tuple[str, ...] = ()
 
 
@@ -40,6 +43,7 @@ def read_archive(path: Path) -> Archive:
     Raises ReadError for an archive that is damaged, encrypted, too large when unpacked, or that has
     several data files, archives inside, or paths that leave its folder.
     """
+    kind: ArchiveKind = "file"
     members = _members(path)
     names = [member.filename for member in members]
     if _WORKBOOK in names or "xl/workbook.bin" in names:
@@ -50,14 +54,13 @@ def read_archive(path: Path) -> Archive:
     elif any(PurePosixPath(name).name == SLACK_USERS for name in names):
         kind = "slack"
     else:
-        kind = "file"
         names = [_data_file(path, names)]
     used = members if kind == "workbook" else [each for each in members if each.filename in names]
     _refuse_large(path, used)
     if any(member.flag_bits & _ENCRYPTED for member in used):
         what, remedy = "is an encrypted ZIP archive.", "Unpack it, and use the file inside."
         raise read_error(path.name, what, remedy, code="encrypted")
-    return Archive(kind, tuple(names))  # type: ignore[arg-type]
+    return Archive(kind, tuple(names))
 
 
 def damaged_archive(name: str) -> ReadError:

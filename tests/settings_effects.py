@@ -247,6 +247,11 @@ EFFECTS: dict[str, dict[str, list[str]]] = {
             "logging.logging_steps",
         ],
     },
+    "train/test_row_order.py": {
+        "test_rows_are_trained_in_their_order_when_they_are_not_shuffled": [
+            "data.shuffle",
+        ],
+    },
     "train/trainer/test_batch_size.py": {
         "test_the_fastest_batch_size_is_chosen_and_the_rng_state_is_unchanged": [
             "memory.auto_batch_size",

@@ -51,6 +51,10 @@ _ANY_ORDER = Condition(
         and (get("strategy") != "dpo" or get("trainer.preference_loss") != "kto")
     ),
 )
+_NOT_KTO = Condition(
+    "with any loss but kto",
+    lambda get: get("strategy") != "dpo" or get("trainer.preference_loss") != "kto",
+)
 _BY_RESULTS = _is("lr_scheduler_type", *RESULT_SCHEDULES)
 _WARMS_UP = Condition(
     "for a schedule with a warm-up", lambda get: get("lr_scheduler_type") not in RESULT_SCHEDULES
@@ -95,7 +99,12 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "quantization.skip_last_layers": (_QUANTIZED,),
     "quantization.allow_slow": (_ADAPTER, _is("quantization.scheme", "fp8", "nvfp4", "mxfp4")),
     "packing": (_TEXT, _COMPLETIONS),
-    "group_by_length": (_is("packing", "false", text="without packing"), _ANY_ORDER),
+    "group_by_length": (
+        _is("packing", "false", text="without packing"),
+        _is("data.shuffle", "true", text="with shuffled rows"),
+        _ANY_ORDER,
+    ),
+    "data.shuffle": (_NOT_KTO,),
     "data.loss_on": (_TEXT, _COMPLETIONS),
     "data.padding_free": (_TEXT, _COMPLETIONS),
     "data.packing_strategy": (_TEXT, _COMPLETIONS, _is("packing", "true", text="with packing")),

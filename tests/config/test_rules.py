@@ -100,6 +100,11 @@ REFUSED = [
         "trainer.precompute_ref_log_probs",
     ),
     ({"strategy": "rlhf", "trainer": {"reward": "regex"}}, "trainer.reward_pattern"),
+    ({"packing": True, "data": {"shuffle": False}}, "data.packing_strategy"),
+    (
+        {"strategy": "dpo", "trainer": {"preference_loss": "kto"}, "data": {"shuffle": False}},
+        "data.shuffle",
+    ),
     (
         {"strategy": "rlhf", "trainer": {"reward": "regex", "reward_pattern": "(a"}},
         "trainer.reward_pattern",
@@ -131,6 +136,8 @@ TAKEN = [
     {"strategy": "dpo", "data": {"truncation_strategy": "left"}},
     {"packing": True, "data": {"packing_strategy": "bfd_split", "truncation_strategy": "split"}},
     {"data": {"packing_strategy": "wrapped"}},
+    {"packing": True, "data": {"packing_strategy": "wrapped", "shuffle": False}},
+    {"strategy": "rlhf", "data": {"shuffle": False}},
     {"model": {"chat_template": "chatml", "system_prompt": "Be brief.\nBe kind."}},
     {"model": {"chat_template": "my/own.jinja"}},
     {"strategy": "dpo", "data": {"sources": [{"path": "a", "type": "preference"}]}},

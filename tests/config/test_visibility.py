@@ -33,6 +33,8 @@ CASES = [
     ("data.loss_on", {}, {"task": "extractive-question-answering"}),
     ("data.packing_strategy", {"packing": True}, {}),
     ("group_by_length", {}, {"packing": "true"}),
+    ("group_by_length", {}, {"data.shuffle": False}),
+    ("data.shuffle", RLHF, {"strategy": "dpo", "trainer.preference_loss": "kto"}),
     ("lora_r", {}, FULL),
     ("lora_dropout", RLHF, {"strategy": "dpo"}),
     ("group_by_length", {"strategy": "dpo"},

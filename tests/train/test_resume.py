@@ -104,6 +104,7 @@ WAYS = {
     },
     "packing": {"packing": True, "max_seq_length": 40, "group_by_length": False},
     "between-epochs": {"eval_steps": 4},
+    "in-order": {"data": {"shuffle": False}},
 }
 
 

@@ -253,6 +253,11 @@ RULES: dict[str, Rule] = {
     "data.num_workers": option("dataloader_num_workers"),
     "packing": option("sample_packing"),
     "group_by_length": option("group_by_length"),
+    "data.shuffle": lambda value, _: (
+        Written(why="Rows are shuffled there.")
+        if value
+        else Written({"curriculum_sampling": True}, "A switch for the opposite there.")
+    ),
     "model.chat_template": _template,
     "model.system_prompt": option("default_system_message"),
     "model.attn_implementation": option("attn_implementation"),

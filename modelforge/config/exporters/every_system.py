@@ -30,6 +30,7 @@ RULES: dict[str, Rule] = {
     "evaluation.early_stopping_patience": elsewhere("evaluation.early_stopping"),
     "evaluation.early_stopping_threshold": elsewhere("evaluation.early_stopping"),
     "logging.wandb_mode": not_needed("Set WANDB_MODE there."),
+    "data.shuffle": left_out("Rows are in random order there.", [True]),
     "dataset": elsewhere("data.sources"),
     "fp16": elsewhere("hardware.precision"),
     "bf16": elsewhere("hardware.precision"),

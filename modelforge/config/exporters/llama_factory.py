@@ -128,6 +128,12 @@ def _grouped(value: bool, facts: Facts) -> Written:
     return Written({"group_by_length": value})
 
 
+def _shuffled(value: bool, _: Facts) -> Written:
+    if value:
+        return Written(why="Rows are shuffled there.")
+    return Written({"disable_shuffling": True}, "A switch for the opposite there.")
+
+
 def _storage(_value: str, facts: Facts) -> Written:
     if facts.storage == "none":
         return Written(why="The weights are not quantized.")
@@ -229,6 +235,7 @@ RULES: dict[str, Rule] = {
     **ARGUMENTS,
     "warmup_ratio": _warmup,
     "group_by_length": _grouped,
+    "data.shuffle": _shuffled,
     "logging.project": not_needed("Trackers take it from their environment."),
     "data.sources": _sources,
     "data.validation_sources": _validation,

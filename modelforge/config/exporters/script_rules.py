@@ -11,7 +11,7 @@ from typing import Any
 
 from modelforge.config.exporters.facts import Facts
 from modelforge.config.exporters.report import Written
-from modelforge.config.exporters.rules import Rule, left_out, not_needed
+from modelforge.config.exporters.rules import Rule, elsewhere, left_out, not_needed
 from modelforge.config.exporters.system import TargetSystem
 from modelforge.config.exporters.training_arguments import ARGUMENTS
 from modelforge.errors import Problem
@@ -42,6 +42,8 @@ def _from_plan(name: str, attribute: str) -> Rule:
 
 
 def _grouped(_value: bool, facts: Facts) -> Written:
+    if not facts.config.data.shuffle:
+        return Written({"train_sampling_strategy": "sequential"})
     groups = facts.plan is not None and facts.plan.group_by_length
     return Written({"train_sampling_strategy": "group_by_length" if groups else "random"})
 
@@ -163,6 +165,7 @@ RULES: dict[str, Rule] = {
         "gradient_accumulation_steps", "gradient_accumulation_steps"
     ),
     "group_by_length": _grouped,
+    "data.shuffle": elsewhere("group_by_length"),
     "lr_scheduler_type": _schedule,
     "warmup_ratio": _from_plan("warmup_steps", "warmup_steps"),
     "optim": _from_plan("optim", "optim"),

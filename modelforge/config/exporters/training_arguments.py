@@ -85,6 +85,13 @@ def grouped(value: bool, facts: Facts) -> Written:
     return Written({"train_sampling_strategy": order}, "A choice there.")
 
 
+def shuffled(value: bool, _: Facts) -> Written:
+    """Return the order of rows that are not shuffled; `grouped` writes that of all others."""
+    if value:
+        return Written(why="Rows are shuffled there.")
+    return Written({"train_sampling_strategy": "sequential"}, "A choice there.")
+
+
 def trackers(value: str, _: Facts) -> Written:
     """Return the trackers as a list."""
     names = [name.strip() for name in value.split(",") if name.strip()]
@@ -115,6 +122,7 @@ ARGUMENTS: dict[str, Rule] = {
     "lr_scheduler_type": schedule,
     "warmup_ratio": warmup,
     "group_by_length": grouped,
+    "data.shuffle": shuffled,
     "hardware.precision": precision,
     "hardware.device": device,
     "eval_steps": evaluated_every,

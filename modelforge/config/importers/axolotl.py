@@ -194,6 +194,16 @@ def _finish(values: Values, _: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+ORDER = "Rows are shuffled in every pass, unless curriculum_sampling is on."
+
+
+def _in_order(value: bool, _: Values) -> Outcome:
+    if not value:
+        return Outcome("no-effect", why="This value asks for nothing.")
+    settings = {"data.shuffle": False, "group_by_length": False}
+    return Outcome("converted", settings, "A switch of its own here.")
+
+
 OPTIONS: dict[str, Option] = {
     **NOT_OFFERED,
     "base_model": renamed("model_name", kind="text"),
@@ -219,8 +229,9 @@ OPTIONS: dict[str, Option] = {
     "test_datasets": datasets("data.validation_sources"),
     "pretraining_dataset": refused("Name the texts in datasets, with the type completion.", None),
     "val_set_size": by(_set_aside, kind="number"),
-    "shuffle_merged_datasets": no_effect("Rows are always shuffled."),
-    "shuffle_before_merging_datasets": no_effect("Rows are always shuffled."),
+    "shuffle_merged_datasets": no_effect(ORDER),
+    "shuffle_before_merging_datasets": no_effect(ORDER),
+    "curriculum_sampling": by(_in_order, kind="bool"),
     "dataset_exact_deduplication": no_effect("The data checks find rows that occur twice."),
     "dataset_processes": no_effect("Chosen here."),
     "dataset_num_proc": no_effect("Chosen here."),

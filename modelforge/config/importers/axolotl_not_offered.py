@@ -25,7 +25,7 @@ _VARIANTS = (
     *("gptq", "load_in_fp8", "dft_loss", "use_eaft", "reward_model", "process_reward_model"),
     *("trl", "rl_beta_schedule", "dpo_label_smoothing", "kto_desirable_weight", "torchao"),
     *("kto_undesirable_weight", "lora_target_parameters", "added_tokens_overrides", "eot_tokens"),
-    *("embeddings_skip_upcast", "noisy_embedding_alpha", "curriculum_sampling", "scaling_softmax"),
+    *("embeddings_skip_upcast", "noisy_embedding_alpha", "scaling_softmax"),
     *("model_quantization_config", "model_quantization_config_kwargs", "nvfp4_merge_aware"),
     *("model_config", "base_model_ignore_patterns", "flash_optimum", "flex_attn_compile_kwargs"),
     *("ebft", "vllm", "gptq_groupsize", "gptq_model_v1", "use_onebitllms", "reinit_weights"),

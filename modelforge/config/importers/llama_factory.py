@@ -11,6 +11,7 @@ from modelforge.config.importers.options import (
     Values,
     by,
     coming,
+    converted,
     no_effect,
     refused,
     renamed,
@@ -225,6 +226,9 @@ OPTIONS: dict[str, Option] = {
     "fp8_backend": coming("training in FP8", "auto"),
     "loraplus_lr_ratio": coming("LoRA+", None),
     "loraplus_lr_embedding": coming("LoRA+", None),
+    "disable_shuffling": converted(
+        "data.shuffle", lambda value: not value, "The switch says the opposite.", kind="bool"
+    ),
     "model_name_or_path": renamed("model_name", kind="text"),
     "adapter_name_or_path": renamed("adapter.start_from"),
     "model_revision": refused("The newest version of a model is used.", "main"),

@@ -14,6 +14,7 @@ from modelforge.config.importers.options import (
     no_effect,
     number,
     renamed,
+    taken,
 )
 from modelforge.config.importers.report import Outcome
 from modelforge.config.importers.system import System
@@ -226,7 +227,7 @@ OPTIONS: dict[str, Option] = {
     f"{D}tokenizer_path": coming("a borrowed tokenizer", None),
     f"{D}max_length": by(_max_length, kind="int", least=1),
     f"{D}num_workers": renamed("data.num_workers", 0),
-    f"{D}shuffle": coming("rows in their order", True),
+    f"{D}shuffle": taken("data.shuffle", True, kind="bool"),
     "precision_options": no_effect("A list of what there is, not an option."),
 }
 

@@ -171,11 +171,13 @@ def _report_to(value: Any, _: Values) -> Outcome:
     return Outcome("renamed", {"logging.report_to": ", ".join(names)})
 
 
-def _grouped(value: Any, values: Values) -> Outcome:
+def sampling_strategy(value: Any, values: Values) -> Outcome:
+    """Return what becomes of the order of rows, `train_sampling_strategy`."""
     if value == "group_by_length":
         return Outcome("converted", {"group_by_length": True}, "A switch of its own here.")
     if value == "sequential":
-        return Outcome("refused", why="Rows are shuffled here.")
+        settings = {"data.shuffle": False, "group_by_length": False}
+        return Outcome("converted", settings, "A switch of its own here.")
     grouped = bool(values.get("group_by_length"))
     return Outcome("converted", {"group_by_length": grouped}, "A switch of its own here.")
 
@@ -311,7 +313,7 @@ OPTIONS: dict[str, Option] = {
     "no_cuda": words("hardware.device", {True: "cpu", False: "auto"}),
     "dataloader_num_workers": renamed("data.num_workers"),
     "group_by_length": taken("group_by_length"),
-    "train_sampling_strategy": by(_grouped, kind="text"),
+    "train_sampling_strategy": by(sampling_strategy, kind="text"),
 }
 
 

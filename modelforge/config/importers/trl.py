@@ -19,7 +19,11 @@ from modelforge.config.importers.options import (
 )
 from modelforge.config.importers.report import Outcome
 from modelforge.config.importers.system import System
-from modelforge.config.importers.training_arguments import GPUS, training_arguments
+from modelforge.config.importers.training_arguments import (
+    GPUS,
+    sampling_strategy,
+    training_arguments,
+)
 from modelforge.errors import Problem
 
 CODE = "It would run code from the model's repository. Models here work without it."
@@ -199,6 +203,20 @@ def _finish(values: Values, settings: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def _shuffled(value: bool, values: Values) -> Outcome:
+    if METHODS[method(values)]["strategy"] == "rlhf":
+        return Outcome("renamed", {"data.shuffle": value})
+    return Outcome("no-effect", why="train_sampling_strategy gives the order of the rows.")
+
+
+def _order(value: str, values: Values) -> Outcome:
+    if value == "sequential" and method(values) == "kto":
+        return Outcome(
+            "no-effect", why="KTO's rows are shuffled before, and then keep their order."
+        )
+    return sampling_strategy(value, values)
+
+
 OPTIONS: dict[str, Option] = {
     **training_arguments(DEFAULTS),
     "model_name_or_path": renamed("model_name", kind="text"),
@@ -251,7 +269,8 @@ OPTIONS: dict[str, Option] = {
     "max_seq_length": taken("max_seq_length"),
     "max_prompt_length": no_effect("Prompts may take half of a row."),
     "truncation_mode": by(_truncation, "keep_start", choices=("keep_start", "keep_end")),
-    "shuffle_dataset": no_effect("Rows are always shuffled."),
+    "train_sampling_strategy": by(_order, "random", kind="text"),
+    "shuffle_dataset": by(_shuffled, kind="bool"),
     "packing": taken("packing", False),
     "packing_strategy": renamed("data.packing_strategy"),
     "eval_packing": no_effect("Evaluation rows are packed as training rows are."),

@@ -202,6 +202,8 @@ def _group_by_length(config: TrainingConfig, log: ChangeLog) -> bool:
     if config.packing and config.group_by_length:
         reason = "Packed sequences all have the same length."
         return log.record("group_by_length", False, reason)
+    if config.group_by_length and not config.data.shuffle:
+        return log.record("group_by_length", False, "The rows stay in their order.")
     facts = facts_of(config)
     if config.group_by_length and not facts.groups_by_length:
         return log.record("group_by_length", False, f"{facts.label} draws its rows at random.")

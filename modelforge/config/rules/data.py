@@ -134,6 +134,31 @@ def _padding_free_applies(config: TrainingConfig) -> Iterator[Problem]:
         )
 
 
+@rule("data.shuffle", "packing", "data.packing_strategy")
+def _packing_keeps_the_order(config: TrainingConfig) -> Iterator[Problem]:
+    strategy = config.data.packing_strategy
+    if config.data.shuffle or not config.packing or not _trains_text(config):
+        return
+    if strategy != "wrapped":
+        yield Problem(
+            "data.packing_strategy",
+            f"{strategy} packs the longest rows first, but data.shuffle is off.",
+            "Choose wrapped, which keeps the order of the rows, or turn packing off.",
+        )
+
+
+@rule("strategy", "trainer.preference_loss", "data.shuffle")
+def _neighbours_differ_for_kto(config: TrainingConfig) -> Iterator[Problem]:
+    is_kto = config.strategy == "dpo" and config.trainer.preference_loss == "kto"
+    if is_kto and not config.data.shuffle:
+        yield Problem(
+            "data.shuffle",
+            "KTO compares each completion with that of its neighbour, which must be another "
+            "prompt's, so the rows are shuffled.",
+            "Set it to true, or choose another loss.",
+        )
+
+
 @rule("model.chat_template")
 def _templates_are_known(config: TrainingConfig) -> Iterator[Problem]:
     template = config.model.chat_template

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from modelforge.config.schema.base import (
+    ALL_CACHES,
     BOTH,
     MEMORY,
     REQUIRED,
@@ -207,6 +208,13 @@ class Data(SettingsGroup):
     """bfd keeps rows whole, bfd_split cuts long ones, wrapped cuts anywhere.
 
     Used when packing is on.
+    """
+
+    shuffle: bool = setting(True, "Shuffle rows", Group.DATA, irrelevant_for=ALL_CACHES)
+    """Train the rows in random order, a new one in each pass.
+
+    When off, rows are trained in the order of their file, and sources one after the other: for data
+    that goes from easy to hard. Batches are then not grouped by length.
     """
 
     padding_free: bool = setting(False, "Padding-free batches", Group.DATA, affects=BOTH)

@@ -158,7 +158,7 @@ def training_arguments(job: Job, rows: int, *, evaluates: bool) -> RewardConfig:
         "warmup_steps": WARMUP_RATIO,
         "eval_steps": min(arguments["eval_steps"], steps) if evaluates else None,
         "load_best_model_at_end": False,
-        "train_sampling_strategy": "random",
+        "train_sampling_strategy": "random" if job.config.data.shuffle else "sequential",
     }
     return RewardConfig(**arguments, max_length=None, disable_dropout=False)
 

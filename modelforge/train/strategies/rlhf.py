@@ -112,6 +112,7 @@ def training_arguments(
         "greater_is_better": True if evaluates else None,
         # TRL's sampler repeats each prompt; it does not group by length.
         "train_sampling_strategy": "random",
+        "shuffle_dataset": job.config.data.shuffle,
     }
     online = {
         "beta": trainer.kl_beta,

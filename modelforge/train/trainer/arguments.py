@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, Literal
 
 from modelforge.config.optimizers import RESULT_SCHEDULES
 from modelforge.config.plan.make import Plan
@@ -62,13 +62,22 @@ def common_arguments(job: Job, *, evaluates: bool) -> dict[str, Any]:
         "data_seed": config.trainer.seed,
         # On Windows a worker process imports everything again, which takes longer than it saves.
         "dataloader_num_workers": 0 if sys.platform == "win32" else plan.num_workers,
-        "train_sampling_strategy": "group_by_length" if plan.group_by_length else "random",
+        "train_sampling_strategy": sampling_strategy(config, plan),
         "torch_compile": plan.torch_compile,
         "dataloader_pin_memory": plan.device == "cuda",
         **_logging(config),
         **_optimizer(config, plan, evaluates=evaluates),
         **_intervals(config, plan, evaluates=evaluates),
     }
+
+
+def sampling_strategy(
+    config: TrainingConfig, plan: Plan
+) -> Literal["sequential", "group_by_length", "random"]:
+    """Return how the trainer orders its rows, by the name that Transformers has for it."""
+    if not config.data.shuffle:
+        return "sequential"
+    return "group_by_length" if plan.group_by_length else "random"
 
 
 def cap_intervals(arguments: dict[str, Any], steps: int) -> dict[str, Any]:

@@ -183,6 +183,15 @@ def test_pairs_are_not_grouped_by_length_in_trl():
     assert left_out("trl", {"group_by_length": True}) == {}
 
 
+def test_rows_stay_in_their_order_in_systems_that_can_keep_it():
+    in_order = {"data.shuffle": False}
+    assert options_of("trl", in_order)["train_sampling_strategy"] == "sequential"
+    assert options_of("llama-factory", in_order)["disable_shuffling"] is True
+    assert options_of("axolotl", in_order)["curriculum_sampling"] is True
+    assert "data.shuffle" in left_out("surogate", in_order)
+    assert "data.shuffle" not in left_out("surogate", {})
+
+
 def test_every_option_is_one_that_its_importer_knows():
     from modelforge.config.importers.read import SYSTEMS as IMPORTED
 

@@ -91,6 +91,8 @@ def test_evaluations_leave_the_random_numbers_of_the_training_alone():
 
 
 def test_pairs_keep_their_lengths():
+    in_order = calls(exported(DPO, {"data.shuffle": False}).text)["DPOConfig"]
+    assert ast.unparse(in_order["train_sampling_strategy"]) == "'sequential'"
     grouped = calls(exported(DPO, {"group_by_length": True}).text)["DPOConfig"]
     assert ast.unparse(grouped["remove_unused_columns"]) == "False"
     assert "remove_unused_columns" not in calls(exported(DPO).text)["DPOConfig"]

@@ -88,6 +88,7 @@ def test_what_the_file_leaves_out_has_the_defaults_of_llama_factory():
         ("mask_history: true", "data.loss_on", "last_round"),
         ("train_on_prompt: true", "data.loss_on", "all"),
         ("packing: true", "packing", True),
+        ("disable_shuffling: true", "data.shuffle", False),
         ("flash_attn: fa2", "model.attn_implementation", "flash_attention_2"),
         ("pissa_init: true", "adapter.init", "pissa"),
         ("quantization_bit: 8", "use_8bit", True),

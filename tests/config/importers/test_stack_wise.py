@@ -34,6 +34,9 @@ def test_data_has_its_rows():
     recipe = read_example("stack-wise", "document-13").recipe
     assert recipe["data"]["sources"] == [{"path": "./texts/all.json", "samples": 10000}]
     assert recipe["data"]["num_workers"] == 4
+    assert recipe["data"]["shuffle"] is True
+    in_order = import_settings("data:\n  shuffle: false\n", "a.yaml", "stack-wise").imported.recipe
+    assert in_order["data"]["shuffle"] is False
 
 
 @pytest.mark.parametrize(

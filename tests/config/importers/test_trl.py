@@ -34,6 +34,12 @@ def test_what_the_file_leaves_out_has_the_defaults_of_trl():
     assert settings["quantization.scheme"] == "none"
 
 
+def test_rows_stay_in_their_order_if_the_file_says_so():
+    assert settings_of(MODEL + "train_sampling_strategy: sequential\n")["data.shuffle"] is False
+    kto = MODEL + "train_sampling_strategy: sequential\ndesirable_weight: 1.0\n"
+    assert "data.shuffle" not in settings_of(kto)
+
+
 @pytest.mark.parametrize(
     ("name", "strategy", "loss"),
     [

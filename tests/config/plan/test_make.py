@@ -194,6 +194,8 @@ def test_packing_leaves_no_lengths_to_group_by(plan):
     packed = plan(packing=True)
     assert not packed.group_by_length
     assert reasons(packed)["group_by_length"] == (True, False)
+    in_order = plan(group_by_length=True, data={"shuffle": False})
+    assert reasons(in_order)["group_by_length"] == (True, False)
 
 
 def test_a_constant_rate_keeps_its_warm_up(plan):

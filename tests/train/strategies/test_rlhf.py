@@ -79,8 +79,10 @@ def test_the_settings_of_generation_reach_the_trainer(bench, rewarded, monkeypat
     monkeypatch.setattr(rlhf.loop, "train", stop_before_training)
     settings = {"kl_beta": 0.7, "generation_temperature": 0.3, "num_generations": 3}
     settings |= {"rlhf_algorithm": algorithm, "reward": "length", "max_completion_length": 7}
-    bench.work(rewarded(lora_dropout=0.25, per_device_train_batch_size=3, trainer=settings))
+    changes = {"lora_dropout": 0.25, "per_device_train_batch_size": 3, "data": {"shuffle": False}}
+    bench.work(rewarded(**changes, trainer=settings))
     (trainer,) = trainers
+    assert trainer.args.shuffle_dataset is False
     assert (trainer.beta, trainer.temperature) == (0.7, 0.3)
     assert trainer.generation_config.temperature == 0.3
     assert (trainer.num_generations, trainer.max_completion_length) == (3, 7)

@@ -86,7 +86,19 @@ EFFECTS: dict[str, dict[str, list[str]]] = {
             "evaluation.sample_prompts",
         ],
     },
+    "train/test_log_output.py": {
+        "test_the_log_has_the_lines_of_its_level": [
+            "logging.log_level",
+        ],
+        "test_the_lines_are_appended_to_the_copy_too": [
+            "logging.log_file",
+        ],
+    },
     "train/callbacks/test_trackers.py": {
+        "test_aim_gets_the_repository_the_experiment_and_the_name_of_the_run": [
+            "logging.repo",
+            "logging.experiment",
+        ],
         "test_a_tracker_keeps_the_curves_in_the_folder_of_the_run": [
             "logging.report_to",
             "logging.project",

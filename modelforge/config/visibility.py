@@ -78,6 +78,11 @@ _SAMPLED = Condition("with sample prompts", lambda get: get("evaluation.samples"
 _TRANSFORMERS = _is("provider", "huggingface")
 _EARLY_STOPPING = _is("evaluation.early_stopping", "true", text="with early stopping")
 _TRACKED = Condition("with trackers", lambda get: get("logging.report_to") not in ("", "none"))
+_BY_AIM = Condition("with the tracker aim", lambda get: "aim" in get("logging.report_to"))
+_BY_EXPERIMENT = Condition(
+    "with the tracker mlflow or aim",
+    lambda get: any(name in get("logging.report_to") for name in ("mlflow", "aim")),
+)
 _BY_WANDB = Condition("with the tracker wandb", lambda get: "wandb" in get("logging.report_to"))
 
 # A name that ends in a dot means the whole group.
@@ -124,6 +129,8 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "evaluation.early_stopping_patience": (_EVALUATED, _EARLY_STOPPING),
     "evaluation.early_stopping_threshold": (_EVALUATED, _EARLY_STOPPING),
     "logging.project": (_TRACKED,),
+    "logging.experiment": (_BY_EXPERIMENT,),
+    "logging.repo": (_BY_AIM,),
     "logging.wandb_mode": (_BY_WANDB,),
     "warmup_ratio": (_is("schedule.warmup_steps", "", text="without warm-up steps"), _WARMS_UP),
     "optimizer.beta1": (_MOMENTUM,),

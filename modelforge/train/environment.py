@@ -42,7 +42,10 @@ EXPANDABLE = "expandable_segments:True"
 _M_MMAP_THRESHOLD = -3
 MMAP_THRESHOLD_BYTES = MIB
 
-_LIBRARIES = ("transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "torchao")
+LIBRARIES = (
+    *("transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "torchao"),
+    "torch",
+)
 
 
 def configure_process() -> None:
@@ -60,7 +63,7 @@ def configure_process() -> None:
     generated = find_home().root / "cache" / "unsloth_made"
     os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(generated))
     warnings.simplefilter("ignore")
-    for name in (*_LIBRARIES, "torch"):
+    for name in LIBRARIES:
         logging.getLogger(name).setLevel(logging.ERROR)
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)

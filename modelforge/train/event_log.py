@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal, TextIO, get_args
 
 from modelforge.errors import RunError
 from modelforge.runs.event_fields import Event
@@ -25,13 +26,15 @@ from modelforge.runs.event_types import (
 from modelforge.runs.events import EventWriter
 
 PHASE_EVERY_S = 0.25
+LogLevel = Literal["debug", "info", "warning", "error"]
+LOG_LEVELS: tuple[LogLevel, ...] = get_args(LogLevel)
 
 
 class EventLog:
     """Writes events and log lines. A phase is reported when it begins, then four times a second.
 
     `ended` is the kind of the ending that was written, or None. `make_room` frees disk space that
-    was reserved for the ending.
+    was reserved for the ending. `level` and `copy` concern the lines alone; every event is written.
     """
 
     def __init__(
@@ -42,11 +45,26 @@ class EventLog:
         self._text = ""
         self._phase_at = 0.0
         self.ended: str | None = None
+        self.level: LogLevel = "info"
+        self.copy: TextIO | None = None
 
-    def line(self, text: str) -> None:
-        """Print one line to the log; a full disk is ignored."""
+    def line(self, text: str, level: LogLevel = "info") -> None:
+        """Print one line to the log, unless its level is below that of the log.
+
+        A full disk is ignored; a copy of the log that cannot be written any more is given up.
+        """
+        if LOG_LEVELS.index(level) < LOG_LEVELS.index(self.level):
+            return
+        line = f"{time.strftime('%H:%M:%S')}  {text}\n"
         with contextlib.suppress(OSError):
-            sys.stdout.write(f"{time.strftime('%H:%M:%S')}  {text}\n")
+            sys.stdout.write(line)
+        if self.copy is None:
+            return
+        try:
+            self.copy.write(line)
+        except (OSError, ValueError) as error:
+            self.copy = None
+            self.note("log-copy-failed", f"The copy of the log ends here: {error}.")
 
     def phase(
         self, name: str, text: str, *, done: int | None = None, total: int | None = None
@@ -64,7 +82,7 @@ class EventLog:
 
     def note(self, code: str, text: str) -> None:
         """Report a message for the user."""
-        self.line(text)
+        self.line(text, "warning")
         self._events.write(NoteEvent(code=code, text=text))
 
     def write(self, event: Event) -> None:
@@ -86,7 +104,7 @@ class EventLog:
 
     def end(self, event: Ending, text: str) -> None:
         """Report how the run ended; on a full disk, the reserved space is freed for it."""
-        self.line(text)
+        self.line(text, "error")
         try:
             self._events.write(event)
         except RunError:

@@ -32,6 +32,7 @@ from modelforge.runs.layout import RunFolder
 from modelforge.train import environment, resume
 from modelforge.train.event_log import DiskReserve, EventLog
 from modelforge.train.job import Job, WorkerContext
+from modelforge.train.log_output import log_output
 from modelforge.train.stop import Stop, StopRequested, TrialRunFinished
 
 
@@ -43,9 +44,10 @@ def run_worker(path: Path) -> int:
     stop.listen()
     reserve = DiskReserve(run.path)
     reserve.hold()
-    with EventWriter(run.events) as events:
+    with EventWriter(run.events) as events, contextlib.ExitStack() as outputs:
         log = EventLog(events, make_room=reserve.release)
         events.write(StartedEvent(pid=os.getpid(), birth=psutil.Process().create_time()))
+        outputs.enter_context(log_output(run, log))
         checkpoint = None
         try:
             checkpoint = resume.find_resume_point(run, log)

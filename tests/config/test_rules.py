@@ -32,6 +32,9 @@ REFUSED = [
     ({"evaluation": {"early_stopping": True}, "eval_split": 0}, "evaluation.early_stopping"),
     ({"evaluation": {"sample_prompts": "\n".join("abcdefghi")}}, "evaluation.sample_prompts"),
     ({"logging": {"report_to": "tensorbored"}}, "logging.report_to"),
+    ({"logging": {"log_file": "logs/run.log"}}, "logging.log_file"),
+    ({"logging": {"log_file": "/srv/notes.md"}}, "logging.log_file"),
+    ({"logging": {"report_to": "aim", "repo": "here"}}, "logging.repo"),
     ({"logging": {"report_to": ["wandb", "none"]}}, "logging.report_to"),
     ({"max_steps": 0}, "max_steps"),
     ({"max_steps": -2}, "max_steps"),
@@ -175,6 +178,10 @@ TAKEN = [
     {"logging": {"report_to": "tensorboard, Trackio,wandb"}},
     {"logging": {"report_to": ["mlflow", "aim"], "project": "ships", "wandb_mode": "online"}},
     {"logging": {"report_to": "none"}},
+    {"logging": {"log_file": "/srv/run.LOG", "log_level": "debug"}},
+    {"logging": {"log_file": "C:\\\\logs\\\\run.txt"}},
+    {"logging": {"report_to": "aim", "repo": "aim://there:53800"}},
+    {"logging": {"report_to": "aim", "repo": "~/aim"}},
     {"logging": {"report_to": []}},
 ]
 

@@ -314,6 +314,7 @@ RULES: dict[str, Rule] = {
     "logging.logging_steps": option("logging_steps"),
     "logging.report_to": _only_trackers,
     "logging.project": _project,
+    "logging.experiment": option("mlflow_experiment_name"),
 }
 SYSTEM = TargetSystem(
     name="axolotl",

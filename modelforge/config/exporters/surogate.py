@@ -238,6 +238,9 @@ RULES: dict[str, Rule] = {
     "logging.logging_steps": not_needed("Surogate logs every step."),
     "logging.report_to": names("report_to"),
     "logging.project": option("wandb_project"),
+    "logging.experiment": option("aim_experiment"),
+    "logging.repo": option("aim_repo"),
+    "logging.log_file": option("log_file"),
 }
 SYSTEM = TargetSystem(
     name="surogate",

@@ -373,7 +373,7 @@ OPTIONS: dict[str, Option] = {
     "wandb_log_model": no_effect("Models stay on this computer."),
     "wandb_mode": renamed("logging.wandb_mode"),
     "mlflow_tracking_uri": no_effect("Set MLFLOW_TRACKING_URI in the environment."),
-    "mlflow_experiment_name": renamed("logging.project"),
+    "mlflow_experiment_name": renamed("logging.experiment"),
     "rope_scaling": coming("RoPE scaling", None),
     "dataloader_num_workers": renamed("data.num_workers"),
     "dataloader_pin_memory": no_effect("Chosen here."),

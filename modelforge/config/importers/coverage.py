@@ -17,7 +17,7 @@ from modelforge.errors import ConfigError
 
 # Values that are tried where an option names none.
 TRIED: tuple[Any, ...] = (
-    *(True, False, 1, 2, 0.5, "text", "auto"),
+    *(True, False, 1, 2, 0.5, "text", "auto", "/text.log"),
     *(["text"], [0.5], [{"path": "text"}], {0: {}}, {"type": "dpo"}),
 )
 # Options that are given beside the one that is tried, because it has no effect without them.

@@ -71,6 +71,12 @@ UNTRAINABLE = {
     "nvfp4": "Weights in NVFP4 cannot be trained; choose bfloat16 for the new stack.",
     "qlora": "It is an adapter, not a precision; trunk_strategy says it.",
 }
+# Names of levels in Python's logging -> ours.
+LOG_LEVELS = {
+    **{name: name for name in ("debug", "info", "warning", "error")},
+    "warn": "warning",
+    "critical": "error",
+}
 
 
 def _growing(name: str) -> Option:
@@ -190,6 +196,21 @@ def _check(values: Values) -> Iterator[Problem]:
         yield Problem(f"{D}use_dummy_data", what, "Enter dataset_path.")
 
 
+def _debug(value: bool, _: Values) -> Outcome:
+    if not value:
+        return Outcome("no-effect", why="log_level decides.")
+    return Outcome("converted", {"logging.log_level": "debug"}, "The most detailed log.")
+
+
+def _log_level(value: str, values: Values) -> Outcome:
+    if values.get(f"{T}debug"):
+        return Outcome("no-effect", why="debug decides.")
+    level = LOG_LEVELS[value.lower()]
+    if level == value:
+        return Outcome("renamed", {"logging.log_level": value})
+    return Outcome("converted", {"logging.log_level": level}, "The same level by its name here.")
+
+
 def _mask_problems(values: Values) -> Iterator[Problem]:
     fractions = values.get(f"{T}time_step_mask_fractions") or []
     wrong = [each for each in fractions if not isinstance(each, (int, float)) or not 0 <= each <= 1]
@@ -219,8 +240,8 @@ OPTIONS: dict[str, Option] = {
     f"{T}mixed_precision": by(_mixed, kind="bool"),
     f"{T}quantization_enabled": by(_enabled, kind="bool"),
     f"{T}quantization_type": by(_quantization, choices=("fp4", "fp8", "fp16", "fp32")),
-    f"{T}debug": no_effect("The log of a run has every detail.", kind="bool"),
-    f"{T}log_level": no_effect("The log of a run has every detail.", kind="text"),
+    f"{T}debug": by(_debug, kind="bool"),
+    f"{T}log_level": by(_log_level, choices=(*LOG_LEVELS, *map(str.upper, LOG_LEVELS))),
     f"{D}dataset_path": by(_dataset, kind="text"),
     f"{D}use_dummy_data": by(_dummy, kind="bool"),
     f"{D}num_samples": by(_rows, kind="int", least=1),

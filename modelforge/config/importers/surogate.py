@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from modelforge.config.importers import surogate_logging
 from modelforge.config.importers.options import (
     Option,
     Values,
@@ -358,21 +359,7 @@ OPTIONS: dict[str, Option] = {
     "max_pixels": refused("Images are not trained here.", None),
     "norm_bbox": refused("Images are not trained here.", None),
     "agent_template": refused("Rows with tools go through the model's template.", None),
-    "report_to": converted(
-        "logging.report_to",
-        lambda value: ", ".join(value) if isinstance(value, list) else value or "",
-        "Names with commas.",
-        kind="names",
-    ),
-    "log_file": no_effect("The log is stored in the folder of the run."),
-    "log_gpu_util": no_effect("The GPU is logged at every step."),
-    "wandb_project": renamed("logging.project"),
-    "wandb_name": renamed("logging.run_name"),
-    "aim_experiment": renamed("logging.project"),
-    "aim_repo": no_effect("Set AIM_REPO in the environment."),
-    "aim_name": renamed("logging.run_name"),
-    "debug_time_breakdown": no_effect("Times stand in the log of the run."),
-    "debug_memory_breakdown": no_effect("The plan shows memory by part."),
+    **surogate_logging.OPTIONS,
 }
 
 SYSTEM = System(

@@ -24,6 +24,13 @@ from modelforge.config.optimizers import LearningRateSchedule, Optim
 GPUS = "training on several GPUs"
 OWN_FOLDER = "Runs are stored in the folder of ModelForge."
 ALWAYS_TRAINS = "A run here always trains, and evaluates if rows are set aside."
+# "passive" leaves the level as it is.
+LOG_LEVELS = {
+    **{name: name for name in ("debug", "info", "warning", "error")},
+    "detail": "debug",
+    "critical": "error",
+    "passive": "info",
+}
 ASKS_NOTHING = "This value asks for nothing."
 RESUMED = "A stopped run is resumed by its button."
 # Spellings of optimizers: older names of Transformers, and PyTorch's own.
@@ -209,7 +216,6 @@ _WITHOUT_EFFECT: dict[str, str] = {
     "logging_nan_inf_filter": "A loss that is not finite ends the run, with its cause.",
     "include_num_input_tokens_seen": "Tokens are always counted.",
     "include_tokens_per_second": "Tokens per second are always shown.",
-    "log_level": "The log of a run has every detail.",
     "log_level_replica": "There is one process.",
     "disable_tqdm": "The page shows the progress.",
     "trackio_space_id": "Only local trackers are filled.",
@@ -299,6 +305,7 @@ OPTIONS: dict[str, Option] = {
     "logging_steps": interval("logging.logging_steps", "logging interval"),
     "report_to": by(_report_to),
     "run_name": renamed("logging.run_name"),
+    "log_level": words("logging.log_level", LOG_LEVELS, why="The nearest level here."),
     "project": renamed("logging.project"),
     "eval_strategy": by(_eval_strategy),
     "evaluation_strategy": by(_eval_strategy),

@@ -15,6 +15,8 @@ from modelforge.config.schema.base import (
 )
 
 TRACKERS = ("tensorboard", "trackio", "wandb", "mlflow", "aim")
+# Endings of the name of a log file: appending to any other file might damage it.
+LOG_ENDINGS = (".log", ".txt")
 # Environment variables whose address takes precedence over the run folder.
 TRACKER_ADDRESSES = {"mlflow": "MLFLOW_TRACKING_URI", "aim": "AIM_REPO"}
 
@@ -86,8 +88,41 @@ class Logging(SettingsGroup):
     project: str = setting("modelforge", "Project", Group.LOGGING, min_length=1, max_length=80)
     """The project under which trackers list the run."""
 
+    experiment: str | None = setting(None, "Experiment", Group.LOGGING, min_length=1, max_length=80)
+    """The experiment under which MLflow and Aim list the run; empty uses the project."""
+
+    repo: str | None = setting(None, "Aim repository", Group.LOGGING, min_length=1, max_length=4096)
+    """The folder or address of the Aim repository; empty stores it in the run folder.
+
+    Write the whole path of a folder, or an address such as aim://host:53800, to which the metrics
+    are then sent. It has precedence over AIM_REPO in the environment.
+    """
+
     wandb_mode: Literal["offline", "online"] = setting("offline", "W&B mode", Group.LOGGING)
     """offline keeps the metrics on this computer; online sends them to your account.
 
     The key is read from WANDB_API_KEY or from `wandb login`, and is never stored.
     """
+
+    log_level: Literal["debug", "info", "warning", "error"] = setting(
+        "info", "Log level", Group.LOGGING
+    )
+    """What the log contains: info has every phase and step, warning has messages and the ending.
+
+    debug adds the messages of the libraries, and error leaves all but the ending. A failure is
+    always in the log with its traceback. Pages and charts do not depend on it.
+    """
+
+    log_file: str | None = setting(
+        None, "Copy of the log", Group.LOGGING, min_length=5, max_length=4096
+    )
+    """A file to which the lines of the log are appended; empty for the run folder alone.
+
+    Write the whole path of a file that ends in .log or .txt, in a folder that exists. The log in
+    the run folder is kept as well.
+    """
+
+
+def is_address(repo: str) -> bool:
+    """Return whether the repository of a tracker is on another computer, not in a folder."""
+    return "://" in repo

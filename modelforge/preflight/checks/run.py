@@ -8,6 +8,7 @@ from modelforge.errors import Finding
 from modelforge.preflight.checks import (
     data,
     layers,
+    logs,
     machine,
     model,
     provider,
@@ -64,6 +65,8 @@ TRAINING_CHECKS: tuple[Check, ...] = (
     settings.unused_settings,
     settings.tracker_missing,
     settings.tracker_online,
+    logs.repository_unusable,
+    logs.log_file_unusable,
     data.rows_truncated,
     quantization.quantized_slow,
     machine.fp16_overflows,

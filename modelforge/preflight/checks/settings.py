@@ -243,7 +243,8 @@ def tracker_online(context: RunContext) -> Iterator[Finding]:
             "offline",
         )
     for name, variable in TRACKER_ADDRESSES.items():
-        if name in trackers and os.environ.get(variable):
+        is_set_here = name == "aim" and context.config.logging.repo
+        if name in trackers and os.environ.get(variable) and not is_set_here:
             yield note(
                 "tracker-online",
                 f"{variable} is set, so {name} sends the metrics there instead of storing them in "

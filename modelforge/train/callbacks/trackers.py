@@ -17,7 +17,8 @@ from transformers import TrainerCallback
 
 from modelforge.config.rules.training import requested_trackers
 from modelforge.config.schema.config import TrainingConfig
-from modelforge.config.schema.runtime import TRACKER_ADDRESSES
+from modelforge.config.schema.runtime import TRACKER_ADDRESSES, is_address
+from modelforge.paths import expand_user
 from modelforge.runs.layout import RunFolder
 from modelforge.train.event_log import EventLog
 from modelforge.train.trainer.private import finish_wandb_run
@@ -37,7 +38,8 @@ def attach(trainer: Any, config: TrainingConfig, run: RunFolder, log: EventLog, 
     for tracker in trackers:
         folder = run.trackers / tracker
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            if tracker != "aim" or not config.logging.repo:
+                folder.mkdir(parents=True, exist_ok=True)
             callback = _FACTORIES[tracker](config, folder)
         except Exception as error:  # noqa: BLE001  # foreign code must not end the run
             _note_failure(log, tracker, error)
@@ -74,6 +76,18 @@ class SafeTracker(TrainerCallback):
         except Exception as error:  # noqa: BLE001  # foreign code must not end the run
             self._failed = True
             _note_failure(self._log, self._name, error)
+
+
+def named_aim_callback(base: type[Any]) -> type[Any]:
+    """Return Aim's callback with the name of the run, which Aim's own leaves out."""
+
+    class Aim(base):
+        def on_train_begin(self, args: Any, *rest: Any, **kwargs: Any) -> None:
+            """Begin the run of Aim, and name it."""
+            super().on_train_begin(args, *rest, **kwargs)
+            self.experiment.name = args.run_name
+
+    return Aim
 
 
 class Wandb(integrations.WandbCallback):
@@ -123,6 +137,8 @@ def _wandb(config: TrainingConfig, folder: Path) -> TrainerCallback:
 
 def _mlflow(config: TrainingConfig, folder: Path) -> TrainerCallback:
     os.environ.setdefault(TRACKER_ADDRESSES["mlflow"], f"sqlite:///{folder / 'mlflow.db'}")
+    if config.logging.experiment:
+        os.environ["MLFLOW_EXPERIMENT_NAME"] = config.logging.experiment
     os.environ.setdefault("MLFLOW_EXPERIMENT_NAME", config.logging.project)
     os.environ["HF_MLFLOW_LOG_ARTIFACTS"] = "FALSE"
     return integrations.MLflowCallback()
@@ -130,13 +146,17 @@ def _mlflow(config: TrainingConfig, folder: Path) -> TrainerCallback:
 
 def _aim(config: TrainingConfig, folder: Path) -> TrainerCallback:
     module = importlib.import_module("aim.hugging_face")
-    repo = os.environ.get(TRACKER_ADDRESSES["aim"]) or str(folder)
-    return module.AimCallback(
-        repo=repo,
-        experiment=config.logging.project,
+    logging = config.logging
+    repo = logging.repo and str(expand_user(logging.repo))
+    if logging.repo and is_address(logging.repo):
+        repo = logging.repo
+    callback: TrainerCallback = named_aim_callback(module.AimCallback)(
+        repo=repo or os.environ.get(TRACKER_ADDRESSES["aim"]) or str(folder),
+        experiment=logging.experiment or logging.project,
         log_system_params=False,
         capture_terminal_logs=False,
     )
+    return callback
 
 
 _FACTORIES: dict[str, Factory] = {

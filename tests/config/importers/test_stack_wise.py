@@ -97,3 +97,18 @@ def test_a_precision_that_cannot_be_trained_says_what_instead(precision):
 )
 def test_the_production_example_contradicts_itself_in_two_places(option, note):
     assert line_of(read_example("stack-wise", "document-19"), option).why.startswith(note)
+
+
+@pytest.mark.parametrize(
+    ("lines", "level"),
+    [
+        ("  log_level: WARNING", "warning"),
+        ("  log_level: warn", "warning"),
+        ("  debug: true", "debug"),
+        ("  debug: true\n  log_level: ERROR", "debug"),
+    ],
+)
+def test_the_level_of_the_log_is_taken(lines, level):
+    text = f"training:\n{lines}\ndata:\n  dataset_path: a.txt\n"
+    recipe = import_settings(text, "file.yaml", "stack-wise").imported.recipe
+    assert recipe["logging"]["log_level"] == level

@@ -151,3 +151,24 @@ def test_the_blocks_of_the_document_about_data_import(block, source):
     found = settings_of(f"datasets:{block}", "surogate")["data.sources"]
     assert len(found) == 1
     assert source.items() <= found[0].items()
+
+
+@pytest.mark.parametrize(
+    ("line", "setting", "value"),
+    [
+        ("log_file: /srv/oak.log", "logging.log_file", "/srv/oak.log"),
+        ("aim_repo: aim://there:53800", "logging.repo", "aim://there:53800"),
+        ("aim_experiment: boats", "logging.experiment", "boats"),
+        ("aim_name: first", "logging.run_name", "first"),
+    ],
+)
+def test_logs_and_trackers_have_their_places_and_names(line, setting, value):
+    assert settings_of(f"{MODEL}{line}\n")[setting] == value
+
+
+@pytest.mark.parametrize("line", ["log_file: train.log", "log_file: /srv/log.jsonl", "aim_repo: ."])
+def test_a_place_that_depends_on_the_working_folder_stays_in_the_run_folder(line):
+    imported = import_settings(f"{MODEL}{line}\n", "file.yaml").imported
+    found = line_of(imported, line.partition(":")[0])
+    assert found.result == "no-effect"
+    assert "whole path" in found.why

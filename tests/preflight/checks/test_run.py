@@ -12,6 +12,7 @@ from modelforge.errors import Finding
 from modelforge.preflight.checks import (
     data,
     layers,
+    logs,
     machine,
     model,
     provider,
@@ -131,6 +132,27 @@ FOUND = [
         "logging.report_to",
         "aim",
         make_context(TRACKING, logging={"report_to": "mlflow, aim"}),
+    ),
+    (
+        "log-file",
+        "blocker",
+        "logging.log_file",
+        None,
+        make_context(logging={"log_file": "/no/such/folder/run.log"}),
+    ),
+    (
+        "tracker-folder",
+        "blocker",
+        "logging.repo",
+        None,
+        make_context(TRACKING, logging={"report_to": "aim", "repo": "/no/such/folder/aim"}),
+    ),
+    (
+        "tracker-online",
+        "note",
+        "logging.repo",
+        None,
+        make_context(TRACKING, logging={"report_to": "aim", "repo": "aim://there:53800"}),
     ),
     (
         "tracker-online",
@@ -470,6 +492,8 @@ NOT_FOUND = [
     ("tracker-missing", make_context(logging={"report_to": "none"})),
     ("tracker-online", make_context(TRACKING, logging={"report_to": "wandb"})),
     ("tracker-online", make_context(logging={"wandb_mode": "online"})),
+    ("log-file", make_context(logging={"log_file": "~/run.log"})),
+    ("tracker-folder", make_context(logging={"repo": "/no/such/folder/aim"})),
     ("nothing-quantized", make_context(WORKSTATION, quantization={"skip_first_layers": 29})),
     ("skip-unused", make_context(WORKSTATION, quantization={"skip_first_layers": 1})),
     ("setting-unused", make_context(strategy="dpo", trainer={"preference_beta": 0.5})),
@@ -572,7 +596,7 @@ def test_every_code_is_tested_with_and_without_a_finding():
 
 
 def test_every_check_is_in_the_list_once():
-    modules = (data, layers, machine, model, provider, quantization, resources, settings)
+    modules = (data, layers, logs, machine, model, provider, quantization, resources, settings)
     defined = [
         member
         for module in modules

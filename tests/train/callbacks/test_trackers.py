@@ -154,3 +154,82 @@ def test_without_trackers_no_folder_is_made(bench):
     bench.work(run)
     assert not run.trackers.exists()
     assert os.environ.get("WANDB_MODE") == "disabled"
+
+
+def aim_as_it_is(monkeypatch):
+    """Let Aim's callback be one that keeps what it is given, as its own does."""
+    import types
+
+    from transformers import TrainerCallback
+
+    class AimCallback(TrainerCallback):
+        def __init__(self, repo=None, experiment=None, **_kwargs):
+            self.given = (repo, experiment)
+            self.experiment = types.SimpleNamespace(name="made up")
+
+        def on_train_begin(self, args, *_rest, **_kwargs):
+            self.args = args
+
+    module = types.SimpleNamespace(AimCallback=AimCallback)
+    monkeypatch.setattr("modelforge.train.callbacks.trackers.importlib.import_module",
+                        lambda name: module if name == "aim.hugging_face" else None)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("settings", "repo", "experiment"),
+    [
+        ({}, "trackers/aim", "ships"),
+        ({"experiment": "boats"}, "trackers/aim", "boats"),
+        ({"repo": "aim://there:53800"}, "aim://there:53800", "ships"),
+        ({"repo": "~/kept"}, "kept", "ships"),
+    ],
+)
+def test_aim_gets_the_repository_the_experiment_and_the_name_of_the_run(
+    bench, monkeypatch, settings, repo, experiment
+):
+    from modelforge.train.callbacks import trackers
+
+    aim_as_it_is(monkeypatch)
+    made = []
+    factory = trackers._FACTORIES["aim"]
+    monkeypatch.setitem(
+        trackers._FACTORIES, "aim", lambda *given: made.append(factory(*given)) or made[-1]
+    )
+    run = bench.prepare(max_steps=1, logging={"report_to": "aim", "project": "ships", **settings})
+    assert failures(bench.work(run)) == []
+    [callback] = made
+    given, name = callback.given
+    assert given.endswith(repo)
+    assert "~" not in given
+    assert name == experiment
+    assert callback.experiment.name == "a try"
+    assert (run.trackers / "aim").exists() == ("repo" not in settings)
+
+
+def test_a_repository_that_is_set_has_precedence_over_the_environment(monkeypatch, tmp_path):
+    from modelforge.config.schema.config import TrainingConfig
+    from modelforge.train.callbacks import trackers
+
+    aim_as_it_is(monkeypatch)
+    monkeypatch.setenv("AIM_REPO", "aim://elsewhere:1")
+    least = {"task": "text-generation", "model_name": "m", "dataset": "d",
+             "compute_specs": "low_end"}  # fmt: skip
+    config = TrainingConfig.from_record(least)
+    assert trackers._aim(config, tmp_path).given[0] == "aim://elsewhere:1"
+    config = config.with_changes({"logging.repo": "/srv/aim"})
+    assert trackers._aim(config, tmp_path).given[0] == "/srv/aim"
+
+
+def test_mlflow_lists_the_run_under_its_experiment(monkeypatch, tmp_path):
+    from modelforge.config.schema.config import TrainingConfig
+    from modelforge.train.callbacks import trackers
+
+    monkeypatch.setattr(trackers.integrations, "MLflowCallback", lambda: Odd("nothing"))
+    monkeypatch.setattr(os, "environ", {"MLFLOW_EXPERIMENT_NAME": "of the computer"})
+    least = {"task": "text-generation", "model_name": "m", "dataset": "d",
+             "compute_specs": "low_end"}  # fmt: skip
+    config = TrainingConfig.from_record(least)
+    trackers._mlflow(config, tmp_path)
+    assert os.environ["MLFLOW_EXPERIMENT_NAME"] == "of the computer"
+    trackers._mlflow(config.with_changes({"logging.experiment": "boats"}), tmp_path)
+    assert os.environ["MLFLOW_EXPERIMENT_NAME"] == "boats"

@@ -60,7 +60,7 @@ class Home:
 
     @property
     def datasets(self) -> Path:
-        """Datasets downloaded from the Hub, as Parquet."""
+        """Downloads: datasets of the Hub as Parquet, files of object storage as they are."""
         return self.root / "datasets"
 
     @property

@@ -57,7 +57,7 @@ class FetchRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str = Field(min_length=1, max_length=200)
+    name: str = Field(min_length=1, max_length=1200)
     subset: str | None = Field(default=None, max_length=200)
     split: str | None = Field(default=None, max_length=200)
 

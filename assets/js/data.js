@@ -119,15 +119,15 @@ export function openData(root, server, form, changed) {
   actions["fetch-hub"] = (button) => whileDisabled(button, async () => {
     const offered = button.dataset.name, value = (/** @type {string} */ name) => findInput(`#hub-${name}`, root).value.trim() || null;
     const request = offered ? { name: offered, subset: button.dataset.subset, split: button.dataset.split } : { name: value("name"), subset: value("subset"), split: value("split") };
-    if (!request.name) { setText("hub", "Enter the dataset as owner/name."); find("#hub-name", root).focus(); return; }
-    setText("hub", "Contacting the Hub …");
+    if (!request.name) { setText("hub", "Enter owner/name, or an address s3:// or gs://."); find("#hub-name", root).focus(); return; }
+    setText("hub", request.name.includes("://") ? "Contacting the storage …" : "Contacting the Hub …");
     try {
       /** @type {AsyncGenerator<import("./types").ProgressLine>} */
       const lines = postLines("/ui/fetch", request);
       for await (const line of lines) {
         setText("hub", line.error ?? line.progress ?? `${line.done} is downloaded.`);
         if (line.done && offered) changed();
-        else if (line.done) useSources([{ path: `hub:${request.name}`, ...(request.subset && { subset: request.subset }), ...(request.split && { split: request.split }) }]);
+        else if (line.done) useSources([{ path: request.name.includes("://") ? request.name : `hub:${request.name}`, ...(request.subset && { subset: request.subset }), ...(request.split && { split: request.split }) }]);
       }
     } catch { setText("hub", "The server does not respond."); }
   });

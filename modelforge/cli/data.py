@@ -69,8 +69,8 @@ def add(commands: Any, shared: argparse.ArgumentParser, open_forge: OpenForge) -
     add_settings(tokens)
     for command in (inspect, check, repair, tokens):
         _add_source(command)
-    fetch = new("fetch", _fetch, "Download a dataset from the Hub, to use it as hub:OWNER/NAME.")
-    fetch.add_argument("name", help="OWNER/NAME")
+    fetch = new("fetch", _fetch, "Download data of the Hub, S3 or Google Cloud to use it here.")
+    fetch.add_argument("name", help="OWNER/NAME, s3://BUCKET/FILE or gs://BUCKET/FILE")
     fetch.add_argument("--subset", help="configuration, such as en")
     fetch.add_argument("--split", default="train", help="split, such as train or train[:10%%]")
 

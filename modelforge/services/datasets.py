@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from modelforge.config.resolve import Layer, resolve
+from modelforge.config.rules.data import address_problem
 from modelforge.config.schema.data import Source
 from modelforge.data.checks.run import CheckResult, check_sources
 from modelforge.data.checks.summary import DatasetSummary
@@ -22,7 +23,9 @@ from modelforge.data.sources.library import (
 )
 from modelforge.data.sources.load import LoadedSource, load_sources, preview_rows
 from modelforge.data.sources.locate import fetched_path
+from modelforge.data.sources.remote import RemotePath, remote_path
 from modelforge.data.sources.uploads import save_upload
+from modelforge.errors import ConfigError
 from modelforge.paths import Home
 from modelforge.runs.process.warm_worker import WarmWorker
 from modelforge.runs.run_uses import RunUses
@@ -72,7 +75,9 @@ class DatasetService:
 
     def delete(self, name: str) -> None:
         """Delete an upload or a fetched dataset; raises BusyError while a run needs it."""
-        self._uses.require_unneeded(name, self._uses.read().files[self.find(name).path])
+        path, uses = self.find(name).path, self._uses.read().files
+        runs = [run for file, runs in uses.items() if file.is_relative_to(path) for run in runs]
+        self._uses.require_unneeded(name, list(dict.fromkeys(runs)))
         delete_dataset(name, self._home)
 
     def fetch(
@@ -83,7 +88,14 @@ class DatasetService:
         split: str | None = None,
         on_progress: Progress | None = None,
     ) -> StoredDataset:
-        """Download a dataset of the Hub into the home; raises DataError or RunError."""
+        """Download a dataset of the Hub, or of an address s3:// or gs://, into the home.
+
+        Raises DataError or RunError, and ConfigError for an invalid address.
+        """
+        if problem := address_problem(name):
+            raise ConfigError(problem)
+        if remote := remote_path(name):
+            return self._fetch_remote(remote, on_progress)
         target = fetched_path(self._home, name, subset, split)
         probe = {
             "kind": "fetch",
@@ -92,6 +104,12 @@ class DatasetService:
             "split": split or "train",
             "target": str(target),
         }
+        self._warm_worker.ask(probe, FETCH_TIMEOUT_S, on_progress)
+        return self.find(target.name)
+
+    def _fetch_remote(self, remote: RemotePath, on_progress: Progress | None) -> StoredDataset:
+        target = remote.copy_in(self._home)
+        probe = {"kind": "fetch_remote", "address": str(remote), "target": str(target)}
         self._warm_worker.ask(probe, FETCH_TIMEOUT_S, on_progress)
         return self.find(target.name)
 

@@ -18,6 +18,7 @@ from modelforge.config.schema.config import TrainingConfig
 from modelforge.data.canonical.convert import summarization_prefix
 from modelforge.data.chat_templates import template_text
 from modelforge.data.sources.load import iterate_rows, source_entries
+from modelforge.data.sources.remote import remote_path
 from modelforge.errors import DataError, ForgeError, Problem
 from modelforge.modeling.errors import explain
 from modelforge.modeling.providers.huggingface import load_config, load_tokenizer
@@ -32,7 +33,7 @@ from modelforge.modeling.tokenize.template import (
     stop_ids_of,
 )
 from modelforge.paths import find_home, folder_stamp
-from modelforge.train.tools import fetch_dataset
+from modelforge.train.tools import fetch_dataset, fetch_remote
 
 IDLE_TIMEOUT_S = 1.0
 PROGRESS_INTERVAL_S = 0.2
@@ -105,6 +106,7 @@ class ProbeHandler:
             "tokens": self._tokens,
             "lengths": self._lengths,
             "fetch": self._fetch,
+            "fetch_remote": _fetch_remote,
             "memory": _memory,
         }
 
@@ -204,6 +206,13 @@ def _rows(
             yield row
         elif row_source > source:
             return
+
+
+def _fetch_remote(probe: Message, progress: Progress) -> Message:
+    remote = remote_path(str(probe["address"]))
+    if remote is None:
+        raise DataError(Problem("dataset", "It is not an address in object storage.", ""))
+    return fetch_remote.fetch(remote, find_home(), progress)
 
 
 def _memory(probe: Message, _progress: Progress) -> Message:

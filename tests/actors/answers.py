@@ -20,7 +20,7 @@ for line in sys.stdin:
     if probe.get("row") == 404:
         error = {"where": "row", "what": "There is no row 404.", "remedy": "Ask for another."}
         say({"probe": number, "error": error})
-    elif probe["kind"] == "fetch":
+    elif probe["kind"] in ("fetch", "fetch_remote"):
         target = Path(probe["target"])
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(b"PAR1")

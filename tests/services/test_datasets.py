@@ -195,6 +195,15 @@ def test_what_is_fetched_joins_the_data_sets_at_hand(forge):
         forge.datasets.fetch("../../etc/passwd")
 
 
+def test_a_file_of_object_storage_is_fetched_by_its_address(forge):
+    kept = forge.datasets.fetch("s3://bucket/sets/rows.jsonl")
+    assert kept in forge.datasets.available()
+    assert kept.name == "s3__bucket__sets__rows.jsonl"
+    with pytest.raises(ConfigError, match="before the @") as refused:
+        forge.datasets.fetch("s3://KEY:secret@bucket/rows.jsonl")
+    assert "secret" not in str(refused.value)
+
+
 def test_tokens_of_answers_that_are_wrong_are_refused_with_every_problem(forge, tmp_path):
     with pytest.raises(ConfigError) as refused:
         forge.datasets.tokens(asked("m", "d", lora_r=0, warmup_ratio=2))

@@ -163,6 +163,12 @@ def test_a_download_without_a_network_reports_it(warm):
         warm.ask({"kind": "fetch", "name": "../../etc/passwd", "split": "train"}, WAIT_S)
 
 
+def test_a_download_from_a_storage_that_cannot_be_reached_reports_it(warm):
+    probe = {"kind": "fetch_remote", "address": "gs://bucket/rows.jsonl"}
+    with pytest.raises(DataError, match=r"Google Cloud Storage .*gs://bucket/rows\.jsonl"):
+        warm.ask(probe, WAIT_S)
+
+
 def test_a_downloaded_dataset_opens_as_a_source(home, tmp_path, monkeypatch):
     from modelforge.train.tools.fetch_dataset import HubDataset, fetch
 

@@ -29,6 +29,30 @@ def hub_name(path: str) -> str | None:
     return path if _BARE_NAME.match(path) and not _FILE_SUFFIX.search(path) else None
 
 
+_SCHEMES = ("s3", "gs")
+# An address in object storage.
+STORAGE_ADDRESS = re.compile(
+    rf"(?P<scheme>{'|'.join(_SCHEMES)})://(?P<bucket>\w[\w.-]{{1,62}})(?:/(?P<key>.*))?\Z",
+    re.I | re.ASCII | re.DOTALL,
+)
+
+
+def address_problem(path: str, where: str = "dataset") -> Problem | None:
+    """Return what is wrong with an address in object storage; None for others and other paths."""
+    scheme, separator, rest = path.partition("://")
+    if not separator or scheme.lower() not in _SCHEMES:
+        return None
+    if "@" in rest.partition("/")[0]:
+        # The address is not repeated, since it has a password.
+        what = "The address has a user name or key before the @."
+        return Problem(where, what, f"Remove it: {scheme}://BUCKET/FILE. Log in as the docs say.")
+    match = STORAGE_ADDRESS.match(path)
+    if match is None or ".." in (match["key"] or "").split("/") or "\0" in path:
+        what = f"{shown(path)} is not an address in object storage."
+        return Problem(where, what, f"Write {scheme}://BUCKET/FILE or {scheme}://BUCKET/FOLDER/.")
+    return None
+
+
 _SYSTEM = ("system_prompt_type", "system_prompt_field", "system_prompt")
 _JOINING = ("id_field", "parent_field")
 _CHAT = ("system_field", "tools_field", "message_property_mappings")
@@ -65,6 +89,8 @@ def _dataset_is_a_path(config: TrainingConfig) -> Iterator[Problem]:
     if len(config.dataset) > MAX_PATH_CHARS:
         what = f"The path has {len(config.dataset):,} characters."
         yield Problem("dataset", what, f"A path has at most {MAX_PATH_CHARS:,}.")
+    if problem := address_problem(config.dataset):
+        yield problem
 
 
 @rule("data.sources")
@@ -188,6 +214,8 @@ def declared_type(source: Source) -> str:
 
 def source_problems(source: Source, where: str) -> Iterator[Problem]:
     """Yield a problem for each rule that the source breaks, named like `data.sources[0].path`."""
+    if problem := address_problem(source.path, f"{where}.path"):
+        yield problem
     yield from _columns_belong(source, where)
     yield from _columns_differ(source, where)
     yield from _system_prompt(source, where)

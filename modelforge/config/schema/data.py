@@ -46,7 +46,11 @@ class Source(SettingsGroup):
     """A data source and how its rows are read. Only the path is required."""
 
     path: str = setting(REQUIRED, "Path", min_length=1, max_length=MAX_PATH_CHARS, basic=True)
-    """A file, a folder of files, an upload, sample:NAME, or OWNER/NAME of the Hub."""
+    """A file, a folder of files, an upload, sample:NAME, or OWNER/NAME of the Hub.
+
+    Also an address in object storage, s3://BUCKET/FILE or gs://BUCKET/FOLDER/. Data of the Hub and
+    of storage is downloaded first.
+    """
 
     type: Literal["auto", "text", "instruction", "conversation", "preference"] = setting(
         "auto", "Row type", basic=True

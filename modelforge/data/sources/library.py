@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from modelforge.config.schema.base import about
+from modelforge.data.formats.sniff import SUFFIXES, content_suffix
 from modelforge.data.sources.uploads import UNSAFE, list_uploads
 from modelforge.errors import ConfigError, NotFoundError, Problem, RunError
 from modelforge.paths import Home, resource_folder
@@ -56,8 +58,8 @@ def list_datasets(home: Home) -> list[StoredDataset]:
     uploads = (_stored(path.name, path.name, "upload", path) for path in list_uploads(home))
     fetched = (
         _stored(path.name, str(path), "fetched", path)
-        for path in home.datasets.glob("[!.]*.parquet")
-        if path.is_file()
+        for path in home.datasets.glob("[!.]*")
+        if path.is_dir() or content_suffix(path) in SUFFIXES
     )
     samples = (
         _stored(sample.dataset, sample.dataset, "sample", sample.path) for sample in load_samples()
@@ -84,7 +86,10 @@ def delete_dataset(name: str, home: Home) -> None:
         what = f"{name} is part of ModelForge and cannot be deleted."
         raise ConfigError(Problem("dataset", what, "Keep it; it needs almost no disk space."))
     try:
-        dataset.path.unlink()
+        if dataset.path.is_dir():
+            shutil.rmtree(dataset.path)
+        else:
+            dataset.path.unlink()
         dataset.path.with_name(f"{dataset.path.name}{REPORT_SUFFIX}").unlink(missing_ok=True)
     except OSError as error:
         reason = error.strerror or type(error).__name__
@@ -140,7 +145,10 @@ def _stored(name: str, dataset: str, kind: DatasetKind, path: Path) -> StoredDat
         stat = path.stat()
     except OSError:  # the file was deleted in the meantime
         return None
-    return StoredDataset(name, dataset, kind, path, stat.st_size, stat.st_mtime)
+    size = stat.st_size
+    if path.is_dir():
+        size = sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
+    return StoredDataset(name, dataset, kind, path, size, stat.st_mtime)
 
 
 def _sample_file(name: str) -> Path:

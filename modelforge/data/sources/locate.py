@@ -1,4 +1,4 @@
-"""Find the files of a source: a file, a folder, an upload, a sample, or a download of the Hub."""
+"""Find the files of a source: a file, a folder, an upload, a sample, or a download."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from modelforge.config.schema.data import Source
 from modelforge.data.chats.detect import SLACK_LISTS, SLACK_USERS
 from modelforge.data.formats.sniff import FORMAT_NAMES, SUFFIXES, content_suffix
 from modelforge.data.sources.library import find_dataset_file
+from modelforge.data.sources.remote import downloaded_path, remote_path
 from modelforge.errors import DataError, NotFoundError, Problem
 from modelforge.paths import Home
 
@@ -29,6 +30,9 @@ def find_source_files(source: Source, home: Home) -> list[Path]:
     """Return the files of a source; raises NotFoundError, or DataError for a folder without any."""
     if source.path.startswith(HUB_PREFIX):
         return [_fetched_file(source, home)]
+    if remote := remote_path(source.path):
+        copy = downloaded_path(remote, home)
+        return find_folder_files(copy) if remote.is_folder else [copy]
     folder = _existing_folder(source.path)
     if folder is not None:
         return find_folder_files(folder)
@@ -99,8 +103,11 @@ def fetched_path(home: Home, name: str, subset: str | None, split: str | None) -
     return home.datasets / f"{stem}.parquet"
 
 
-def missing_hub_name(source: Source, home: Home) -> str | None:
-    """Return the name of a dataset of the Hub that is not downloaded; None for other sources."""
+def missing_download(source: Source, home: Home) -> str | None:
+    """Return the name or address of data that is not downloaded yet; None for other sources."""
+    if remote := remote_path(source.path):
+        copy = remote.copy_in(home)
+        return None if copy.exists() else str(remote)
     name = hub_name(source.path)
     if name is None:
         return None

@@ -25,6 +25,7 @@ from modelforge.data.canonical.convert import Canonical
 from modelforge.data.columns.detect import SAMPLE_ROWS
 from modelforge.data.sources.load import dataset_record, iterate_rows, load_sources
 from modelforge.data.sources.locate import find_source_files
+from modelforge.data.sources.remote import remote_path
 from modelforge.errors import ConfigError, ForgeError, Problem, RunError
 from modelforge.paths import Home
 from modelforge.runs.atomic_files import disk_error, read_json, write_json, write_text
@@ -213,6 +214,8 @@ class SettingsExportService:
             files = find_source_files(source, self._home)
         except ForgeError:
             return (name or source.path).removeprefix(HUB_PREFIX)
+        if remote := remote_path(source.path):
+            return str(remote.copy_in(self._home))
         if source.path.startswith(HUB_PREFIX) or files[0].parent == self._home.datasets:
             return (name or source.path).removeprefix(HUB_PREFIX)
         return str(files[0] if len(files) == 1 else Path(source.path).expanduser().resolve())

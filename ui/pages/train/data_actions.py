@@ -11,7 +11,8 @@ from modelforge.data.checks.run import check_file
 from modelforge.data.checks.summary import DatasetSummary
 from modelforge.data.repair.copy import RepairResult
 from modelforge.data.repair.log import RemovalError
-from modelforge.data.sources.locate import find_source_files, missing_hub_name
+from modelforge.data.sources.locate import find_source_files, missing_download
+from modelforge.data.sources.remote import remote_path
 from modelforge.data.sources.uploads import MAX_UPLOAD_BYTES
 from modelforge.errors import DataError, ForgeError
 from modelforge.forge import Forge
@@ -197,14 +198,15 @@ def _repaired_text(repaired: Sequence[RepairResult]) -> str:
 
 
 def hub_offer(forge: Forge, sources: Sequence[Mapping[str, Any]]) -> Markup:
-    """Return a button that downloads each dataset of the Hub which is not here yet."""
+    """Return a button that downloads each dataset of the Hub or a storage that is not here yet."""
     missing = []
     for source in sources:
         located = {name: source[name] for name in _LOCATION if isinstance(source.get(name), str)}
         # Only the location matters here, so the other fields are not validated.
         where = Source.model_construct(**{"path": "", "subset": None, "split": None, **located})
-        if name := missing_hub_name(where, forge.home):
-            missing.append({"name": name, **located})
+        if name := missing_download(where, forge.home):
+            place = "" if remote_path(name) else " from the Hub"
+            missing.append({"name": name, "place": place, **located})
     return render("data", "hub_offer", missing)
 
 

@@ -48,6 +48,14 @@ def test_a_dataset_that_is_not_downloaded_has_a_button(forge, source, wanted):
     assert "fetch-hub" not in data_actions.hub_offer(forge, [source])
 
 
+def test_an_address_of_object_storage_has_a_button_too(forge):
+    shown = data_actions.hub_offer(forge, [{"path": "s3://bucket/sets/"}])
+    assert 'data-name="s3://bucket/sets/"' in shown
+    assert "from the Hub" not in shown
+    (forge.home.datasets / "s3__bucket__sets__folder").mkdir(parents=True)
+    assert "fetch-hub" not in data_actions.hub_offer(forge, [{"path": "s3://bucket/sets/"}])
+
+
 @pytest.mark.parametrize(
     "path", ["rows.jsonl", "owner/rows.csv", "hub:../../etc/passwd", "/tmp", "", 5, "a/b/c"]
 )

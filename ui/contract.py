@@ -16,6 +16,7 @@ from modelforge.errors import ForgeError, Problem
 
 JsonObject = dict[str, Any]
 CardState = Literal["done", "open", "wrong", "plain"]
+SettingsKind = Literal["recipe", "foreign", "data"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +95,24 @@ class RecipeReply(Reply):
     """The settings of a recipe file."""
 
     recipe: JsonObject
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettingsKindReply(Reply):
+    """What a file holds: a recipe, settings of another program, or data."""
+
+    kind: SettingsKind
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportReply(Reply):
+    """Settings of another program as a form; `is_read` is whether they could be read."""
+
+    is_read: bool
+    title: str
+    recipe: JsonObject = field(default_factory=dict)
+    values: JsonObject = field(default_factory=dict)
+    profile: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,9 +18,10 @@ const LOADING = {
 
 /**
  * @param {HTMLElement} root @param {import("./page.js").Server} server
- * @param {import("./train.js").Form} form @param {() => void} changed
+ * @param {import("./train.js").Form} form
+ * @param {{ changed: () => void, takeSettings: (file: File) => Promise<boolean> }} page `takeSettings` shows a file of settings
  */
-export function openData(root, server, form, changed) {
+export function openData(root, server, form, { changed, takeSettings }) {
   const content = find("#data-content", root), mapping = find("#mapping", root);
   // The request each tab has answered, so that the same one is not repeated.
   /** @type {Record<string, string>} */
@@ -71,7 +72,7 @@ export function openData(root, server, form, changed) {
     if (!carriesFiles(event)) return;
     event.preventDefault();
     drop.classList.remove("over");
-    if (find(".app", root).dataset.mode === "form") uploadAll(event.dataTransfer?.files);
+    if (["form", "import"].includes(find(".app", root).dataset.mode ?? "")) uploadAll(event.dataTransfer?.files);
   });
   picker.addEventListener("change", () => uploadAll(picker.files));
 
@@ -81,6 +82,7 @@ export function openData(root, server, form, changed) {
     const sources = [];
     showFailure("upload");
     for (const file of [...(files ?? [])]) {
+      if (await takeSettings(file)) continue;
       const path = await upload(file);
       if (path) sources.push({ path });
     }

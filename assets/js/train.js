@@ -2,6 +2,7 @@
 import { openData } from "./data.js";
 import { openDownloads } from "./downloads.js";
 import { FORM_KEY, actions, all, call, find, findInput, load, newRequestId, patch, saveFile, showFailure, store, toast, whileDisabled } from "./page.js";
+import { openImport } from "./import.js";
 import { askToNotify } from "./notify.js";
 import { openNextRun } from "./next_run.js";
 import { openPlan } from "./plan.js";
@@ -36,7 +37,8 @@ export function open(root, server) {
   const shownForm = () => ({ ...form, show_models: !find("#body-model", root).hidden });
   find('[aria-controls="body-model"]', root).addEventListener("click", () => changed(0));
 
-  const data = openData(root, server, form, () => changed(0));
+  const imports = openImport(root, server, form, { changed, show, openRecipe: useRecipeText });
+  const data = openData(root, server, form, { changed: () => changed(0), takeSettings: imports.takeFile });
   openPresets(server, form, changed);
   const followDownload = openDownloads(root, server, () => changed(0));
   const plan = openPlan(root, server, form, { apply, changed, check });
@@ -152,12 +154,18 @@ export function open(root, server) {
     const text = await file.text();
     field.value = "";
     if (file.size > MAX_RECIPE_BYTES) { const text = `${file.name} is too large: a recipe may have up to 1.0 MiB.`; toast(text, true); showFailure("recipe", text); return; }
+    await useRecipeText(file.name, text);
+  }
+
+  /** Use the text of a recipe; return whether it can be read. @param {string} name @param {string} text */
+  async function useRecipeText(name, text) {
     /** @type {import("./types").RecipeReply | undefined} */
-    const reply = await call(server, "read_recipe", { name: file.name, text }, undefined, "recipe");
-    if (!reply) return;
+    const reply = await call(server, "read_recipe", { name, text }, undefined, "recipe");
+    if (!reply) return false;
     form.recipe = reply.recipe;
     form.values = reply.recipe.dataset ? {} : data.chosen();
     changed(0);
+    return true;
   }
 
   /** Remove keys of the recipe, or give one another name. */
@@ -354,6 +362,7 @@ export function open(root, server) {
     const address = new URLSearchParams(location.search), run = address.get("run");
     unfollow();
     if (run) { page.dataset.mode = "run"; follow(root, server, run); scrollTo(0, 0); return; }
+    if (imports.isOpen()) { page.dataset.mode = "import"; imports.open(); scrollTo(0, 0); return; }
     const number = checks;
     /** @type {TrainReply | undefined} */
     const reply = await call(server, "open", shownForm());

@@ -75,6 +75,26 @@ export interface RecipeReply {
   recipe: Record<string, any>;
 }
 
+/** What a file holds: a recipe, settings of another program, or data. */
+export interface SettingsKindReply {
+  parts: Record<string, string>;
+  toast: string;
+  is_error: boolean;
+  kind: "recipe" | "foreign" | "data";
+}
+
+/** Settings of another program as a form; `is_read` is whether they could be read. */
+export interface ImportReply {
+  parts: Record<string, string>;
+  toast: string;
+  is_error: boolean;
+  is_read: boolean;
+  title: string;
+  recipe: Record<string, any>;
+  values: Record<string, any>;
+  profile: string | null;
+}
+
 /** The stored presets: name, and problem if the file cannot be used. */
 export interface PresetsReply {
   parts: Record<string, string>;

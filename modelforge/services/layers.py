@@ -309,12 +309,17 @@ def _without(layers: Sequence[Layer], hidden: frozenset[str]) -> list[Layer]:
     return applicable
 
 
-def setting_texts(layers: Sequence[Layer]) -> dict[str, str]:
-    """Return the value of every setting as text, by dotted name; the last layer wins."""
+def setting_values(layers: Sequence[Layer]) -> dict[str, Any]:
+    """Return the value of every setting, valid or not, by dotted name; the last layer wins."""
     values = {spec.name: spec.default for spec in field_specs()}
     for layer in layers:
         values.update(flatten(layer.values))
-    return {name: _text(value) for name, value in values.items()}
+    return values
+
+
+def setting_texts(layers: Sequence[Layer]) -> dict[str, str]:
+    """Return the value of every setting as text, by dotted name; the last layer wins."""
+    return {name: _text(value) for name, value in setting_values(layers).items()}
 
 
 def gpu_index(value: object) -> int:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
-from modelforge.config.recipe import load_recipe
 from modelforge.data.sources.uploads import MAX_UPLOAD_BYTES
 from modelforge.errors import BusyError, ForgeError
 from modelforge.forge import Forge
@@ -20,8 +17,10 @@ from ui.pages.train import (
     data_actions,
     form,
     guide,
+    import_page,
     model_card,
     presets,
+    recipe_panel,
     response,
     row_editor,
     trial_run,
@@ -39,36 +38,41 @@ def page(forge: Forge) -> None:
         return response.reply(forge, Entered.read(request))
 
     def trace_memory(request: Any) -> Reply:
-        entered = Entered.read(request)
-        try:
-            checked = forge.preflight.trace_memory(*forge.layers.stack(entered).layers)
-        except ForgeError:
-            return Reply()  # not requested by the user: the estimate stays
-        return response.reply(forge, entered, checked=checked)
+        return _traced(forge, Entered.read(request))
 
     def read_recipe(request: Any) -> RecipeReply:
-        return RecipeReply(recipe=parse_recipe(text(request, "name"), text(request, "text")))
+        return RecipeReply(
+            recipe=recipe_panel.parse_recipe(text(request, "name"), text(request, "text"))
+        )
 
     def find_models(request: Any) -> Reply:
         from modelforge.models.hub import search_models  # noqa: PLC0415 - imports httpx
 
         query = text(request, "query")
-        models = search_models(query, text(request, "task"))
         needs = forge.layers.size_estimator(forge.layers.stack(Entered.read(request)))
+        models = search_models(query, text(request, "task"))
         return Reply(parts={"hub-models": model_card.hub_models(models, query, needs)})
 
     def show_progress(_request: Any) -> Reply:
         return Reply(parts={"in-progress": guide.in_progress(forge)})
 
     functions: list[ServerFunction] = [open, check, trace_memory, read_recipe, find_models]
-    functions.append(show_progress)
-    functions += model_card.download_functions(forge)
-    functions += [*_run_functions(forge), *_data_functions(forge), *trial_run.functions(forge)]
-    functions += presets.functions(forge)
+    functions += [show_progress, *_run_functions(forge), *_data_functions(forge)]
+    functions += [*model_card.download_functions(forge), *trial_run.functions(forge)]
+    functions += [*presets.functions(forge), *import_page.functions(forge)]
     body = render(
         "train", "body", form.groups(), run_page.SYSTEM_CHARTS, CHART_NOTES, MAX_UPLOAD_BYTES
     )
     gradio_page(body, "train", *functions, mode="wait")
+
+
+def _traced(forge: Forge, entered: Entered) -> Reply:
+    """Return the reply with traced memory; an empty one if it cannot be traced."""
+    try:
+        checked = forge.preflight.trace_memory(*forge.layers.stack(entered).layers)
+    except ForgeError:
+        return Reply()  # not requested by the user: the estimate stays
+    return response.reply(forge, entered, checked=checked)
 
 
 def _run_functions(forge: Forge) -> list[ServerFunction]:
@@ -128,12 +132,3 @@ def _data_functions(forge: Forge) -> list[ServerFunction]:
 
     checks = [preview_data, check_data, preview_tokens, measure_lengths, repair_data]
     return [*checks, *row_editor.functions(forge)]
-
-
-def parse_recipe(name: str, text: str) -> dict[str, Any]:
-    """Return the settings of a recipe; raise ConfigError with the line of an error."""
-    suffix = ".json" if name.lower().endswith(".json") else ".yaml"
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"recipe{suffix}"
-        path.write_text(text, encoding="utf-8")
-        return load_recipe(path)

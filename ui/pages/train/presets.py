@@ -8,6 +8,7 @@ from modelforge.config.resolve import Layer, flatten, resolve
 from modelforge.forge import Forge
 from modelforge.runs.presets import DATA
 from modelforge.services.layers import FormInput
+from modelforge.services.presets.take_over import taken_over
 from ui.contract import PresetReply, PresetsReply
 from ui.html.gradio_page import ServerFunction, flag, text
 from ui.pages.train.form import Entered
@@ -56,11 +57,8 @@ def functions(forge: Forge) -> list[ServerFunction]:
 
 def applied(settings: dict[str, Any], entered: FormInput) -> PresetReply:
     """Return a preset as the recipe of a form, which keeps its data, and its model if need be."""
-    flat = flatten(settings)
-    kept = DATA if "model_name" in flat else DATA | {"model_name"}
-    own = flatten(entered.recipe) | entered.values
-    values = {name: own[name] for name in kept if name in own}
-    return PresetReply(recipe=settings, values=values, profile=flat.get("compute_specs"))
+    form = taken_over(settings, entered)
+    return PresetReply(recipe=form.recipe, values=form.values, profile=form.profile)
 
 
 def chosen_settings(forge: Forge, entered: FormInput, *, with_model: bool) -> dict[str, Any]:

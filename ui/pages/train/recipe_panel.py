@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path as File
+from typing import Any
 
 from modelforge.config.fields import specs_by_name
-from modelforge.config.recipe import dump_recipe
+from modelforge.config.recipe import dump_recipe, load_recipe
 from modelforge.config.recipe_keys import Path, UnknownKey, unknown_keys
 from modelforge.config.resolve import flatten, valid_settings
 from modelforge.config.validation_messages import shown
@@ -18,6 +21,15 @@ from ui.pages.train.form import control_of, fields
 
 # Settings on the cards that have a text field.
 TEXT_ON_CARDS = frozenset({"model_name", "dataset"})
+
+
+def parse_recipe(name: str, text: str) -> dict[str, Any]:
+    """Return the settings of a recipe; raise ConfigError with the line of an error."""
+    suffix = ".json" if name.lower().endswith(".json") else ".yaml"
+    with tempfile.TemporaryDirectory() as folder:
+        path = File(folder) / f"recipe{suffix}"
+        path.write_text(text, encoding="utf-8")
+        return load_recipe(path)
 
 
 def recipe_text(checked: PreflightResult, found: LayerStack, missing: Sequence[str]) -> str:

@@ -1,0 +1,117 @@
+"""Settings of another program are dropped on the Train page, read there, used and trained."""
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+SUROGATE = """\
+model: starter
+datasets:
+  - path: sample:captain
+sample_packing: true
+lora_rank: 8
+learning_rate: 1e-4
+per_device_train_batch_size: 4
+optimizer: adamw
+max_steps: 6
+recipe: nvfp4
+"""
+DROP = """([name, text]) => {
+  const carried = new DataTransfer();
+  carried.items.add(new File([text], name));
+  const event = { dataTransfer: carried, bubbles: true, cancelable: true };
+  document.dispatchEvent(new DragEvent('drop', event));
+}"""
+
+
+@pytest.fixture
+def server(servers, home_with_starter):
+    return servers(home_with_starter)
+
+
+def drop(page, name, text):
+    page.evaluate(DROP, [name, text])
+
+
+def use(page):
+    page.locator('#import-use[aria-disabled="false"], #import-use:not([aria-disabled])').click()
+    page.wait_for_selector('#start[aria-disabled="false"]')
+
+
+def test_a_surogate_file_is_dropped_read_used_and_trained(server, opened):
+    page = opened(server.url)
+    page.locator("#f-lora_r").fill("24")
+    drop(page, "theirs.yaml", SUROGATE)
+    report = page.locator("#import-report")
+    report.wait_for()
+    assert page.get_by_role("heading", name="Surogate").is_visible()
+    refused = report.locator('tr[data-result="refused"]')
+    assert "recipe: nvfp4" in refused.inner_text()
+    assert "PyTorch cannot train with FP4" in refused.inner_text()
+    # The filters show one result alone, and taken options are behind one line.
+    taken = report.locator('tr[data-result="taken"]')
+    assert not taken.first.is_visible()
+    report.get_by_role("button", name="Show lines").first.click()
+    assert taken.first.is_visible()
+    report.get_by_role("button", name="Refused").click()
+    assert refused.is_visible()
+    assert not taken.first.is_visible()
+    changes = page.locator("#import-changes tr", has_text="LoRA rank")
+    assert changes.inner_text().split() == ["LoRA", "rank", "24", "8", "line", "5"]
+    # Nothing is changed before the button, and Undo brings the form back.
+    use(page)
+    assert page.locator("#f-lora_r").input_value() == "8"
+    page.get_by_role("button", name="Undo").click()
+    page.wait_for_function("document.querySelector('#f-lora_r').value === '24'")
+    page.go_back()
+    page.locator("#import-report").wait_for()
+    use(page)
+    page.locator("#start").click()
+    page.locator('#page[data-state="finished"]').wait_for()
+    page.get_by_role("tab", name="Settings").click()
+    settings = page.locator('[data-part="run-settings"]').inner_text()
+    assert "lora_r: 8\n" in settings
+    assert "max_steps: 6\n" in settings
+
+
+def test_a_command_line_is_pasted_and_read_as_another_system(server, opened):
+    page = opened(server.url)
+    page.get_by_role("tab", name="Recipe").click()
+    page.get_by_role("button", name="From another program").click()
+    text = page.locator("#import-text")
+    text.fill("learning_rate: 1e-4\nmax_steps: 10\n")
+    page.locator("#import-read").click()
+    page.get_by_role("heading", name="Nothing is taken").wait_for()
+    page.get_by_label("Read as").select_option("surogate")
+    page.get_by_role("heading", name="Surogate").wait_for()
+    # A reload shows it again.
+    page.reload()
+    page.get_by_role("heading", name="Surogate").wait_for()
+    page.locator("#import-fold").click()
+    text.fill("trl sft --model_name_or_path acme/pine --lora_r 8 --use_peft")
+    page.locator("#import-read").click()
+    page.get_by_role("heading", name="TRL").wait_for()
+    page.get_by_role("button", name="Back to the form").click()
+    page.wait_for_selector('#page[data-mode="form"]')
+    assert page.locator("#f-lora_r").input_value() != "8"
+
+
+def test_own_recipes_and_data_are_no_import(server, opened):
+    page = opened(server.url)
+    drop(page, "mine.yaml", "lora_r: 24\ndataset: sample:captain\n")
+    page.wait_for_function("document.querySelector('#f-lora_r').value === '24'")
+    drop(page, "rows.json", '{"data": [{"question": "Why?", "answer": "So."}]}')
+    page.wait_for_function("document.querySelector('#text-dataset').value.endsWith('rows.json')")
+    assert page.locator("#page").get_attribute("data-mode") == "form"
+
+
+def test_the_data_of_the_form_is_kept_on_request(server, opened):
+    page = opened(server.url)
+    page.get_by_label("The captain").check()
+    page.wait_for_selector('#start[aria-disabled="false"]')
+    drop(page, "theirs.yaml", SUROGATE.replace("sample:captain", "absent.jsonl"))
+    page.get_by_text("The form will ask for this:").wait_for()
+    page.get_by_label("Keep the data of the form").check()
+    page.get_by_text("The form will ask for this:").wait_for(state="detached")
+    use(page)
+    assert page.get_by_label("The captain").is_checked()

@@ -107,6 +107,11 @@ EFFECTS: dict[str, dict[str, list[str]]] = {
             "logging.wandb_mode",
         ],
     },
+    "train/engines/test_surogate.py": {
+        "test_the_program_trains_and_its_adapter_becomes_the_result": [
+            "hardware.engine",
+        ],
+    },
     "train/strategies/test_preference.py": {
         "test_a_higher_beta_changes_the_loss_of_the_same_model": [
             "trainer.preference_beta",

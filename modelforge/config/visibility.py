@@ -98,6 +98,7 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "bnb_4bit_quant_type": (_FOUR_BIT,),
     "use_nested_quant": (_FOUR_BIT,),
     "quantization.scheme": (_ADAPTER,),
+    "hardware.engine": (_ON_CUDA,),
     "hardware.max_gpu_temperature": (_ON_CUDA,),
     "hardware.max_gpu_power": (_ON_CUDA,),
     "quantization.skip_first_layers": (_QUANTIZED,),

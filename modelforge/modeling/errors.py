@@ -19,6 +19,12 @@ class WorkerError(ForgeError):
         self.cause = cause
 
 
+def not_finite(what: str) -> WorkerError:
+    """Return the error of a loss or gradient that is not finite."""
+    remedy = "Lower the learning rate, or train in bf16 or fp32 instead of fp16."
+    return WorkerError("loss-not-finite", Problem("training", what, remedy))
+
+
 _CAUSES: tuple[tuple[type[ForgeError], str], ...] = (
     (DataError, "data"),
     (NotFoundError, "not-found"),

@@ -68,6 +68,8 @@ class RunFolder:
     checkpoints = _Entry("checkpoints")
     # Reward model trained in the first stage of RLHF; complete once `complete.json` exists.
     reward_model = _Entry("reward_model")
+    # Files of the engine Surogate: its YAML, rows, log, checkpoints and output.
+    engine = _Entry("engine")
     # Local data of experiment trackers, one folder each.
     trackers = _Entry("trackers")
     # The trained adapter or full model, with its tokenizer.

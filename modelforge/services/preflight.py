@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+from modelforge.config.engines import uses_surogate
 from modelforge.config.plan.make import Plan, make_plan
 from modelforge.config.profiles import load_profiles
 from modelforge.config.resolve import Layer, Resolved, resolve
@@ -188,7 +189,7 @@ class PreflightService:
         """
         checked = self.check(*layers)
         resolved, plan, report, _data, facts = checked.require()
-        if report.memory_basis != "formula":
+        if report.memory_basis != "formula" or uses_surogate(resolved.config):
             return checked
         length = longest_row_tokens(resolved.config, plan, checked.summary)
         trace = self._warm_worker.ask(checked.probe("memory") | {"length": length}, TRACE_TIMEOUT_S)

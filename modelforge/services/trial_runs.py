@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from modelforge.config.engines import uses_surogate
 from modelforge.config.resolve import Layer
 from modelforge.config.schema.base import about
-from modelforge.errors import BusyError, ForgeError, RunError
+from modelforge.errors import BusyError, ConfigError, ForgeError, Problem, RunError
 from modelforge.paths import Home
 from modelforge.preflight.trial_run import TrialRunResult
 from modelforge.runs.atomic_files import find_json, read_json, write_json
@@ -75,6 +76,9 @@ class TrialRunService:
         Raises what `RunService.start` raises; then nothing has been created.
         """
         checked = self._launcher.check(*layers)
+        if uses_surogate(checked.require()[0].config):
+            what = "A trial run measures ModelForge's own training, and the engine is surogate."
+            raise ConfigError(Problem("hardware.engine", what, "Start the run instead."))
         with self._launcher.claim():
             self._launcher.require_free()
             folder = self._store.create(new_run(checked, trial_run=True))

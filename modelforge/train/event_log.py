@@ -116,16 +116,21 @@ class EventLog:
 def _line_of(event: Event) -> str | None:
     match event:
         case PlanEvent():
+            trained = ""
+            if event.trainable_parameters is not None and event.total_parameters is not None:
+                trained = (
+                    f" {event.trainable_parameters:,} of {event.total_parameters:,} parameters "
+                    "are trained,"
+                )
             return (
                 f"{event.total_steps:,} steps on {event.train_rows:,} rows, "
-                f"{event.eval_rows:,} for evaluation; {event.trainable_parameters:,} of "
-                f"{event.total_parameters:,} parameters are trained, in {event.precision} "
+                f"{event.eval_rows:,} for evaluation;{trained} in {event.precision} "
                 f"on {event.device}"
             )
         case StepEvent():
             return (
                 f"step {event.step}  loss {event.loss or 0.0:.3f}  learning rate "
-                f"{event.learning_rate or 0.0:.1e}  {event.tokens_per_s:,.0f} tokens/s"
+                f"{event.learning_rate or 0.0:.1e}  {event.tokens_per_s or 0.0:,.0f} tokens/s"
             )
         case EvalEvent():
             # RLHF has a reward in place of a loss.

@@ -43,17 +43,23 @@ def save(job: Job, trainer: Any, note: Note, *, steps: int, eval_loss: float | N
     if why := save_tokenizer(trainer.processing_class, staged, job.plan):
         note(SIDE_FILE, f"The tokenizer could not be saved: {why}")
     if getattr(model, "generation_config", None) is not None:
-        with _noting(note, "The generation config"):
+        with noting(note, "The generation config"):
             model.generation_config.save_pretrained(staged)
-    with _noting(note, "The model card"):
+    with noting(note, "The model card"):
         model_card(model, job, steps, eval_loss).save(staged / "README.md")
-    shutil.rmtree(run.output, ignore_errors=True)
-    staged.rename(run.output)
-    return run.output
+    return publish(job)
+
+
+def publish(job: Job) -> Path:
+    """Make the staged files the output of the run, and return its folder."""
+    shutil.rmtree(job.run.output, ignore_errors=True)
+    job.run.output_staged.rename(job.run.output)
+    return job.run.output
 
 
 @contextmanager
-def _noting(note: Note, name: str) -> Iterator[None]:
+def noting(note: Note, name: str) -> Iterator[None]:
+    """Report a file that cannot be written because of its contents; a full disk is an error."""
     try:
         yield
     except OSError:
@@ -88,13 +94,25 @@ def model_card(model: Any, job: Job, steps: int, eval_loss: float | None = None)
     """Return the model card of an adapter or a whole model, with metadata for the Hub."""
     is_adapter = hasattr(model, "peft_config")
     inner = model.get_base_model() if is_adapter else model
-    source, datasets = job.plan.model_path, hub_datasets(job.dataset)
-    base_card = card_of(source, job.plan.model_revision)
-    base_id = hub_id(source) or (hub_id(base_card.base_model) if base_card else None)
     suffix = next((name for name in _HEADS if type(inner).__name__.endswith(name)), None)
     # Multimodal decoders are called ForConditionalGeneration too.
     if suffix == "ForConditionalGeneration" and not inner.config.is_encoder_decoder:
         suffix = None
+    return make_card(job, steps, eval_loss, is_adapter=is_adapter, suffix=suffix)
+
+
+def make_card(
+    job: Job,
+    steps: int,
+    eval_loss: float | None,
+    *,
+    is_adapter: bool,
+    suffix: str | None = None,
+) -> ModelCard:
+    """Return a model card; `suffix` of the model class names its head, None a language model."""
+    source, datasets = job.plan.model_path, hub_datasets(job.dataset)
+    base_card = card_of(source, job.plan.model_revision)
+    base_id = hub_id(source) or (hub_id(base_card.base_model) if base_card else None)
     tag, auto = _HEADS[suffix] if suffix else _CAUSAL
     library = "peft" if is_adapter else "transformers"
     data = ModelCardData(

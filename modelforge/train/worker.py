@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 
+from modelforge.config.engines import uses_surogate
 from modelforge.config.methods import METHOD_FACTS, Head
 from modelforge.config.plan.context import is_native_linux
 from modelforge.config.plan.make import Plan, releases_memory
@@ -101,6 +102,8 @@ def needs_fresh_process(path: Path) -> bool:
         patched = PROVIDER_FACTS[job.config.provider].patches
     except (ForgeError, KeyError, ValueError):
         return False  # the run itself reports what is wrong with its record
+    if uses_surogate(job.config):
+        return True  # the memory of an imported training stack belongs to the engine
     if any(name in sys.modules for name in patched):
         return True
     chosen = visible_gpu(job.config.hardware.gpu_index)[VISIBLE]
@@ -111,6 +114,9 @@ def _do_run(run: RunFolder, stop: Stop, log: EventLog, checkpoint: Checkpoint | 
     log.phase("loading", "Importing the training stack")
     job = Job.read(run)
     config, plan = job.config, job.plan
+    if uses_surogate(config):
+        _run_surogate(WorkerContext(job, _nothing_to_load, log, stop, checkpoint))
+        return
     environment.set_visible_gpu(plan.device, config.hardware.gpu_index)
     if releases_memory(config, plan):
         environment.return_freed_memory()
@@ -142,6 +148,19 @@ def _do_run(run: RunFolder, stop: Stop, log: EventLog, checkpoint: Checkpoint | 
         return loaded
 
     strategy.run(WorkerContext(job, load, log, stop, checkpoint, load_seconds))
+
+
+def _run_surogate(context: WorkerContext) -> None:
+    """Do a run with Surogate, whose GPU is not touched by this process."""
+    environment.set_visible_gpu("cpu", 0)
+    environment.go_offline_for_local_models(context.job.plan.model_path)
+    from modelforge.train.engines import surogate
+
+    surogate.run(context)
+
+
+def _nothing_to_load(*_args: Any) -> Any:
+    raise AssertionError("the engine loads the model itself")
 
 
 def _report_failure(run: RunFolder, error: Exception, log: EventLog) -> None:

@@ -5,10 +5,16 @@ from modelforge.config.rules.registry import all_rules
 from tests.config.problems import find_problems
 
 UNSLOTH = {"provider": "unsloth", "max_seq_length": 512}
+SUROGATE = {"hardware": {"engine": "surogate"}}
 WSD = {"lr_scheduler_type": "warmup_stable_decay"}
 INIT = "adapter.init"
 REFUSED = [
     ({"dataset": "x" * 5000}, "dataset"),
+    (SUROGATE | {"strategy": "rlhf"}, "strategy"),
+    (SUROGATE | {"strategy": "dpo", "trainer": {"preference_loss": "orpo"}}, "strategy"),
+    (SUROGATE | {"task": "summarization"}, "task"),
+    (SUROGATE | {"provider": "unsloth", "max_seq_length": 512}, "provider"),
+    ({"hardware": {"engine": "surogate", "device": "cpu"}}, "hardware.device"),
     ({"adapter": {"start_from": "a-run", "init": "pissa"}}, "adapter.init"),
     ({"adapter": {"start_from": "a-run"}, "strategy": "rlhf"}, "adapter.start_from"),
     ({"trainer": {"save_steps": 0}}, "trainer.save_steps"),

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelforge.config.methods import METHOD_FACTS, Method, MethodFacts, method_of
 from modelforge.config.optimizers import StorageFormat
 from modelforge.config.plan import training, weights
 from modelforge.config.plan.context import ChangeLog
-from modelforge.config.plan.make import Plan
 from modelforge.config.profiles import profile_length
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.config.schema.data import Source
+
+if TYPE_CHECKING:
+    # The plan of a run on another engine reads these tables.
+    from modelforge.config.plan.make import Plan
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from modelforge.config.engines import COMMANDS, uses_surogate
 from modelforge.config.exporters.every_system import RULES as EVERYWHERE
 from modelforge.config.exporters.facts import Facts
 from modelforge.config.exporters.report import Written
@@ -19,14 +20,19 @@ from modelforge.config.exporters.rules import (
 )
 from modelforge.config.exporters.system import TargetSystem, written_sources
 from modelforge.config.exporters.training_arguments import AT_EVALUATIONS, split_differs
+from modelforge.config.plan.context import Change
+from modelforge.config.schema.config import TrainingConfig
 from modelforge.config.schema.data import Source
 from modelforge.errors import Problem
+
+if TYPE_CHECKING:
+    from modelforge.config.plan.make import Plan
 
 _SAME = (
     *("path", "type", "subset", "split", "samples", "text_field", "instruction_field"),
     *("input_field", "output_field", "messages_field", "system_field", "tools_field"),
     *("message_property_mappings", "system_prompt_type", "system_prompt_field", "system_prompt"),
-    *("prompt_format", "prompt_format_no_input"),
+    *("prompt_format", "prompt_format_no_input", "prompt_field", "chosen_field", "rejected_field"),
 )
 _SOURCE = {name: name for name in _SAME}
 SCHEDULES = {
@@ -40,7 +46,7 @@ TRAINED = {"assistant": "default", "last_round": "last_round", "all": "all"}
 
 def _sources(_value: Any, facts: Facts) -> Written:
     if facts.data:
-        entry = {"path": facts.data, "type": "auto"}
+        entry = {"path": facts.data, "type": "preference" if facts.method == "dpo" else "auto"}
         return Written({"datasets": [entry]}, "All sources are written into one file.")
     return written_sources("datasets", facts.sources, _SOURCE, facts)
 
@@ -159,16 +165,26 @@ def _targets(value: str, facts: Facts) -> Written:
     return names("lora_target_modules")(value, facts)
 
 
+def _beta(value: float, _: Facts) -> Written:
+    return Written({"loss": {"type": "dpo", "dpo_beta": value}}, "In its group of the loss.")
+
+
+def _loss(value: str, _: Facts) -> Written:
+    if value == "sigmoid":
+        return Written(why="The loss of DPO there.")
+    return Written(why="Its DPO has the loss sigmoid alone.", is_lost=True)
+
+
 def _check(facts: Facts) -> Iterator[Problem]:
-    if facts.method != "sft":
-        what = (
-            f"Surogate trains on completions alone; these settings are {facts.about_method.label}."
-        )
+    if facts.method not in COMMANDS:
+        what = f"Surogate trains SFT and DPO; these settings are {facts.about_method.label}."
         yield Problem("strategy", what, "Export them to trl, axolotl or llama-factory.")
 
 
-def _finish(_: Facts) -> Mapping[str, Any]:
-    return {"output_dir": "output"}
+def _finish(facts: Facts) -> Mapping[str, Any]:
+    # Adapters of preferences are trained without dropout, which is on there unless it is said.
+    dropout = {"lora_dropout": 0.0} if facts.method == "dpo" else {}
+    return {**dropout, "output_dir": "output"}
 
 
 RULES: dict[str, Rule] = {
@@ -214,9 +230,9 @@ RULES: dict[str, Rule] = {
     "trainer.seed": option("train_seed"),
     "trainer.neftune_noise_alpha": left_out("Surogate adds no noise to the embeddings."),
     "trainer.torch_compile": left_out("Surogate has compiled kernels of its own."),
-    "trainer.preference_beta": not_needed("It belongs to DPO."),
-    "trainer.preference_loss": not_needed("It belongs to DPO."),
-    "trainer.precompute_ref_log_probs": not_needed("It belongs to DPO."),
+    "trainer.preference_beta": _beta,
+    "trainer.preference_loss": _loss,
+    "trainer.precompute_ref_log_probs": not_needed("Surogate always asks the reference before."),
     "adapter.enabled": option("lora"),
     "lora_r": option("lora_rank"),
     "lora_alpha": _alpha,
@@ -249,6 +265,18 @@ SYSTEM = TargetSystem(
     rules=RULES,
     check=_check,
     finish=_finish,
-    command=lambda _: "surogate sft FILE",
+    command=lambda facts: f"surogate {COMMANDS[facts.method]} FILE",
     losses=split_differs,
 )
+
+
+def unread_settings(config: TrainingConfig, plan: Plan) -> list[Change]:
+    """Return a change for each setting that Surogate cannot be told; none for our own engine."""
+    if not uses_surogate(config) or plan.method not in COMMANDS:
+        return []
+    _options, report = SYSTEM.walk(Facts(config, plan))
+    return [
+        Change(line.setting, line.value, None, f"Surogate does not read it: {line.why}")
+        for line in report
+        if line.result == "left-out"
+    ]

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
+from modelforge.config.exporters.surogate import unread_settings
 from modelforge.config.methods import METHOD_FACTS, Method, MethodFacts, facts_of, method_of
 from modelforge.config.optimizers import StorageFormat
 from modelforge.config.plan import training, weights
@@ -119,7 +120,12 @@ def _configured(config: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str,
 
 def make_plan(config: TrainingConfig, context: PlanContext) -> Plan:
     """Return the effective plan. Pure; never fails for a valid config."""
-    log = _without_effect(config, context)
+    plan = _make(config, context, _without_effect(config, context))
+    plan.changes.extend(unread_settings(config, plan))
+    return plan
+
+
+def _make(config: TrainingConfig, context: PlanContext, log: ChangeLog) -> Plan:
     quantization = weights.quantization(config, context.device, log)
     precision = weights.precision(config, context)
     length = _max_length(config, context, log)

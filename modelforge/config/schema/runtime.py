@@ -43,6 +43,14 @@ class Hardware(SettingsGroup):
     older GPUs, fp32 on the CPU and on Apple GPUs. fp32 is exact on every device: TF32 stays off.
     """
 
+    engine: Literal["inprocess", "surogate"] = setting("inprocess", "Engine", Group.HARDWARE)
+    """What trains: ModelForge's own worker, or the separately installed program Surogate.
+
+    With surogate the settings are written as its YAML and its program runs in place of the worker's
+    training; its adapter becomes the result of the run. It needs Linux and an NVIDIA GPU of compute
+    capability 8.0. Its program is looked for in MODELFORGE_SUROGATE, then on the PATH.
+    """
+
     max_gpu_temperature: int | None = setting(
         None,
         "GPU temperature limit",

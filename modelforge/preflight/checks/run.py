@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from modelforge.errors import Finding
 from modelforge.preflight.checks import (
     data,
+    engine,
     layers,
     logs,
     machine,
@@ -23,6 +24,7 @@ Check = Callable[[RunContext], Iterator[Finding]]
 FitCheck = Callable[[RunContext, FitOptions], Iterator[Finding]]
 
 LOADING_CHECKS: tuple[Check, ...] = (
+    engine.engine_ready,
     provider.provider_ready,
     provider.provider_supports_method,
     model.model_wrong_kind,
@@ -82,6 +84,7 @@ TRAINING_CHECKS: tuple[Check, ...] = (
     model.remote_code_unused,
     model.generation_fields_dropped,
     resources.memory_unknown,
+    engine.engine_estimates,
 )
 _LEVELS = ("blocker", "caution", "note")
 

@@ -256,6 +256,8 @@ def tracker_online(context: RunContext) -> Iterator[Finding]:
 
 def _describe(change: Change) -> str:
     configured = change.configured
+    if change.used is None:
+        return f"The value {_text(configured)} is not used. {change.reason}"
     instead = "" if configured is None else f" instead of {_text(configured)}"
     return f"{_text(change.used)} is used{instead}. {change.reason}"
 

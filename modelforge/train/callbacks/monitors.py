@@ -18,9 +18,9 @@ from transformers import (
 from transformers.trainer_callback import ExportableState
 
 from modelforge.config.schema.config import TrainingConfig
-from modelforge.modeling.errors import WorkerError
+from modelforge.modeling.errors import WorkerError, not_finite
 from modelforge.train.callbacks.loss_phase import LossPhaseTracker, phase_message
-from modelforge.train.callbacks.reporter import Logs, TrainingProgress, not_finite
+from modelforge.train.callbacks.reporter import Logs, TrainingProgress
 from modelforge.train.event_log import EventLog
 from modelforge.train.trainer.private import (
     accumulated_loss,

@@ -10,8 +10,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from modelforge.errors import Problem
-from modelforge.modeling.errors import WorkerError
+from modelforge.modeling.errors import not_finite
 from modelforge.runs.event_types import EvalEvent, PlanEvent, SavedEvent, StepEvent
 from modelforge.train.callbacks.system_stats import SystemStats
 from modelforge.train.event_log import EventLog
@@ -240,9 +239,3 @@ def _is_better(value: float, best: float | None, args: TrainingArguments) -> boo
     if best is None:
         return True
     return value > best if args.greater_is_better else value < best
-
-
-def not_finite(what: str) -> WorkerError:
-    """Return the error of a loss or gradient that is not finite."""
-    remedy = "Lower the learning rate, or train in bf16 or fp32 instead of fp16."
-    return WorkerError("loss-not-finite", Problem("training", what, remedy))

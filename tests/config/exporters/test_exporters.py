@@ -74,9 +74,15 @@ def test_a_method_that_the_system_does_not_train_is_refused(system):
         options_of(system, {"strategy": "rlhf", "data.loss_on": "completion"})
 
 
-def test_surogate_trains_on_completions_alone():
-    with pytest.raises(ConfigError, match="DPO"):
-        options_of("surogate", DPO)
+def test_surogate_trains_sft_and_dpo():
+    exported = export_settings(Facts(config_of(DPO)), "surogate")
+    assert exported.command == "surogate dpo FILE"
+    options = yaml.safe_load(exported.text)
+    assert options["loss"] == {"type": "dpo", "dpo_beta": 0.2}
+    assert options["lora_dropout"] == 0.0
+    for change in ({**DPO, "trainer.preference_loss": "kto"}, {"strategy": "rlhf"}):
+        with pytest.raises(ConfigError, match="SFT and DPO"):
+            options_of("surogate", change, {"data.loss_on": "completion"})
 
 
 def test_an_unknown_system_is_named_with_those_that_are_known():
@@ -197,7 +203,7 @@ def test_every_option_is_one_that_its_importer_knows():
 
     known = {system.name: system for system in IMPORTED}
     for system in SYSTEMS:
-        methods = [{}, SHORT, QLORA] + ([DPO] if system.name != "surogate" else [])
+        methods = [{}, SHORT, QLORA, DPO]
         for change in methods:
             options = options_of(system.name, change)
             assert set(options) <= set(known[system.name].options), system.name

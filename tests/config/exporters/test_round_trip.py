@@ -18,7 +18,9 @@ SAME = {"strategy": {"sft": "qlora"}, "data.loss_on": {"completion": "assistant"
 CASES = [
     (system.name, name, recipe)
     for system in SYSTEMS
-    for name, recipe in (SUPERVISED | ({} if system.name == "surogate" else PREFERENCE)).items()
+    for name, recipe in (SUPERVISED | PREFERENCE).items()
+    # Surogate has DPO alone.
+    if system.name != "surogate" or name in (*SUPERVISED, "dpo")
 ]
 
 

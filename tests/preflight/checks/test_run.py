@@ -11,6 +11,7 @@ from modelforge.config.plan.make import PlanContext, make_plan
 from modelforge.errors import Finding
 from modelforge.preflight.checks import (
     data,
+    engine,
     layers,
     logs,
     machine,
@@ -596,7 +597,18 @@ def test_every_code_is_tested_with_and_without_a_finding():
 
 
 def test_every_check_is_in_the_list_once():
-    modules = (data, layers, logs, machine, model, provider, quantization, resources, settings)
+    modules = (
+        data,
+        engine,
+        layers,
+        logs,
+        machine,
+        model,
+        provider,
+        quantization,
+        resources,
+        settings,
+    )
     defined = [
         member
         for module in modules

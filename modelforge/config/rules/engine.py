@@ -1,0 +1,36 @@
+"""Rules about the training engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from modelforge.config.engines import COMMANDS, uses_surogate
+from modelforge.config.methods import facts_of, method_of
+from modelforge.config.rules.registry import rule
+from modelforge.config.schema.config import TrainingConfig
+from modelforge.errors import Problem
+
+_REMEDY = "or the engine inprocess."
+
+
+@rule(
+    "hardware.engine", "task", "strategy", "provider", "hardware.device", "trainer.preference_loss"
+)
+def _surogate_trains(config: TrainingConfig) -> Iterator[Problem]:
+    if not uses_surogate(config):
+        return
+    if method_of(config) not in COMMANDS:
+        yield Problem(
+            "strategy",
+            f"Surogate trains SFT and DPO; these settings are {facts_of(config).label}.",
+            f"Choose sft, qlora or dpo with the sigmoid loss, {_REMEDY}",
+        )
+    wrong = (
+        ("task", config.task, "text-generation"),
+        ("provider", config.provider, "huggingface"),
+        ("hardware.device", config.hardware.device, "cuda"),
+    )
+    for where, value, needed in wrong:
+        if value not in (needed, "auto"):
+            what = f"Surogate needs {needed}; {where.rpartition('.')[2]} is {value}."
+            yield Problem(where, what, f"Choose {needed}, {_REMEDY}")

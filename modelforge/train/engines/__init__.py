@@ -1,0 +1,1 @@
+"""Trainings by programs of their own, which the worker starts and follows."""

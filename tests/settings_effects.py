@@ -20,6 +20,12 @@ EFFECTS: dict[str, dict[str, list[str]]] = {
             "adapter.start_from",
         ],
     },
+    "modeling/test_rope.py": {
+        "test_yarn_keeps_high_frequencies_and_divides_low_ones": ["model.rope_type"],
+        "test_a_scaling_is_applied_once": ["model.rope_factor"],
+        "test_the_context_of_a_scaled_model_is_known": ["model.max_model_len"],
+        "test_weights_are_held_in_their_own_number_format": ["model.dtype"],
+    },
     "modeling/providers/test_quantization.py": {
         "test_first_and_last_layers_can_stay_in_full_precision": [
             "quantization.skip_first_layers",

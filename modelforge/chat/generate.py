@@ -30,6 +30,7 @@ from modelforge.data.canonical.convert import SUMMARIZE_PROMPT, summarization_pr
 from modelforge.data.chat_templates import fold_system
 from modelforge.errors import Problem, RunError
 from modelforge.modeling.generate import StopCriteria
+from modelforge.modeling.rope import context_length
 from modelforge.modeling.tokenize.template import TEMPLATE_ERRORS, end_of_turn, stop_ids_of
 from modelforge.modeling.tokenize.template_limits import limited_rendering
 
@@ -86,7 +87,7 @@ class ChatModel:
                 "device": str(self._model.device),
                 "precision": dtype,
                 "parameters": sum(each.numel() for each in self._model.parameters()),
-                "context": _context_length(self._model),
+                "context": context_length(self._model.config),
                 "tools": "tools" in str(tokenizer.chat_template),
                 "seconds": round(time.monotonic() - started, 2),
             }
@@ -148,7 +149,7 @@ class ChatModel:
             "done": {
                 "tokens": len(new),
                 "prompt_tokens": prompt["input_ids"].shape[1],
-                "context": _context_length(self._model),
+                "context": context_length(self._model.config),
                 "seconds": _since(started),
                 "reason": reason,
             }
@@ -224,7 +225,7 @@ class ChatModel:
     def _max_new_tokens(self, prompt: Any, request: ChatRequest) -> int:
         """Limit the reply to the context length, which an encoder-decoder has for each side."""
         wanted = request.sampling.max_new_tokens
-        used, context = prompt["input_ids"].shape[1], _context_length(self._model)
+        used, context = prompt["input_ids"].shape[1], context_length(self._model.config)
         if context is None:
             return wanted
         if self._head == "seq2seq":
@@ -300,10 +301,6 @@ def stop_ids(model: Any, tokenizer: Any) -> list[int]:
     if tokenizer.chat_template:
         ids.add(end_of_turn(tokenizer))
     return sorted(token_id for token_id in ids if token_id is not None)
-
-
-def _context_length(model: Any) -> int | None:
-    return getattr(model.config, "max_position_embeddings", None)
 
 
 def _since(started: float) -> float:

@@ -21,6 +21,7 @@ from modelforge.errors import NotFoundError, Problem, RunError
 from modelforge.modeling.adapters.lora import with_token_types
 from modelforge.modeling.generation_config import load_generation_config
 from modelforge.modeling.providers import huggingface
+from modelforge.modeling.rope import scaled_config
 from modelforge.modeling.tokenize.template import set_default_template
 from modelforge.modeling.tokenizer_files import open_tokenizer
 from modelforge.runs.atomic_files import read_json
@@ -57,9 +58,11 @@ def load_weights(request: LoadRequest) -> Any:
     """Return the base model on its device.
 
     With a run, the weights are quantized exactly as they were while its adapter was trained,
-    where this is the same kind of device; otherwise they are loaded unquantized.
+    where this is the same kind of device; otherwise they are loaded unquantized. The rope scaling
+    is that of the run.
     """
     precision = _precision(request)
+    arguments: dict[str, Any] = {}
     if request.run:
         record = read_json(RunFolder(Path(request.run)).config)
         plan = Plan.from_dict(record["plan"], record["config"])
@@ -69,12 +72,14 @@ def load_weights(request: LoadRequest) -> Any:
                 model_path=request.model_path,
                 model_revision=request.revision,
                 precision=precision,
+                dtype=None,
             )
             config = TrainingConfig.from_record(record["config"])
             return huggingface.load_weights(plan, config, request.head)
+        scaled = scaled_config(request.model_path, plan, revision=request.revision)
+        arguments = {} if scaled is None else {"config": scaled}
     if request.device == "cuda":
         huggingface.use_efficient_attention(torch.cuda.get_device_capability())
-    arguments: dict[str, Any] = {}
     if request.head in huggingface.GENERATING:
         generation, _notes = load_generation_config(
             request.model_path, revision=request.revision, local_files_only=False

@@ -65,6 +65,7 @@ class OptimizerInfo:
         unpaged: Replacement without paging on an NVIDIA GPU; empty where it does not page.
         on_mps: Replacement on Apple GPUs; empty where it works itself.
         doubles: A step allocates temporary tensors as large as the weights.
+        has_dtype_of_weights: The state has the number format of the trained weights.
     """
 
     bytes_per_weight: float
@@ -72,6 +73,11 @@ class OptimizerInfo:
     on_mps: str = ""
     doubles: bool = False
     unpaged: str = ""
+    has_dtype_of_weights: bool = False
+
+    def state_bytes(self, trained_bytes: int) -> float:
+        """Return the bytes of state per trained weight, which itself has `trained_bytes`."""
+        return self.bytes_per_weight * (trained_bytes / 4 if self.has_dtype_of_weights else 1)
 
     def transient_bytes(self, weights: int, largest: int, device: str) -> int:
         """Return the bytes of the temporary tensors of a step.
@@ -88,14 +94,14 @@ OPTIMIZERS: dict[str, OptimizerInfo] = {
     "paged_adamw_32bit": OptimizerInfo(
         8.0, "adamw_torch", "adamw_torch", unpaged="adamw_torch_fused"
     ),
-    "adamw_torch": OptimizerInfo(8.0, doubles=True),
+    "adamw_torch": OptimizerInfo(8.0, doubles=True, has_dtype_of_weights=True),
     "adamw_8bit": OptimizerInfo(2.0, "", "adamw_torch"),
     "sgd": OptimizerInfo(0.0),
-    "adamw_torch_fused": OptimizerInfo(8.0),
+    "adamw_torch_fused": OptimizerInfo(8.0, has_dtype_of_weights=True),
     "paged_adamw_8bit": OptimizerInfo(2.0, "adamw_8bit", "adamw_torch", unpaged="adamw_8bit"),
     # Keeps one row and one column of statistics per matrix.
     "adafactor": OptimizerInfo(0.1),
-    "adagrad": OptimizerInfo(4.0, doubles=True),
+    "adagrad": OptimizerInfo(4.0, doubles=True, has_dtype_of_weights=True),
     "lion_32bit": OptimizerInfo(4.0, "", "adamw_torch"),
     "lion_8bit": OptimizerInfo(1.0, "", "adamw_torch"),
     "paged_lion_32bit": OptimizerInfo(4.0, "lion_32bit", "adamw_torch", unpaged="lion_32bit"),

@@ -327,6 +327,8 @@ def _convert_text(spec: FieldSpec, value: str) -> tuple[str, Any]:
     text = value.strip()
     if spec.nullable and text in ("", "null"):
         return "", None
+    if spec.nullable and spec.kind in ("int", "float") and text.lower() == "auto":
+        return "", None
     if spec.kind == "text":
         return "control_character" if _has_control(value, spec.multiline) else "", value
     if spec.kind not in ("int", "float"):

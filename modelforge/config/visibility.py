@@ -29,6 +29,7 @@ def _is(name: str, *values: str, text: str = "") -> Condition:
 
 
 _ON_CUDA = _is("hardware.device", "auto", "cuda", text="on an NVIDIA GPU")
+_SCALED = Condition("with rope scaling", lambda get: get("model.rope_type") != "none")
 _ADAPTER = _is("adapter.enabled", "true", text="with an adapter")
 _COMPLETIONS = _is("strategy", "sft", "qlora")
 _TEXT = _is("task", "text-generation")
@@ -90,6 +91,7 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "adapter.": (_ADAPTER,),
     "adapter.enabled": (_is("strategy", "sft", "dpo", "rlhf"),),
     "lora_r": (_ADAPTER,),
+    "model.rope_factor": (_SCALED,),
     "lora_alpha": (_ADAPTER, _is("adapter.alpha_over_r", "", text="without alpha over rank")),
     "lora_dropout": (_ADAPTER, _DROPOUT),
     "use_4bit": (_ADAPTER, _BITS_BY_FLAGS, _is("use_8bit", "false", text="without 8-bit weights")),

@@ -21,6 +21,7 @@ from modelforge.evaluate.exchange import exchange_partners
 from modelforge.evaluate.job import Job
 from modelforge.modeling.held_out import RunRows
 from modelforge.modeling.inference import Decoding, Generated, Labelled, Loss
+from modelforge.modeling.rope import context_length
 from modelforge.modeling.tokenize.template import ChatTemplate
 from modelforge.runs.jobs import StepWriter
 
@@ -223,7 +224,7 @@ class RowMeasurement:
     def context(self) -> int:
         """Return the most tokens of prompt and answer."""
         with self._models.use(BASE if self._models.has_base else TUNED) as model:
-            return getattr(model.config, "max_position_embeddings", None) or CONTEXT
+            return context_length(model.config) or CONTEXT
 
     def _begin(self, contestant: str, step: str, what: str) -> None:
         self._steps.begin(f"{step}-{contestant}", f"The {NAMES[contestant]} {what}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def self_test(job: Job, folder: Path, steps: StepWriter) -> SelfTest:
     answers_folder.mkdir(parents=True)
     rows = held_out(job, tokenizer)
     steps.begin("reference", _REFERENCE)
-    with trained_model(job.source, adapter, job.run.output, job.head, job.device) as model:
+    with _trained(job, adapter) as model:
         answers = answers_of(model, tokenizer, rows, answers_folder, steps.share)
         if adapter is not None and _is_rounded(job):
             answers = round_answers(model, answers)
@@ -47,6 +48,10 @@ def self_test(job: Job, folder: Path, steps: StepWriter) -> SelfTest:
     return compare_merged(folder, answers, job.device, steps.share)
 
 
+def _trained(job: Job, adapter: Path | None) -> AbstractContextManager[Any]:
+    return trained_model(job.source, adapter, job.run.output, job.head, job.device, plan=job.plan)
+
+
 def _is_rounded(job: Job) -> bool:
     """Return whether merged weights are written in the 16 bits of the base model."""
     if job.request.written in IN_GGUF:
@@ -58,7 +63,7 @@ def _test_other_head(
     job: Job, folder: Path, tokenizer: Any, adapter: Path | None, steps: StepWriter
 ) -> SelfTest:
     steps.begin("reference", _REFERENCE)
-    with trained_model(job.source, adapter, job.run.output, job.head, job.device) as model:
+    with _trained(job, adapter) as model:
         known = outputs_of(model, tokenizer, job.head, steps.share)
         del model
     steps.begin("self-test", _EXPORT)
@@ -71,5 +76,5 @@ def _exported(job: Job, folder: Path) -> tuple[Any, Any]:
     tokenizer = open_tokenizer(str(folder)) if has_tokenizer else job.tokenizer()
     if job.request.written != "adapter":
         return load_model(folder, job.head, job.device), tokenizer
-    model = add_adapter(load_model(job.source, job.head, job.device), folder)
+    model = add_adapter(load_model(job.source, job.head, job.device, plan=job.plan), folder)
     return model, tokenizer

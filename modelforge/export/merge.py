@@ -65,18 +65,19 @@ def merge(
     progress: Progress = lambda _share: None,
     *,
     precision: WeightPrecision = "base",
+    config: Any = None,
 ) -> None:
     """Write the weights of `base` with `adapter` merged, and their config, into `target`.
 
     Memory stays under one shard as it is written, the adapter, and one weight in float32.
-    `precision` is that of the base, or float32 for all weights, or float16 for merged weights of
-    bfloat16: it has three more bits for what the training has changed.
+    `precision` is that of the base, float32, or float16 for merged weights of bfloat16: it has
+    three more bits for changes. `config` is that of the merged model, if it is another one.
 
     Raises:
         RunError: The adapter does not fit the base model.
         UnknownNamesError: The files have no weight for a layer of the adapter.
     """
-    config = AutoConfig.from_pretrained(base, trust_remote_code=False)
+    config = config or AutoConfig.from_pretrained(base, trust_remote_code=False)
     merger = _Merger(empty_model(config, adapter), precision=precision)
     weight_map: dict[str, str] = {}
     shards, size = shards_of(base), 0

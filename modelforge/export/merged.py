@@ -16,6 +16,7 @@ from modelforge.export.merge import UnknownNamesError, WeightPrecision, merge
 from modelforge.export.old_names import write_old_names
 from modelforge.modeling.generation_config import FILE, load_generation_config
 from modelforge.modeling.providers.huggingface import GENERATING
+from modelforge.modeling.rope import scale_rope
 from modelforge.modeling.tokenizer_files import FILES
 from modelforge.modeling.trained_run import add_adapter, load_model
 from modelforge.runs.jobs import StepWriter
@@ -75,7 +76,9 @@ def _merge(
 ) -> None:
     if job.head == "causal":
         try:
-            merge(job.source, adapter, target, steps.share, precision=precision)
+            merge(
+                job.source, adapter, target, steps.share, precision=precision, config=_config(job)
+            )
         except UnknownNamesError:
             shutil.rmtree(target)
             target.mkdir()
@@ -85,9 +88,14 @@ def _merge(
     _merge_whole(job, adapter, target, precision)
 
 
+def _config(job: Job) -> Any:
+    """Return the config of the base model with the rope scaling of the run."""
+    return scale_rope(AutoConfig.from_pretrained(job.source, trust_remote_code=False), job.plan)
+
+
 def _merge_whole(job: Job, adapter: Path, target: Path, precision: WeightPrecision) -> None:
     """Merge with all weights in memory, in float32; write them so, or as precise as the base."""
-    model = load_model(job.source, job.head)
+    model = load_model(job.source, job.head, plan=job.plan)
     stored: torch.dtype = model.dtype
     merged: Any = add_adapter(model.float(), adapter).merge_and_unload(safe_merge=True)
     merged = merged.to(stored) if precision == "base" else merged

@@ -23,13 +23,22 @@ from modelforge.modeling.errors import first_line
 from modelforge.modeling.generation_config import FILE, load_generation_config
 from modelforge.modeling.providers import huggingface
 from modelforge.modeling.providers.huggingface import AUTO_CLASSES, DTYPES, GENERATING
+from modelforge.modeling.rope import scaled_config
 from modelforge.modeling.tokenize.template import set_default_template
 from modelforge.modeling.tokenizer_files import open_tokenizer
 
 
-def load_model(folder: Path, head: Head, device: str = "cpu", dtype: Any = "auto") -> Any:
-    """Return the model in a folder, by default in the precision of its files."""
+def load_model(
+    folder: Path, head: Head, device: str = "cpu", dtype: Any = "auto", *, plan: Plan | None = None
+) -> Any:
+    """Return the model in a folder, by default in the precision of its files.
+
+    `plan` is that of the run whose rope scaling a base model needs.
+    """
     arguments: dict[str, Any] = {}
+    scaled = None if plan is None else scaled_config(folder, plan, local_files_only=True)
+    if scaled is not None:
+        arguments["config"] = scaled
     if head in GENERATING:
         generation, _notes = load_generation_config(
             str(folder), revision=None, local_files_only=True
@@ -56,11 +65,17 @@ def load_base_as_trained(folder: Path, plan: Plan, config: TrainingConfig, devic
     head = plan.facts.head
     precision = _precision(folder, device)
     if plan.device == device and plan.quantization != "none" and plan.trains == "adapter":
-        local = replace(plan, model_path=str(folder), model_revision=None, precision=precision)
+        local = replace(
+            plan,
+            model_path=str(folder),
+            model_revision=None,
+            precision=precision,
+            dtype=None,
+        )
         return huggingface.load_weights(local, config, head).eval()
     if device == "cuda":
         huggingface.use_efficient_attention(torch.cuda.get_device_capability())
-    return load_model(folder, head, device, DTYPES[precision])
+    return load_model(folder, head, device, DTYPES[precision], plan=plan)
 
 
 def add_adapter(model: Any, adapter: Path) -> Any:
@@ -82,13 +97,20 @@ def add_adapter_and_tokens(model: Any, adapter: Path, vocabulary: int) -> Any:
 
 @contextmanager
 def trained_model(
-    source: Path, adapter: Path | None, output: Path, head: Head, device: str
+    source: Path,
+    adapter: Path | None,
+    output: Path,
+    head: Head,
+    device: str,
+    *,
+    plan: Plan | None = None,
 ) -> Iterator[Any]:
     """Give the model in `source` with an adapter, if there is one; free it afterwards.
 
-    `output` is the result of the run, whose generation config ends the answers.
+    `output` is the result of the run, whose generation config ends the answers; `plan` is that of
+    `load_model`.
     """
-    model = load_model(source, head, device)
+    model = load_model(source, head, device, plan=plan)
     if adapter is not None:
         model = add_adapter(model, adapter)
     use_trained_ends(model, output, head)

@@ -39,6 +39,8 @@ _TIED_BY_DEFAULT = frozenset(
     | {"gpt_bigcode", "gpt_neo", "mpt", "opt"}
 )
 _LEARNED_POSITIONS = frozenset({"gpt2", "gpt_bigcode", "gpt_neo", "opt"})
+# Further model types without rotary position embeddings.
+_OTHER_POSITIONS = frozenset({"bloom", "mpt", "t5", "mt5", "umt5", "bart", "mbart", "pegasus"})
 _EMBEDDINGS = (
     *("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "shared.weight"),
     *("embed_in.weight", "tok_embeddings.weight"),
@@ -62,6 +64,7 @@ class ModelInfo:
         broken_tensor: a weight with NaN; "" if none was found.
         shapes: the shape of every stored tensor; empty before the download.
         labels: classes of a sequence classifier.
+        rope_type: scaling of its rotary position embeddings; "" if it has none of these.
         download_bytes: size of the files that a download would fetch; 0 if it is on this machine.
         generation_fields: fields of its generation config that cannot be saved.
     """
@@ -91,6 +94,7 @@ class ModelInfo:
     licence: str = ""
     generation_fields: tuple[str, ...] = ()
     labels: int = 2
+    rope_type: str = "default"
     tokens: int | None = None
     broken_tensor: str = ""
     download_bytes: int = 0
@@ -169,6 +173,7 @@ def read_shape(config: dict[str, Any]) -> dict[str, Any]:
         "kind": _kind(config, architecture, model_type),
         "quantization": _quantization(config),
         "labels": _labels(config),
+        "rope_type": _rope_type(text_config, model_type),
     }
 
 
@@ -214,6 +219,17 @@ def _kind(config: dict[str, Any], architecture: str, model_type: str) -> str:
     if architecture.endswith(heads) or model_type in _ENCODERS:
         return "encoder"
     return "unknown"
+
+
+def _rope_type(config: dict[str, Any], model_type: str) -> str:
+    """Return the scaling of the rotary embeddings, of full attention if it has one of its own."""
+    if model_type in _LEARNED_POSITIONS | _OTHER_POSITIONS:
+        return ""
+    scaling = config.get("rope_parameters") or config.get("rope_scaling")
+    scaling = scaling if isinstance(scaling, dict) else {}
+    full = scaling.get("full_attention")
+    own = full if isinstance(full, dict) else scaling
+    return str(own.get("rope_type") or own.get("type") or "default")
 
 
 def _labels(config: dict[str, Any]) -> int:

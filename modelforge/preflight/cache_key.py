@@ -36,6 +36,10 @@ _PLAN_FIELDS = (
     "adapter_dtype",
     "start_from",
     "loss_piece",
+    "weights_dtype",
+    "rope_type",
+    "rope_factor",
+    "max_model_len",
 )
 _TRIAL_RUN_PLAN_FIELDS = (
     "max_length",

@@ -189,6 +189,7 @@ def build_plan_context(
         packages=frozenset(machine.packages),
         start_from=start_from,
         row_tokens=estimate_tokens(summary.mean_chars) if summary else None,
+        longest_row=int(estimate_tokens(summary.longest_chars)) if summary else None,
         native_linux=is_native_linux(machine.system),
         profile_length=profile_length(config.compute_specs, home.profiles if home else None),
     )

@@ -41,7 +41,8 @@ class ChatModelSpec:
     `head` is the kind of input: a conversation, a text to rewrite (the last message), or a
     question about a passage (the system message). `gpu_index` only counts when the model is loaded.
     `stamp` is the state of its files, so that a changed model is loaded again. `quantization` is
-    that of the weights while the adapter was trained. `others` are further specs of the same base
+    that of the weights while the adapter was trained, `rope` type and factor of the rope scaling.
+    `others` are further specs of the same base
     model whose adapters are loaded as well. With `gpu_chosen` the model is loaded again where it is
     on another GPU.
     """
@@ -55,6 +56,7 @@ class ChatModelSpec:
     head: Head = "causal"
     task: str = "text-generation"
     quantization: str = "none"
+    rope: tuple[str, float] = ("none", 1.0)
     others: tuple[ChatModelSpec, ...] = ()
     gpu_index: int = field(default=0, compare=False)
     gpu_chosen: bool = field(default=False, compare=False)
@@ -75,7 +77,8 @@ class ChatModelSpec:
         if folder.has_adapter:
             base, revision = view.plan.model_path, view.plan.model_revision
             run, quantization = str(folder.path), view.plan.quantization
-            return cls(base, output, device, revision, run, system, head, task, quantization)
+            rope = (view.plan.rope_type, view.plan.rope_factor)
+            return cls(base, output, device, revision, run, system, head, task, quantization, rope)
         if folder.has_model:
             return cls(output, None, device, system=system, head=head, task=task)
         return None
@@ -114,7 +117,7 @@ class ChatModelSpec:
     @property
     def _base(self) -> tuple[object, ...]:
         names = (self.model_path, self.device, self.revision, self.head, self.quantization)
-        return *names, self.stamp[0]
+        return *names, self.rope, self.stamp[0]
 
     @property
     def is_gguf(self) -> bool:

@@ -36,6 +36,7 @@ CASES = [
     ("group_by_length", {}, {"data.shuffle": False}),
     ("data.shuffle", RLHF, {"strategy": "dpo", "trainer.preference_loss": "kto"}),
     ("lora_r", {}, FULL),
+    ("model.rope_factor", {"model.rope_type": "yarn"}, {}),
     ("lora_dropout", RLHF, {"strategy": "dpo"}),
     ("group_by_length", {"strategy": "dpo"},
      {"strategy": "dpo", "trainer.preference_loss": "kto"}),

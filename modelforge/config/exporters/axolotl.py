@@ -8,7 +8,15 @@ from typing import Any
 from modelforge.config.exporters.every_system import RULES as EVERYWHERE
 from modelforge.config.exporters.facts import Facts
 from modelforge.config.exporters.report import Written
-from modelforge.config.exporters.rules import Rule, default_only, left_out, not_needed, option
+from modelforge.config.exporters.rules import (
+    Rule,
+    default_only,
+    elsewhere,
+    left_out,
+    not_needed,
+    option,
+    rope_group,
+)
 from modelforge.config.exporters.system import SourceList, TargetSystem, written_sources
 from modelforge.config.exporters.training_arguments import AT_EVALUATIONS, split_differs
 from modelforge.config.exporters.trl import LOADERS, is_file
@@ -261,6 +269,10 @@ RULES: dict[str, Rule] = {
     "model.chat_template": _template,
     "model.system_prompt": option("default_system_message"),
     "model.attn_implementation": option("attn_implementation"),
+    "model.dtype": left_out("The weights follow the precision there.", ["auto"]),
+    "model.max_model_len": elsewhere("model.rope_type"),
+    "model.rope_type": rope_group,
+    "model.rope_factor": elsewhere("model.rope_type"),
     "hardware.precision": _precision,
     "hardware.device": _device,
     "gradient_checkpointing": option("gradient_checkpointing"),

@@ -86,6 +86,11 @@ class Facts:
         return length if length and length > 0 else profile_length(self.config.compute_specs)
 
     @property
+    def target_length(self) -> int | None:
+        """The context length that rope scaling reaches; None while it is unknown."""
+        return self.plan.max_model_len if self.plan else self.config.model.max_model_len
+
+    @property
     def lora_alpha(self) -> int:
         """The effective LoRA alpha."""
         return weights.effective_alpha(self.config)

@@ -178,6 +178,19 @@ def _template(value: str | None, _: Facts) -> Written:
     return Written({"template": value}, "A template of its own of this name.")
 
 
+def _weights(value: str, facts: Facts) -> Written:
+    if value == "bfloat16" and not facts.config.adapter.enabled:
+        return Written({"pure_bf16": True}, "A switch there.")
+    is_usual = value in ("auto", "float32" if not facts.config.adapter.enabled else "auto")
+    if is_usual:
+        return Written(why="This value asks for nothing.")
+    return Written(why="The weights follow the precision there.", is_lost=True)
+
+
+def _rope(value: str, _: Facts) -> Written:
+    return Written({} if value == "none" else {"rope_scaling": value})
+
+
 def _attention(value: str, _: Facts) -> Written:
     if value not in ATTENTION:
         return Written(why=f"{value} is not offered there.", is_lost=True)
@@ -248,6 +261,10 @@ RULES: dict[str, Rule] = {
     "model.chat_template": _template,
     "model.system_prompt": option("default_system"),
     "model.attn_implementation": _attention,
+    "model.dtype": _weights,
+    "model.rope_type": _rope,
+    "model.rope_factor": left_out("The factor follows from the length of the rows."),
+    "model.max_model_len": not_needed("The factor follows from the length of the rows."),
     "gradient_checkpointing": _checkpointing,
     "adapter.enabled": _adapter,
     "lora_r": option("lora_rank"),

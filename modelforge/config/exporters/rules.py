@@ -67,6 +67,17 @@ def not_needed(why: str) -> Rule:
     return lambda _value, _facts: Written(why=why)
 
 
+def rope_group(value: str, facts: Facts) -> Written:
+    """Write a rope scaling as a group of its type and its factor."""
+    factor = facts.plan.rope_factor if facts.plan else facts.config.model.rope_factor
+    if value == "none" or factor == 1:
+        return Written(why="This value asks for nothing.")
+    if factor is None:
+        why = "The factor that the longest row needs is not known without the data."
+        return Written(why=why, is_lost=True)
+    return Written({"rope_scaling": {"type": value, "factor": factor}}, "A group there.")
+
+
 def elsewhere(where: str) -> Rule:
     """Return the rule of a setting that another one writes too."""
     return not_needed(f"Written with {where}.")

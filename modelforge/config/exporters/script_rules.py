@@ -18,7 +18,6 @@ from modelforge.errors import Problem
 
 PREPARED = "It is in the prepared rows."
 FILE_NAME = "train.py"
-DTYPES = {"fp32": "torch.float32", "fp16": "torch.float16", "bf16": "torch.bfloat16"}
 CLASSES = {"sft": ("SFTConfig", "SFTTrainer"), "dpo": ("DPOConfig", "DPOTrainer")}
 # Adapters whose first weights PEFT makes as we do; the others change the weights below.
 INITS = ("default", "gaussian", "orthogonal")
@@ -76,9 +75,8 @@ def _init(value: str, _: Facts) -> Written:
 def _precision(_value: str, facts: Facts) -> Written:
     plan = facts.plan
     assert plan is not None
-    dtype = "fp32" if plan.trains == "all" else plan.precision
     options = {"bf16": plan.precision == "bf16", "fp16": plan.precision == "fp16"}
-    return Written({"model.dtype": Code(DTYPES[dtype]), **options})
+    return Written({"model.dtype": Code(f"torch.{plan.weights_dtype}"), **options})
 
 
 def _device(_value: str, facts: Facts) -> Written:
@@ -177,6 +175,7 @@ RULES: dict[str, Rule] = {
     "hardware.precision": _precision,
     "hardware.device": _device,
     "model.attn_implementation": _from_plan("model.attn_implementation", "attn_implementation"),
+    "model.dtype": elsewhere("hardware.precision"),
     "adapter.enabled": not_needed("With an adapter there is a LoraConfig."),
     "lora_r": _lora("r"),
     "lora_alpha": _from_plan("lora.lora_alpha", "lora_alpha"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from modelforge.config.exporters.report import Written
 from modelforge.config.exporters.rules import (
     Rule,
     default_only,
+    elsewhere,
     left_out,
     names,
     not_needed,
@@ -94,7 +96,21 @@ def _warmup(value: float, facts: Facts) -> Written:
 
 
 def _precision(_value: Any, facts: Facts) -> Written:
-    return Written({"torch_dtype": DTYPES[facts.precision]}, "The number format of the weights.")
+    dtype = facts.config.model.dtype
+    used = DTYPES[facts.precision] if dtype == "auto" else dtype
+    return Written({"torch_dtype": used}, "The number format of the weights.")
+
+
+def _rope(value: str, facts: Facts) -> Written:
+    factor = facts.config.model.rope_factor
+    if value == "none":
+        return Written(why="This value asks for nothing.")
+    if factor is not None:
+        return Written({"rope_scaling": json.dumps({"rope_type": value, "factor": factor})})
+    if facts.target_length is None:
+        why = "Surogate needs the length that it reaches: set model.max_model_len."
+        return Written(why=why, is_lost=True)
+    return Written({"rope_scaling": value, "max_model_len": facts.target_length})
 
 
 def _storage(_value: str, facts: Facts) -> Written:
@@ -206,6 +222,10 @@ RULES: dict[str, Rule] = {
     "model.chat_template": option("template"),
     "model.system_prompt": option("system"),
     "model.attn_implementation": _attention,
+    "model.dtype": elsewhere("hardware.precision"),
+    "model.rope_type": _rope,
+    "model.rope_factor": elsewhere("model.rope_type"),
+    "model.max_model_len": option("max_model_len"),
     "hardware.precision": _precision,
     "hardware.device": _device,
     "gradient_checkpointing": _checkpointing,

@@ -8,7 +8,14 @@ from typing import Any
 
 from modelforge.config.exporters.facts import Facts
 from modelforge.config.exporters.report import ExportLine, Written
-from modelforge.config.exporters.rules import Rule, elsewhere, left_out, option, words
+from modelforge.config.exporters.rules import (
+    Rule,
+    elsewhere,
+    left_out,
+    not_needed,
+    option,
+    words,
+)
 from modelforge.config.exporters.system import SourceList, TargetSystem, written_sources
 from modelforge.config.exporters.training_arguments import ARGUMENTS, split_differs
 from modelforge.config.schema.data import Source
@@ -214,7 +221,9 @@ def _check(facts: Facts) -> Iterator[Problem]:
 def _finish(facts: Facts) -> Mapping[str, Any]:
     found: dict[str, Any] = {"output_dir": "output"}
     trains_all = not facts.config.adapter.enabled
-    if facts.precision in ("bf16", "fp16") and not trains_all:
+    if facts.config.model.dtype != "auto":
+        found["dtype"] = facts.config.model.dtype
+    elif facts.precision in ("bf16", "fp16") and not trains_all:
         found["dtype"] = {"bf16": "bfloat16", "fp16": "float16"}[facts.precision]
     is_lost = bool(facts.config.data.validation_sources) and _pair_of_splits(facts) is None
     if not facts.evaluates or is_lost:
@@ -261,6 +270,7 @@ RULES: dict[str, Rule] = {
     "use_nested_quant": option("use_bnb_nested_quant"),
     "bnb_4bit_compute_dtype": _compute_dtype,
     "model.attn_implementation": option("attn_implementation"),
+    "model.dtype": not_needed("Written as dtype."),
     "model.chat_template": _template,
     "max_seq_length": _length,
     "packing": _only_sft("packing"),

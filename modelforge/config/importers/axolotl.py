@@ -15,6 +15,7 @@ from modelforge.config.importers.options import (
     no_effect,
     refused,
     renamed,
+    rope_scaling,
     taken,
 )
 from modelforge.config.importers.report import Outcome
@@ -374,7 +375,7 @@ OPTIONS: dict[str, Option] = {
     "wandb_mode": renamed("logging.wandb_mode"),
     "mlflow_tracking_uri": no_effect("Set MLFLOW_TRACKING_URI in the environment."),
     "mlflow_experiment_name": renamed("logging.experiment"),
-    "rope_scaling": coming("RoPE scaling", None),
+    "rope_scaling": rope_scaling(),
     "dataloader_num_workers": renamed("data.num_workers"),
     "dataloader_pin_memory": no_effect("Chosen here."),
     "dataloader_prefetch_factor": no_effect("Chosen here."),

@@ -15,7 +15,9 @@ from modelforge.config.importers.options import (
     no_effect,
     refused,
     renamed,
+    rope_scaling,
     taken,
+    trained_dtype,
 )
 from modelforge.config.importers.report import Outcome
 from modelforge.config.importers.system import System
@@ -115,11 +117,13 @@ def _attention(value: str, _: Values) -> Outcome:
 
 
 def _pure(name: str) -> Option:
-    def read(value: bool, _: Values) -> Outcome:
+    def read(value: bool, values: Values) -> Outcome:
         if not value:
             return Outcome("no-effect", why="This value asks for nothing.")
-        why = "Weights that are trained stay in float32."
-        return Outcome("converted", {"hardware.precision": name}, why)
+        settings = {"hardware.precision": name}
+        if values.get("finetuning_type") == "full":
+            settings |= trained_dtype("bfloat16")
+        return Outcome("converted", settings, "The weights have it too.")
 
     return by(read, kind="bool")
 
@@ -238,7 +242,7 @@ OPTIONS: dict[str, Option] = {
     "quantization_type": taken("bnb_4bit_quant_type"),
     "double_quantization": renamed("use_nested_quant", True),
     "quantization_device_map": no_effect("The model is loaded onto one device."),
-    "rope_scaling": coming("RoPE scaling", None),
+    "rope_scaling": rope_scaling("cutoff_len"),
     "flash_attn": by(_attention, kind="text"),
     "use_unsloth": by(_unsloth, kind="bool"),
     "use_unsloth_gc": no_effect("Unsloth, as the provider, has its own."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -36,6 +37,10 @@ TYPES: dict[str, tuple[type, ...]] = {
     "map or text": (dict, str),
     "number or text": (int, float, str),
 }
+ROPE_TYPES = ("linear", "dynamic", "yarn")
+# What a scaling that is written as a group may hold.
+_ROPE_KEYS = ("type", "rope_type", "factor", "original_max_position_embeddings")
+UNDERFLOW = "Weights that are trained in full cannot be float16: their gradients underflow."
 
 
 @dataclass(frozen=True)
@@ -129,3 +134,75 @@ def number(value: Any) -> Any:
 def coming(feature: str, unless: Any = ABSENT, **bounds: Any) -> Option:
     """Return an option of a feature that is announced and not there yet."""
     return refused(f"It comes with {feature}, which is not there yet.", unless, **bounds)
+
+
+def rope_scaling(length: str = "") -> Option:
+    """Return the option of a scaling: its type, or a group or JSON with type and factor.
+
+    `length` is the option with the length that a type alone shall reach; empty if the rows decide.
+    """
+
+    def read(value: Any, values: Values) -> Outcome:
+        scaling = _group(value)
+        if scaling is None:
+            return _by_type(value, values.get(length) if length else None)
+        return _by_group(scaling)
+
+    return by(read)
+
+
+def rope_factor(value: Any, _: Values) -> Outcome:
+    """Return what a factor of linear scaling becomes; "auto" is decided by the longest row."""
+    if value == "auto":
+        settings: dict[str, Any] = {"model.rope_type": "linear", "model.rope_factor": None}
+        why = "Linear scaling; the factor is decided by the longest row, and is at most 6."
+        return Outcome("converted", settings, why)
+    factor = float(number(value))
+    if factor == 1:
+        return Outcome("no-effect", why="A factor of 1 scales nothing.")
+    settings = {"model.rope_type": "linear", "model.rope_factor": factor}
+    return Outcome("converted", settings, "Linear scaling by this factor.")
+
+
+def trained_dtype(name: str) -> dict[str, Any]:
+    """Return the settings of weights that are all trained in a number format by torch's name."""
+    return {"model.dtype": name} if name in ("float32", "bfloat16") else {}
+
+
+def _group(value: Any) -> Mapping[str, Any] | None:
+    """Return a scaling with its factor, also one written as JSON; None for a type alone."""
+    if isinstance(value, Mapping):
+        return value
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        try:
+            found = json.loads(value)
+        except ValueError:
+            return {"": value}
+        return found if isinstance(found, dict) else None
+    return None
+
+
+def _by_type(value: Any, target: Any) -> Outcome:
+    if value in (None, "none"):
+        return Outcome("no-effect", why="This value asks for nothing.")
+    if value not in ROPE_TYPES:
+        return Outcome("refused", why=f"The scalings here are {', '.join(ROPE_TYPES)}.")
+    settings: dict[str, Any] = {"model.rope_type": value}
+    if target is None:
+        return Outcome("renamed", settings)
+    settings["model.max_model_len"] = target
+    return Outcome("converted", settings, f"The factor follows from {target:,} tokens.")
+
+
+def _by_group(scaling: Mapping[str, Any]) -> Outcome:
+    unknown = [name for name in scaling if name not in _ROPE_KEYS]
+    if unknown:
+        return Outcome("refused", why=f"A scaling is a type and a factor here, without {unknown}.")
+    kind = scaling.get("rope_type", scaling.get("type"))
+    factor = number(scaling.get("factor"))
+    if kind not in ROPE_TYPES:
+        return Outcome("refused", why=f"The scalings here are {', '.join(ROPE_TYPES)}.")
+    if isinstance(factor, bool) or not isinstance(factor, (int, float)) or factor < 1:
+        return Outcome("refused", why="The factor is a number of at least 1 here.")
+    settings = {"model.rope_type": kind, "model.rope_factor": float(factor)}
+    return Outcome("converted", settings, "Its type and its factor.")

@@ -14,6 +14,7 @@ from modelforge.config.importers.options import (
     number,
     refused,
     renamed,
+    rope_factor,
     taken,
     words,
 )
@@ -140,7 +141,7 @@ _OPTIONS: dict[str, Option] = {
     "lora_r": taken("lora_r", 32, kind="int", least=1),
     "lora_alpha_over_r": by(_alpha, 1.0, kind="number", least=0.5, most=3),
     "lora_target_modules": by(_targets, list(PROJECTIONS[:4]), kind="list"),
-    "rope_scaling_factor": coming("RoPE scaling", "auto", kind="number or text", least=1),
+    "rope_scaling_factor": by(rope_factor, "auto", kind="number or text", least=1),
     "validation_ratio": renamed("eval_split", 0.0, kind="number", least=0, most=1),
     "validation_steps": renamed("eval_steps", 15, kind="int", least=1),
     "pretrained_model": renamed("model_name", "HuggingFaceTB/SmolLM3-3B", kind="text"),

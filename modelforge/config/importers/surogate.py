@@ -15,7 +15,9 @@ from modelforge.config.importers.options import (
     no_effect,
     refused,
     renamed,
+    rope_scaling,
     taken,
+    trained_dtype,
     words,
 )
 from modelforge.config.importers.report import Outcome
@@ -44,6 +46,7 @@ IMPLIED_BY = {
     FFN: (BLOCK,),
     "recompute_rmsnorm": (BLOCK,),
 }
+PRECISIONS = {"auto": "auto", "bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 OFFERED = "It is not offered here."
 
 
@@ -153,6 +156,21 @@ def _cooldown(value: int, values: Values) -> Outcome:
     return Outcome("refused", why=why)
 
 
+def _dtype(value: str, values: Values) -> Outcome:
+    settings = {"hardware.precision": PRECISIONS[value]}
+    if values.get("lora") is False and not values.get("master_dtype"):
+        settings |= trained_dtype(value)
+    return Outcome("converted", settings, "The weights have the precision of the training.")
+
+
+def _master(value: str, values: Values) -> Outcome:
+    if value == "auto" or values.get("lora") is not False:
+        return Outcome("no-effect", why="The weights below an adapter have no other copy.")
+    dtype = {"fp32": "float32", "bf16": "bfloat16"}[value]
+    why = "The copy that the optimizer changes is the one that is kept here."
+    return Outcome("converted", {"model.dtype": dtype}, why)
+
+
 def _use_template(value: bool, _: Values) -> Outcome:
     if value:
         return Outcome("no-effect", why="Conversations always go through the model's template.")
@@ -210,13 +228,9 @@ OPTIONS: dict[str, Option] = {
     "model": renamed("model_name", kind="text"),
     "model_type": no_effect("The type is read from the model."),
     "sequence_len": by(_length, kind="int", least=1),
-    "max_model_len": coming("RoPE scaling", None),
-    "rope_scaling": coming("RoPE scaling", None),
-    "torch_dtype": words(
-        "hardware.precision",
-        {"auto": "auto", "bfloat16": "bf16", "float16": "fp16", "float32": "fp32"},
-        why="The weights have the precision of the training.",
-    ),
+    "max_model_len": renamed("model.max_model_len", kind="int", least=1),
+    "rope_scaling": rope_scaling(),
+    "torch_dtype": by(_dtype, choices=tuple(PRECISIONS)),
     **{name: _part(name) for name in PARTS},
     "recompute_block": by(_recompute, True, kind="bool"),
     "offload_residual": coming("activation offloading", False),
@@ -254,7 +268,7 @@ OPTIONS: dict[str, Option] = {
     "gradient_dtype": no_effect(
         "The precision of the training decides.", choices=("fp32", "bf16", "e5m2")
     ),
-    "master_dtype": no_effect("Full training keeps float32 weights."),
+    "master_dtype": by(_master, choices=("fp32", "bf16", "auto")),
     "use_fused_rope": no_effect("Unsloth, as the provider, has fused kernels."),
     "fp8_amax_history": no_effect("FP8 is scaled without a history here."),
     "fp4_backend": no_effect("There is no training in FP4 here.", choices=("cutlass", "cudnn")),

@@ -7,6 +7,7 @@ from typing import Any
 
 from modelforge.config.importers.foreign_file import PROGRAM
 from modelforge.config.importers.options import (
+    UNDERFLOW,
     Option,
     Values,
     by,
@@ -15,6 +16,7 @@ from modelforge.config.importers.options import (
     refused,
     renamed,
     taken,
+    trained_dtype,
     words,
 )
 from modelforge.config.importers.report import Outcome
@@ -128,12 +130,20 @@ def _loaded(bits: int) -> Option:
 
 
 def _dtype(value: str, values: Values) -> Outcome:
-    if values.get("bf16") or values.get("fp16"):
-        return Outcome("no-effect", why="bf16 or fp16 decides.")
     known = {"bfloat16": "bf16", "float16": "fp16", "float32": "auto", "auto": "auto"}
     if value not in known:
-        return Outcome("refused", why=f"{value} is not a precision of training.")
-    return Outcome("converted", {"hardware.precision": known[value]}, "That of the training.")
+        return Outcome("refused", why=f"{value} is not a number format of weights.")
+    has_precision = bool(values.get("bf16") or values.get("fp16"))
+    settings: dict[str, Any] = {} if has_precision else {"hardware.precision": known[value]}
+    if not values.get("use_peft"):
+        if value == "float16":
+            return Outcome("refused", why=UNDERFLOW)
+        settings |= trained_dtype(value) if value == "bfloat16" else {}
+    elif has_precision and value == "float32":
+        settings["model.dtype"] = value
+    if not settings:
+        return Outcome("no-effect", why="bf16 or fp16 decides.")
+    return Outcome("converted", settings, "The weights; without bf16 and fp16 also the training.")
 
 
 def _loss(value: Any, _: Values) -> Outcome:

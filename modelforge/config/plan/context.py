@@ -38,6 +38,7 @@ class PlanContext:
         start_from: Folder of the adapter that training starts from.
         row_tokens: Mean length of a row in tokens.
         profile_length: Length of rows of the profile in tokens; None for that of a shipped one.
+        longest_row: Length of the longest row in tokens, estimated.
         native_linux: Whether the driver is that of Linux itself, not of Windows or WSL.
     """
 
@@ -53,6 +54,7 @@ class PlanContext:
     row_tokens: float | None = None
     native_linux: bool = True
     profile_length: int | None = None
+    longest_row: int | None = None
 
 
 def is_native_linux(system: str, release: str = "") -> bool:

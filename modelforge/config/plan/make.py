@@ -16,6 +16,7 @@ from modelforge.config.methods import METHOD_FACTS, Method, MethodFacts, facts_o
 from modelforge.config.optimizers import StorageFormat
 from modelforge.config.plan import training, weights
 from modelforge.config.plan.context import Change, ChangeLog, Device, PlanContext
+from modelforge.config.plan.rope import ContextPlan, context_plan
 from modelforge.config.profiles import profile_length
 from modelforge.config.schema.config import TrainingConfig
 
@@ -53,6 +54,9 @@ class Plan:
         start_from: Folder of the adapter that training starts from.
         loss_piece: Trained tokens per chunk of the loss.
         compiles_kernels: Whether TRL may use its Triton kernels, which are compiled on first use.
+        dtype: Number format of the weights that are not quantized; None in older plans.
+        rope_type, rope_factor: The scaling of the rotary position embeddings; none and 1 without.
+        max_model_len: The scaled context length in tokens; None without scaling.
     """
 
     model_path: str
@@ -83,12 +87,27 @@ class Plan:
     max_completion_length: int = DEFAULT_COMPLETION
     reward_steps: int | None = None
     compiles_kernels: bool = True
+    dtype: weights.WeightsDtype | None = None
+    rope_type: str = "none"
+    rope_factor: float = 1.0
+    max_model_len: int | None = None
     changes: list[Change] = field(default_factory=list)
 
     @property
     def facts(self) -> MethodFacts:
         """The facts of the training method."""
         return METHOD_FACTS[self.method]
+
+    @property
+    def weights_dtype(self) -> weights.WeightsDtype:
+        """The number format of the weights that are not quantized."""
+        return self.dtype or weights.usual_dtype(self.precision, self.trains)
+
+    @property
+    def trained_bytes(self) -> int:
+        """The bytes of a trained weight, which are those of its gradient too."""
+        dtype = self.adapter_dtype if self.trains == "adapter" else self.weights_dtype
+        return 4 if dtype == "float32" else 2
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plan as plain data."""
@@ -128,7 +147,8 @@ def make_plan(config: TrainingConfig, context: PlanContext) -> Plan:
 def _make(config: TrainingConfig, context: PlanContext, log: ChangeLog) -> Plan:
     quantization = weights.quantization(config, context.device, log)
     precision = weights.precision(config, context)
-    length = _max_length(config, context, log)
+    window = context_plan(config, context, log)
+    length = _max_length(config, context, window, log)
     total = training.total_steps(config, context.train_rows, context.row_tokens, length)
     eval_steps = training.eval_interval(config, total, log)
     scheduler, scheduler_kwargs = training.scheduler(config, log)
@@ -149,9 +169,7 @@ def _make(config: TrainingConfig, context: PlanContext, log: ChangeLog) -> Plan:
         total_steps=total,
         method=method_of(config, context.kind),
         trains="adapter" if config.adapter.enabled else "all",
-        attn_implementation=weights.attention(config, context, precision, log),
-        lora_alpha=weights.lora_alpha(config, log),
-        adapter_dtype=weights.adapter_dtype(config, precision, log),
+        **_weights(config, context, precision, log),
         gradient_accumulation_steps=training.accumulation(config, log),
         save_steps=training.save_interval(config, eval_steps, log),
         start_from=context.start_from,
@@ -160,9 +178,22 @@ def _make(config: TrainingConfig, context: PlanContext, log: ChangeLog) -> Plan:
         loss_piece=LOSS_PIECE.get(context.device, DEFAULT_LOSS_PIECE),
         max_completion_length=training.completion_length(config, length, log),
         compiles_kernels=not _missing_compilers(context),
+        **window.as_fields(),
         reward_steps=training.reward_steps(config, context.train_rows),
         changes=log.changes,
     )
+
+
+def _weights(
+    config: TrainingConfig, context: PlanContext, precision: str, log: ChangeLog
+) -> dict[str, Any]:
+    """Return the fields of the plan about attention, adapter and number format."""
+    return {
+        "attn_implementation": weights.attention(config, context, precision, log),
+        "lora_alpha": weights.lora_alpha(config, log),
+        "adapter_dtype": weights.adapter_dtype(config, precision, log),
+        "dtype": weights.dtype(config, precision, log),
+    }
 
 
 def _without_effect(config: TrainingConfig, context: PlanContext) -> ChangeLog:
@@ -190,13 +221,18 @@ def _gpu_limits(config: TrainingConfig, context: PlanContext, log: ChangeLog) ->
             log.record(f"hardware.{name}", None, reason)
 
 
-def _max_length(config: TrainingConfig, context: PlanContext, log: ChangeLog) -> int:
-    limit = context.context
+def _max_length(
+    config: TrainingConfig, context: PlanContext, window: ContextPlan, log: ChangeLog
+) -> int:
+    limit = window.length
     if config.max_seq_length is not None and config.max_seq_length > 0:
         if limit is not None and config.max_seq_length > limit:
             reason = f"The context length of the model is {limit} tokens."
             return log.record("max_seq_length", limit, reason)
         return config.max_seq_length
+    if window.rows is not None:
+        reason = f"Rope scaling extends the context length to {window.length:,} tokens."
+        return log.record("max_seq_length", window.rows, reason)
     chosen = context.profile_length or profile_length(config.compute_specs)
     if limit is not None and limit < chosen:
         return log.record("max_seq_length", limit, "Set to the context length of the model.")

@@ -14,6 +14,9 @@ FLASH = {
     "flash_attention_3": ("flash_attn_interface", "compute capability 9.0", (9, 0), (10, 0)),
 }
 
+WeightsDtype = Literal["float32", "bfloat16", "float16"]
+_DTYPES: dict[str, WeightsDtype] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
 # Model types, without their suffix "_text", that overflow in fp16: FORCE_FLOAT32 of Unsloth, and
 # T5, which was trained in bf16 (huggingface/transformers#14189).
 FP16_OVERFLOWS = {
@@ -67,6 +70,26 @@ def precision(config: TrainingConfig, context: PlanContext) -> Literal["fp32", "
     if {"fp16", "bf16"} & config.model_fields_set or context.device != "cuda":
         return "fp32"
     return "bf16" if (context.compute_capability or (0, 0)) >= (8, 0) else "fp16"
+
+
+def usual_dtype(precision: str, trains: str) -> WeightsDtype:
+    """Return the number format of the weights where none is set.
+
+    Weights that are trained in full stay in 32 bits for every compute precision.
+    """
+    return "float32" if trains == "all" else _DTYPES[precision]
+
+
+def dtype(config: TrainingConfig, precision: str, log: ChangeLog) -> WeightsDtype:
+    """Return the number format of the weights that are not quantized."""
+    trains = "adapter" if config.adapter.enabled else "all"
+    usual = usual_dtype(precision, trains)
+    if config.model.dtype == "auto":
+        return usual
+    if trains == "all" and precision == "fp16" and config.model.dtype != "float32":
+        reason = "The gradient scaler of fp16 needs trained weights in float32."
+        return log.record("model.dtype", "float32", reason)
+    return config.model.dtype
 
 
 def compute_dtype(config: TrainingConfig, precision: str, stored: str, log: ChangeLog) -> str:

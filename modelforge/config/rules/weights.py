@@ -203,6 +203,42 @@ def _modules_are_names(config: TrainingConfig) -> Iterator[Problem]:
             )
 
 
+@rule("model.dtype", "adapter.enabled", "fp16")
+def _trained_weights_have_a_range(config: TrainingConfig) -> Iterator[Problem]:
+    if not config.adapter.enabled and config.model.dtype == "float16":
+        yield Problem(
+            "model.dtype",
+            "Without an adapter all weights are trained, and weights in float16 cannot be: their "
+            "gradients underflow.",
+            "Choose auto, float32 or bfloat16.",
+        )
+
+
+@rule("model.rope_factor", "model.rope_type")
+def _rope_factor_has_a_type(config: TrainingConfig) -> Iterator[Problem]:
+    factor = config.model.rope_factor
+    if config.model.rope_type == "none" and factor is not None and factor > 1:
+        yield Problem(
+            "model.rope_factor",
+            f"The factor is {factor:g}, but the rope scaling is none.",
+            "Choose linear, dynamic or yarn as model.rope_type, or leave the factor empty.",
+        )
+
+
+@rule("provider", "model.rope_type", "model.dtype")
+def _unsloth_loads_in_its_own_way(config: TrainingConfig) -> Iterator[Problem]:
+    if config.provider != "unsloth":
+        return
+    for name, usual in (("rope_type", "none"), ("dtype", "auto")):
+        value = getattr(config.model, name)
+        if value != usual:
+            yield Problem(
+                f"model.{name}",
+                f"Unsloth decides this itself; {value} is set.",
+                f"Choose {usual}, or the provider huggingface.",
+            )
+
+
 def split_names(text: str) -> list[str]:
     """Return the module names in a text with commas."""
     return [name.strip() for name in text.split(",")]

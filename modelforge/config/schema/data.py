@@ -235,26 +235,3 @@ class Data(SettingsGroup):
     Rows are tokenized before training, so little work remains: the default is 2 with a GPU and many
     rows, else none. On Windows there are none.
     """
-
-
-class Model(SettingsGroup):
-    """Chat template, system message and attention of the model."""
-
-    chat_template: str | None = setting(None, "Chat template", Group.MODEL, max_length=4096)
-    """How messages become text: empty for the model's own, a name, or a .jinja file.
-
-    The names are chatml, llama3, qwen, gemma.
-    """
-
-    system_prompt: str | None = setting(
-        None, "System message", Group.MODEL, max_length=MAX_TEXT, multiline=True
-    )
-    """Placed before every conversation, instead of the system message of the data."""
-
-    attn_implementation: Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3"] = (
-        setting("sdpa", "Attention", Group.MODEL, affects=SPEED)
-    )
-    """The attention implementation; sdpa is fast everywhere.
-
-    flash_attention_2 and _3 need their package and a supported GPU.
-    """

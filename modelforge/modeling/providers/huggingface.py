@@ -28,6 +28,7 @@ from modelforge.errors import Problem
 from modelforge.modeling.errors import WorkerError, import_cause
 from modelforge.modeling.generation_config import Note, generation_config_of
 from modelforge.modeling.providers import quantization
+from modelforge.modeling.rope import scale_rope, scaled_config
 from modelforge.modeling.tokenizer_files import open_tokenizer
 
 Progress = Callable[[int, int], None]
@@ -91,6 +92,7 @@ def load_weights(plan: Plan, config: TrainingConfig, head: Head) -> Any:
     hub = hub_arguments(plan)
     if head == "reward":
         hub["num_labels"] = 1
+    scaled = scaled_config(plan.model_path, plan, **hub)
     auto = AUTO_CLASSES[head]
     capability = torch.cuda.get_device_capability() if plan.device == "cuda" else None
     quantization.require_fp8_gpu(plan, capability)
@@ -98,11 +100,13 @@ def load_weights(plan: Plan, config: TrainingConfig, head: Head) -> Any:
     facts = quantization.model_facts(plan, config, head, auto, hub)
     arguments: dict[str, Any] = {
         **hub,
-        # Weights that are trained in full stay in 32 bits for every compute precision.
-        "dtype": torch.float32 if plan.trains == "all" else DTYPES[plan.precision],
+        "dtype": getattr(torch, plan.weights_dtype),
         "use_safetensors": True,
         "quantization_config": quantization.quantization_config(plan, config, facts),
     }
+    if scaled is not None:
+        arguments.pop("num_labels", None)  # in the config already
+        arguments["config"] = scaled
     if head in GENERATING:
         arguments["generation_config"] = generation_config_of(plan)[0]
     if plan.device == "cuda":
@@ -146,9 +150,10 @@ def load_tokenizer(plan: Plan) -> tuple[Any, GenerationConfig]:
 
 
 def load_config(plan: Plan) -> Any:
-    """Return the config of the model."""
+    """Return the config of the model, with the rope scaling of the plan."""
     try:
-        return AutoConfig.from_pretrained(plan.model_path, **hub_arguments(plan))
+        config = AutoConfig.from_pretrained(plan.model_path, **hub_arguments(plan))
+        return scale_rope(config, plan)
     except _LOAD_ERRORS as error:
         raise _worker_error(plan, error) from error
 

@@ -68,6 +68,23 @@ def generation_fields_dropped(context: RunContext) -> Iterator[Finding]:
         yield note("generation-fields-dropped", describe(fields), where="model_name")
 
 
+def rope_scaling(context: RunContext) -> Iterator[Finding]:
+    """Refuse to scale positions that the model does not have, or scales itself."""
+    model, wanted = context.model, context.config.model.rope_type
+    if wanted == "none" or model is None or model.rope_type == "default":
+        return
+    what = f"{model.name} has no rotary position embeddings"
+    if model.rope_type:
+        what = f"{model.name} scales its rotary position embeddings itself ({model.rope_type})"
+    yield blocker(
+        "rope-unsupported",
+        f"{what}, so its context length cannot be extended by {wanted}.",
+        "Set the rope scaling to none, or choose another model.",
+        "model.rope_type",
+        "none",
+    )
+
+
 def chat_template_file(context: RunContext) -> Iterator[Finding]:
     """Refuse a chat template whose file cannot be read."""
     try:

@@ -30,6 +30,7 @@ LOADING_CHECKS: tuple[Check, ...] = (
     model.model_wrong_kind,
     model.model_already_quantized,
     model.chat_template_file,
+    model.rope_scaling,
     layers.tokens_without_rows,
     layers.weights_not_finite,
     layers.unknown_layers,

@@ -89,13 +89,13 @@ def estimate_memory(
     if not model.parameters or not model.layers or not model.layer_matrices:
         return []
     trained = trained_weights(config, plan, model)
-    size = 2.0 if plan.adapter_dtype == "bfloat16" and plan.trains == "adapter" else 4.0
+    size = float(plan.trained_bytes)
     optimizer = OPTIMIZERS[plan.optim]
     parts = {
         "weights": weight_bytes(config, plan, model),
         "adapter": trained * size if plan.trains == "adapter" else 0.0,
         "gradients": trained * size,
-        "optimizer": trained * optimizer.bytes_per_weight,
+        "optimizer": trained * optimizer.state_bytes(plan.trained_bytes),
         "activations": activations(config, plan, model, length),
         "logits": logits(config, plan, model, length),
     }
@@ -165,16 +165,16 @@ def _target_matrices(targets: list[str], model: ModelInfo) -> list[tuple[int, in
 def weight_bytes(config: TrainingConfig, plan: Plan, model: ModelInfo) -> float:
     """Return the bytes of the weights of the model, of a reference model and of a reward model.
 
-    Fully trained weights are stored in 32 bits; the reward model is taken to be as large as the
-    model. bitsandbytes quantizes the linear layers only. 4-bit is half a byte and a 32-bit scale
-    per 64 weights; nested, the scales have 8 bits and a 32-bit scale per 256 of them. 8-bit is a
-    byte and a scale per row.
+    The reward model is taken to be as large as the model. bitsandbytes quantizes the linear layers
+    only. 4-bit is half a byte and a 32-bit scale per 64 weights; nested, the scales have 8 bits and
+    a 32-bit scale per 256 of them. 8-bit is a byte and a scale per row.
     """
-    plain = plain_bytes(plan)
+    plain = 4 if plan.weights_dtype == "float32" else 2
     models = 2 if plan.facts.keeps_reward_model(config.trainer) else 1
     if plan.trains == "all":
-        reference = plain if plan.facts.keeps_reference(config.trainer, plan.trains) else 0.0
-        return (model.parameters or 0) * (4.0 * models + reference)
+        has_reference = plan.facts.keeps_reference(config.trainer, plan.trains)
+        reference = plain_bytes(plan) if has_reference else 0.0
+        return (model.parameters or 0) * (float(plain) * models + reference)
     linear = float(plain)
     stored = model.quantization if model.quantization in {"4-bit", "8-bit"} else plan.quantization
     if stored == "4-bit":
@@ -276,14 +276,15 @@ def _weighted(bytes_per_number: _Widths, widths: _Widths) -> float:
 def _full_fine_tuning(plan: Plan, model: ModelInfo) -> float:
     """Return the extra bytes of training all weights: the head's gradient, twice.
 
-    In 16-bit precision the weights, which are stored in 32 bits, are copied.
+    In 16-bit precision weights that are stored in 32 bits are copied.
     """
     if plan.trains != "all":
         return 0.0
     head = (model.vocab or 0) * (model.hidden_size or 0)
     if plain_bytes(plan) == 4:
         return 8.0 * head
-    return 10.0 * head + 2.0 * (model.parameters or 0)
+    copied = 2.0 * (model.parameters or 0) if plan.trained_bytes == 4 else 0.0
+    return 10.0 * head + copied
 
 
 def _dequantized(plan: Plan, model: ModelInfo) -> float:

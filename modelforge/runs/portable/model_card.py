@@ -229,7 +229,7 @@ def _what(facts: _Facts, base: BaseModel, form: Form) -> str:
 
 def _how_to_use(facts: _Facts, base: BaseModel, form: Form) -> str:
     name = form.model if form.kind == "ollama" else form.file
-    return loading.instructions(form.kind, facts.plan.facts.head, base, name)
+    return loading.instructions(form.kind, facts.plan, base, name)
 
 
 def _base_model(base: BaseModel) -> str:

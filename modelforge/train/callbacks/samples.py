@@ -32,6 +32,7 @@ from modelforge.modeling.generate import (
     padded,
     seq2seq_generation,
 )
+from modelforge.modeling.rope import context_length
 from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.modeling.tokenize.template import ChatTemplate
 from modelforge.runs.event_types import SamplesEvent
@@ -75,8 +76,8 @@ def generate_answers(
     batch = padded(list(prompts), setup, model.device)
     stops = sorted(setup.stop_ids)
     width = batch["input_ids"].shape[1]
-    room = getattr(model.config, "max_position_embeddings", None)
-    if setup.decoder_only and isinstance(room, int):
+    room = context_length(model.config)
+    if setup.decoder_only and room is not None:
         max_tokens = max(1, min(max_tokens, room - width))
     config = GenerationConfig(
         max_new_tokens=max_tokens,

@@ -106,7 +106,7 @@ class _Tracer:
 
     def _model(self) -> Any:
         config, plan = self.config, self.plan
-        dtype = torch.float32 if plan.trains == "all" else DTYPES[plan.precision]
+        dtype = getattr(torch, plan.weights_dtype)
         model = self._from_config(self.model_config, dtype, plan.facts.head)
         if plan.trains == "adapter":
             self._quantize(model, plan.facts.head)
@@ -141,8 +141,7 @@ class _Tracer:
                 model_config = AutoConfig.from_pretrained(
                     settings.reward_model, local_files_only=True, trust_remote_code=False
                 )
-        dtype = torch.float32 if plan.trains == "all" else DTYPES[plan.precision]
-        model = self._from_config(model_config, dtype, "reward")
+        model = self._from_config(model_config, getattr(torch, plan.weights_dtype), "reward")
         self._quantize(model, "reward")
         return model
 
@@ -228,8 +227,8 @@ class _Tracer:
         """Return the bytes by kind at the peak of the step, the optimizer and the evaluation."""
         plan, optimizer = self.plan, OPTIMIZERS[self.plan.optim]
         sizes = [p.numel() for p in model.parameters() if p.requires_grad]
-        gradient_bytes = 2 if plan.adapter_dtype == "bfloat16" and plan.trains == "adapter" else 4
-        optimizer_state = int(sum(sizes) * optimizer.bytes_per_weight)
+        gradient_bytes = plan.trained_bytes
+        optimizer_state = int(sum(sizes) * optimizer.state_bytes(plan.trained_bytes))
         transient = optimizer.transient_bytes(sum(sizes), max(sizes, default=0), plan.device)
         update = Counter(kept) + Counter({GRADIENTS: gradient_bytes * sum(sizes)})
         update["optimizer"] = optimizer_state + transient

@@ -23,6 +23,7 @@ from modelforge.config.plan.training import (
 from modelforge.modeling.adapters.lora import lora_config
 from modelforge.modeling.generation_config import generation_config_of
 from modelforge.modeling.reward_rules import PatternRule, Rule, make_rule
+from modelforge.modeling.rope import scaled_config
 from modelforge.modeling.tokenize.prompts import PromptDataset, build_prompts, max_prompt_length
 from modelforge.modeling.tokenize.template import ChatTemplate
 from modelforge.modeling.tokenizer_files import open_tokenizer
@@ -240,7 +241,9 @@ def _reference_arguments(job: Job) -> dict[str, Any] | None:
     if plan.trains == "adapter":
         return None
     dtype = DTYPES.get(plan.precision, "float32")
-    return {"dtype": dtype, "use_safetensors": True, "revision": plan.model_revision}
+    arguments = {"dtype": dtype, "use_safetensors": True, "revision": plan.model_revision}
+    scaled = scaled_config(plan.model_path, plan, revision=plan.model_revision)
+    return arguments if scaled is None else {**arguments, "config": scaled}
 
 
 def _plan_facts(prompts: PromptDataset, layout: GenerationBatching) -> dict[str, Any]:

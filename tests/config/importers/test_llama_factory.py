@@ -198,3 +198,17 @@ def test_a_contradiction_or_a_wrong_value_is_an_error(lines, option, line):
 def test_full_training_cannot_have_quantized_weights():
     text = MODEL.replace("lora", "full") + "quantization_bit: 4\n"
     assert [each.where for each in problems_of(text)] == ["file.yaml, line 5, quantization_bit"]
+
+
+def test_the_factor_of_a_scaling_follows_from_the_length_of_rows():
+    text = f"{MODEL}rope_scaling: dynamic\ncutoff_len: 16384\n"
+    settings = settings_of(text, "llama-factory")
+    assert settings["model.rope_type"] == "dynamic"
+    assert settings["model.max_model_len"] == 16384
+
+
+def test_pure_bfloat16_is_that_of_the_weights_where_all_are_trained():
+    text = f"{MODEL}pure_bf16: true\n"
+    assert "model.dtype" not in settings_of(text, "llama-factory")
+    full = settings_of(text.replace(": lora", ": full"), "llama-factory")
+    assert (full["model.dtype"], full["hardware.precision"]) == ("bfloat16", "bf16")

@@ -48,6 +48,19 @@ def test_the_scheme_wins_over_bits_and_the_difference_is_named():
     assert "it is not bnb-8bit" in line_of(imported, "quantization_bits").why
 
 
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("rope_scaling_factor: auto", ("linear", None)),
+        ("rope_scaling_factor: 3", ("linear", 3.0)),
+        ("rope_scaling_factor: 1", (None, None)),
+    ],
+)
+def test_the_context_grows_by_a_factor(line, found):
+    settings = settings_of(f"pretrained_model: a/b\n{line}\n", "safe-synthesizer")
+    assert (settings.get("model.rope_type"), settings.get("model.rope_factor")) == found
+
+
 def test_alpha_is_a_multiple_of_the_rank():
     recipe = read_example("safe-synthesizer", "09").recipe
     assert (recipe["lora_r"], recipe["lora_alpha"]) == (16, 8)

@@ -25,7 +25,7 @@ def test_the_example_of_the_document_becomes_our_settings():
         }
     ]
     assert line_of(imported, "datasets[0].split").line == 23
-    assert line_of(imported, "max_model_len").result == "refused"
+    assert line_of(imported, "max_model_len").setting == "model.max_model_len"
 
 
 def test_what_the_file_leaves_out_has_the_defaults_of_surogate():
@@ -65,6 +65,42 @@ def test_an_implied_part_is_named():
 def test_with_one_gpu_there_is_nothing_to_shard(gpus, result):
     text = f"{MODEL}gpus: {gpus}\nzero_level: 2\n"
     assert line_of(import_settings(text, "x").imported, "zero_level").result == result
+
+
+@pytest.mark.parametrize(
+    ("lines", "settings"),
+    [
+        ("rope_scaling: yarn\nmax_model_len: 4096\n", ("yarn", None, 4096)),
+        ('rope_scaling: \'{"type": "linear", "factor": 4}\'\n', ("linear", 4.0, None)),
+        ("rope_scaling:\n  rope_type: dynamic\n  factor: 2\n", ("dynamic", 2.0, None)),
+    ],
+)
+def test_rope_scaling_is_a_word_or_a_group(lines, settings):
+    found = settings_of(MODEL + lines)
+    names = ("model.rope_type", "model.rope_factor", "model.max_model_len")
+    assert tuple(found.get(name) for name in names) == settings
+
+
+@pytest.mark.parametrize(
+    "scaling", ['{"type": "longrope", "factor": 2}', '{"type": "yarn", "beta_fast": 8}', "llama3"]
+)
+def test_a_scaling_that_is_not_there_is_refused_as_a_whole(scaling):
+    text = f"{MODEL}max_model_len: 4096\nrope_scaling: '{scaling}'\n"
+    imported = import_settings(text, "x").imported
+    assert line_of(imported, "rope_scaling").result == "refused"
+    assert "rope_type" not in imported.recipe["model"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "dtype"),
+    [
+        ("torch_dtype: bfloat16\n", None),
+        ("torch_dtype: bfloat16\nlora: false\n", "bfloat16"),
+        ("torch_dtype: bfloat16\nmaster_dtype: fp32\nlora: false\n", "float32"),
+    ],
+)
+def test_the_copy_that_the_optimizer_changes_is_the_one_that_is_kept(lines, dtype):
+    assert settings_of(MODEL + lines).get("model.dtype") == dtype
 
 
 def test_preferences_are_dpo():

@@ -102,6 +102,10 @@ def test_evaluation_rows_are_a_split():
         ("report_to: none", "logging.report_to", ""),
         ("completion_only_loss: false", "data.loss_on", "all"),
         ("use_cpu: true", "hardware.device", "cpu"),
+        ("dtype: bfloat16", "model.dtype", "bfloat16"),
+        ("dtype: float16", "model.dtype", None),
+        ("dtype: bfloat16\nuse_peft: true", "model.dtype", None),
+        ("dtype: float32\nbf16: true\nuse_peft: true", "model.dtype", "float32"),
     ],
 )
 def test_values_are_converted(value, setting, result):

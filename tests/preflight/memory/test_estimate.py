@@ -20,14 +20,14 @@ from tests.preflight.contexts import LAPTOP, LLAMA_8B, ROWS, STARTER, WORKSTATIO
 NAMES = ["weights", "adapter", "gradients", "optimizer", "activations", "logits", "overhead"]
 
 
-def parts_of(machine, model, **settings):
-    context = make_context(machine, model, **settings)
+def parts_of(machine, info, /, **settings):
+    context = make_context(machine, info, **settings)
     parts = estimate_memory(context.config, context.plan, context.model, context.plan.max_length)
     return {part.name: part.gib for part in parts}
 
 
-def total_of(machine, model, **settings):
-    return sum(parts_of(machine, model, **settings).values())
+def total_of(machine, info, /, **settings):
+    return sum(parts_of(machine, info, **settings).values())
 
 
 def test_every_part_is_named_in_a_fixed_order():
@@ -224,3 +224,26 @@ def test_a_reference_that_was_asked_beforehand_is_not_kept():
         "weights"
     ]
     assert gone < kept
+
+
+def test_a_scaled_context_takes_the_memory_of_its_longer_rows():
+    short = replace(STARTER, context=1024)
+    settings = {"packing": True, "max_seq_length": None}
+    scaled = {**settings, "model": {"rope_type": "yarn", "rope_factor": 4}}
+    assert make_context(LAPTOP, short, **scaled).plan.max_length == 4096
+    assert total_of(LAPTOP, short, **scaled) > total_of(LAPTOP, short, **settings)
+
+
+def test_weights_in_bfloat16_halve_weights_gradients_and_state():
+    full = {"adapter": {"enabled": False}, "use_4bit": False, "optim": "adamw_torch_fused"}
+    usual = parts_of(WORKSTATION, STARTER, **full)
+    halved = parts_of(WORKSTATION, STARTER, **full, model={"dtype": "bfloat16"})
+    for name in ("weights", "gradients", "optimizer"):
+        assert halved[name] == pytest.approx(usual[name] / 2)
+    assert halved["activations"] < usual["activations"], "autocast has nothing to copy"
+
+
+def test_frozen_weights_in_float32_take_twice_the_memory():
+    plain = parts_of(WORKSTATION, STARTER, use_4bit=False)
+    held = parts_of(WORKSTATION, STARTER, use_4bit=False, model={"dtype": "float32"})
+    assert held["weights"] == 2 * plain["weights"]

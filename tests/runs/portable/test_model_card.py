@@ -207,3 +207,23 @@ def test_a_long_curve_has_few_rows_with_the_first_and_the_last(run):
 def test_the_same_run_gives_the_same_card(run):
     assert str(model_card(run, BASE, ADAPTER)) == str(model_card(run, BASE, ADAPTER))
     assert Path(run.path).name not in str(model_card(run, BASE, ADAPTER))
+
+
+@pytest.mark.torch
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize(("kind", "longest"), [("yarn", 4096), ("linear", 4096), ("dynamic", 1024)])
+def test_an_adapter_with_rope_scaling_says_how_its_base_model_is_scaled(run, kind, longest):
+    from transformers import LlamaConfig
+
+    record = json.loads(run.config.read_text("utf-8"))
+    scaling = {"rope_type": kind, "rope_factor": 4.0, "max_model_len": 4096}
+    record["plan"] |= scaling
+    run.config.write_text(json.dumps(record), "utf-8")
+    text = sections(card_of(run))["Use"]
+    lines = [line for line in text.splitlines() if line.startswith("config.")]
+    config = LlamaConfig(max_position_embeddings=1024)
+    exec("\n".join(lines), {"config": config})
+    assert config.rope_parameters["rope_type"] == kind
+    assert config.rope_parameters["factor"] == 4.0
+    assert config.rope_parameters.get("original_max_position_embeddings") in (None, 1024)
+    assert config.max_position_embeddings == longest

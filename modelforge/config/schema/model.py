@@ -1,0 +1,77 @@
+"""The nested group about the model: template, attention, number format and context length."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from modelforge.config.schema.base import BOTH, MEMORY, SPEED, Group, SettingsGroup, setting
+from modelforge.config.schema.data import MAX_TEXT
+
+# The largest factor that is accepted, and the largest that is chosen from the rows.
+MAX_ROPE_FACTOR = 128
+MAX_AUTO_ROPE_FACTOR = 6
+MAX_CONTEXT = 2**24
+
+
+class Model(SettingsGroup):
+    """Chat template, system message, attention, number format and context length of the model."""
+
+    chat_template: str | None = setting(None, "Chat template", Group.MODEL, max_length=4096)
+    """How messages become text: empty for the model's own, a name, or a .jinja file.
+
+    The names are chatml, llama3, qwen, gemma.
+    """
+
+    system_prompt: str | None = setting(
+        None, "System message", Group.MODEL, max_length=MAX_TEXT, multiline=True
+    )
+    """Placed before every conversation, instead of the system message of the data."""
+
+    attn_implementation: Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3"] = (
+        setting("sdpa", "Attention", Group.MODEL, affects=SPEED)
+    )
+    """The attention implementation; sdpa is fast everywhere.
+
+    flash_attention_2 and _3 need their package and a supported GPU.
+    """
+
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
+        "auto", "Dtype of the weights", Group.MODEL, affects=MEMORY
+    )
+    """Number format in which the weights are held; auto follows the precision of the training.
+
+    Weights that are trained in full are held in float32 with auto. bfloat16 halves their memory,
+    that of their gradients and that of the optimizer, and rounds small changes away.
+    """
+
+    rope_type: Literal["none", "linear", "dynamic", "yarn"] = setting(
+        "none", "Rope scaling", Group.MODEL
+    )
+    """Extend the context length of the model by scaling its rotary position embeddings.
+
+    yarn keeps the model's abilities best; linear divides all positions by the factor; dynamic
+    changes nothing up to the model's own context length. Chat, evaluation and exports scale too.
+    """
+
+    rope_factor: float | None = setting(
+        None,
+        "Rope factor",
+        Group.MODEL,
+        ge=1,
+        le=MAX_ROPE_FACTOR,
+    )
+    """Factor by which the context length grows; auto is the smallest that holds the longest row.
+
+    auto is a whole number and at most 6, unless the max context length asks for more.
+    """
+
+    max_model_len: int | None = setting(
+        None,
+        "Max context length",
+        Group.MODEL,
+        ge=1,
+        le=MAX_CONTEXT,
+        unit="tokens",
+        affects=BOTH,
+    )
+    """Context length that rope scaling must reach; without scaling an upper limit of rows."""

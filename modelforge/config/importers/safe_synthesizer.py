@@ -9,7 +9,6 @@ from modelforge.config.importers.options import (
     Option,
     Values,
     by,
-    coming,
     no_effect,
     number,
     refused,

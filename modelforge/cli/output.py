@@ -110,7 +110,11 @@ def _print_time(report: Report) -> None:
     steps = "unknown" if report.updates is None else f"{report.updates:,}"
     if report.reward_updates:
         steps = f"{report.reward_updates:,} to train the reward model + {steps}"
+    from modelforge.preflight.report import length_text
+
     rows = [("Steps", steps)]
+    if length := length_text(report.epochs, report.tokens, report.flops):
+        rows.append(("Epochs", length))
     if report.seconds is not None:
         rows.append(("Time", _time_text(report, report.seconds)))
     if report.last_run:

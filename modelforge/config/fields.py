@@ -11,7 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from modelforge.config.schema.base import Aspect, Cache
+from modelforge.config.schema.base import AUTO, Aspect, Cache
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.config.schema.data import Source
 
@@ -57,6 +57,7 @@ class FieldSpec:
     multiline: bool = False
     affects: tuple[Aspect, ...] = ()
     irrelevant_for: tuple[Cache, ...] = ()
+    auto: bool = False
 
 
 @cache
@@ -121,9 +122,11 @@ def _spec(name: str, field: FieldInfo) -> FieldSpec:
 
 
 def _kind(annotation: Any) -> tuple[Kind, tuple[str, ...], bool]:
-    nullable = get_origin(annotation) in (Union, types.UnionType)
-    if nullable:
-        (annotation,) = (part for part in get_args(annotation) if part is not types.NoneType)
+    is_union = get_origin(annotation) in (Union, types.UnionType)
+    nullable = is_union and types.NoneType in get_args(annotation)
+    if is_union:
+        others = (types.NoneType, Literal[AUTO])
+        (annotation,) = (part for part in get_args(annotation) if part not in others)
     kind = _KINDS[get_origin(annotation) or annotation]
     if kind == "list" and get_args(annotation)[0] is not Source:
         kind = "names"

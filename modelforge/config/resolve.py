@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from modelforge.config.fields import FieldSpec, nested_groups, source_specs, specs_by_name
 from modelforge.config.rules.data import source_problems
 from modelforge.config.rules.registry import broken_rules
+from modelforge.config.schema.base import AUTO
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.config.schema.data import Source
 from modelforge.config.validation_messages import (
@@ -327,8 +328,8 @@ def _convert_text(spec: FieldSpec, value: str) -> tuple[str, Any]:
     text = value.strip()
     if spec.nullable and text in ("", "null"):
         return "", None
-    if spec.nullable and spec.kind in ("int", "float") and text.lower() == "auto":
-        return "", None
+    if spec.nullable and spec.kind in ("int", "float") and text.lower() == AUTO:
+        return "", AUTO if spec.auto else None
     if spec.kind == "text":
         return "control_character" if _has_control(value, spec.multiline) else "", value
     if spec.kind not in ("int", "float"):

@@ -56,6 +56,7 @@ def allowed_values(spec: FieldSpec, maximum: float | None = None) -> str:
     else:
         noun = "a whole number" if spec.kind == "int" else "a number"
         text = noun + _range(spec, maximum if spec.maximum is None else spec.maximum)
+        text += ", or auto" if spec.auto else ""
     return f"{text}, or leave it empty" if spec.nullable else text
 
 

@@ -75,10 +75,11 @@ _EVALUATED = Condition(
     lambda get: get("eval_split").strip("0.") != "" or get("data.validation_sources") != "",
 )
 
+_READS_ROWS = _is("strategy", "sft", "qlora", "dpo", text="with any strategy but rlhf")
+_COUNTED = Condition("without max steps", lambda get: get("max_steps") == "-1")
+_RATE_IS_SET = _is("schedule.auto_learning_rate", "false", text="with a rate of your own")
 _SAMPLED = Condition("with sample prompts", lambda get: get("evaluation.samples") != "0")
 _TRANSFORMERS = _is("provider", "huggingface")
-_COMPILED = _is("trainer.torch_compile", "true", text="with a compiled model")
-_RECOMPUTED = _is("gradient_checkpointing", "true", text="with gradient checkpointing")
 _EARLY_STOPPING = _is("evaluation.early_stopping", "true", text="with early stopping")
 _TRACKED = Condition("with trackers", lambda get: get("logging.report_to") not in ("", "none"))
 _BY_AIM = Condition("with the tracker aim", lambda get: "aim" in get("logging.report_to"))
@@ -105,11 +106,6 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "hardware.engine": (_ON_CUDA,),
     "hardware.max_gpu_temperature": (_ON_CUDA,),
     "hardware.max_gpu_power": (_ON_CUDA,),
-    "hardware.torch_compile_mode": (_COMPILED,),
-    "hardware.regional_compilation": (_COMPILED,),
-    "memory.checkpoint_every_n_layers": (_TRANSFORMERS, _RECOMPUTED),
-    "memory.activation_offload": (_TRANSFORMERS, _ON_CUDA),
-    "memory.max_vram_fraction": (_ON_CUDA,),
     "quantization.skip_first_layers": (_QUANTIZED,),
     "quantization.skip_last_layers": (_QUANTIZED,),
     "quantization.allow_slow": (_ADAPTER, _is("quantization.scheme", "fp8", "nvfp4", "mxfp4")),
@@ -123,6 +119,11 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "data.loss_on": (_TEXT, _COMPLETIONS),
     "data.padding_free": (_TEXT, _COMPLETIONS),
     "data.packing_strategy": (_TEXT, _COMPLETIONS, _is("packing", "true", text="with packing")),
+    "learning_rate": (_RATE_IS_SET,),
+    "trainer.target_tokens": (_READS_ROWS, _COUNTED),
+    "trainer.target_flops": (_COMPLETIONS, _COUNTED),
+    "data.records_to_sample": (_COUNTED,),
+    "trainer.fractional_epochs": (_COUNTED,),
     "per_device_eval_batch_size": (_EVALUATED,),
     "eval_steps": (_EVALUATED,),
     "evaluation.keep_best": (_EVALUATED,),

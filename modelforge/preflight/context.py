@@ -19,7 +19,7 @@ from modelforge.paths import Home
 from modelforge.preflight.memory.estimate import MemoryPart, estimate_memory, total_gib
 from modelforge.preflight.memory.traced import MemoryTrace, longest_row_tokens, traced_parts
 from modelforge.preflight.prompts import LongPrompts
-from modelforge.preflight.speed import estimate_tokens
+from modelforge.preflight.speed import estimate_tokens, model_flops
 from modelforge.preflight.trial_run import LastRun, TrialRunResult
 
 if TYPE_CHECKING:
@@ -144,18 +144,16 @@ class RunContext:
 
     @property
     def available_gib(self) -> float | None:
-        """Free memory of the device that the run may use: of the GPU, else of the computer."""
+        """Free memory of the device: of the GPU, else of the computer."""
         if self.plan.device == "cuda":
-            bounds = (self.gpu.free_gib, self.total_memory_gib) if self.gpu else ()
-            return min((bound for bound in bounds if bound is not None), default=None)
+            return self.gpu.free_gib if self.gpu else None
         return self.machine.ram_free_gib
 
     @property
     def total_memory_gib(self) -> float | None:
-        """Memory of the device that the run may use, free or not."""
+        """Memory of the device, free or not."""
         if self.plan.device == "cuda":
-            total = self.gpu.total_gib if self.gpu else None
-            return total * self.plan.max_vram_fraction if total is not None else None
+            return self.gpu.total_gib if self.gpu else None
         return self.machine.ram_total_gib
 
     @property
@@ -192,6 +190,8 @@ def build_plan_context(
         start_from=start_from,
         row_tokens=estimate_tokens(summary.mean_chars) if summary else None,
         longest_row=int(estimate_tokens(summary.longest_chars)) if summary else None,
+        model_type=model.model_type,
+        model_flops=model_flops(config, model),
         native_linux=is_native_linux(machine.system),
         profile_length=profile_length(config.compute_specs, home.profiles if home else None),
     )

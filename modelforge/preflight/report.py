@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -22,6 +23,7 @@ from modelforge.preflight.suggest.speedups import (
     tokens_per_s,
 )
 from modelforge.preflight.trial_run import TrialRunResult
+from modelforge.units import human_number
 
 MemoryBasis = Literal["formula", "traced", "trial_run"]
 SecondsBasis = Literal["estimated", "earlier_runs", "trial_run", "last_run"]
@@ -86,6 +88,14 @@ class Report:
         ),
     ] = None
     updates: Annotated[int | None, about("The number of steps of the run.")] = None
+    length_by: Annotated[str | None, about("The setting that decides the length of the run.")] = (
+        None
+    )
+    epochs: Annotated[float | None, about("Passes over the training rows.")] = None
+    tokens: Annotated[float | None, about("Tokens that are read, without padding.")] = None
+    flops: Annotated[
+        float | None, about("Floating point operations, without recomputed activations.")
+    ] = None
     reward_updates: Annotated[
         int | None,
         about("The steps of a stage before, which trains a reward model; null without one."),
@@ -130,6 +140,22 @@ class Report:
         return {**asdict(self), "blocked": self.blocked}
 
 
+def length_text(epochs: float | None, tokens: float | None, flops: float | None) -> str:
+    """Return the length of a run in epochs, tokens and FLOPs; empty while it is unknown."""
+    parts = [f"{epochs:,.4g}"] if epochs else []
+    if parts and tokens:
+        parts.append(f"about {rounded(tokens):,} tokens")
+    if parts and flops:
+        parts.append(f"{human_number(flops)} FLOP")
+    return ", ".join(parts)
+
+
+def rounded(value: float, digits: int = 2) -> int:
+    """Return a whole number of as many digits that differ from 0, for an estimate."""
+    places = digits - 1 - math.floor(math.log10(max(1.0, value)))
+    return int(round(value, min(0, places)))
+
+
 def preflight(context: RunContext) -> Report:
     """Return the report of a run. Pure: accesses neither disk nor device."""
     seconds, basis = _seconds(context)
@@ -143,6 +169,10 @@ def preflight(context: RunContext) -> Report:
         memory_available_gib=context.available_gib,
         seconds=seconds,
         updates=context.plan.total_steps,
+        length_by=context.plan.length_by,
+        epochs=context.plan.epochs,
+        tokens=context.plan.tokens,
+        flops=context.plan.flops,
         reward_updates=context.plan.reward_steps,
         disk_needed_gib=disk_needed_gib(context.config, context.plan, context.model),
         disk_free_gib=context.machine.disk_free_gib,

@@ -12,8 +12,11 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from modelforge.config.optimizers import RESULT_SCHEDULES
+from modelforge.config.plan.run_length import ruling_measure
 from modelforge.config.resolve import Layer
 from modelforge.config.schema.base import about
+from modelforge.config.schema.config import TrainingConfig
+from modelforge.config.schema.run_length import Measure
 from modelforge.data.sources.load import source_entries
 from modelforge.errors import BusyError, ConfigError, Problem
 from modelforge.runs.atomic_files import disk_error, find_json, write_json
@@ -236,20 +239,31 @@ def _longer_config(view: RunView, epochs: int | None, steps: int | None) -> dict
     """Return the settings of a run with more epochs or steps."""
     # The default depends on the release; a checkpoint holds the state of its own optimizer.
     config = {"optim": view.plan.optim, **view.config}
-    max_steps = int(config.get("max_steps", -1))
+    measure = length_measure(view)
     if epochs is not None and steps is not None:
         raise ConfigError(Problem("steps", "Epochs and steps are both given.", "Give one."))
     if steps is None and epochs is None:
-        steps, epochs = (max_steps, None) if max_steps > 0 else (None, 1)
+        steps, epochs = (None, 1) if measure == "num_train_epochs" else (_length(view), None)
     if epochs is not None:
-        if max_steps > 0:
-            what = f"The length of the run is set in steps ({max_steps:,}), not in epochs."
+        if measure != "num_train_epochs":
+            how = "in steps" if measure == "max_steps" else f"by {measure}"
+            what = f"The length of the run is set {how} ({_length(view):,} steps), not in epochs."
             raise ConfigError(Problem("epochs", what, "Give the number of further steps: steps."))
         config["num_train_epochs"] = int(config.get("num_train_epochs", 1)) + epochs
     else:
-        length = max_steps if max_steps > 0 else view.total_steps or view.step
-        config["max_steps"] = length + (steps or 0)
+        # Steps take precedence over every other measure.
+        config["max_steps"] = _length(view) + (steps or 0)
     return config
+
+
+def length_measure(view: RunView) -> Measure:
+    """Return the setting that decides how long a run is."""
+    return ruling_measure(TrainingConfig.from_record(view.config))
+
+
+def _length(view: RunView) -> int:
+    max_steps = int(view.config.get("max_steps", -1))
+    return max_steps if max_steps > 0 else view.total_steps or view.step
 
 
 def _data_hashes(record: Mapping[str, Any]) -> list[Any]:

@@ -37,6 +37,7 @@ from modelforge.train.trainer.checkpointing import CheckpointOptions, Stateful
 from modelforge.train.trainer.oom_recovery import BatchSplits, enable_oom_recovery, oom_note
 from modelforge.train.trainer.private import load_best_model
 from modelforge.train.trainer.row_losses import RowLossMixin
+from modelforge.train.trainer.run_length import set_run_length
 from modelforge.train.trial_run.run import run_trial
 
 Score = GenerationEvaluator | Callable[[], None]
@@ -182,7 +183,7 @@ def train(
     is_resumed = checkpoint is not None and checkpoint.stage == number
     resume_from = checkpoint.path if checkpoint and is_resumed else None
     batch_size = set_best_batch_size(context, trainer, resume_from)
-    facts = plan_event_data(job, trainer, stage) | facts
+    facts = _with_length(context, trainer, stage, facts)
     if job.is_trial_run:
         steps = run_trial(context, trainer, facts, evaluator, sampler)
         return TrainingProgress(step=steps, eval_step=steps, is_complete=True)
@@ -197,6 +198,16 @@ def train(
     _train(context, trainer, reporter.progress, resume_from)
     _settle(context, trainer, reporter.progress)
     return reporter.progress
+
+
+def _with_length(
+    context: WorkerContext, trainer: Any, stage: Stage | None, facts: dict[str, Any]
+) -> dict[str, Any]:
+    """Return all fields of the plan event, and set the length of the run in its last stage."""
+    facts = plan_event_data(context.job, trainer, stage) | facts
+    if stage is None or stage.number == stage.count:
+        set_run_length(context, trainer, facts)
+    return facts
 
 
 def _report_events(

@@ -7,8 +7,8 @@ from modelforge.errors import ConfigError
 from tests.config.problems import find_problems
 
 NAMED = (
-    "Enter its settings by name: trainer.seed, trainer.neftune_noise_alpha, "
-    "trainer.preference_beta and so on."
+    "Enter its settings by name: trainer.fractional_epochs, trainer.target_tokens, "
+    "trainer.target_flops and so on."
 )
 
 

@@ -12,17 +12,16 @@ from modelforge.config.exporters.rules import (
     Rule,
     default_only,
     elsewhere,
+    fractional_epochs,
+    learning_rate,
     left_out,
     not_needed,
     option,
     rope_group,
+    steps,
 )
 from modelforge.config.exporters.system import SourceList, TargetSystem, written_sources
-from modelforge.config.exporters.training_arguments import (
-    AT_EVALUATIONS,
-    compile_mode,
-    split_differs,
-)
+from modelforge.config.exporters.training_arguments import AT_EVALUATIONS, split_differs
 from modelforge.config.exporters.trl import LOADERS, is_file
 from modelforge.config.schema.data import Source
 from modelforge.errors import Problem
@@ -207,13 +206,6 @@ def _patience(value: int, facts: Facts) -> Written:
     return Written({"early_stopping_patience": value})
 
 
-def _offloading(value: bool, facts: Facts) -> Written:
-    if not value or facts.config.gradient_checkpointing:
-        return Written({"activation_offloading": True} if value else {})
-    why = "Axolotl offloads with gradient checkpointing only."
-    return Written(why=why, is_lost=True)
-
-
 def _loss(value: str, _: Facts) -> Written:
     if value not in LOSSES:
         why = f"Axolotl has dpo, ipo, kto and orpo; dpo stands for {value}."
@@ -291,7 +283,7 @@ RULES: dict[str, Rule] = {
     "optimizer.beta1": option("adam_beta1"),
     "optimizer.beta2": option("adam_beta2"),
     "optimizer.epsilon": option("adam_epsilon"),
-    "learning_rate": option("learning_rate"),
+    "learning_rate": learning_rate,
     "lr_scheduler_type": _schedule,
     "warmup_ratio": _warmup,
     "weight_decay": option("weight_decay"),
@@ -300,7 +292,8 @@ RULES: dict[str, Rule] = {
     "per_device_eval_batch_size": option("eval_batch_size"),
     "gradient_accumulation_steps": option("gradient_accumulation_steps"),
     "num_train_epochs": option("num_epochs"),
-    "max_steps": option("max_steps"),
+    "trainer.fractional_epochs": fractional_epochs("num_epochs"),
+    "max_steps": steps,
     "eval_steps": option("eval_steps"),
     "trainer.save_steps": _save_steps,
     "trainer.save_total_limit": option("save_total_limit"),
@@ -313,8 +306,6 @@ RULES: dict[str, Rule] = {
     "trainer.seed": option("seed"),
     "trainer.neftune_noise_alpha": option("neftune_noise_alpha"),
     "trainer.torch_compile": option("torch_compile"),
-    "hardware.torch_compile_mode": compile_mode,
-    "memory.activation_offload": _offloading,
     "trainer.preference_loss": _loss,
     "trainer.preference_beta": _beta,
     "trainer.precompute_ref_log_probs": left_out("The reference is computed in every step."),

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from modelforge.config.methods import METHOD_FACTS, Method, MethodFacts, method_of
 from modelforge.config.optimizers import StorageFormat
 from modelforge.config.plan import training, weights
-from modelforge.config.plan.context import ChangeLog
+from modelforge.config.plan.context import ChangeLog, PlanContext
+from modelforge.config.plan.run_length import ruling_measure
 from modelforge.config.profiles import profile_length
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.config.schema.data import Source
@@ -98,7 +99,8 @@ class Facts:
     @cached_property
     def schedule(self) -> tuple[str, dict[str, Any]]:
         """The schedule and its arguments by the names of Transformers."""
-        name, values = training.scheduler(self.config, ChangeLog(self.config))
+        config = self.config.with_changes({"learning_rate": self.learning_rate})
+        name, values = training.scheduler(config, ChangeLog(self.config))
         decay = values.get("num_decay_steps")
         if decay is not None and decay < 1:
             steps = self.total_steps
@@ -111,6 +113,24 @@ class Facts:
         if self.plan is not None:
             return self.plan.total_steps
         return self.config.max_steps if self.config.max_steps > 0 else None
+
+    @property
+    def max_steps(self) -> int:
+        """The steps after which training ends; -1 where epochs decide, or nothing is known yet."""
+        measure = ruling_measure(self.config)
+        if measure in ("max_steps", "num_train_epochs", "trainer.fractional_epochs"):
+            return self.config.max_steps
+        return self.total_steps or -1
+
+    @property
+    def learning_rate(self) -> float:
+        """The highest rate of the schedule."""
+        if self.plan is not None and self.plan.learning_rate is not None:
+            return self.plan.learning_rate
+        if not self.config.schedule.auto_learning_rate:
+            return self.config.learning_rate
+        context = PlanContext("cuda", self.config.model_name)
+        return training.auto_learning_rate(self.config, context)[0]
 
     @property
     def warmup(self) -> float:

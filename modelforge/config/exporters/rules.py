@@ -8,6 +8,7 @@ from typing import Any
 from modelforge.config.exporters.facts import Facts
 from modelforge.config.exporters.report import Written
 from modelforge.config.fields import specs_by_name
+from modelforge.config.plan.run_length import ruling_measure
 
 # The value of a setting and everything else -> what it becomes.
 Rule = Callable[[Any, Facts], Written]
@@ -76,6 +77,49 @@ def rope_group(value: str, facts: Facts) -> Written:
         why = "The factor that the longest row needs is not known without the data."
         return Written(why=why, is_lost=True)
     return Written({"rope_scaling": {"type": value, "factor": factor}}, "A group there.")
+
+
+def steps(value: int, facts: Facts) -> Written:
+    """Return the steps after which training ends."""
+    used = facts.max_steps
+    return Written({"max_steps": used}, "" if used == value else "The steps that the plan counts.")
+
+
+def learning_rate(value: float, facts: Facts) -> Written:
+    """Return the highest rate of the schedule."""
+    used = facts.learning_rate
+    return Written({"learning_rate": used}, "" if used == value else "The rate of the plan.")
+
+
+def steps_of(measure: str) -> Rule:
+    """Return the rule of a measure of the length that the system lacks: its steps, if known."""
+
+    def write(value: Any, facts: Facts) -> Written:
+        if value is None:
+            return Written(why="This value asks for nothing.")
+        ruling = ruling_measure(facts.config)
+        if ruling != measure:
+            return Written(why=f"{ruling} decides the length.")
+        if facts.total_steps is None:
+            why = "There is no such measure, and its steps follow from the rows: give max_steps."
+            return Written(why=why, is_lost=True)
+        return Written({"max_steps": facts.total_steps}, "The steps that the plan counts.")
+
+    return write
+
+
+def fractional_epochs(option_name: str) -> Rule:
+    """Return the rule of a part of an epoch, where the epochs of the system need not be whole."""
+
+    def write(value: float | None, facts: Facts) -> Written:
+        if value is None:
+            return Written(why="This value asks for nothing.")
+        ruling = ruling_measure(facts.config)
+        if ruling != "trainer.fractional_epochs":
+            return Written(why=f"{ruling} decides the length.")
+        return Written({option_name: value}, "Epochs need not be whole there.")
+
+    return write
 
 
 def elsewhere(where: str) -> Rule:

@@ -14,16 +14,18 @@ from modelforge.config.exporters.rules import (
     Rule,
     default_only,
     elsewhere,
+    learning_rate,
     left_out,
     names,
     not_needed,
     option,
+    steps,
+    steps_of,
     words,
 )
 from modelforge.config.exporters.system import TargetSystem, written_sources
 from modelforge.config.exporters.training_arguments import AT_EVALUATIONS, split_differs
 from modelforge.config.plan.context import Change
-from modelforge.config.plan.memory import GRAPH_MODES
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.config.schema.data import Source
 from modelforge.errors import Problem
@@ -136,12 +138,6 @@ def _checkpointing(value: bool, _: Facts) -> Written:
     return Written({f"recompute_{part}": False for part in PARTS}, "A switch for each part.")
 
 
-def _graphs(value: str, facts: Facts) -> Written:
-    if not facts.config.trainer.torch_compile:
-        return Written()
-    return Written({"use_cuda_graphs": value in GRAPH_MODES}, "A switch there.")
-
-
 def _length(value: int | None, facts: Facts) -> Written:
     why = "" if value == facts.max_length else "What the profile and the model give."
     return Written({"sequence_len": facts.max_length}, why)
@@ -236,13 +232,11 @@ RULES: dict[str, Rule] = {
     "hardware.precision": _precision,
     "hardware.device": _device,
     "gradient_checkpointing": _checkpointing,
-    "memory.activation_offload": option("offload_residual"),
-    "hardware.torch_compile_mode": _graphs,
     "optim": _optimizer,
     "optimizer.beta1": option("adamw_beta1"),
     "optimizer.beta2": option("adamw_beta2"),
     "optimizer.epsilon": option("adamw_epsilon"),
-    "learning_rate": option("learning_rate"),
+    "learning_rate": learning_rate,
     "lr_scheduler_type": _schedule,
     "warmup_ratio": _warmup,
     "weight_decay": option("weight_decay"),
@@ -251,7 +245,8 @@ RULES: dict[str, Rule] = {
     "per_device_eval_batch_size": not_needed("It changes no result."),
     "gradient_accumulation_steps": option("gradient_accumulation_steps"),
     "num_train_epochs": option("num_epochs"),
-    "max_steps": option("max_steps"),
+    "max_steps": steps,
+    "trainer.fractional_epochs": steps_of("trainer.fractional_epochs"),
     "eval_steps": option("eval_steps"),
     "trainer.save_steps": _save_steps,
     "trainer.save_total_limit": option("save_total_limit"),

@@ -17,6 +17,11 @@ from modelforge.config.visibility import describe_conditions, inapplicable_setti
 from modelforge.errors import ConfigError, Problem
 
 Check = Callable[[Facts], Iterator[Problem]]
+# Settings that are written although another one decides their value.
+ALWAYS_WRITTEN = (
+    *("adapter.enabled", "quantization.scheme", "lora_alpha", "warmup_ratio"),
+    *("learning_rate", "trainer.fractional_epochs"),
+)
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,7 @@ def _without_effect(facts: Facts) -> dict[str, Written]:
     return {
         name: Written(why=f"Used {describe_conditions(name)}.".replace("Used with", "Only with"))
         for name in inapplicable_settings(values)
-        if name not in ("adapter.enabled", "quantization.scheme", "lora_alpha", "warmup_ratio")
+        if name not in ALWAYS_WRITTEN
     }
 
 

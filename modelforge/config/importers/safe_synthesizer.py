@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from modelforge.config.importers.options import (
     Option,
     Values,
     by,
+    coming,
     no_effect,
     number,
     refused,
@@ -34,28 +36,23 @@ SCHEDULES = (
     "inverse_sqrt",
     "cosine_with_restarts",
 )
-AUTO_RATE, AUTO_RATE_MISTRAL = 5e-4, 1e-4
 OFF = "quantize_model is off."
 
 
-def _records(value: Any, values: Values) -> Outcome:
+def _records(value: Any, _: Values) -> Outcome:
     if value == "auto":
-        why = "Its amount follows from tables with many rows; the number of epochs decides here."
-        return Outcome("no-effect", why=why)
-    rows = int(values["batch_size"]) * int(values["gradient_accumulation_steps"])
-    records = int(float(value))
-    steps = max(1, -(-records // rows))
-    why = f"{records:,} records are {steps:,} steps of {rows} rows."
-    return Outcome("converted", {"max_steps": steps}, why)
+        return Outcome("renamed", {"data.records_to_sample": "auto"})
+    records = math.ceil(float(value))
+    if not records:
+        return Outcome("refused", why="0 records would train nothing. Enter 1 or more, or auto.")
+    return Outcome("renamed", {"data.records_to_sample": records})
 
 
-def _rate(value: Any, values: Values) -> Outcome:
+def _rate(value: Any, _: Values) -> Outcome:
     if value != "auto":
         return Outcome("taken", {"learning_rate": number(value)})
-    is_mistral = "mistral" in str(values["pretrained_model"]).lower()
-    rate = AUTO_RATE_MISTRAL if is_mistral else AUTO_RATE
-    why = f"auto is {rate:g} there for {'Mistral models' if is_mistral else 'this model'}."
-    return Outcome("converted", {"learning_rate": rate}, why)
+    why = "The plan names the rate: 1e-4 for Mistral models and 5e-4 for others."
+    return Outcome("converted", {"schedule.auto_learning_rate": True}, why)
 
 
 def _alpha(value: float, values: Values) -> Outcome:
@@ -148,7 +145,7 @@ _OPTIONS: dict[str, Option] = {
     "quantization_bits": by(_bits, choices=(4, 8)),
     "quantization_scheme": by(_scheme, choices=(*SCHEMES, None)),
     "peft_implementation": by(_peft, "QLORA", kind="text"),
-    "max_vram_fraction": renamed("memory.max_vram_fraction", 0.8, kind="number", least=0, most=1),
+    "max_vram_fraction": coming("a bound of the GPU's memory", kind="number", least=0, most=1),
     "attn_implementation": by(_attention, "sdpa", kind="text"),
 }
 # The rest of its file is about tables that are made up, not about training.

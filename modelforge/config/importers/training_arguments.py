@@ -18,10 +18,8 @@ from modelforge.config.importers.options import (
     taken,
     words,
 )
-from modelforge.config.importers.precision.arguments import checkpointing_arguments, compile_mode
 from modelforge.config.importers.report import Outcome, Result
 from modelforge.config.optimizers import LearningRateSchedule, Optim
-from modelforge.config.schema.runtime import COMPILE_MODES
 
 GPUS = "training on several GPUs"
 OWN_FOLDER = "Runs are stored in the folder of ModelForge."
@@ -101,9 +99,11 @@ def epochs(default: Any = ABSENT, result: Result = "renamed") -> Option:
 
     def read(value: Any, _: Values) -> Outcome:
         value = number(value)
-        if not float(value).is_integer() or value < 1:
-            why = f"Epochs are whole here. Enter max_steps for {value:g} of them."
-            return Outcome("refused", why=why)
+        if value <= 0:
+            return Outcome("refused", why="The number of epochs is above 0.")
+        if not float(value).is_integer():
+            why = "A part of an epoch has a setting of its own."
+            return Outcome("converted", {"trainer.fractional_epochs": value}, why)
         return Outcome(result, {"num_train_epochs": int(value)})
 
     return by(read, default, kind="numeric")
@@ -209,6 +209,7 @@ _WITHOUT_EFFECT: dict[str, str] = {
     "bf16_full_eval": "Evaluation has the precision of the training.",
     "fp16_full_eval": "Evaluation has the precision of the training.",
     "tf32": "PyTorch's own choice is kept.",
+    "gradient_checkpointing_kwargs": "The form without reentrance is always used.",
     "use_cache": "It is off in training and on in answers.",
     "torch_empty_cache_steps": "Memory is given back when a step runs out of it.",
     "logging_strategy": "Every step is logged.",
@@ -299,8 +300,7 @@ OPTIONS: dict[str, Option] = {
     "fp16": precision("fp16"),
     "gradient_checkpointing": taken("gradient_checkpointing"),
     "torch_compile": by(_compile, kind="bool"),
-    "torch_compile_mode": by(compile_mode, choices=(*COMPILE_MODES, None)),
-    "gradient_checkpointing_kwargs": by(checkpointing_arguments, kind="map or text"),
+    "torch_compile_mode": coming("modes of the compiler", None),
     "use_liger_kernel": no_effect("TRL computes the loss in chunks here."),
     "neftune_noise_alpha": renamed("trainer.neftune_noise_alpha"),
     "auto_find_batch_size": renamed("memory.auto_batch_size"),

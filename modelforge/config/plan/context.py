@@ -27,6 +27,23 @@ class Change:
 
 
 @dataclass(frozen=True)
+class ModelFlops:
+    """Floating point operations of training, recomputed activations not counted.
+
+    Attributes:
+        weights: Of a token, by the matrices of the model.
+        attention: Of a token, for each token of its row.
+    """
+
+    weights: float
+    attention: float
+
+    def per_token(self, row: float) -> float:
+        """Return the operations of a token in a row of this many tokens."""
+        return self.weights + self.attention * row
+
+
+@dataclass(frozen=True)
 class PlanContext:
     """The facts of machine, model and data that a plan depends on; None is unknown.
 
@@ -39,6 +56,8 @@ class PlanContext:
         row_tokens: Mean length of a row in tokens.
         profile_length: Length of rows of the profile in tokens; None for that of a shipped one.
         longest_row: Length of the longest row in tokens, estimated.
+        model_type: The family of the model as Transformers names it, such as mistral.
+        model_flops: Operations of training; None where the shape of the model is unknown.
         native_linux: Whether the driver is that of Linux itself, not of Windows or WSL.
     """
 
@@ -55,6 +74,8 @@ class PlanContext:
     native_linux: bool = True
     profile_length: int | None = None
     longest_row: int | None = None
+    model_type: str = ""
+    model_flops: ModelFlops | None = None
 
 
 def is_native_linux(system: str, release: str = "") -> bool:

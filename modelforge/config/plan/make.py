@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from modelforge.config.exporters.surogate import unread_settings
 from modelforge.config.methods import METHOD_FACTS, Method, MethodFacts, facts_of, method_of
 from modelforge.config.optimizers import StorageFormat
-from modelforge.config.plan import memory, training, weights
+from modelforge.config.plan import run_length, training, weights
 from modelforge.config.plan.context import Change, ChangeLog, Device, PlanContext
 from modelforge.config.plan.rope import ContextPlan, context_plan
 from modelforge.config.profiles import profile_length
@@ -49,13 +49,14 @@ class Plan:
         save_steps: Steps between checkpoints; -1 saves at the end only.
         eval_steps: Steps between evaluations; None without evaluation.
         total_steps: Optimizer steps of the run; None while the number of rows is unknown.
+        length_by: The setting that decides the length of the run.
+        epochs, tokens, flops: The length in other measures; None where it is unknown.
+        flops_per_token: Operations of a token, where `trainer.target_flops` decides.
+        learning_rate: The highest rate of the schedule.
         reward_steps: Optimizer steps of a stage before, which trains a reward model.
         warmup_steps: Below 1 a share of the run, else a number of steps.
         start_from: Folder of the adapter that training starts from.
         loss_piece: Trained tokens per chunk of the loss.
-        torch_compile_mode: Mode of torch.compile; None without it.
-        activation_offload: Whether activations wait in the memory of the computer.
-        max_vram_fraction: Share of the GPU's memory that the run may use.
         compiles_kernels: Whether TRL may use its Triton kernels, which are compiled on first use.
         dtype: Number format of the weights that are not quantized; None in older plans.
         rope_type, rope_factor: The scaling of the rotary position embeddings; none and 1 without.
@@ -85,9 +86,6 @@ class Plan:
     adapter_dtype: Literal["float32", "bfloat16"] = "float32"
     start_from: str | None = None
     torch_compile: bool = False
-    torch_compile_mode: str | None = None
-    activation_offload: bool = False
-    max_vram_fraction: float = 1.0
     num_workers: int = 0
     loss_piece: int = DEFAULT_LOSS_PIECE
     max_completion_length: int = DEFAULT_COMPLETION
@@ -97,6 +95,12 @@ class Plan:
     rope_type: str = "none"
     rope_factor: float = 1.0
     max_model_len: int | None = None
+    length_by: str = "num_train_epochs"
+    epochs: float | None = None
+    tokens: float | None = None
+    flops: float | None = None
+    flops_per_token: float | None = None
+    learning_rate: float | None = None
     changes: list[Change] = field(default_factory=list)
 
     @property
@@ -155,7 +159,9 @@ def _make(config: TrainingConfig, context: PlanContext, log: ChangeLog) -> Plan:
     precision = weights.precision(config, context)
     window = context_plan(config, context, log)
     length = _max_length(config, context, window, log)
-    total = training.total_steps(config, context.train_rows, context.row_tokens, length)
+    config = training.with_learning_rate(config, context, log)
+    measured = _run_length(config, context, window, length, log)
+    total = measured["total_steps"]
     eval_steps = training.eval_interval(config, total, log)
     scheduler, scheduler_kwargs = training.scheduler(config, log)
     return Plan(
@@ -172,17 +178,19 @@ def _make(config: TrainingConfig, context: PlanContext, log: ChangeLog) -> Plan:
         lr_scheduler_kwargs=scheduler_kwargs,
         warmup_steps=training.warmup(config, total),
         eval_steps=eval_steps,
-        total_steps=total,
+        **measured,
         method=method_of(config, context.kind),
         trains="adapter" if config.adapter.enabled else "all",
         **_weights(config, context, precision, log),
         gradient_accumulation_steps=training.accumulation(config, log),
         save_steps=training.save_interval(config, eval_steps, log),
         start_from=context.start_from,
-        **_of_device(config, context, quantization, log),
+        torch_compile=_torch_compile(config, context, log),
+        num_workers=_num_workers(config, context),
+        loss_piece=LOSS_PIECE.get(context.device, DEFAULT_LOSS_PIECE),
         max_completion_length=training.completion_length(config, length, log),
+        compiles_kernels=not _missing_compilers(context),
         **window.as_fields(),
-        reward_steps=training.reward_steps(config, context.train_rows),
         changes=log.changes,
     )
 
@@ -196,6 +204,24 @@ def _weights(
         "lora_alpha": weights.lora_alpha(config, log),
         "adapter_dtype": weights.adapter_dtype(config, precision, log),
         "dtype": weights.dtype(config, precision, log),
+    }
+
+
+def _run_length(
+    config: TrainingConfig, context: PlanContext, window: ContextPlan, length: int, log: ChangeLog
+) -> dict[str, Any]:
+    """Return the fields of the plan about length and rate, and record which measure decides."""
+    planned = run_length.run_length(config, context, length, window.rope_factor)
+    run_length.record_length(config, planned, log, window.rope_factor)
+    return {
+        "total_steps": planned.steps,
+        "length_by": planned.measure,
+        "epochs": planned.epochs,
+        "tokens": planned.tokens,
+        "flops": planned.flops,
+        "flops_per_token": run_length.flops_per_token(config, context, length),
+        "learning_rate": config.learning_rate,
+        "reward_steps": run_length.reward_steps(config, context.train_rows),
     }
 
 
@@ -253,22 +279,6 @@ def _group_by_length(config: TrainingConfig, log: ChangeLog) -> bool:
     if config.group_by_length and not facts.groups_by_length:
         return log.record("group_by_length", False, f"{facts.label} draws its rows at random.")
     return config.group_by_length
-
-
-def _of_device(
-    config: TrainingConfig, context: PlanContext, stored: str, log: ChangeLog
-) -> dict[str, Any]:
-    """Return the values that depend on the device; `stored` is the format of frozen weights."""
-    compiles = _torch_compile(config, context, log)
-    mode = memory.compile_mode(config, context.device, stored, log) if compiles else None
-    return {
-        "torch_compile": compiles,
-        "torch_compile_mode": mode,
-        **memory.device_memory(config, context, log),
-        "num_workers": _num_workers(config, context),
-        "loss_piece": LOSS_PIECE.get(context.device, DEFAULT_LOSS_PIECE),
-        "compiles_kernels": not _missing_compilers(context),
-    }
 
 
 def _torch_compile(config: TrainingConfig, context: PlanContext, log: ChangeLog) -> bool:

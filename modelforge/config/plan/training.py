@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from modelforge.config.defaults import default_learning_rate
 from modelforge.config.methods import METHOD_FACTS, Method, facts_of
 from modelforge.config.optimizers import OPTIMIZERS, RESULT_SCHEDULES
 from modelforge.config.plan.context import ChangeLog, PlanContext
@@ -16,8 +17,6 @@ from modelforge.errors import ConfigError, Problem
 DECAY_SHARE = 0.2
 # Completions generated together in an evaluation, where no batch size is set.
 GENERATED_EVAL_BATCH = 4
-# Share of a packed sequence that is filled: 0.96 to 0.99 with rows of 39 to 131 tokens in 256.
-PACKED_SHARE = 0.97
 # The Transformers schedule that ends above zero, for those that have one.
 ENDS_ABOVE_ZERO = {
     "cosine": "cosine_with_min_lr",
@@ -35,53 +34,39 @@ ENDS_ABOVE_ZERO = {
 }
 # Final share of the learning rate for the schedules that need one, where none is set.
 FINAL_FRACTION = 0.1
+# Automatic learning rates of an adapter, as in NeMo Safe Synthesizer.
+AUTO_RATE, AUTO_RATE_MISTRAL = 5e-4, 1e-4
+MISTRAL_FAMILY = ("mistral", "mixtral", "ministral")
 # The default of Transformers would let greedy raise any learning rate to 1.
 GREEDY_HIGHEST = 10
 
 
-def total_steps(
-    config: TrainingConfig,
-    train_rows: int | None,
-    row_tokens: float | None = None,
-    length: int | None = None,
-) -> int | None:
-    """Return the number of optimizer steps, or None while the number of rows is unknown.
+def with_learning_rate(
+    config: TrainingConfig, context: PlanContext, log: ChangeLog
+) -> TrainingConfig:
+    """Return the config with the automatic learning rate, where that is chosen."""
+    if not config.schedule.auto_learning_rate:
+        return config
+    rate, reason = auto_learning_rate(config, context)
+    log.record("learning_rate", rate, f"Chosen automatically: {reason}.")
+    return config.with_changes({"learning_rate": rate})
 
-    Counts like the Transformers Trainer, where the last short batch of an epoch is a step too.
-    Methods that generate completions take whole steps only. With packing, rows of about
-    `row_tokens` tokens share sequences of `length`.
+
+def auto_learning_rate(config: TrainingConfig, context: PlanContext) -> tuple[float, str]:
+    """Return the automatic learning rate and what it follows from.
+
+    With an adapter on rows it is that of NeMo Safe Synthesizer; otherwise the usual rate.
     """
-    if config.max_steps > 0:
-        return config.max_steps
-    if train_rows is None:
-        return None
-    batch = config.per_device_train_batch_size
-    if facts_of(config).generates:
-        prompts = batch * effective_accumulation(config) // config.trainer.num_generations
-        return max(1, train_rows // prompts) * config.num_train_epochs
-    if config.packing and row_tokens and length:
-        train_rows = packed_rows(train_rows, row_tokens, length)
-    batches = -(-train_rows // batch)
-    return max(1, -(-batches // config.gradient_accumulation_steps)) * config.num_train_epochs
-
-
-def reward_steps(config: TrainingConfig, train_rows: int | None) -> int | None:
-    """Return the steps of a first stage, which trains the reward model on the pairs; None without.
-
-    Pairs that turn out to be unusable are left out later.
-    """
-    trainer = config.trainer
-    if not facts_of(config).generates or trainer.reward != "model" or trainer.reward_model:
-        return None
-    if train_rows is None:
-        return None
-    batches = -(-train_rows // config.per_device_train_batch_size)
-    return max(1, -(-batches // effective_accumulation(config))) * trainer.reward_epochs
-
-
-def packed_rows(rows: int, row_tokens: float, length: int) -> int:
-    """Return about how many packed sequences of `length` tokens the rows fill."""
-    return max(1, math.ceil(rows * min(row_tokens, length) / (length * PACKED_SHARE)))
+    strategy, has_adapter = config.strategy, config.adapter.enabled
+    if strategy in ("sft", "qlora") and has_adapter:
+        family = context.model_type or context.model_path
+        is_mistral = any(name in family.lower() for name in MISTRAL_FAMILY)
+        if is_mistral:
+            return AUTO_RATE_MISTRAL, f"{strategy} of an adapter on a Mistral model"
+        return AUTO_RATE, f"{strategy} of an adapter on a model that is not of the Mistral family"
+    with_adapter = "with an adapter" if has_adapter else "of all weights"
+    rate = default_learning_rate(strategy, adapter=has_adapter)
+    return rate, f"the usual rate of {strategy} {with_adapter}"
 
 
 def effective_accumulation(config: TrainingConfig) -> int:

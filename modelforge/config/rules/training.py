@@ -110,6 +110,33 @@ def _steps_are_not_zero(config: TrainingConfig) -> Iterator[Problem]:
         )
 
 
+@rule("strategy", "trainer.target_tokens", "trainer.target_flops")
+def _measured_tokens_are_read(config: TrainingConfig) -> Iterator[Problem]:
+    if not facts_of(config).generates:
+        return
+    for name in ("target_tokens", "target_flops"):
+        value = getattr(config.trainer, name)
+        if value is not None:
+            yield Problem(
+                f"trainer.{name}",
+                f"{value:,.15g} are set, but the strategy {config.strategy} writes most of its "
+                "tokens itself, so their number is unknown.",
+                "Remove it, and set max_steps or data.records_to_sample.",
+            )
+
+
+@rule("strategy", "trainer.target_flops")
+def _flops_are_of_one_forward_pass(config: TrainingConfig) -> Iterator[Problem]:
+    flops, facts = config.trainer.target_flops, facts_of(config)
+    if flops is not None and facts.needs_preferences and not facts.generates:
+        yield Problem(
+            "trainer.target_flops",
+            f"{flops:g} is set, but {config.strategy} also runs a reference model or compares two "
+            "completions, which is not counted.",
+            "Remove it, and set trainer.target_tokens, or max_steps.",
+        )
+
+
 @rule("trainer.save_steps")
 def _save_interval_is_not_zero(config: TrainingConfig) -> Iterator[Problem]:
     if config.trainer.save_steps == 0:

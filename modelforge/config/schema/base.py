@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated, Any, Literal, TypedDict, TypeVar, Unpack, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WrapValidator
+from pydantic_core import PydanticCustomError
 
 Aspect = Literal["memory", "speed"]
 # The caches of measured results: memory traces and trial runs (see preflight/cache_key.py).
@@ -15,6 +17,8 @@ MEMORY: tuple[Literal["memory"]] = ("memory",)
 SPEED: tuple[Aspect, ...] = ("speed",)
 TRIAL_RUN: tuple[Cache, ...] = ("trial_run",)
 ALL_CACHES: tuple[Cache, ...] = ("memory", "trial_run")
+# The value of a number that is computed from the model, the data or the machine.
+AUTO: Literal["auto"] = "auto"
 # The default of a setting that has none.
 REQUIRED: Any = ...
 T = TypeVar("T")
@@ -66,6 +70,7 @@ class SettingOptions(Bounds, total=False):
         affects: Estimates that must take the setting into account (tests/preflight/test_affects).
         irrelevant_for: Caches whose key leaves the setting out: it has no effect there, or the
             key contains its effective value from the plan.
+        auto: A number that may also be the word auto: the type is then `int | Literal["auto"]`.
     """
 
     unit: str
@@ -73,6 +78,21 @@ class SettingOptions(Bounds, total=False):
     multiline: bool
     affects: tuple[Aspect, ...]
     irrelevant_for: tuple[Cache, ...]
+    auto: bool
+
+
+def _number_or_auto(value: Any, validate: Callable[[Any], Any]) -> Any:
+    """Return `auto` for that word, in any case; other values are validated as a number.
+
+    Errors have the type that they have for a number alone, and no place inside the union.
+    """
+    if isinstance(value, str) and value.strip().lower() == AUTO:
+        return AUTO
+    try:
+        return validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        raise PydanticCustomError(first["type"], "{reason}", {"reason": first["msg"]}) from None
 
 
 def setting(default: T, label: str, group: str = "", **options: Unpack[SettingOptions]) -> T:
@@ -91,6 +111,8 @@ def setting(default: T, label: str, group: str = "", **options: Unpack[SettingOp
     if "unit" in info:
         extra["x-unit"] = info["unit"]
     field: Any = Field(default, title=label, json_schema_extra=extra, **bounds)
+    if info.get("auto"):
+        field.metadata.append(WrapValidator(_number_or_auto))
     field.metadata.append(info)
     return cast(T, field)
 

@@ -192,6 +192,16 @@ class Data(SettingsGroup):
     )
     """Datasets used only for evaluation; no rows are then split off the others."""
 
+    records_to_sample: int | Literal["auto"] | None = setting(
+        None, "Records to train on", Group.TRAINING, ge=1, unit="records", auto=True,
+        irrelevant_for=ALL_CACHES,
+    )  # fmt: skip
+    """Rows that are read in the whole run, in as many passes as that takes; instead of epochs.
+
+    A row counts each time it is read. Fewer than the training rows read a part of them once; auto
+    is 25,000, times the RoPE factor of the run.
+    """
+
     loss_on: Literal["completion", "assistant", "last_round", "all"] = setting(
         "completion", "Loss on", Group.DATA
     )

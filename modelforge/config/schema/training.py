@@ -1,4 +1,4 @@
-"""The nested groups about training: trainer, evaluation, optimizer and schedule."""
+"""The nested groups about training: trainer, evaluation, memory, optimizer and schedule."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from modelforge.config.schema.base import (
     SettingsGroup,
     setting,
 )
+from modelforge.config.schema.run_length import RunLength
 
 # Most prompts that are answered over time, also of the user's own.
 MAX_SAMPLES = 8
@@ -23,7 +24,7 @@ MAX_SAMPLES = 8
 EVALUATION_ROWS = 200
 
 
-class Trainer(SettingsGroup):
+class Trainer(RunLength):
     """The trainer beyond the contract, and the settings of each strategy."""
 
     seed: int = setting(42, "Seed", Group.TRAINING, ge=0, le=2**32 - 1, irrelevant_for=ALL_CACHES)
@@ -229,6 +230,28 @@ def own_prompts(evaluation: Evaluation) -> list[str]:
     return [line for line in lines if line]
 
 
+class Memory(SettingsGroup):
+    """Adjustment of a run to the available memory."""
+
+    autopilot: bool = setting(
+        True, "Recover from out of memory", Group.MEMORY, irrelevant_for=MEMORY
+    )
+    """Split a batch that does not fit and accumulate its parts; the result is the same.
+
+    The rows of a step, their order and their weight stay the same. With one row left, gradient
+    checkpointing is switched on; only then does the run fail.
+    """
+
+    auto_batch_size: bool = setting(
+        False, "Find the batch size", Group.MEMORY, irrelevant_for=MEMORY
+    )
+    """Find the fastest batch size that fits at the start; rows per step stay the same.
+
+    Batch size times gradient accumulation stays the same. A larger batch is used only while it is
+    at least 5 % faster.
+    """
+
+
 class Optimizer(SettingsGroup):
     """Hyperparameters of the optimizer."""
 
@@ -244,6 +267,14 @@ class Optimizer(SettingsGroup):
 
 class Schedule(SettingsGroup):
     """The learning rate schedule, beyond the contract."""
+
+    auto_learning_rate: bool = setting(False, "Automatic learning rate", Group.TRAINING,
+        irrelevant_for=ALL_CACHES)  # fmt: skip
+    """Choose the learning rate by strategy and model, in place of the one that is set.
+
+    With an adapter sft and qlora use 5e-4, and 1e-4 for Mistral models; other strategies, and
+    training without an adapter, use their usual rate. The plan names the rate.
+    """
 
     warmup_steps: int | None = setting(None, "Warm-up steps", Group.OPTIMIZER, ge=0, unit="steps")
     """Steps in which the learning rate rises from zero; empty uses the warm-up ratio."""

@@ -64,6 +64,7 @@ TRAINING_CHECKS: tuple[Check, ...] = (
     settings.few_steps,
     settings.slow_evaluation,
     settings.learning_rate,
+    settings.length_known,
     settings.plan_changes,
     settings.unused_settings,
     settings.tracker_missing,
@@ -86,9 +87,6 @@ TRAINING_CHECKS: tuple[Check, ...] = (
     model.generation_fields_dropped,
     resources.memory_unknown,
     engine.engine_estimates,
-    resources.memory_limited,
-    resources.host_memory_short,
-    settings.graphs_need_one_shape,
 )
 _LEVELS = ("blocker", "caution", "note")
 

@@ -10,7 +10,7 @@ from modelforge.config.defaults import default_learning_rate, usual_learning_rat
 from modelforge.config.fields import specs_by_name
 from modelforge.config.optimizers import RESULT_SCHEDULES
 from modelforge.config.plan.make import Change
-from modelforge.config.plan.memory import GRAPH_MODES
+from modelforge.config.plan.run_length import ruling_measure
 from modelforge.config.resolve import flatten
 from modelforge.config.rules.training import requested_trackers
 from modelforge.config.schema.runtime import TRACKER_ADDRESSES
@@ -25,6 +25,7 @@ HIGH_DROPOUT = 0.5
 # Factors beyond the usual range from which a learning rate is unusual.
 MUCH_HIGHER, MUCH_LOWER = 3, 10
 FEW_EVALUATIONS = 5
+MANY_EPOCHS = 20
 # From this ratio on, slow evaluations are reported with a factor.
 REPORTED_RATIO = 1.5
 REPORT_TO = "logging.report_to"
@@ -41,6 +42,8 @@ def plan_changes(context: RunContext) -> Iterator[Finding]:
 def learning_rate(context: RunContext) -> Iterator[Finding]:
     """Warn of a learning rate far outside the usual range."""
     config = context.config
+    if config.schedule.auto_learning_rate:
+        return
     rate, has_adapter = config.learning_rate, config.adapter.enabled
     low, high = usual_learning_rates(config.strategy, adapter=has_adapter)
     is_high = rate > high
@@ -178,19 +181,45 @@ def few_steps(context: RunContext) -> Iterator[Finding]:
     total = context.plan.total_steps
     if total is None or total >= MIN_STEPS:
         return
-    if context.config.max_steps > 0:
-        where, name, better = "max_steps", "max steps", MIN_STEPS
-    else:
-        steps_per_epoch = total / context.config.num_train_epochs
-        where, name, better = "num_train_epochs", "epochs", math.ceil(MIN_STEPS / steps_per_epoch)
+    measure = ruling_measure(context.config)
+    names = {"max_steps": "max steps", "num_train_epochs": "epochs"}
+    better = None
+    if measure == "max_steps":
+        better = MIN_STEPS
+    elif measure == "num_train_epochs":
+        better = math.ceil(MIN_STEPS * context.config.num_train_epochs / total)
+    name = names.get(measure, specs_by_name()[measure].label.lower())
+    remedy = f"Set {name} to {better}" if better else f"Raise {name}"
     yield caution(
         "few-updates",
         f"The run has {total} step{'' if total == 1 else 's'}; below {MIN_STEPS} a model hardly "
         "learns.",
-        f"Set {name} to {better}, use more rows, or lower the gradient accumulation.",
-        where,
+        f"{remedy}, use more rows, or lower the gradient accumulation.",
+        measure,
         better,
     )
+
+
+def length_known(context: RunContext) -> Iterator[Finding]:
+    """Refuse FLOPs as the length of a run whose model has an unknown shape; warn of many passes."""
+    config, plan = context.config, context.plan
+    if plan.length_by == "trainer.target_flops" and plan.flops_per_token is None:
+        yield blocker(
+            "length-unknown",
+            "The FLOPs of a token are unknown, since the shape of the model is.",
+            "Set max steps or epochs instead.",
+            plan.length_by,
+        )
+    is_measured = plan.length_by not in ("max_steps", "num_train_epochs")
+    if is_measured and (plan.epochs or 0.0) > MANY_EPOCHS:
+        label = specs_by_name()[plan.length_by].label
+        yield caution(
+            "many-epochs",
+            f"{label} means {plan.epochs:,.1f} passes over the rows; beyond {MANY_EPOCHS} a model "
+            "mostly recites them.",
+            f"Lower it, or leave it empty for {config.num_train_epochs} of the setting epochs.",
+            plan.length_by,
+        )
 
 
 def slow_evaluation(context: RunContext) -> Iterator[Finding]:
@@ -210,21 +239,6 @@ def slow_evaluation(context: RunContext) -> Iterator[Finding]:
         "eval_steps" if can_be_rarer else "eval_split",
         better if can_be_rarer else None,
     )
-
-
-def graphs_need_one_shape(context: RunContext) -> Iterator[Finding]:
-    """Warn of CUDA graphs for batches of many shapes, each of which is recorded anew."""
-    config, mode = context.config, context.plan.torch_compile_mode
-    same = config.packing and config.data.packing_strategy == "wrapped"
-    if mode in GRAPH_MODES and not same:
-        yield caution(
-            "graphs-of-many-shapes",
-            f"The compiler mode {mode} records a CUDA graph for each shape of a batch, which takes "
-            "time and memory; the batches of this run have many lengths.",
-            f"Use {GRAPH_MODES[mode]}, or packing with the strategy wrapped.",
-            "hardware.torch_compile_mode",
-            GRAPH_MODES[mode],
-        )
 
 
 def tracker_missing(context: RunContext) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ from modelforge.modeling.tokenize.preference import tokenize_unpaired
 from modelforge.train.job import Job, WorkerContext
 from modelforge.train.strategies import preference
 from modelforge.train.strategies.preference import Reference, ReferenceProgressMixin
-from modelforge.train.trainer.arguments import cap_intervals, common_arguments
+from modelforge.train.trainer.arguments import cap_intervals, common_arguments, known_steps
 from modelforge.train.trainer.checkpointing import CheckpointMixin
 from modelforge.train.trainer.private import PretokenizedMixin, step_metrics
 
@@ -65,7 +65,7 @@ def build_trainer(job: Job, loaded: Any, rows: Tokenized, reference: Reference) 
     arguments |= {
         "per_device_train_batch_size": batch,
         "gradient_accumulation_steps": accumulation,
-        **cap_intervals(arguments, config.max_steps if config.max_steps > 0 else steps),
+        **cap_intervals(arguments, known_steps(job, steps)),
         # In another order a row would be in another batch than its KL completion.
         "train_sampling_strategy": "sequential",
     }

@@ -13,7 +13,7 @@ from peft import PeftModel
 from transformers import AutoConfig, set_seed
 from trl import RewardConfig, RewardTrainer
 
-from modelforge.config.plan.training import reward_steps
+from modelforge.config.plan.run_length import reward_steps
 from modelforge.data.canonical.convert import Canonical
 from modelforge.errors import Problem
 from modelforge.modeling.adapters.lora import lora_config

@@ -41,7 +41,12 @@ from modelforge.train.sample_prompts import rows_of_prompts
 from modelforge.train.stop import Stop, StopRequested
 from modelforge.train.strategies import reward_model
 from modelforge.train.strategies.rewards import DTYPES, Reward, rule_reward
-from modelforge.train.trainer.arguments import cap_intervals, common_arguments, make_trainer
+from modelforge.train.trainer.arguments import (
+    cap_intervals,
+    common_arguments,
+    known_steps,
+    make_trainer,
+)
 from modelforge.train.trainer.checkpointing import CheckpointMixin
 from modelforge.train.trainer.private import OnlineMixin
 
@@ -230,9 +235,7 @@ def _layout(context: WorkerContext, prompts: int) -> GenerationBatching:
 
 
 def _total_steps(job: Job, layout: GenerationBatching, prompts: int) -> int:
-    if job.config.max_steps > 0:
-        return job.config.max_steps
-    return max(1, layout.steps(prompts)) * job.config.num_train_epochs
+    return known_steps(job, max(1, layout.steps(prompts)) * job.config.num_train_epochs)
 
 
 def _reference_arguments(job: Job) -> dict[str, Any] | None:

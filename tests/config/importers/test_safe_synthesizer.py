@@ -2,8 +2,17 @@
 
 import pytest
 
+from modelforge.config.importers.read import import_settings
 from modelforge.config.importers.safe_synthesizer import OPTIONS
-from tests.config.importers.examples import line_of, problems_of, read_example, settings_of
+from modelforge.config.plan.context import PlanContext
+from modelforge.config.plan.make import make_plan
+from tests.config.importers.examples import (
+    line_of,
+    problems_of,
+    read_example,
+    resolved,
+    settings_of,
+)
 
 
 def test_every_option_of_its_training_group_is_known():
@@ -15,14 +24,33 @@ def test_every_option_of_its_training_group_is_known():
     }
 
 
-def test_records_are_steps():
+def test_records_decide_the_length():
     recipe = read_example("safe-synthesizer", "01").recipe
-    assert recipe["max_steps"] == 1500  # 12,000 records of 1 row times 8
+    assert recipe["data"]["records_to_sample"] == 12_000
+    assert "max_steps" not in recipe
+    plan = plan_of(read_example("safe-synthesizer", "01"), train_rows=4000)
+    assert (plan.total_steps, plan.epochs) == (1500, 3)  # of 1 row times 8
+    assert read_example("safe-synthesizer", "00-document").recipe["data"] == {
+        "records_to_sample": "auto"
+    }
+    (problem,) = settings_of_zero()
+    assert problem.result == "refused"
+
+
+def settings_of_zero():
+    text = "training:\n  num_input_records_to_sample: 0\n  pretrained_model: m\n"
+    found = import_settings(text, "file.yaml", "safe-synthesizer").imported.report
+    return [line for line in found if line.name == "num_input_records_to_sample"]
+
+
+def plan_of(imported, **facts):
+    config = resolved(imported).config
+    return make_plan(config, PlanContext("cuda", config.model_name, **facts))
 
 
 @pytest.mark.parametrize(("name", "rate"), [("00-document", 5e-4), ("02", 1e-4)])
 def test_the_automatic_rate_depends_on_the_model(name, rate):
-    assert read_example("safe-synthesizer", name).recipe["learning_rate"] == rate
+    assert plan_of(read_example("safe-synthesizer", name)).learning_rate == rate
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,16 @@ import pytest
 from modelforge.config import TrainingConfig
 from modelforge.config.plan.context import ChangeLog, is_native_linux
 from modelforge.config.plan.make import Plan, PlanContext, make_plan, releases_memory
-from modelforge.config.plan.training import eval_interval, total_steps
+from modelforge.config.plan.run_length import run_length
+from modelforge.config.plan.training import eval_interval
 
 WSD = "warmup_stable_decay"
 FP32 = {"precision": "fp32"}
+
+
+def total_steps(config, rows, row_tokens=None, length=256):
+    context = PlanContext("cuda", "m", train_rows=rows, row_tokens=row_tokens)
+    return run_length(config, context, length).steps
 
 
 @pytest.fixture

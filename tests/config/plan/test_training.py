@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 
 from modelforge.config.plan.context import ChangeLog
+from modelforge.config.plan.run_length import packed_rows, reward_steps
 from modelforge.config.plan.training import (
     effective_eval_batch_size,
     generation_batching,
     lora_dropout,
-    packed_rows,
-    reward_steps,
     scheduler,
 )
 from modelforge.config.schema.config import TrainingConfig

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from modelforge.config.plan.training import reward_steps
+from modelforge.config.plan.run_length import reward_steps
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.runs.atomic_files import read_json
 from modelforge.runs.events import EventRecord, read_events

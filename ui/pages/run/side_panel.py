@@ -16,7 +16,7 @@ from modelforge.runs.timeline import Timeline
 from modelforge.runs.view import RunView
 from modelforge.services.diagnosis import Change
 from modelforge.services.queue import QueueView
-from modelforge.services.resume import ResumeOption, ResumeOptions
+from modelforge.services.resume import ResumeOption, ResumeOptions, length_measure
 from ui.html import format as fmt
 from ui.html.components import card, row
 from ui.html.markup import EMPTY, Markup, el, join
@@ -167,11 +167,13 @@ def resume_actions(run: RunView, offers: ResumeOptions | None) -> Markup:
     """Return the available actions; nothing if there are none."""
     if offers is None:
         return EMPTY
-    resume, max_steps = offers.resume, int(run.config.get("max_steps", -1))
+    resume, is_in_epochs = offers.resume, length_measure(run) == "num_train_epochs"
+    max_steps = int(run.config.get("max_steps", -1))
+    steps = max_steps if max_steps > 0 else run.total_steps or run.step
     more = {
         "data_run": run.id,
-        "data_unit": "steps" if max_steps > 0 else "epochs",
-        "data_amount": max(1, max_steps),
+        "data_unit": "epochs" if is_in_epochs else "steps",
+        "data_amount": 1 if is_in_epochs else max(1, steps),
     }
     main = "btn go" if resume.continues else "btn"
     buttons = [

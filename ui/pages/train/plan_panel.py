@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from modelforge.config.fields import source_specs, specs_by_name
 from modelforge.data.checks.summary import DatasetSummary
 from modelforge.errors import Finding, Problem
-from modelforge.preflight.report import Report
+from modelforge.preflight.report import Report, length_text
 from modelforge.services.preflight import PreflightResult
 from ui.html import components
 from ui.html import format as fmt
@@ -48,6 +48,7 @@ def plan(checked: PreflightResult) -> Markup:
             row("Time", time_text(report)),
             fit_panel.last_run(report),
             _steps(report),
+            _epochs(report),
             fit_panel.measured(report),
             row("Disk", disk_text(report)),
             el("p.fine", fit_panel.basis_text(report), data_basis=report.memory_basis),
@@ -154,6 +155,12 @@ def _steps(report: Report) -> Markup:
     if not report.reward_updates:
         return row("Steps", steps)
     return row("Steps (reward model + RLHF)", f"{fmt.number(report.reward_updates)} + {steps}")
+
+
+def _epochs(report: Report) -> Markup | None:
+    """Return the length in epochs and tokens; None while it is unknown."""
+    text = length_text(report.epochs, report.tokens, report.flops)
+    return row("Epochs", text) if text else None
 
 
 def disk_text(report: Report) -> str:

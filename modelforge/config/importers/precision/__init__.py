@@ -1,1 +1,0 @@
-"""Options of other systems about precision, memory and compilation."""

@@ -116,19 +116,39 @@ class ImportReply(Reply):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SettingsExportReply(Reply):
+    """Settings as a file of another system.
+
+    `shown` is HTML: the choice of a system and what it cannot say. Without `text` they cannot be
+    exported. `settings` is what an archive is made of, which `is_archive` asks for.
+    """
+
+    shown: str
+    text: str = ""
+    file_name: str = ""
+    settings: JsonObject = field(default_factory=dict)
+    is_archive: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class PresetsReply(Reply):
-    """The stored presets: name, and problem if the file cannot be used."""
+    """The stored presets: name, and problem if the file cannot be used; the shipped ones."""
 
     presets: list[dict[str, str]]
+    shipped: list[dict[str, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PresetReply(Reply):
-    """The settings of a preset as a recipe, and the own values and the profile beside it."""
+    """The settings of a preset as a recipe, and the own values and the profile beside it.
+
+    `changes` is HTML: what it changes in the form.
+    """
 
     recipe: JsonObject
     values: JsonObject = field(default_factory=dict)
     profile: str | None = None
+    changes: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 // Settings of another program on the Train page: read a dropped file or a pasted command line, show what it becomes, use it.
 import { actions, all, call, create, dialog, find, findInput, load, patch, showFailure, store, toast, whileDisabled } from "./page.js";
+import { showSettingsExport } from "./settings_export.js";
 
 /** @typedef {import("./train.js").Form} Form */
 /** @typedef {import("./types").ImportReply} ImportReply */
@@ -133,6 +134,10 @@ export function openImport(root, server, form, { changed, show, openRecipe }) {
     if (!(await dialog({ id: "import-preset", title: "Save as preset", body, submit: "Save" }))) return;
     await call(server, "save_preset", { profile: latest.profile, values: {}, recipe: latest.recipe, name: name.value });
   };
+
+  actions["import-export"] = (button) => whileDisabled(button, async () => {
+    if (latest) await showSettingsExport(server, { profile: latest.profile, values: latest.values, recipe: latest.recipe });
+  });
 
   // The table of options
 

@@ -12,8 +12,16 @@ export function openPresets(server, form, changed) {
 
   /** @param {HTMLElement} list @param {PresetsReply} reply */
   function show(list, reply) {
-    list.replaceChildren(...reply.presets.map((preset) => row(list, preset)));
-    if (!reply.presets.length) list.append(create("li", "No presets yet.", { className: "fine" }));
+    list.replaceChildren(...reply.presets.map((preset) => row(list, preset)), ...reply.shipped.map((preset) => shippedRow(list, preset)));
+  }
+
+  /** @param {HTMLElement} list @param {Record<string, string>} preset */
+  function shippedRow(list, { name, description }) {
+    const item = create("li"), title = create("span", name, { className: "name" }), buttons = create("span", "", { className: "buttons" });
+    title.append(create("small", description, { className: "fine" }));
+    buttons.append(button("Apply", `Apply ${name}`, () => { close(list); apply(name); }));
+    item.append(title, buttons);
+    return item;
   }
 
   /** @param {HTMLElement} list @param {Record<string, string>} preset */
@@ -28,11 +36,13 @@ export function openPresets(server, form, changed) {
 
   const close = (/** @type {HTMLElement} */ node) => /** @type {HTMLDialogElement | null} */ (node.closest("dialog"))?.close();
 
-  /** @param {string} name */
+  /** Show what changes, and apply the preset if that is confirmed. @param {string} name */
   async function apply(name) {
     /** @type {PresetReply | undefined} */
     const reply = await call(server, "apply_preset", { ...form, name });
     if (!reply) return;
+    const changes = create("div", "", { innerHTML: reply.changes });
+    if (!(await dialog({ id: "preset-changes", title: `Apply “${name}”?`, body: [changes], submit: "Apply" }))) return;
     const before = { profile: form.profile, values: form.values, recipe: form.recipe, changes: form.changes };
     Object.assign(form, { profile: reply.profile, values: reply.values, recipe: reply.recipe, changes: [] });
     changed(0);

@@ -8,6 +8,7 @@ import { openNextRun } from "./next_run.js";
 import { openPlan } from "./plan.js";
 import { openPresets } from "./presets.js";
 import { openEnqueue } from "./queue.js";
+import { openSettingsExport } from "./settings_export.js";
 import { follow, unfollow } from "./run.js";
 
 /** @typedef {import("./types").TrainReply} TrainReply */
@@ -40,6 +41,7 @@ export function open(root, server) {
   const imports = openImport(root, server, form, { changed, show, openRecipe: useRecipeText });
   const data = openData(root, server, form, { changed: () => changed(0), takeSettings: imports.takeFile });
   openPresets(server, form, changed);
+  openSettingsExport(server, () => (page.dataset.mode === "run" ? { run: new URLSearchParams(location.search).get("run") ?? "" } : form));
   const followDownload = openDownloads(root, server, () => changed(0));
   const plan = openPlan(root, server, form, { apply, changed, check });
 

@@ -95,12 +95,25 @@ export interface ImportReply {
   profile: string | null;
 }
 
-/** The stored presets: name, and problem if the file cannot be used. */
+/** Settings as a file of another system. */
+export interface SettingsExportReply {
+  parts: Record<string, string>;
+  toast: string;
+  is_error: boolean;
+  shown: string;
+  text: string;
+  file_name: string;
+  settings: Record<string, any>;
+  is_archive: boolean;
+}
+
+/** The stored presets: name, and problem if the file cannot be used; the shipped ones. */
 export interface PresetsReply {
   parts: Record<string, string>;
   toast: string;
   is_error: boolean;
   presets: Record<string, string>[];
+  shipped: Record<string, string>[];
 }
 
 /** The settings of a preset as a recipe, and the own values and the profile beside it. */
@@ -111,6 +124,7 @@ export interface PresetReply {
   recipe: Record<string, any>;
   values: Record<string, any>;
   profile: string | null;
+  changes: string;
 }
 
 /** The sources that name the repaired copies. */

@@ -19,6 +19,7 @@ from modelforge.cli import (
     export,
     export_settings,
     import_settings,
+    presets,
     queue,
     runs,
     samples,
@@ -35,7 +36,6 @@ from modelforge.cli.output import (
     print_check,
     print_doctor,
     print_json,
-    print_presets,
 )
 from modelforge.cli.parsing import (
     EXIT_CODES,
@@ -136,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     import_settings.add(add)
     export_settings.add(add, _forge, _layers)
     add("doctor", _doctor, "Check this machine.")
-    add("presets", _presets, "List the presets: named settings, used as preset:NAME.")
+    presets.add(add, _forge)
     add("schema", _schema, "Print the settings as JSON Schema.")
     return parser
 
@@ -247,13 +247,6 @@ def _doctor(options: argparse.Namespace) -> int:
     else:
         print_doctor(rows)
     return FAILED if any(row.state == "bad" for row in rows) else DONE
-
-
-def _presets(options: argparse.Namespace) -> int:
-    from modelforge.runs.presets import PresetService
-
-    presets = PresetService(open_home(options.home).presets).all()
-    return print_json(presets) if options.json else print_presets(presets)
 
 
 def _schema(options: argparse.Namespace) -> int:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from modelforge.forge import Forge
     from modelforge.preflight import Report
     from modelforge.runs.listing import RunPage
-    from modelforge.runs.presets import Preset
     from modelforge.runs.trash import DeletedRun
     from modelforge.runs.view import RunView
     from modelforge.services.compare import Comparison
@@ -232,24 +231,6 @@ def print_queue(view: QueueView) -> int:
         print_table(rows, ["", "id", "name", "status"])
     print(escape_control(view.why) if view.why else "The next run is about to start.")
     print(f"After a failure the queue {'continues' if view.go_on_after_failure else 'stops'}.")
-    return DONE
-
-
-def print_presets(presets: Sequence[Preset]) -> int:
-    """Print the names of presets with their settings, or why a file cannot be used."""
-    from modelforge.config.resolve import flatten
-
-    rows = [
-        (
-            preset.name,
-            preset.problem or ", ".join(f"{k}={v}" for k, v in flatten(preset.settings).items()),
-        )
-        for preset in presets
-    ]
-    if rows:
-        print_table(rows, ["name", "settings"])
-    else:
-        print("No presets yet. The Train page stores them: Presets, Save.")
     return DONE
 
 

@@ -1,4 +1,7 @@
-"""Presets: named settings of the user, one YAML file each in the home, read like a recipe."""
+"""Presets: named settings without data, shipped ones and those of the user.
+
+Those of the user are YAML files in the home, read like a recipe.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,14 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
 from modelforge.config.recipe import dump_recipe, load_recipe
 from modelforge.config.resolve import Layer, flatten, nest, value_problems
 from modelforge.config.schema.base import about
+from modelforge.config.style_presets import STYLES
 from modelforge.errors import ConfigError, ForgeError, NotFoundError, Problem
 from modelforge.runs.atomic_files import disk_error, write_text
 
@@ -32,6 +37,19 @@ class Preset:
     name: str
     settings: Annotated[dict[str, Any], about("The settings, nested by group as in a recipe.")]
     problem: Annotated[str, about("Why the file cannot be used; empty if it can.")] = ""
+    description: Annotated[str, about("What it stands for; empty for those of the user.")] = ""
+    is_shipped: Annotated[bool, about("Whether it ships with the program.")] = False
+
+
+@cache
+def shipped_presets() -> dict[str, Preset]:
+    """Return the presets that ship with the program, by name."""
+    return {
+        style.name: Preset(
+            style.name, style.settings, description=style.description, is_shipped=True
+        )
+        for style in STYLES
+    }
 
 
 class PresetService:
@@ -41,15 +59,23 @@ class PresetService:
         self._folder = folder
 
     def all(self) -> list[Preset]:
-        """Return every preset by name; a file that cannot be read has its `problem`."""
-        return [self._listed(name) for name in self._names()]
+        """Return the presets of the user by name, then the shipped ones.
+
+        A file that cannot be read has its `problem`.
+        """
+        own = self._names()
+        shipped = [preset for preset in shipped_presets().values() if preset.name not in own]
+        return [*(self._listed(name) for name in own), *shipped]
 
     def read(self, name: str) -> Preset:
         """Return a preset; raise NotFoundError, or ConfigError with every problem of its file."""
-        if name not in self._names():
-            known = ", ".join(self._names()) or "none"
+        own = self._names()
+        if name not in own and name in shipped_presets():
+            return shipped_presets()[name]
+        if name not in own:
+            known = ", ".join(dict.fromkeys([*own, *shipped_presets()]))
             raise NotFoundError(
-                Problem("preset", f"There is no preset “{name}”.", f"Stored: {known}.")
+                Problem("preset", f"There is no preset “{name}”.", f"There are: {known}.")
             )
         settings = load_recipe(self._file(name))
         problems = _problems(settings)
@@ -63,6 +89,7 @@ class PresetService:
         """Store settings under a name; raise ConfigError for an unusable name or settings."""
         name = clean_name(name)
         names = self._names()
+        _refuse_shipped(name)
         existing = next((one for one in names if one.casefold() == name.casefold()), None)
         if existing is not None and not replace:
             raise _taken(existing)
@@ -82,6 +109,7 @@ class PresetService:
     def rename(self, name: str, new_name: str) -> Preset:
         """Give a preset another name; the file is never absent in between."""
         preset, new = self.read(name), clean_name(new_name)
+        _refuse_shipped(name if preset.is_shipped else new)
         taken = next((one for one in self._names() if one.casefold() == new.casefold()), name)
         if taken != name:
             raise _taken(taken)
@@ -94,6 +122,7 @@ class PresetService:
     def delete(self, name: str) -> None:
         """Delete a preset; raise NotFoundError for an unknown one."""
         if name not in self._names():
+            _refuse_shipped(name)
             raise NotFoundError(
                 Problem("preset", f"There is no preset “{name}”.", "Reload the list.")
             )
@@ -145,6 +174,14 @@ def clean_name(name: str) -> str:
     what = f"“{name[:MAX_NAME]}” cannot be the name of a preset." if name else "The name is empty."
     remedy = f"Use letters, digits, spaces, and any of _ - + , ( ); at most {MAX_NAME} characters."
     raise ConfigError(Problem("name", what, remedy))
+
+
+def _refuse_shipped(name: str) -> None:
+    """Raise ConfigError for the name of a preset that ships with the program, in any case."""
+    shipped = next((one for one in shipped_presets() if one.casefold() == name.casefold()), None)
+    if shipped is not None:
+        what = f"The preset “{shipped}” ships with the program and cannot be changed."
+        raise ConfigError(Problem("name", what, "Choose another name."))
 
 
 def _taken(name: str) -> ConfigError:

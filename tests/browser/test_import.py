@@ -1,5 +1,8 @@
 """Settings of another program are dropped on the Train page, read there, used and trained."""
 
+import zipfile
+from pathlib import Path
+
 import pytest
 
 pytestmark = pytest.mark.browser
@@ -115,3 +118,51 @@ def test_the_data_of_the_form_is_kept_on_request(server, opened):
     page.get_by_text("The form will ask for this:").wait_for(state="detached")
     use(page)
     assert page.get_by_label("The captain").is_checked()
+
+
+def test_a_shipped_preset_shows_what_it_changes_before_it_is_applied(server, opened):
+    page = opened(server.url)
+    page.get_by_label("The captain").check()
+    page.wait_for_selector('#start[aria-disabled="false"]')
+    page.locator("#f-lora_r").fill("24")
+    page.get_by_role("button", name="Presets").click()
+    page.get_by_role("button", name="Apply Safe-Synthesizer-style").click()
+    ask = page.get_by_role("dialog", name="Apply “Safe-Synthesizer-style”?")
+    row = ask.locator("tr", has_text="LoRA rank")
+    assert row.inner_text().split() == ["LoRA", "rank", "24", "32"]
+    ask.get_by_role("button", name="Cancel").click()
+    assert page.locator("#f-lora_r").input_value() == "24"
+    page.get_by_role("button", name="Presets").click()
+    page.get_by_role("button", name="Apply Safe-Synthesizer-style").click()
+    ask.get_by_role("button", name="Apply").click()
+    page.wait_for_function("document.querySelector('#f-lora_r').value === '32'")
+    assert page.get_by_label("The captain").is_checked()
+    page.get_by_role("button", name="Undo").click()
+    page.wait_for_function("document.querySelector('#f-lora_r').value === '24'")
+
+
+def test_the_form_and_a_run_are_exported_and_ejected(server, opened):
+    page = opened(server.url)
+    page.get_by_label("The captain").check()
+    page.locator("#f-lora_r").fill("24")
+    page.wait_for_selector('#start[aria-disabled="false"]')
+    page.get_by_role("tab", name="Recipe").click()
+    page.locator("#export-settings").click()
+    ask = page.get_by_role("dialog", name="Export settings")
+    ask.get_by_label("Write them for").select_option("axolotl")
+    ask.get_by_text("axolotl train").wait_for()
+    with page.expect_download() as download:
+        ask.get_by_role("button", name="Download").click()
+    assert "lora_r: 24" in Path(download.value.path()).read_text("utf-8")
+    page.locator("#start").click()
+    page.locator('#page[data-state="finished"]').wait_for()
+    page.get_by_role("tab", name="Settings").click()
+    page.locator("#export-run-settings").click()
+    ask.get_by_label("With the rows").check()
+    with page.expect_download() as download:
+        ask.get_by_role("button", name="Download").click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert any(name.endswith("_rows.jsonl") for name in archive.namelist())
+    page.locator("#eject-run").click()
+    ask.get_by_text("The script needs TRL and PEFT alone.").wait_for()
+    assert ask.get_by_label("Write them for").input_value() == "script"

@@ -277,6 +277,7 @@ def test_choices_are_stored_as_a_preset_and_copied_as_a_command(server, opened):
     page.locator("#f-lora_r").fill("32")
     page.get_by_role("button", name="Presets").click()
     page.get_by_role("button", name="Apply Mine").click()
+    page.get_by_role("dialog", name="Apply “Mine”?").get_by_role("button", name="Apply").click()
     settled(page, "lora_r", "24")
     page.locator("#toasts").get_by_role("button", name="Undo").click()
     settled(page, "lora_r", "32")

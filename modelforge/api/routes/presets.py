@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from modelforge.api.dependencies import SETTINGS_BODY, ForgeDep, Settings, error
+from modelforge.api.dependencies import (
+    OPTIONAL_SETTINGS_BODY,
+    SETTINGS_BODY,
+    ForgeDep,
+    OptionalSettings,
+    Settings,
+    error,
+)
 from modelforge.api.errors import ForgeRoute
 from modelforge.api.schemas import PresetName
 from modelforge.runs.presets import Preset
+from modelforge.services.layers import FormInput
+from modelforge.services.presets.take_over import SettingChanges, setting_changes, taken_over
 
 router = APIRouter(route_class=ForgeRoute)
 NO_PRESET = error(404, "There is no such preset.")
@@ -16,7 +25,7 @@ UNUSABLE = error(422, "The name or the settings cannot be used.")
 
 @router.get("/presets")
 def presets(forge: ForgeDep) -> list[Preset]:
-    """List the presets by name, with their settings."""
+    """List the presets of the user by name, then the shipped ones, with their settings."""
     return forge.presets.all()
 
 
@@ -24,6 +33,21 @@ def presets(forge: ForgeDep) -> list[Preset]:
 def preset(name: str, forge: ForgeDep) -> Preset:
     """Return a preset; its settings are part of a body of `runs`, beside data and model."""
     return forge.presets.read(name)
+
+
+@router.post(
+    "/presets/{name}/changes",
+    openapi_extra=OPTIONAL_SETTINGS_BODY,
+    responses={**NO_PRESET, **UNUSABLE},
+)
+def preset_changes(name: str, settings: OptionalSettings, forge: ForgeDep) -> SettingChanges:
+    """Return what a preset would change in these settings; nothing is stored.
+
+    Without a body it is compared with the values that the form starts from on this machine.
+    """
+    form = FormInput(recipe=dict(settings.values))
+    then = taken_over(forge.presets.read(name).settings, form)
+    return setting_changes(forge.layers.stack(form), forge.layers.stack(then))
 
 
 @router.put("/presets/{name}", openapi_extra=SETTINGS_BODY, responses=UNUSABLE)
@@ -38,7 +62,7 @@ def rename_preset(name: str, new: PresetName, forge: ForgeDep) -> Preset:
     return forge.presets.rename(name, new.name)
 
 
-@router.delete("/presets/{name}", status_code=204, responses=NO_PRESET)
+@router.delete("/presets/{name}", status_code=204, responses={**NO_PRESET, **UNUSABLE})
 def delete_preset(name: str, forge: ForgeDep) -> None:
     """Delete a preset."""
     forge.presets.delete(name)

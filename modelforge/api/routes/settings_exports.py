@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
 from fastapi import APIRouter
+from fastapi.responses import StreamingResponse
 from pydantic import ConfigDict, Field
 
 from modelforge.api.dependencies import NO_RUN, ForgeDep, error
@@ -13,6 +14,8 @@ from modelforge.api.errors import ForgeRoute
 from modelforge.config.exporters.report import Exported
 from modelforge.config.exporters.write import NAMES
 from modelforge.config.resolve import Layer
+from modelforge.forge import Forge
+from modelforge.services.exports.settings import ExportSource
 
 router = APIRouter(route_class=ForgeRoute)
 UNUSABLE = error(422, "The settings cannot be used, or the system does not train this method.")
@@ -31,14 +34,39 @@ class SettingsExport:
     run: Annotated[str | None, Field(max_length=200, description="Id of a run.")] = None
 
 
+@dataclass(frozen=True)
+class SettingsArchive(SettingsExport):
+    """Which settings are written, for which system, and whether their rows are too."""
+
+    rows: Annotated[
+        bool, Field(description="Write the rows beside it as JSON Lines; a script always has them.")
+    ] = False
+
+
 @router.post("/export-settings", responses={**NO_RUN, **UNUSABLE})
 def export_settings(request: SettingsExport, forge: ForgeDep) -> Exported:
     """Return the file of another system and a line for each of our settings; nothing is stored.
 
     A script reads rows beside itself, which `modelforge export-settings --out` writes.
     """
+    return forge.settings_exports.export(_source(request, forge), request.to)
+
+
+@router.post(
+    "/export-settings/archive",
+    responses={**NO_RUN, **UNUSABLE, 200: {"content": {"application/zip": {}}}},
+    response_class=StreamingResponse,
+)
+def export_archive(request: SettingsArchive, forge: ForgeDep) -> StreamingResponse:
+    """Return a zip with the file of another system and all that it reads beside itself."""
+    source = _source(request, forge)
+    name, chunks = forge.settings_exports.archive(source, request.to, with_data=request.rows)
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return StreamingResponse(chunks, media_type="application/zip", headers=headers)
+
+
+def _source(request: SettingsExport, forge: Forge) -> ExportSource:
     service = forge.settings_exports
     if request.run is not None:
-        return service.export(service.of_run(request.run), request.to)
-    source = service.of_settings(Layer("body", request.settings), system=request.to)
-    return service.export(source, request.to)
+        return service.of_run(request.run)
+    return service.of_settings(Layer("body", request.settings), system=request.to)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from modelforge.paths import Home
 from modelforge.runs.atomic_files import disk_error, read_json, write_json, write_text
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.identity import child_environment
+from modelforge.services.exports.zip_stream import zip_chunks
 from modelforge.services.preflight import PreflightService
 
 COMMAND = (sys.executable, "-m", "modelforge.train.tools.prepare_data")
@@ -143,6 +145,20 @@ class SettingsExportService:
             write_text(path, text)
         return exported, [*texts, *([out.parent / data] if data else [])]
 
+    def archive(
+        self, source: ExportSource, system: str, *, with_data: bool = False
+    ) -> tuple[str, Iterator[bytes]]:
+        """Return the name and the chunks of a zip with all that `write` writes.
+
+        Raises what `write` raises, before the first chunk.
+        """
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="modelforge-")))
+            out = folder / self.export(source, system).file_name
+            self.write(source, system, out, with_data=with_data)
+            # From here on the chunks remove the folder.
+            return f"{out.stem}.zip", _chunks(folder, out.stem, stack.pop_all())
+
     def _write_script(self, source: ExportSource, out: Path) -> tuple[Exported, list[Path]]:
         _require_new([out])
         self.export(source, SCRIPT)
@@ -239,6 +255,11 @@ class SettingsExportService:
                     file.write(json.dumps(row, ensure_ascii=False) + "\n")
         except OSError as error:
             raise disk_error(error, path) from error
+
+
+def _chunks(folder: Path, inside: str, cleanup: ExitStack) -> Iterator[bytes]:
+    with cleanup:
+        yield from zip_chunks(folder, inside)
 
 
 def _has_one_answer(row: Canonical) -> bool:

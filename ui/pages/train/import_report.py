@@ -114,10 +114,10 @@ def _without_line(setting: str, named: Mapping[str, Any]) -> str:
     return "follows from the file" if setting in named else "not in the file"
 
 
-def plain_changes(found: SettingChanges) -> Markup:
-    """Return the table of what would change in the form, without where it comes from."""
+def preset_changes(found: SettingChanges, description: str) -> Markup:
+    """Return what a preset would change in the form, below what it stands for."""
     rows = [(*_change(change), "") for change in found.changed]
-    return render("import", "change_table", rows, has_source=False)
+    return render("import", "preset_changes", rows, _summary(found), description)
 
 
 def _change(change: SettingChange) -> tuple[str, str, str]:

@@ -23,6 +23,7 @@ from ui.pages.train import (
     recipe_panel,
     response,
     row_editor,
+    settings_export,
     trial_run,
 )
 from ui.pages.train.form import Entered
@@ -60,6 +61,7 @@ def page(forge: Forge) -> None:
     functions += [show_progress, *_run_functions(forge), *_data_functions(forge)]
     functions += [*model_card.download_functions(forge), *trial_run.functions(forge)]
     functions += [*presets.functions(forge), *import_page.functions(forge)]
+    functions += settings_export.functions(forge)
     body = render(
         "train", "body", form.groups(), run_page.SYSTEM_CHARTS, CHART_NOTES, MAX_UPLOAD_BYTES
     )

@@ -6,11 +6,12 @@ from typing import Any
 
 from modelforge.config.resolve import Layer, flatten, resolve
 from modelforge.forge import Forge
-from modelforge.runs.presets import DATA
+from modelforge.runs.presets import DATA, Preset
 from modelforge.services.layers import FormInput
-from modelforge.services.presets.take_over import taken_over
+from modelforge.services.presets.take_over import setting_changes, taken_over
 from ui.contract import PresetReply, PresetsReply
 from ui.html.gradio_page import ServerFunction, flag, text
+from ui.pages.train import import_report
 from ui.pages.train.form import Entered
 
 # A preset does not depend on the data: the form may have none yet.
@@ -21,8 +22,12 @@ def functions(forge: Forge) -> list[ServerFunction]:
     """Return the functions of the dialog Presets."""
 
     def presets(_request: Any = None, *, toast: str = "") -> PresetsReply:
-        listed = [{"name": one.name, "problem": one.problem} for one in forge.presets.all()]
-        return PresetsReply(presets=listed, toast=toast)
+        every = forge.presets.all()
+        own = [{"name": one.name, "problem": one.problem} for one in every if not one.is_shipped]
+        shipped = [
+            {"name": one.name, "description": one.description} for one in every if one.is_shipped
+        ]
+        return PresetsReply(presets=own, shipped=shipped, toast=toast)
 
     def list_presets(_request: Any) -> PresetsReply:
         return presets()
@@ -36,7 +41,7 @@ def functions(forge: Forge) -> list[ServerFunction]:
 
     def apply_preset(request: Any) -> PresetReply:
         preset = forge.presets.read(text(request, "name"))
-        return applied(preset.settings, Entered.read(request))
+        return applied(forge, preset, Entered.read(request))
 
     def rename_preset(request: Any) -> PresetsReply:
         forge.presets.rename(text(request, "name"), text(request, "new_name"))
@@ -55,10 +60,17 @@ def functions(forge: Forge) -> list[ServerFunction]:
     return [list_presets, save_preset, apply_preset, rename_preset, delete_preset, restore_preset]
 
 
-def applied(settings: dict[str, Any], entered: FormInput) -> PresetReply:
-    """Return a preset as the recipe of a form, which keeps its data, and its model if need be."""
-    form = taken_over(settings, entered)
-    return PresetReply(recipe=form.recipe, values=form.values, profile=form.profile)
+def applied(forge: Forge, preset: Preset, entered: FormInput) -> PresetReply:
+    """Return a preset as the recipe of a form, and what it changes.
+
+    The form keeps its data, and its model if the preset has none.
+    """
+    form = taken_over(preset.settings, entered)
+    found = setting_changes(forge.layers.stack(entered), forge.layers.stack(form))
+    changes = import_report.preset_changes(found, preset.description)
+    return PresetReply(
+        recipe=form.recipe, values=form.values, profile=form.profile, changes=changes
+    )
 
 
 def chosen_settings(forge: Forge, entered: FormInput, *, with_model: bool) -> dict[str, Any]:

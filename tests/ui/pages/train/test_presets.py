@@ -61,3 +61,22 @@ def test_a_deleted_preset_comes_back_whole(functions):
     functions["restore_preset"]({"name": "mine", "recipe": recipe})
     functions["rename_preset"]({"name": "mine", "new_name": "yours"})
     assert functions["apply_preset"]({"name": "yours"}).recipe == recipe
+
+
+def test_shipped_presets_are_listed_compared_and_applied(functions):
+    listed = functions["list_presets"]({})
+    names = [one["name"] for one in listed.shipped]
+    assert names == ["Surogate-style", "nanochat", "Safe-Synthesizer-style", "Stack-Wise"]
+    applied = functions["apply_preset"]({**FORM, "name": "Safe-Synthesizer-style"})
+    assert applied.recipe["lora_r"] == 32
+    assert applied.values == {"dataset": "sample:captain", "model_name": "starter"}
+    # The machine that was chosen stays.
+    assert applied.profile == "mid_range"
+    assert 'LoRA rank</th><td class="num dim">24</td><td class="num"><b>32</b>' in (applied.changes)
+    form = {"profile": "mid_range", "values": applied.values, "recipe": applied.recipe}
+    again = functions["apply_preset"]({**form, "name": "Safe-Synthesizer-style"})
+    assert "It changes nothing" in again.changes
+    with pytest.raises(ConfigError, match="ships with the program"):
+        functions["save_preset"]({**FORM, "name": "NANOCHAT"})
+    with pytest.raises(ConfigError, match="ships with the program"):
+        functions["delete_preset"]({"name": "nanochat"})

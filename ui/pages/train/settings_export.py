@@ -1,0 +1,77 @@
+"""Settings of the form or of a run for another system, or as a script, to be downloaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from modelforge.config.exporters.report import Exported
+from modelforge.config.exporters.write import SCRIPT, SYSTEMS
+from modelforge.errors import ForgeError, Problem
+from modelforge.forge import Forge
+from modelforge.services.exports.settings import ExportSource
+from ui.contract import SettingsExportReply
+from ui.html.gradio_page import ServerFunction, text
+from ui.html.markup import Markup
+from ui.html.templates import render
+from ui.pages.train import import_report
+from ui.pages.train.form import Entered
+
+SCRIPT_TITLE = "Python script for TRL and PEFT alone"
+TITLES = {**{system.name: system.title for system in SYSTEMS}, SCRIPT: SCRIPT_TITLE}
+MAX_LEFT_OUT = 30
+
+
+def functions(forge: Forge) -> list[ServerFunction]:
+    """Return the function of the dialog Export settings."""
+
+    def export_settings(request: Any) -> SettingsExportReply:
+        system = text(request, "to") or SYSTEMS[0].name
+        try:
+            source = _source(forge, request, system)
+            exported = forge.settings_exports.export(source, system)
+        except ForgeError as error:
+            return SettingsExportReply(shown=_refused(system, error.problems))
+        return SettingsExportReply(
+            shown=_shown(system, exported),
+            text=exported.text,
+            file_name=exported.file_name,
+            settings=source.config.explicit_values(),
+            is_archive=system == SCRIPT or bool(exported.files),
+        )
+
+    return [export_settings]
+
+
+def _source(forge: Forge, request: Any, system: str) -> ExportSource:
+    """Return the run that is named, otherwise the form."""
+    if run := text(request, "run"):
+        return forge.settings_exports.of_run(run)
+    layers = forge.layers.stack(Entered.read(request)).layers
+    return forge.settings_exports.of_settings(*layers, system=system)
+
+
+def _shown(system: str, exported: Exported) -> Markup:
+    left_out = [
+        (import_report.breakable(line.setting), import_report.file_value(line.value), line.why)
+        for line in exported.left_out
+    ]
+    command = exported.command.replace("FILE", exported.file_name)
+    more = len(left_out) - MAX_LEFT_OUT
+    return render(
+        "import",
+        "settings_export",
+        _choices(system),
+        left_out[:MAX_LEFT_OUT],
+        max(more, 0),
+        command,
+        system == SCRIPT,
+    )
+
+
+def _refused(system: str, problems: Sequence[Problem]) -> Markup:
+    return render("import", "export_refused", _choices(system), problems)
+
+
+def _choices(system: str) -> list[tuple[str, str, bool]]:
+    return [(name, title, name == system) for name, title in TITLES.items()]

@@ -32,6 +32,11 @@ EFFECTS: dict[str, dict[str, list[str]]] = {
             "quantization.skip_last_layers",
         ],
     },
+    "modeling/providers/test_recomputation.py": {
+        "test_every_nth_layer_is_computed_twice_and_the_gradient_is_the_same": [
+            "memory.checkpoint_every_n_layers",
+        ],
+    },
     "modeling/providers/test_unsloth.py": {
         "test_the_model_is_loaded_as_the_plan_says": [
             "provider",
@@ -181,6 +186,11 @@ EFFECTS: dict[str, dict[str, list[str]]] = {
             "trainer.save_total_limit",
         ],
     },
+    "train/test_worker_gpu.py": {
+        "test_a_run_uses_no_more_of_the_gpu_than_its_share": [
+            "memory.max_vram_fraction",
+        ],
+    },
     "train/test_ways.py": {
         "test_a_named_template_and_a_system_message_are_saved_and_used": [
             "model.chat_template",
@@ -278,6 +288,15 @@ EFFECTS: dict[str, dict[str, list[str]]] = {
         "test_speed_settings_reach_their_libraries": [
             "data.num_workers",
             "trainer.torch_compile",
+        ],
+        "test_the_compiler_mode_reaches_torch": [
+            "hardware.torch_compile_mode",
+        ],
+        "test_one_layer_is_compiled_for_all": [
+            "hardware.regional_compilation",
+        ],
+        "test_all_activations_are_offloaded_without_recomputation": [
+            "memory.activation_offload",
         ],
         "test_the_groups_reach_trl_too": [
             "logging.logging_steps",

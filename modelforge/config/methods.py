@@ -33,6 +33,7 @@ class MethodFacts:
         splits_batch: A batch may be split into smaller micro-batches with the same result.
         counts_tokens: The tokens of a step follow from the token counts of its rows.
         groups_by_length: Batches may hold rows of similar length.
+        offloads_activations: TRL's trainer can keep all activations in the computer's memory.
         runs_on_unsloth: The provider Unsloth trains it.
     """
 
@@ -50,6 +51,7 @@ class MethodFacts:
     splits_batch: bool = True
     counts_tokens: bool = True
     groups_by_length: bool = True
+    offloads_activations: bool = False
     runs_on_unsloth: bool = False
 
     def sequences(self, rows: int) -> int:
@@ -70,7 +72,9 @@ class MethodFacts:
 
 
 METHOD_FACTS: dict[Method, MethodFacts] = {
-    "sft": MethodFacts("SFT", chunks_loss=True, joins_rows=True, runs_on_unsloth=True),
+    "sft": MethodFacts(
+        "SFT", chunks_loss=True, joins_rows=True, offloads_activations=True, runs_on_unsloth=True
+    ),
     "seq2seq": MethodFacts("Sequence to sequence", head="seq2seq", counts_tokens=False),
     "span": MethodFacts("Extractive QA", head="span"),
     "dpo": MethodFacts(
@@ -79,6 +83,7 @@ METHOD_FACTS: dict[Method, MethodFacts] = {
         needs_preferences=True,
         needs_reference=True,
         compares=True,
+        offloads_activations=True,
         runs_on_unsloth=True,
     ),
     "kto": MethodFacts(
@@ -91,6 +96,7 @@ METHOD_FACTS: dict[Method, MethodFacts] = {
         splits_batch=False,
         counts_tokens=False,
         groups_by_length=False,
+        offloads_activations=True,
     ),
     "orpo": MethodFacts("ORPO", sides=2, needs_preferences=True, compares=True),
     "rlhf": MethodFacts(

@@ -80,6 +80,8 @@ _COUNTED = Condition("without max steps", lambda get: get("max_steps") == "-1")
 _RATE_IS_SET = _is("schedule.auto_learning_rate", "false", text="with a rate of your own")
 _SAMPLED = Condition("with sample prompts", lambda get: get("evaluation.samples") != "0")
 _TRANSFORMERS = _is("provider", "huggingface")
+_COMPILED = _is("trainer.torch_compile", "true", text="with a compiled model")
+_RECOMPUTED = _is("gradient_checkpointing", "true", text="with gradient checkpointing")
 _EARLY_STOPPING = _is("evaluation.early_stopping", "true", text="with early stopping")
 _TRACKED = Condition("with trackers", lambda get: get("logging.report_to") not in ("", "none"))
 _BY_AIM = Condition("with the tracker aim", lambda get: "aim" in get("logging.report_to"))
@@ -106,6 +108,11 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "hardware.engine": (_ON_CUDA,),
     "hardware.max_gpu_temperature": (_ON_CUDA,),
     "hardware.max_gpu_power": (_ON_CUDA,),
+    "hardware.torch_compile_mode": (_COMPILED,),
+    "hardware.regional_compilation": (_COMPILED,),
+    "memory.checkpoint_every_n_layers": (_TRANSFORMERS, _RECOMPUTED),
+    "memory.activation_offload": (_TRANSFORMERS, _ON_CUDA),
+    "memory.max_vram_fraction": (_ON_CUDA,),
     "quantization.skip_first_layers": (_QUANTIZED,),
     "quantization.skip_last_layers": (_QUANTIZED,),
     "quantization.allow_slow": (_ADAPTER, _is("quantization.scheme", "fp8", "nvfp4", "mxfp4")),

@@ -40,12 +40,14 @@ _PLAN_FIELDS = (
     "rope_type",
     "rope_factor",
     "max_model_len",
+    "activation_offload",
 )
 _TRIAL_RUN_PLAN_FIELDS = (
     "max_length",
     "group_by_length",
     "gradient_accumulation_steps",
     "torch_compile",
+    "torch_compile_mode",
 )
 
 

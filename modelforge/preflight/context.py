@@ -144,16 +144,18 @@ class RunContext:
 
     @property
     def available_gib(self) -> float | None:
-        """Free memory of the device: of the GPU, else of the computer."""
+        """Free memory of the device that the run may use: of the GPU, else of the computer."""
         if self.plan.device == "cuda":
-            return self.gpu.free_gib if self.gpu else None
+            bounds = (self.gpu.free_gib, self.total_memory_gib) if self.gpu else ()
+            return min((bound for bound in bounds if bound is not None), default=None)
         return self.machine.ram_free_gib
 
     @property
     def total_memory_gib(self) -> float | None:
-        """Memory of the device, free or not."""
+        """Memory of the device that the run may use, free or not."""
         if self.plan.device == "cuda":
-            return self.gpu.total_gib if self.gpu else None
+            total = self.gpu.total_gib if self.gpu else None
+            return total * self.plan.max_vram_fraction if total is not None else None
         return self.machine.ram_total_gib
 
     @property

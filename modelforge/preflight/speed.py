@@ -8,12 +8,18 @@ from typing import TYPE_CHECKING
 
 from modelforge.config.plan.context import ModelFlops
 from modelforge.config.plan.make import Plan
+from modelforge.config.plan.memory import GRAPH_MODES
 from modelforge.config.plan.run_length import PACKED_SHARE
 from modelforge.config.plan.training import sample_rounds
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.config.schema.training import own_prompts
 from modelforge.models.architecture import ModelInfo
-from modelforge.preflight.memory.estimate import adapter_weights, weight_bytes
+from modelforge.preflight.memory.estimate import (
+    adapter_weights,
+    offloaded_bytes,
+    recomputed_layers,
+    weight_bytes,
+)
 
 if TYPE_CHECKING:
     from modelforge.data.checks.summary import DatasetSummary
@@ -45,12 +51,18 @@ _TFLOPS_NEWER = 60.0
 _TFLOPS_GTX_16 = 8.0
 _UTILIZATION = 0.4
 _LAUNCH_SECONDS_PER_BLOCK = 0.005
+# Pinned memory over PCIe 4 with 16 lanes, of 32 GB/s at most.
+_COPY_BYTES_PER_SECOND = 20e9
 # A generated token: kernel launches of a block, and reading weights from memory at 10 GB/s.
 _DECODE_SECONDS_PER_BLOCK, _SECONDS_PER_BYTE_READ = 0.0008, 1e-10
 # torch.compile saves 14 to 19 % of a step (axolotl, docs/optimizations.qmd; torchtune's README:
 # 27 % more tokens per second). On the CPU it saved nothing in our benchmark.
 COMPILED = 1.18
 COMPILED_ON_CPU = 1.0
+# A block took 0.7 s forward (accelerate, benchmarks/torch.compile: 10.7 s for 16), and backward
+# takes as long again. One block and the head are compiled where its code is used for all.
+COMPILE_SECONDS_PER_LAYER = 1.4
+REGIONS = 2
 
 
 @dataclass(frozen=True)
@@ -109,11 +121,33 @@ def estimate_step(context: RunContext) -> StepEstimate | None:
     work += _head_flops(plan, model, layout)
     seconds = factor * work / flops + _cpu_overhead(config, plan, model, layout)
     if plan.device == "cuda":
-        # The kernels of a block must be launched however small they are.
-        recompute = 1.0 if config.gradient_checkpointing else 0.75
-        seconds = max(seconds, model.layers * _LAUNCH_SECONDS_PER_BLOCK * recompute)
+        seconds = max(seconds, _launch_seconds(config, plan, model))
+        seconds += _offload_seconds(context, layout)
     batches = plan.gradient_accumulation_steps
     return StepEstimate(batches * layout.useful, batches * seconds)
+
+
+def _launch_seconds(config: TrainingConfig, plan: Plan, model: ModelInfo) -> float:
+    """Return the seconds in which the kernels of a micro-batch are launched, however small.
+
+    A CUDA graph launches all of them at once.
+    """
+    if plan.torch_compile_mode in GRAPH_MODES:
+        return 0.0
+    blocks = (model.layers or 0) * 0.75 + 0.25 * recomputed_layers(config, model)
+    return blocks * _LAUNCH_SECONDS_PER_BLOCK
+
+
+def _offload_seconds(context: RunContext, layout: BatchLayout) -> float:
+    """Return the seconds in which activations of a micro-batch are copied to the host and back.
+
+    Those of recomputed layers are copied on the stream that computes, the others beside it.
+    """
+    config, plan, model = context.config, context.plan, context.model
+    if model is None or not plan.activation_offload or not config.gradient_checkpointing:
+        return 0.0
+    copied = layout.tokens * offloaded_bytes(config, plan, model, plan.max_length)
+    return 2 * copied / _COPY_BYTES_PER_SECOND
 
 
 def batch_layout(config: TrainingConfig, plan: Plan, summary: DatasetSummary) -> BatchLayout:
@@ -181,7 +215,8 @@ def _flops_per_token(
     # Forward 2N, backward 2N (frozen weights have no gradient), adapter 6, recomputation 2N.
     attention = 2 * (model.layers or 0) * (model.hidden_size or 0) * layout.span
     forward = 2 * model.linear_weights + attention
-    recomputed = forward if config.gradient_checkpointing else 0.0
+    share = recomputed_layers(config, model) / (model.layers or 1)
+    recomputed = forward * share
     adapter = 6 * adapter_weights(config.lora_r, model)
     weight_gradients = adapter if plan.trains == "adapter" else forward
     return 2 * forward + attention + weight_gradients + recomputed
@@ -228,7 +263,8 @@ def _cpu_overhead(
     dropped = 0.0
     if config.lora_dropout > 0 and plan.trains == "adapter":
         inputs = sum(inputs for inputs, _ in model.layer_matrices) * (model.layers or 0)
-        dropped = layout.tokens * inputs * (2 if config.gradient_checkpointing else 1)
+        share = recomputed_layers(config, model) / (model.layers or 1)
+        dropped = layout.tokens * inputs * (1 + share)
     read = weight_bytes(config, plan, model)
     return dropped * SECONDS_PER_DROPPED + read * SECONDS_PER_WEIGHT_BYTE
 
@@ -247,8 +283,18 @@ def estimate_seconds(context: RunContext) -> float | None:
     if step is None or total is None or model is None:
         return None
     loading = (12.0 if context.plan.device == "cuda" else 8.0) + model.weights_gib * 2
+    if context.plan.torch_compile and context.plan.device == "cuda":
+        loading += compile_seconds(context.config, model)
     work = total * step.seconds + _evaluation_seconds(context) + sample_seconds(context)
     return work * (context.step_time_factor or 1.0) + loading
+
+
+def compile_seconds(config: TrainingConfig, model: ModelInfo) -> float:
+    """Return about how long torch.compile takes at the start of a run on a GPU."""
+    layers = model.layers or 0
+    if config.hardware.regional_compilation:
+        layers = min(layers, REGIONS)
+    return COMPILE_SECONDS_PER_LAYER * layers
 
 
 def longest_seconds(context: RunContext) -> float | None:

@@ -174,8 +174,9 @@ def _report_failure(run: RunFolder, error: Exception, log: EventLog) -> None:
 def _require_gpu(plan: Plan) -> None:
     """Make sure that the GPU of a CUDA run is usable, and that running out of memory is an error.
 
-    On Windows and in WSL the driver moves what does not fit into the computer's memory. A run is
-    then many times slower, without an error to recover from.
+    A run may be limited to a share of the GPU's memory. On Windows and in WSL the driver moves what
+    does not fit into the computer's memory: a run is then many times slower, without an error to
+    recover from.
     """
     if plan.device != "cuda":
         return
@@ -186,9 +187,12 @@ def _require_gpu(plan: Plan) -> None:
         problem = Problem("hardware.device", "PyTorch finds no usable GPU.", remedy)
         raise WorkerError("gpu-missing", problem)
     _adapt_to_gpu(plan)
+    fraction = plan.max_vram_fraction
     if not is_native_linux(platform.system(), platform.release()):
         free, total = torch.cuda.mem_get_info()
-        torch.cuda.set_per_process_memory_fraction(free / total)
+        fraction = min(fraction, free / total)
+    if fraction < 1:
+        torch.cuda.set_per_process_memory_fraction(fraction)
 
 
 def _adapt_to_gpu(plan: Plan) -> None:

@@ -22,7 +22,9 @@ TRACED_SOURCE = "\n".join(
     file.read_text(encoding="utf-8")
     for folder in TRACED
     for file in sorted((ROOT / "modelforge" / folder).glob("*.py"))
-) + (ROOT / "modelforge/config/methods.py").read_text(encoding="utf-8")
+)
+for name in ("config/methods.py", "modeling/recomputation.py"):
+    TRACED_SOURCE += (ROOT / "modelforge" / name).read_text(encoding="utf-8")
 FULL = {"adapter.enabled": False, "use_4bit": False}
 # A setting may have an effect only together with others.
 BASES = (

@@ -8,6 +8,7 @@ import pytest
 from modelforge.data.sources.combine import RunData
 from modelforge.preflight.speed import (
     estimate_seconds,
+    estimate_step,
     estimate_tokens,
     eval_time_ratio,
     flops_per_s,
@@ -53,6 +54,7 @@ def test_sixty_updates_of_the_starter_on_two_cores_take_about_three_minutes():
         ({"eval_split": 0, "max_steps": 50}, {"eval_split": 0.5, "eval_steps": 5, "max_steps": 50}),
         ({"use_4bit": False}, {"use_4bit": True}),
         ({"lora_r": 8}, {"lora_r": 256}),
+        ({"memory": {"checkpoint_every_n_layers": 3}}, {}),
     ],
 )
 def test_longer_work_is_estimated_longer(quick, slow):
@@ -170,3 +172,39 @@ def test_evaluations_of_validation_sources_take_their_time():
     )
     assert eval_time_ratio(long) == pytest.approx(100 * eval_time_ratio(short))
     assert eval_time_ratio(short) > 0
+
+
+COMPILING = replace(WORKSTATION, packages=("cc", "Python.h", "triton"))
+
+
+def compiled(info=LLAMA_8B, **settings):
+    # The packages of a machine are known to plans that are made again.
+    context = make_context(COMPILING, info, use_4bit=False, max_steps=10)
+    return context.with_settings({"trainer.torch_compile": True, **settings})
+
+
+def test_one_layer_is_compiled_sooner_than_all():
+    every, once = compiled(), compiled(**{"hardware.regional_compilation": True})
+    assert every.plan.torch_compile
+    assert once.plan.torch_compile
+    assert estimate_seconds(every) - estimate_seconds(once) == pytest.approx(30 * 1.4)
+
+
+def test_a_cuda_graph_launches_all_kernels_of_a_small_step_at_once():
+    def seconds(mode):
+        settings = {"hardware.torch_compile_mode": mode, "max_seq_length": 64}
+        context = compiled(STARTER, **settings)
+        assert context.plan.torch_compile_mode == mode
+        return estimate_step(context).seconds
+
+    assert seconds("reduce-overhead") < seconds("default") / 2
+
+
+def test_offloaded_inputs_are_copied_while_nothing_is_computed():
+    def seconds(**settings):
+        return estimate_step(make_context(WORKSTATION, LLAMA_8B, **settings)).seconds
+
+    offload = {"memory": {"activation_offload": True}}
+    assert seconds(**offload) > seconds()
+    without = {"gradient_checkpointing": False}
+    assert seconds(**without, **offload) == seconds(**without)

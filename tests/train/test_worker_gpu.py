@@ -11,6 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from modelforge.config.plan.make import PlanContext, make_plan
+from modelforge.config.schema.config import TrainingConfig
 from modelforge.config.visible_gpu import visible_gpu
 from modelforge.train import __main__ as entry
 from modelforge.train import worker
@@ -75,6 +77,33 @@ def cuda(monkeypatch):
     return played
 
 
+def planned(**more):
+    """Return the part of a plan that says what a run may use of the GPU."""
+    return SimpleNamespace(
+        device="cuda", **{"compiles_kernels": True, "max_vram_fraction": 1, **more}
+    )
+
+
+@pytest.mark.parametrize(
+    ("system", "fraction", "share"),
+    [("Linux", 0.5, 0.5), ("Windows", 0.5, 0.5), ("Windows", 0.9, 0.75), ("Linux", 1.0, None)],
+)
+def test_a_run_uses_no_more_of_the_gpu_than_its_share(cuda, monkeypatch, system, fraction, share):
+    monkeypatch.setattr(platform, "system", lambda: system)
+    monkeypatch.setattr(platform, "release", lambda: "6.8.0")
+    config = TrainingConfig.from_record(
+        {
+            "task": "text-generation",
+            "model_name": "tiny",
+            "dataset": "rows.jsonl",
+            "compute_specs": "low_end",
+            "memory": {"max_vram_fraction": fraction},
+        }
+    )
+    worker._require_gpu(make_plan(config, PlanContext("cuda", "tiny")))
+    assert cuda.share == share
+
+
 @pytest.mark.parametrize(
     ("system", "release", "share"),
     [
@@ -90,7 +119,7 @@ def test_where_the_driver_would_use_ram_running_out_is_an_error(
     monkeypatch.setattr(platform, "release", lambda: release)
     worker._require_gpu(SimpleNamespace(device="cpu"))
     assert cuda.share is None
-    worker._require_gpu(SimpleNamespace(device="cuda", compiles_kernels=True))
+    worker._require_gpu(planned())
     assert cuda.share == share
 
 
@@ -112,10 +141,10 @@ def test_a_virtual_gpu_gets_segments_of_fixed_size(cuda, monkeypatch, message, f
     monkeypatch.setattr(torch, "empty", refuse)
     monkeypatch.setattr(private.torch.cuda.memory, "_set_allocator_settings", settings.append)
     if fixed:
-        worker._require_gpu(SimpleNamespace(device="cuda", compiles_kernels=True))
+        worker._require_gpu(planned())
     else:
         with pytest.raises(RuntimeError, match="out of memory"):
-            worker._require_gpu(SimpleNamespace(device="cuda", compiles_kernels=True))
+            worker._require_gpu(planned())
     assert settings == (["expandable_segments:False"] if fixed else [])
 
 
@@ -125,5 +154,5 @@ def test_without_a_compiler_trl_computes_log_probs_with_torch(cuda, monkeypatch,
     from trl.trainer import utils
 
     monkeypatch.setattr(utils, "_fused_logprob_entropy", print)
-    worker._require_gpu(SimpleNamespace(device="cuda", compiles_kernels=compiles))
+    worker._require_gpu(planned(compiles_kernels=compiles))
     assert (utils._fused_logprob_entropy is print) is compiles

@@ -21,7 +21,11 @@ from modelforge.config.exporters.rules import (
     steps,
 )
 from modelforge.config.exporters.system import SourceList, TargetSystem, written_sources
-from modelforge.config.exporters.training_arguments import AT_EVALUATIONS, split_differs
+from modelforge.config.exporters.training_arguments import (
+    AT_EVALUATIONS,
+    compile_mode,
+    split_differs,
+)
 from modelforge.config.exporters.trl import LOADERS, is_file
 from modelforge.config.schema.data import Source
 from modelforge.errors import Problem
@@ -206,6 +210,13 @@ def _patience(value: int, facts: Facts) -> Written:
     return Written({"early_stopping_patience": value})
 
 
+def _offloading(value: bool, facts: Facts) -> Written:
+    if not value or facts.config.gradient_checkpointing:
+        return Written({"activation_offloading": True} if value else {})
+    why = "Axolotl offloads with gradient checkpointing only."
+    return Written(why=why, is_lost=True)
+
+
 def _loss(value: str, _: Facts) -> Written:
     if value not in LOSSES:
         why = f"Axolotl has dpo, ipo, kto and orpo; dpo stands for {value}."
@@ -306,6 +317,8 @@ RULES: dict[str, Rule] = {
     "trainer.seed": option("seed"),
     "trainer.neftune_noise_alpha": option("neftune_noise_alpha"),
     "trainer.torch_compile": option("torch_compile"),
+    "hardware.torch_compile_mode": compile_mode,
+    "memory.activation_offload": _offloading,
     "trainer.preference_loss": _loss,
     "trainer.preference_beta": _beta,
     "trainer.precompute_ref_log_probs": left_out("The reference is computed in every step."),

@@ -7,6 +7,7 @@ from modelforge.config.exporters.rules import Rule, elsewhere, left_out, not_nee
 OURS = "It concerns this program, not the trained model."
 REPORTS = "It reports on the training; the trained model is the same."
 MEMORY = "It concerns what happens when memory runs out; the trained model is the same."
+COMPILED = "It changes how long the compiler takes; the trained model is the same."
 REWARDS = "It belongs to RLHF, which this export does not have."
 
 RULES: dict[str, Rule] = {
@@ -18,6 +19,11 @@ RULES: dict[str, Rule] = {
     "hardware.max_gpu_power": left_out("There is no limit of the power; use nvidia-smi -pl."),
     "quantization.allow_slow": not_needed(OURS),
     "memory.autopilot": not_needed(MEMORY),
+    "memory.max_vram_fraction": left_out("Nothing limits the memory of the GPU.", [1.0]),
+    "memory.checkpoint_every_n_layers": left_out("All layers are recomputed.", [1]),
+    "memory.activation_offload": left_out("Activations stay on the GPU."),
+    "hardware.torch_compile_mode": left_out("The compiler has its default mode.", ["default"]),
+    "hardware.regional_compilation": not_needed(COMPILED),
     "memory.auto_batch_size": not_needed("The batch size is written as it is set."),
     "evaluation.generated_rows": not_needed(REPORTS),
     "evaluation.samples": not_needed(REPORTS),

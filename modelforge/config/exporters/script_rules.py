@@ -13,7 +13,7 @@ from modelforge.config.exporters.facts import Facts
 from modelforge.config.exporters.report import Written
 from modelforge.config.exporters.rules import Rule, elsewhere, left_out, not_needed
 from modelforge.config.exporters.system import TargetSystem
-from modelforge.config.exporters.training_arguments import ARGUMENTS
+from modelforge.config.exporters.training_arguments import ARGUMENTS, activation_offload
 from modelforge.errors import Problem
 
 PREPARED = "It is in the prepared rows."
@@ -51,6 +51,11 @@ def _schedule(_value: str, facts: Facts) -> Written:
     name, arguments = facts.schedule
     options: dict[str, Any] = {"lr_scheduler_type": name}
     return Written(options | ({"lr_scheduler_kwargs": arguments} if arguments else {}))
+
+
+def _compile_mode(_value: str, facts: Facts) -> Written:
+    mode = facts.plan.torch_compile_mode if facts.plan is not None else None
+    return Written({"torch_compile_mode": mode} if mode not in (None, "default") else {})
 
 
 def _targets(value: str, _: Facts) -> Written:
@@ -176,6 +181,8 @@ RULES: dict[str, Rule] = {
     "hardware.device": _device,
     "model.attn_implementation": _from_plan("model.attn_implementation", "attn_implementation"),
     "model.dtype": elsewhere("hardware.precision"),
+    "hardware.torch_compile_mode": _compile_mode,
+    "memory.activation_offload": activation_offload,
     "adapter.enabled": not_needed("With an adapter there is a LoraConfig."),
     "lora_r": _lora("r"),
     "lora_alpha": _from_plan("lora.lora_alpha", "lora_alpha"),

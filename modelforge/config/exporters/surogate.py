@@ -26,6 +26,7 @@ from modelforge.config.exporters.rules import (
 from modelforge.config.exporters.system import TargetSystem, written_sources
 from modelforge.config.exporters.training_arguments import AT_EVALUATIONS, split_differs
 from modelforge.config.plan.context import Change
+from modelforge.config.plan.memory import GRAPH_MODES
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.config.schema.data import Source
 from modelforge.errors import Problem
@@ -138,6 +139,12 @@ def _checkpointing(value: bool, _: Facts) -> Written:
     return Written({f"recompute_{part}": False for part in PARTS}, "A switch for each part.")
 
 
+def _graphs(value: str, facts: Facts) -> Written:
+    if not facts.config.trainer.torch_compile:
+        return Written()
+    return Written({"use_cuda_graphs": value in GRAPH_MODES}, "A switch there.")
+
+
 def _length(value: int | None, facts: Facts) -> Written:
     why = "" if value == facts.max_length else "What the profile and the model give."
     return Written({"sequence_len": facts.max_length}, why)
@@ -232,6 +239,8 @@ RULES: dict[str, Rule] = {
     "hardware.precision": _precision,
     "hardware.device": _device,
     "gradient_checkpointing": _checkpointing,
+    "memory.activation_offload": option("offload_residual"),
+    "hardware.torch_compile_mode": _graphs,
     "optim": _optimizer,
     "optimizer.beta1": option("adamw_beta1"),
     "optimizer.beta2": option("adamw_beta2"),

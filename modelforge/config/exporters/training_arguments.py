@@ -106,6 +106,30 @@ def trackers(value: str, _: Facts) -> Written:
     return Written({"report_to": names or "none"}, "A list there." if names else "")
 
 
+def compile_mode(value: str, facts: Facts) -> Written:
+    """Return the mode of torch.compile, where the model is compiled."""
+    is_used = facts.config.trainer.torch_compile and value != "default"
+    return Written({"torch_compile_mode": value} if is_used else {})
+
+
+def every_n_layers(value: int, facts: Facts) -> Written:
+    """Return how many layers are recomputed, as an argument of gradient checkpointing."""
+    if value == 1 or not facts.config.gradient_checkpointing:
+        return Written()
+    if facts.method != "sft":
+        why = "TRL passes it on to PyTorch with this method, which refuses it: all are recomputed."
+        return Written(why=why, is_lost=True)
+    arguments = {"use_reentrant": False, "every_n_layers": value}
+    return Written({"gradient_checkpointing_kwargs": arguments}, "Its name there.")
+
+
+def activation_offload(value: bool, facts: Facts) -> Written:
+    """Return whether activations are offloaded, by TRL's trainers that can."""
+    if not value or facts.about_method.offloads_activations:
+        return Written({"activation_offloading": True} if value else {})
+    return Written(why=f"TRL cannot offload with {facts.about_method.label}.", is_lost=True)
+
+
 def _optimizer(value: str, facts: Facts) -> Written:
     used = facts.plan.optim if facts.plan else value
     why = "" if used == value else "What this computer has used in its place."
@@ -141,6 +165,8 @@ ARGUMENTS: dict[str, Rule] = {
     "trainer.seed": option("seed"),
     "trainer.neftune_noise_alpha": option("neftune_noise_alpha"),
     "trainer.torch_compile": option("torch_compile"),
+    "hardware.torch_compile_mode": compile_mode,
+    "memory.checkpoint_every_n_layers": every_n_layers,
     "data.num_workers": option("dataloader_num_workers"),
     "logging.run_name": option("run_name"),
     "logging.logging_steps": option("logging_steps"),

@@ -17,7 +17,11 @@ from modelforge.config.exporters.rules import (
     words,
 )
 from modelforge.config.exporters.system import SourceList, TargetSystem, written_sources
-from modelforge.config.exporters.training_arguments import ARGUMENTS, split_differs
+from modelforge.config.exporters.training_arguments import (
+    ARGUMENTS,
+    activation_offload,
+    split_differs,
+)
 from modelforge.config.schema.data import Source
 from modelforge.errors import Problem
 
@@ -255,6 +259,7 @@ RULES: dict[str, Rule] = {
     "data.sources": _sources,
     "data.validation_sources": _validation,
     "eval_split": _split,
+    "memory.activation_offload": activation_offload,
     "adapter.enabled": _adapter,
     "lora_r": option("lora_r"),
     "lora_alpha": _alpha,

@@ -18,6 +18,13 @@ from modelforge.config.importers.options import (
     rope_scaling,
     taken,
 )
+from modelforge.config.importers.precision.arguments import (
+    bf16,
+    checkpointing,
+    checkpointing_arguments,
+    compile_mode,
+    offloading,
+)
 from modelforge.config.importers.report import Outcome
 from modelforge.config.importers.system import System
 from modelforge.config.importers.training_arguments import (
@@ -30,6 +37,7 @@ from modelforge.config.importers.training_arguments import (
     training_arguments,
     warmup_steps,
 )
+from modelforge.config.schema.runtime import COMPILE_MODES
 from modelforge.errors import Problem
 
 CODE = "It would run code from the model's repository. Models here work without it."
@@ -92,21 +100,6 @@ def _targets(value: Any, values: Values) -> Outcome:
     if not isinstance(value, list):
         return Outcome("refused", why="Names of modules are written one by one here.")
     return Outcome("converted", {"adapter.target_modules": ", ".join(value)}, "Names with commas.")
-
-
-def _bf16(value: Any, _: Values) -> Outcome:
-    if value in ("auto", False):
-        return Outcome("no-effect", why="The precision is chosen for this computer.")
-    return Outcome("taken", {"bf16": True})
-
-
-def _checkpointing(value: Any, _: Values) -> Outcome:
-    if value == "unsloth":
-        return Outcome("converted", {"gradient_checkpointing": True}, "Unsloth has its own.")
-    if value == "offload":
-        why = "Activations stay on the GPU; offloading comes with a later version."
-        return Outcome("converted", {"gradient_checkpointing": True}, why)
-    return Outcome("taken", {"gradient_checkpointing": bool(value)})
 
 
 def _attention(name: str) -> Option:
@@ -283,7 +276,7 @@ OPTIONS: dict[str, Option] = {
     "eta_min": refused("Enter cosine_min_lr_ratio, a share of the rate.", None),
     "do_causal_lm_eval": no_effect("The page Evaluation scores answers."),
     "remove_unused_columns": no_effect("Only the columns that are trained are read."),
-    "torch_compile_mode": coming("modes of the compiler", None),
+    "torch_compile_mode": by(compile_mode, choices=(*COMPILE_MODES, None)),
     "torch_dtype": no_effect("bf16 and fp16 say the precision."),
     "use_wandb": no_effect("wandb_project says it."),
     "project_name": renamed("logging.project"),
@@ -313,15 +306,15 @@ OPTIONS: dict[str, Option] = {
     "adam_epsilon": renamed("optimizer.epsilon"),
     "max_grad_norm": taken("max_grad_norm", 1.0),
     "neftune_noise_alpha": renamed("trainer.neftune_noise_alpha"),
-    "bf16": by(_bf16),
+    "bf16": by(bf16),
     "bfloat16": precision("bf16"),
     "fp16": by(lambda value, values: precision("fp16").read(value or None, values)),
     "float16": precision("fp16"),
     "fp8": coming("training in FP8", False),
     "tf32": no_effect("PyTorch's own choice is kept."),
-    "gradient_checkpointing": by(_checkpointing, False),
-    "gradient_checkpointing_kwargs": no_effect("The form without reentrance is always used."),
-    "activation_offloading": coming("activation offloading", False),
+    "gradient_checkpointing": by(checkpointing, False),
+    "gradient_checkpointing_kwargs": by(checkpointing_arguments, kind="map"),
+    "activation_offloading": by(offloading),
     "early_stopping_patience": renamed("evaluation.early_stopping_patience"),
     "resume_from_checkpoint": no_effect("A stopped run is resumed by its button."),
     "auto_resume_from_checkpoints": no_effect("A stopped run is resumed by its button."),

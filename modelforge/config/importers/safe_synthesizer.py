@@ -10,7 +10,6 @@ from modelforge.config.importers.options import (
     Option,
     Values,
     by,
-    coming,
     no_effect,
     number,
     refused,
@@ -145,7 +144,7 @@ _OPTIONS: dict[str, Option] = {
     "quantization_bits": by(_bits, choices=(4, 8)),
     "quantization_scheme": by(_scheme, choices=(*SCHEMES, None)),
     "peft_implementation": by(_peft, "QLORA", kind="text"),
-    "max_vram_fraction": coming("a bound of the GPU's memory", kind="number", least=0, most=1),
+    "max_vram_fraction": renamed("memory.max_vram_fraction", 0.8, kind="number", least=0, most=1),
     "attn_implementation": by(_attention, "sdpa", kind="text"),
 }
 # The rest of its file is about tables that are made up, not about training.

@@ -20,6 +20,7 @@ from modelforge.config.importers.options import (
     trained_dtype,
     words,
 )
+from modelforge.config.importers.precision.surogate import QLORA, graphs, quantized, recipe
 from modelforge.config.importers.report import Outcome
 from modelforge.config.importers.surogate_data import (
     data_problems,
@@ -35,7 +36,6 @@ GPUS = "training on several GPUs"
 NOTHING_TO_SHARD = "With one GPU there is nothing to shard."
 PIECE = "PyTorch recomputes whole layers; recompute_block decides here."
 BUFFERS = "A buffer of Surogate's own engine; PyTorch has no such switch."
-QLORA = ("qlora_bnb", "qlora_fp8", "qlora_fp4")
 PARTS = tuple(f"recompute_{part}" for part in ("swiglu", "rmsnorm", "ffn", "qkv", "att", "lora"))
 BLOCK, ATTENTION, FFN = "recompute_block", "recompute_att", "recompute_ffn"
 # What another option includes there.
@@ -91,25 +91,6 @@ def _evaluated(value: int, _: Values) -> Outcome:
     if value == 0:
         return Outcome("converted", {"eval_split": 0.0}, "0 switches the evaluation off.")
     return Outcome("taken", {"eval_steps": value})
-
-
-def _quantized(scheme: str, what: str) -> Option:
-    def read(value: bool, _: Values) -> Outcome:
-        if not value:
-            return Outcome("no-effect", why="This value asks for nothing.")
-        settings = {"quantization.scheme": scheme, "strategy": "qlora"}
-        return Outcome("converted", settings, f"{what}; the adapter is trained on it.")
-
-    return by(read, False, kind="bool")
-
-
-def _recipe(value: str, _: Values) -> Outcome:
-    if value == "bf16":
-        return Outcome("converted", {"hardware.precision": "bf16"}, "16-bit training.")
-    if value == "nvfp4":
-        why = "PyTorch cannot train with FP4 matrix products. As a frozen base: qlora_fp4."
-        return Outcome("refused", why=why)
-    return Outcome("refused", why="Training in FP8 comes with a later version.")
 
 
 def _gpus(value: int, _: Values) -> Outcome:
@@ -233,7 +214,7 @@ OPTIONS: dict[str, Option] = {
     "torch_dtype": by(_dtype, choices=tuple(PRECISIONS)),
     **{name: _part(name) for name in PARTS},
     "recompute_block": by(_recompute, True, kind="bool"),
-    "offload_residual": coming("activation offloading", False),
+    "offload_residual": renamed("memory.activation_offload", False, kind="bool"),
     **{
         name: refused(BUFFERS, False, kind="bool")
         for name in ("offload_master", "offload_quants", "persistent_quants", "offload_grads")
@@ -261,9 +242,9 @@ OPTIONS: dict[str, Option] = {
         )
     },
     "gpus": by(_gpus, kind="int", least=0),
-    "use_cuda_graphs": no_effect("Not with the compiler's default mode.", kind="bool"),
+    "use_cuda_graphs": by(graphs, kind="bool"),
     "recipe": by(
-        _recipe, "bf16", kind="text", choices=("bf16", "fp8_hybrid", "fp8-hybrid", "nvfp4")
+        recipe, "bf16", kind="text", choices=("bf16", "fp8_hybrid", "fp8-hybrid", "nvfp4")
     ),
     "gradient_dtype": no_effect(
         "The precision of the training decides.", choices=("fp32", "bf16", "e5m2")
@@ -339,9 +320,9 @@ OPTIONS: dict[str, Option] = {
         kind="names",
     ),
     "merge_adapter": no_effect("The Export page merges the adapter.", kind="bool"),
-    "qlora_fp4": _quantized("nvfp4", "The frozen weights are stored in NVFP4"),
-    "qlora_fp8": _quantized("fp8", "The frozen weights are stored in FP8"),
-    "qlora_bnb": _quantized("bnb-4bit", "The frozen weights are stored in NF4"),
+    "qlora_fp4": quantized("nvfp4", "The frozen weights are stored in NVFP4"),
+    "qlora_fp8": quantized("fp8", "The frozen weights are stored in FP8"),
+    "qlora_bnb": quantized("bnb-4bit", "The frozen weights are stored in NF4"),
     "qlora_block_size": no_effect(
         "The block that fits the layer is chosen.", choices=(64, 128, 256)
     ),

@@ -18,8 +18,10 @@ from modelforge.config.importers.options import (
     taken,
     words,
 )
+from modelforge.config.importers.precision.arguments import checkpointing_arguments, compile_mode
 from modelforge.config.importers.report import Outcome, Result
 from modelforge.config.optimizers import LearningRateSchedule, Optim
+from modelforge.config.schema.runtime import COMPILE_MODES
 
 GPUS = "training on several GPUs"
 OWN_FOLDER = "Runs are stored in the folder of ModelForge."
@@ -209,7 +211,6 @@ _WITHOUT_EFFECT: dict[str, str] = {
     "bf16_full_eval": "Evaluation has the precision of the training.",
     "fp16_full_eval": "Evaluation has the precision of the training.",
     "tf32": "PyTorch's own choice is kept.",
-    "gradient_checkpointing_kwargs": "The form without reentrance is always used.",
     "use_cache": "It is off in training and on in answers.",
     "torch_empty_cache_steps": "Memory is given back when a step runs out of it.",
     "logging_strategy": "Every step is logged.",
@@ -300,7 +301,8 @@ OPTIONS: dict[str, Option] = {
     "fp16": precision("fp16"),
     "gradient_checkpointing": taken("gradient_checkpointing"),
     "torch_compile": by(_compile, kind="bool"),
-    "torch_compile_mode": coming("modes of the compiler", None),
+    "torch_compile_mode": by(compile_mode, choices=(*COMPILE_MODES, None)),
+    "gradient_checkpointing_kwargs": by(checkpointing_arguments, kind="map or text"),
     "use_liger_kernel": no_effect("TRL computes the loss in chunks here."),
     "neftune_noise_alpha": renamed("trainer.neftune_noise_alpha"),
     "auto_find_batch_size": renamed("memory.auto_batch_size"),

@@ -292,7 +292,7 @@ OPTIONS: dict[str, Option] = {
     ),
     "loss_type": by(_loss, kind="names"),
     "loss_weights": refused("One preference loss is used here.", None),
-    "activation_offloading": coming("activation offloading", False),
+    "activation_offloading": renamed("memory.activation_offload", kind="bool"),
     "router_aux_loss_coef": refused("Experts are not balanced here.", None),
     "beta": renamed("trainer.preference_beta"),
     "disable_dropout": no_effect("TRL's own choice is kept."),

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from modelforge.config.exporters.surogate import unread_settings
 from modelforge.config.methods import METHOD_FACTS, Method, MethodFacts, facts_of, method_of
 from modelforge.config.optimizers import StorageFormat
-from modelforge.config.plan import run_length, training, weights
+from modelforge.config.plan import memory, run_length, training, weights
 from modelforge.config.plan.context import Change, ChangeLog, Device, PlanContext
 from modelforge.config.plan.rope import ContextPlan, context_plan
 from modelforge.config.profiles import profile_length
@@ -57,6 +57,9 @@ class Plan:
         warmup_steps: Below 1 a share of the run, else a number of steps.
         start_from: Folder of the adapter that training starts from.
         loss_piece: Trained tokens per chunk of the loss.
+        torch_compile_mode: Mode of torch.compile; None without it.
+        activation_offload: Whether activations wait in the memory of the computer.
+        max_vram_fraction: Share of the GPU's memory that the run may use.
         compiles_kernels: Whether TRL may use its Triton kernels, which are compiled on first use.
         dtype: Number format of the weights that are not quantized; None in older plans.
         rope_type, rope_factor: The scaling of the rotary position embeddings; none and 1 without.
@@ -86,6 +89,9 @@ class Plan:
     adapter_dtype: Literal["float32", "bfloat16"] = "float32"
     start_from: str | None = None
     torch_compile: bool = False
+    torch_compile_mode: str | None = None
+    activation_offload: bool = False
+    max_vram_fraction: float = 1.0
     num_workers: int = 0
     loss_piece: int = DEFAULT_LOSS_PIECE
     max_completion_length: int = DEFAULT_COMPLETION
@@ -185,11 +191,8 @@ def _make(config: TrainingConfig, context: PlanContext, log: ChangeLog) -> Plan:
         gradient_accumulation_steps=training.accumulation(config, log),
         save_steps=training.save_interval(config, eval_steps, log),
         start_from=context.start_from,
-        torch_compile=_torch_compile(config, context, log),
-        num_workers=_num_workers(config, context),
-        loss_piece=LOSS_PIECE.get(context.device, DEFAULT_LOSS_PIECE),
+        **_of_device(config, context, quantization, log),
         max_completion_length=training.completion_length(config, length, log),
-        compiles_kernels=not _missing_compilers(context),
         **window.as_fields(),
         changes=log.changes,
     )
@@ -279,6 +282,22 @@ def _group_by_length(config: TrainingConfig, log: ChangeLog) -> bool:
     if config.group_by_length and not facts.groups_by_length:
         return log.record("group_by_length", False, f"{facts.label} draws its rows at random.")
     return config.group_by_length
+
+
+def _of_device(
+    config: TrainingConfig, context: PlanContext, stored: str, log: ChangeLog
+) -> dict[str, Any]:
+    """Return the values that depend on the device; `stored` is the format of frozen weights."""
+    compiles = _torch_compile(config, context, log)
+    mode = memory.compile_mode(config, context.device, stored, log) if compiles else None
+    return {
+        "torch_compile": compiles,
+        "torch_compile_mode": mode,
+        **memory.device_memory(config, context, log),
+        "num_workers": _num_workers(config, context),
+        "loss_piece": LOSS_PIECE.get(context.device, DEFAULT_LOSS_PIECE),
+        "compiles_kernels": not _missing_compilers(context),
+    }
 
 
 def _torch_compile(config: TrainingConfig, context: PlanContext, log: ChangeLog) -> bool:

@@ -9,9 +9,10 @@ from pydantic import ModelWrapValidatorHandler, ValidationInfo, model_validator
 
 from modelforge.config.schema.contract import Contract
 from modelforge.config.schema.data import Data, Source
+from modelforge.config.schema.memory import Memory
 from modelforge.config.schema.model import Model
 from modelforge.config.schema.runtime import Hardware, Logging
-from modelforge.config.schema.training import Evaluation, Memory, Optimizer, Schedule, Trainer
+from modelforge.config.schema.training import Evaluation, Optimizer, Schedule, Trainer
 from modelforge.config.schema.weights import Adapter, Quantization
 from modelforge.errors import ConfigError
 

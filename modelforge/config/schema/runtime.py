@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from modelforge.config.schema.base import (
+    ALL_CACHES,
     BOTH,
     MEMORY,
     SPEED,
@@ -14,6 +15,8 @@ from modelforge.config.schema.base import (
     setting,
 )
 
+CompileMode = Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
+COMPILE_MODES: tuple[str, ...] = get_args(CompileMode)
 TRACKERS = ("tensorboard", "trackio", "wandb", "mlflow", "aim")
 # Endings of the name of a log file: appending to any other file might damage it.
 LOG_ENDINGS = (".log", ".txt")
@@ -74,6 +77,20 @@ class Hardware(SettingsGroup):
     It resumes after at least 3 seconds, once the GPU draws 5 % less than the limit. For a constant
     limit use nvidia-smi -pl instead.
     """
+
+    torch_compile_mode: CompileMode = setting(
+        "default", "Compiler mode", Group.TRAINING, irrelevant_for=ALL_CACHES
+    )
+    """For a compiled model: how much time the compiler takes to find faster code.
+
+    reduce-overhead and max-autotune record CUDA graphs: for batches of one shape, as with packing,
+    on an NVIDIA GPU and weights that are not quantized.
+    """
+
+    regional_compilation: bool = setting(
+        False, "Compile layers once", Group.TRAINING, irrelevant_for=MEMORY
+    )
+    """For a compiled model: compile one layer and use its code for all, which starts sooner."""
 
 
 class Logging(SettingsGroup):

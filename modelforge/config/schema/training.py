@@ -1,4 +1,4 @@
-"""The nested groups about training: trainer, evaluation, memory, optimizer and schedule."""
+"""The nested groups about training: trainer, evaluation, optimizer and schedule."""
 
 from __future__ import annotations
 
@@ -228,28 +228,6 @@ def own_prompts(evaluation: Evaluation) -> list[str]:
     """Return the user's own sample prompts, without empty lines."""
     lines = (line.strip() for line in evaluation.sample_prompts.splitlines())
     return [line for line in lines if line]
-
-
-class Memory(SettingsGroup):
-    """Adjustment of a run to the available memory."""
-
-    autopilot: bool = setting(
-        True, "Recover from out of memory", Group.MEMORY, irrelevant_for=MEMORY
-    )
-    """Split a batch that does not fit and accumulate its parts; the result is the same.
-
-    The rows of a step, their order and their weight stay the same. With one row left, gradient
-    checkpointing is switched on; only then does the run fail.
-    """
-
-    auto_batch_size: bool = setting(
-        False, "Find the batch size", Group.MEMORY, irrelevant_for=MEMORY
-    )
-    """Find the fastest batch size that fits at the start; rows per step stay the same.
-
-    Batch size times gradient accumulation stays the same. A larger batch is used only while it is
-    at least 5 % faster.
-    """
 
 
 class Optimizer(SettingsGroup):

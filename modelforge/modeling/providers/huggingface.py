@@ -28,6 +28,7 @@ from modelforge.errors import Problem
 from modelforge.modeling.errors import WorkerError, import_cause
 from modelforge.modeling.generation_config import Note, generation_config_of
 from modelforge.modeling.providers import quantization
+from modelforge.modeling.recomputation import choose_layers
 from modelforge.modeling.rope import scale_rope, scaled_config
 from modelforge.modeling.tokenizer_files import open_tokenizer
 
@@ -80,8 +81,8 @@ def load(
     _require_rows(model, tokenizer, plan)
     _require_finite(model, plan)
     model.config.use_cache = False
-    notes = generation_config_of(plan)[1] if head in GENERATING else []
-    return LoadedModel(model, tokenizer, notes)
+    notes = list(generation_config_of(plan)[1]) if head in GENERATING else []
+    return LoadedModel(model, tokenizer, notes + choose_layers(model, config, plan))
 
 
 def load_weights(plan: Plan, config: TrainingConfig, head: Head) -> Any:

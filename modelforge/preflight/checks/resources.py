@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from modelforge.errors import Finding, blocker, caution, note
 from modelforge.preflight.context import RunContext
 from modelforge.preflight.disk import disk_needed_gib
-from modelforge.preflight.memory.estimate import OVERHEAD_GIB, part_gib
+from modelforge.preflight.memory.estimate import OVERHEAD_GIB, host_gib, part_gib
+from modelforge.preflight.memory.traced import longest_row_tokens
 from modelforge.preflight.suggest.fit import FitOptions, FitSuggestion
 
 MIN_FREE_DISK_GIB = 2.0
@@ -64,6 +65,38 @@ def memory_unknown(context: RunContext) -> Iterator[Finding]:
             f"The memory of {context.model.name} cannot be estimated: its architecture is unknown.",
             "Start with a small batch size and watch the memory.",
             "model_name",
+        )
+
+
+def memory_limited(context: RunContext) -> Iterator[Finding]:
+    """Note a run that may use only a share of the GPU's memory."""
+    fraction, gpu = context.plan.max_vram_fraction, context.gpu
+    if fraction < 1 and gpu is not None and gpu.total_gib is not None:
+        yield note(
+            "memory-limited",
+            f"The run may use {fraction:.0%} of the GPU's memory: {fraction * gpu.total_gib:.1f} "
+            f"of {gpu.total_gib:.1f} GiB. Beyond it, it runs out of memory.",
+            where="memory.max_vram_fraction",
+        )
+
+
+def host_memory_short(context: RunContext) -> Iterator[Finding]:
+    """Warn of offloaded activations that do not fit in the memory of the computer."""
+    if not context.plan.activation_offload or context.model is None or not context.memory:
+        return
+    config, plan, free = context.config, context.plan, context.machine.ram_free_gib
+    length = longest_row_tokens(config, plan, context.summary)
+    needed = host_gib(config, plan, context.model, length)
+    if free is not None and needed > free:
+        yield caution(
+            "host-memory-short",
+            f"Offloaded activations need about {needed:.1f} GiB of the computer's memory, which "
+            f"has {free:.1f} GiB free.",
+            "Switch gradient checkpointing on, or use shorter rows or a smaller batch."
+            if not config.gradient_checkpointing
+            else "Use shorter rows or a smaller batch, or switch offloading off.",
+            "memory.activation_offload",
+            False,
         )
 
 

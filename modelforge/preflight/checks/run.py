@@ -87,6 +87,9 @@ TRAINING_CHECKS: tuple[Check, ...] = (
     model.generation_fields_dropped,
     resources.memory_unknown,
     engine.engine_estimates,
+    resources.memory_limited,
+    resources.host_memory_short,
+    settings.graphs_need_one_shape,
 )
 _LEVELS = ("blocker", "caution", "note")
 

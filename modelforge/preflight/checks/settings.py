@@ -10,6 +10,7 @@ from modelforge.config.defaults import default_learning_rate, usual_learning_rat
 from modelforge.config.fields import specs_by_name
 from modelforge.config.optimizers import RESULT_SCHEDULES
 from modelforge.config.plan.make import Change
+from modelforge.config.plan.memory import GRAPH_MODES
 from modelforge.config.plan.run_length import ruling_measure
 from modelforge.config.resolve import flatten
 from modelforge.config.rules.training import requested_trackers
@@ -239,6 +240,21 @@ def slow_evaluation(context: RunContext) -> Iterator[Finding]:
         "eval_steps" if can_be_rarer else "eval_split",
         better if can_be_rarer else None,
     )
+
+
+def graphs_need_one_shape(context: RunContext) -> Iterator[Finding]:
+    """Warn of CUDA graphs for batches of many shapes, each of which is recorded anew."""
+    config, mode = context.config, context.plan.torch_compile_mode
+    same = config.packing and config.data.packing_strategy == "wrapped"
+    if mode in GRAPH_MODES and not same:
+        yield caution(
+            "graphs-of-many-shapes",
+            f"The compiler mode {mode} records a CUDA graph for each shape of a batch, which takes "
+            "time and memory; the batches of this run have many lengths.",
+            f"Use {GRAPH_MODES[mode]}, or packing with the strategy wrapped.",
+            "hardware.torch_compile_mode",
+            GRAPH_MODES[mode],
+        )
 
 
 def tracker_missing(context: RunContext) -> Iterator[Finding]:

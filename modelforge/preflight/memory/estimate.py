@@ -195,19 +195,53 @@ def plain_bytes(plan: Plan) -> int:
 def activations(config: TrainingConfig, plan: Plan, model: ModelInfo, length: int) -> float:
     """Return the bytes of activations: the larger of training and evaluation.
 
-    Training keeps every block, or with gradient checkpointing the input of every block and one
-    block in full; the gradients of the current block are added. Evaluation keeps one block.
+    Training keeps every block, or with gradient checkpointing the input of every recomputed block
+    and one block in full; offloaded activations are not kept. The gradients of the current block
+    are added. Evaluation keeps one block.
     """
     tokens = _tokens(config, plan, length)
     size = plain_bytes(plan)
     block = block_bytes(config, plan, model, length)
-    layers, hidden = model.layers or 0, model.hidden_size or 0
-    gradients = (2 * hidden + 3 * (model.intermediate or 0)) * size
-    saved = layers * hidden * size + block if config.gradient_checkpointing else layers * block
+    gradients = (2 * (model.hidden_size or 0) + 3 * (model.intermediate or 0)) * size
+    offloaded = offloaded_bytes(config, plan, model, length)
+    saved = _saved_bytes(config, plan, model, block) - offloaded
     total = tokens * (saved + gradients) + _full_fine_tuning(plan, model)
     if config.evaluates:
         total = max(total, config.per_device_eval_batch_size * length * block)
     return total + _dequantized(plan, model)
+
+
+def recomputed_layers(config: TrainingConfig, model: ModelInfo) -> int:
+    """Return how many layers are recomputed in the backward pass."""
+    layers = model.layers or 0
+    return -(-layers // config.memory.checkpoint_every_n_layers) * config.gradient_checkpointing
+
+
+def _saved_bytes(config: TrainingConfig, plan: Plan, model: ModelInfo, block: float) -> float:
+    """Return the bytes per token that are saved for the backward pass, on the GPU or offloaded."""
+    layers, recomputed = model.layers or 0, recomputed_layers(config, model)
+    inputs = recomputed * (model.hidden_size or 0) * plain_bytes(plan)
+    return inputs + (layers - recomputed) * block + (block if recomputed else 0.0)
+
+
+def offloaded_bytes(config: TrainingConfig, plan: Plan, model: ModelInfo, length: int) -> float:
+    """Return the bytes per token that wait in the memory of the host.
+
+    These are the inputs of the recomputed blocks but one, or without recomputation all blocks but
+    two: one is computed while the one before is still being copied.
+    """
+    if not plan.activation_offload:
+        return 0.0
+    recomputed = recomputed_layers(config, model)
+    if recomputed:
+        return float((recomputed - 1) * (model.hidden_size or 0) * plain_bytes(plan))
+    return max(0, (model.layers or 0) - 2) * block_bytes(config, plan, model, length)
+
+
+def host_gib(config: TrainingConfig, plan: Plan, model: ModelInfo, length: int) -> float:
+    """Return the memory of the computer, in GiB, that offloaded activations take."""
+    per_token = offloaded_bytes(config, plan, model, length)
+    return _tokens(config, plan, length) * per_token / GIB
 
 
 def logits(config: TrainingConfig, plan: Plan, model: ModelInfo, length: int) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 
 from modelforge.config.plan.make import COMPILERS, DEFAULT_LOSS_PIECE, MANY_ROWS
 from modelforge.preflight.context import RunContext
-from modelforge.preflight.speed import batch_layout, estimate_step
+from modelforge.preflight.speed import batch_layout, compile_seconds, estimate_step
 
 WORTHWHILE = 1.01
 MIN_BATCH_GAIN = 1.05
@@ -23,9 +23,7 @@ FUSED_FACTOR = 1.01
 FLASH_FACTOR = 1.2
 # Data loader workers; not measured with tokenized rows.
 LOADING_FACTOR = 1.01
-# torch.compile pays off in runs ten times as long as the compilation; a block took 0.7 s forward
-# (accelerate, benchmarks/torch.compile: 10.7 s for 16), and backward takes as long again.
-COMPILE_SECONDS_PER_LAYER = 1.4
+# torch.compile pays off in runs ten times as long as the compilation.
 COMPILE_PAYS_OFF = 10
 
 
@@ -301,7 +299,7 @@ def _compilation(context: RunContext) -> SpeedupOption | None:
     if not supported or plan.quantization != "none" or model is None:
         return None
     step = estimate_step(context)
-    wait = COMPILE_SECONDS_PER_LAYER * (model.layers or 0)
+    wait = compile_seconds(context.config, model)
     training = (plan.total_steps or 0) * step.seconds if step else 0.0
     if training <= COMPILE_PAYS_OFF * wait and not plan.torch_compile:
         return None

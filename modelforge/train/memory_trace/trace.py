@@ -33,6 +33,7 @@ from modelforge.modeling.providers.huggingface import (
     hub_arguments,
     load_config,
 )
+from modelforge.modeling.recomputation import choose_layers
 from modelforge.train.environment import has_expandable_segments
 from modelforge.train.memory_trace.cuda_allocator import (
     CudaAllocator,
@@ -40,6 +41,7 @@ from modelforge.train.memory_trace.cuda_allocator import (
     peak_reserved,
 )
 from modelforge.train.memory_trace.meta_kernels import MetaKernels
+from modelforge.train.memory_trace.offload import offloading
 from modelforge.train.memory_trace.quantized_layers import quantize_layers
 from modelforge.train.memory_trace.step import BatchShape, Step, largest_batches, prepare_step
 from modelforge.train.memory_trace.tensors import GRADIENTS, TensorTracker
@@ -117,6 +119,7 @@ class _Tracer:
                     parameter.data = parameter.data.to(adapter_dtype)
             if config.gradient_checkpointing:
                 model.enable_input_require_grads()
+        choose_layers(getattr(model, "get_base_model", lambda: model)(), config, plan)
         if config.gradient_checkpointing:
             model.gradient_checkpointing_enable(
                 gradient_checkpointing_kwargs={"use_reentrant": False}
@@ -205,7 +208,8 @@ class _Tracer:
                     tracker.register([parameter.grad], GRADIENTS)
         kernels = MetaKernels(self.low, cuda=self.plan.device == "cuda")
         with kernels, tracker.recording() as peak:
-            loss = step(model, batch)
+            with offloading(self.config, self.plan, model):
+                loss = step(model, batch)
             kernels.end_forward()
             tracker.end_forward()
             backward(loss)

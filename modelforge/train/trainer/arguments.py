@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
+
+from accelerate.utils import patch_environment
 
 from modelforge.config.optimizers import RESULT_SCHEDULES
 from modelforge.config.plan.make import Plan
@@ -24,14 +28,28 @@ def make_trainer(kind: Any, job: Job, loaded: Any, rows: Any, args: Any, **other
     `loaded` has `model` and `tokenizer`; `rows` has `train` and `eval`, tokenized. `others` are
     further arguments of the trainer, or another model.
     """
-    trainer = kind(
-        **{"model": loaded.model, **others},
-        args=args,
-        train_dataset=rows.train,
-        eval_dataset=rows.eval,
-        processing_class=loaded.tokenizer,
-    )
+    with _compiled_regions(job.config, job.plan):
+        trainer = kind(
+            **{"model": loaded.model, **others},
+            args=args,
+            train_dataset=rows.train,
+            eval_dataset=rows.eval,
+            processing_class=loaded.tokenizer,
+        )
     return prepare_trainer(trainer, job.config, job.plan)
+
+
+@contextmanager
+def _compiled_regions(config: TrainingConfig, plan: Plan) -> Iterator[None]:
+    """Let trainers that are constructed inside compile one layer for all, where configured.
+
+    accelerate reads it from the environment; Transformers' trainer has no argument for it.
+    """
+    if plan.torch_compile and config.hardware.regional_compilation:
+        with patch_environment(ACCELERATE_DYNAMO_USE_REGIONAL_COMPILATION="true"):
+            yield
+    else:
+        yield
 
 
 def common_arguments(job: Job, *, evaluates: bool) -> dict[str, Any]:
@@ -64,11 +82,12 @@ def common_arguments(job: Job, *, evaluates: bool) -> dict[str, Any]:
         # On Windows a worker process imports everything again, which takes longer than it saves.
         "dataloader_num_workers": 0 if sys.platform == "win32" else plan.num_workers,
         "train_sampling_strategy": sampling_strategy(config, plan),
-        "torch_compile": plan.torch_compile,
+        **_compilation(plan),
         "dataloader_pin_memory": plan.device == "cuda",
         **_logging(config),
         **_optimizer(config, plan, evaluates=evaluates),
         **_intervals(config, plan, evaluates=evaluates),
+        **_offload(config, plan),
     }
 
 
@@ -104,6 +123,21 @@ def cap_intervals(arguments: dict[str, Any], steps: int) -> dict[str, Any]:
     if arguments["load_best_model_at_end"]:
         save_steps = -(-save_steps // eval_steps) * eval_steps
     return {"eval_steps": eval_steps, "save_steps": save_steps}
+
+
+def _compilation(plan: Plan) -> dict[str, Any]:
+    # A mode alone switches compilation on, and the default mode has the name None there.
+    mode = plan.torch_compile_mode if plan.torch_compile else None
+    return {
+        "torch_compile": plan.torch_compile,
+        "torch_compile_mode": None if mode == "default" else mode,
+    }
+
+
+def _offload(config: TrainingConfig, plan: Plan) -> dict[str, Any]:
+    """Return the argument that offloads all activations; `recomputation` does it for some."""
+    offloads_all = plan.activation_offload and not config.gradient_checkpointing
+    return {"activation_offloading": True} if offloads_all else {}
 
 
 def _logging(config: TrainingConfig) -> dict[str, Any]:

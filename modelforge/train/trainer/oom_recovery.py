@@ -15,6 +15,7 @@ from accelerate.utils.memory import clear_device_cache
 from transformers.trainer_pt_utils import nested_concat
 
 from modelforge.diagnosis.classify import match_text
+from modelforge.modeling.recomputation import recompute_every_layer, skips_layers
 from modelforge.runs.event_types import AdjustedEvent
 from modelforge.train.trainer.microbatch import (
     Microbatch,
@@ -73,7 +74,7 @@ class OomRecoveryMixin(TrainerHost):
         by_tokens: Whether the loss of a batch is a mean over its trained tokens, not its rows.
         shifts_labels: Whether the first token of a row is never trained, as in a causal model.
         is_indivisible: Whether the loss is neither, so that no batch may be split.
-        recomputes: Whether gradient checkpointing is on.
+        recomputes: Whether every layer is recomputed.
     """
 
     sides = 1
@@ -176,7 +177,7 @@ class OomRecoveryMixin(TrainerHost):
 
     def _recompute_if_needed(self, splits: BatchSplits) -> None:
         if splits.recompute and not self.recomputes:
-            self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=CHECKPOINTING)
+            recompute_every_layer(self.model, CHECKPOINTING)
             self.recomputes = True
 
     def _reset_step(self, model: Any, splits: BatchSplits) -> None:
@@ -196,7 +197,7 @@ class OomRecoveryMixin(TrainerHost):
             step=self.state.global_step + 1,
             micro_batch=-(-args.per_device_train_batch_size // splits.train),
             accumulation=args.gradient_accumulation_steps * splits.train,
-            gradient_checkpointing=self.recomputes,
+            gradient_checkpointing=self.recomputes or bool(args.gradient_checkpointing),
             check_batch=-(-args.per_device_eval_batch_size // splits.eval),
             why=why,
         )
@@ -256,7 +257,9 @@ def enable_oom_recovery(trainer: Any, report: Report) -> dict[str, BatchSplits]:
     """
     if not isinstance(trainer, OomRecoveryMixin) or trainer.is_indivisible:
         return {}
-    trainer.recomputes = bool(trainer.args.gradient_checkpointing)
+    trainer.recomputes = bool(trainer.args.gradient_checkpointing) and not skips_layers(
+        trainer.model
+    )
     trainer.batch_splits = BatchSplits(report)
     return {"portions": trainer.batch_splits}
 

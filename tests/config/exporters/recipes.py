@@ -67,6 +67,11 @@ DECAYS = {
 }
 ENDS_ABOVE_ZERO = {"schedule.final_lr_fraction": 0.1, "trainer.neftune_noise_alpha": 5.0}
 LINEAR_ABOVE_ZERO = {"lr_scheduler_type": "linear", "schedule.final_lr_fraction": 0.25}
+OFFLOADS = {
+    "memory.activation_offload": True,
+    "trainer.torch_compile": True,
+    "hardware.torch_compile_mode": "reduce-overhead",
+}
 
 SUPERVISED = {
     "usual": {},
@@ -77,6 +82,7 @@ SUPERVISED = {
     "decays": DECAYS,
     "ends-above-zero": ENDS_ABOVE_ZERO,
     "linear-above-zero": LINEAR_ABOVE_ZERO,
+    "offloads": OFFLOADS,
 }
 PREFERENCE = {"dpo": DPO, "ipo": IPO, "kto": KTO}
 

@@ -68,6 +68,12 @@ SCHEME = "quantization.scheme"
 TRACKING = replace(LAPTOP, packages=("aim", "wandb"))
 GEMMA = replace(STARTER, name="gemma", model_type="gemma3_text")
 FLASH = {"model": {"attn_implementation": "flash_attention_2"}}
+COMPILING = replace(WORKSTATION, packages=("cc", "Python.h", "triton"))
+GRAPHS = {
+    "trainer.torch_compile": True,
+    "hardware.torch_compile_mode": "reduce-overhead",
+}
+WRAPPED = {"packing": True, "data.packing_strategy": "wrapped"}
 WHOLE = {"adapter": {"enabled": False}, "use_4bit": False}
 
 
@@ -113,6 +119,32 @@ FOUND = [
         "model_name",
         "starter",
         make_context(info=T5, task="extractive-question-answering"),
+    ),
+    (
+        "memory-limited",
+        "note",
+        "memory.max_vram_fraction",
+        None,
+        make_context(WORKSTATION, memory={"max_vram_fraction": 0.5}),
+    ),
+    (
+        "host-memory-short",
+        "caution",
+        "memory.activation_offload",
+        False,
+        make_context(
+            replace(WORKSTATION, ram_free_gib=0.1),
+            LLAMA_8B,
+            LONG,
+            memory={"activation_offload": True},
+        ),
+    ),
+    (
+        "graphs-of-many-shapes",
+        "caution",
+        "hardware.torch_compile_mode",
+        "default",
+        make_context(COMPILING, use_4bit=False).with_settings(GRAPHS),
     ),
     ("fp8-card", "blocker", SCHEME, "fp8-weight-only", make_context(AMPERE, **scheme("fp8"))),
     ("fp8-card", "blocker", SCHEME, "fp8-weight-only", make_context(**scheme("fp8"))),
@@ -477,6 +509,17 @@ FOUND = [
 ]
 
 NOT_FOUND = [
+    ("memory-limited", make_context(WORKSTATION)),
+    ("memory-limited", make_context(memory={"max_vram_fraction": 0.5})),
+    ("host-memory-short", make_context(WORKSTATION, LLAMA_8B, LONG)),
+    (
+        "host-memory-short",
+        make_context(WORKSTATION, LLAMA_8B, LONG, memory={"activation_offload": True}),
+    ),
+    (
+        "graphs-of-many-shapes",
+        make_context(COMPILING, use_4bit=False).with_settings(GRAPHS | WRAPPED),
+    ),
     ("no-room-for-answers", make_context(strategy="rlhf", max_seq_length=256)),
     ("generation-fields-dropped", make_context()),
     ("model-wrong-kind", make_context(info=T5, task="summarization")),

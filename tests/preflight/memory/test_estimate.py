@@ -146,6 +146,18 @@ def test_the_adapter_of_the_starter_is_counted_exactly():
         ("optimizer", {"optim": "sgd"}, {"optim": "adamw_8bit"}),
         ("optimizer", {"optim": "adamw_8bit"}, {"optim": "paged_adamw_32bit"}),
         ("activations", {}, {"gradient_checkpointing": False}),
+        ("activations", {}, {"memory": {"checkpoint_every_n_layers": 2}}),
+        (
+            "activations",
+            {"memory": {"checkpoint_every_n_layers": 2}},
+            {"gradient_checkpointing": False},
+        ),
+        ("activations", {"memory": {"activation_offload": True}}, {}),
+        (
+            "activations",
+            {"gradient_checkpointing": False, "memory": {"activation_offload": True}},
+            {"gradient_checkpointing": False},
+        ),
         ("activations", {"max_seq_length": 512}, {"max_seq_length": 1024}),
         ("activations", {}, {"per_device_train_batch_size": 2}),
         ("activations", {"lora_dropout": 0}, {"lora_dropout": 0.1}),

@@ -122,3 +122,31 @@ def test_recomputation_keeps_one_block_and_what_goes_into_each():
     every = config.with_changes({"gradient_checkpointing": False})
     again, once = (activations(one, plan, STARTER, 256) for one in (config, every))
     assert again < once / 5
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"memory": {"checkpoint_every_n_layers": 2}},
+        {"memory": {"activation_offload": True}},
+        {"memory": {"activation_offload": True, "checkpoint_every_n_layers": 2}},
+        {"memory": {"activation_offload": True}, "gradient_checkpointing": False},
+    ],
+    ids=str,
+)
+def test_layers_that_are_chosen_and_offloaded_keep_what_the_formula_says(tmp_path, settings):
+    from modelforge.train.memory_trace.trace import trace
+
+    kept = {}
+    settings = {"gradient_checkpointing": True, "optim": "sgd", "lora_dropout": 0.0} | settings
+    for layers in (4, 12):
+        path = shaped(tmp_path / str(layers), "llama", layers)
+        config, plan = planned(path, device="cuda", max_seq_length=LONG, eval_split=0, **settings)
+        found = trace(config, plan, LONG)["parts"]["activations"]
+        raw = json.loads((path / "config.json").read_text("utf-8"))
+        facts = replace(STARTER, **read_shape(raw))
+        kept[layers] = found, activations(config, plan, facts, LONG)
+    traced, formula = (kept[12][number] - kept[4][number] for number in (0, 1))
+    # A layer that is kept is most of it; what is offloaded leaves nothing behind.
+    whole = block_bytes(config, plan, facts, LONG) * LONG
+    assert traced == pytest.approx(formula, abs=0.3 * whole)

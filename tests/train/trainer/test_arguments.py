@@ -308,6 +308,90 @@ def test_speed_settings_reach_their_libraries(tmp_path, monkeypatch):
     assert reached(tmp_path, data={"num_workers": 3}).trl.dataloader_num_workers == 0
 
 
+@pytest.mark.parametrize(
+    ("mode", "device", "packages", "expected"),
+    [
+        ("default", "cuda", {"triton", "cc"}, (True, None)),
+        ("reduce-overhead", "cuda", {"triton", "cc"}, (True, "reduce-overhead")),
+        ("max-autotune-no-cudagraphs", "cpu", {"c++"}, (True, "max-autotune-no-cudagraphs")),
+        ("reduce-overhead", "cpu", {"c++"}, (True, None)),
+        ("reduce-overhead", "cuda", set(), (False, None)),
+    ],
+)
+def test_the_compiler_mode_reaches_torch(tmp_path, mode, device, packages, expected):
+    found = reached(
+        tmp_path,
+        device,
+        frozenset({*packages, "Python.h"}),
+        use_4bit=False,
+        trainer={"torch_compile": True},
+        hardware={"torch_compile_mode": mode, "precision": "fp32"},
+    )
+    assert (found.trl.torch_compile, found.trl.torch_compile_mode) == expected
+
+
+def test_a_compiler_mode_alone_does_not_compile(tmp_path):
+    trl = reached(tmp_path, hardware={"torch_compile_mode": "max-autotune"}).trl
+    assert (trl.torch_compile, trl.torch_compile_mode) == (False, None)
+
+
+@pytest.mark.parametrize("is_regional", [True, False])
+def test_one_layer_is_compiled_for_all(bench, tiny_model, tmp_path, monkeypatch, is_regional):
+    import torch
+    from accelerate.state import AcceleratorState
+    from datasets import Dataset
+
+    from modelforge.modeling.providers.huggingface import load
+    from modelforge.modeling.tokenize.dataset import Tokenized
+    from modelforge.train.job import Job
+    from modelforge.train.strategies.sft import build_trainer
+
+    compiled = []
+    monkeypatch.setattr(
+        torch, "compile", lambda module, **_: compiled.append(type(module).__name__) or module
+    )
+    config = TrainingConfig(
+        **REQUIRED,
+        trainer={"torch_compile": True},
+        hardware={"regional_compilation": is_regional},
+    )
+    packages = frozenset({"c++", "Python.h"})
+    plan = make_plan(config, PlanContext("cpu", str(tiny_model), context=512, packages=packages))
+    assert plan.torch_compile
+    rows = Dataset.from_dict({"input_ids": [[1, 5, 2]] * 4, "labels": [[-100, 5, 2]] * 4})
+    job = Job(RunFolder(tmp_path), "a try", config, plan, {})
+    loaded = load(plan, config, lambda _done, _total: None)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    try:
+        trainer = build_trainer(job, loaded, Tokenized(rows, None))
+        trainer.accelerator.prepare_model(trainer.model)
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+    assert (compiled.count("LlamaDecoderLayer") == 2) is is_regional
+    assert ("PeftModelForCausalLM" in compiled) is not is_regional
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"gradient_checkpointing": False}, True),
+        ({"gradient_checkpointing": True}, False),
+        ({"gradient_checkpointing": False, "strategy": "rlhf"}, False),
+    ],
+)
+def test_all_activations_are_offloaded_without_recomputation(tmp_path, settings, expected):
+    found = reached(tmp_path, "cuda", memory={"activation_offload": True}, **settings)
+    assert found.trl.activation_offloading is expected
+    assert found.plan.activation_offload is (settings.get("strategy") != "rlhf")
+    on_cpu = reached(tmp_path, memory={"activation_offload": True}, **settings)
+    assert not on_cpu.trl.activation_offloading
+    assert "needs an NVIDIA GPU" in next(
+        change.reason
+        for change in on_cpu.plan.changes
+        if change.where == "memory.activation_offload"
+    )
+
+
 def test_padding_free_passes_no_max_length_to_trl(tmp_path):
     trl = reached(tmp_path, data={"padding_free": True}).trl
     assert (trl.padding_free, trl.max_length) == (True, None)

@@ -1,0 +1,1 @@
+"""Options of other systems about precision, memory and compilation."""

@@ -160,6 +160,32 @@ EFFECTS: dict[str, dict[str, list[str]]] = {
             "evaluation.generated_rows",
         ],
     },
+    "train/optimizer/test_groups.py": {
+        "test_each_kind_of_weight_has_its_rate": [
+            "optimizer.matrix_lr",
+            "optimizer.embedding_lr",
+            "optimizer.unembedding_lr",
+            "optimizer.scalar_lr",
+        ],
+        "test_an_adapter_and_whole_modules_beside_it_have_their_rates": [
+            "optimizer.adapter_lr",
+        ],
+        "test_loraplus_trains_like_the_optimizer_of_peft": [
+            "optimizer.loraplus_ratio",
+        ],
+        "test_a_setting_of_muon_changes_what_is_trained": [
+            "optimizer.muon_momentum",
+            "optimizer.muon_beta2",
+            "optimizer.muon_scale",
+            "optimizer.cautious_weight_decay",
+        ],
+    },
+    "train/trainer/test_loss_weights.py": {
+        "test_role_and_message_weights_of_a_run_change_what_is_learned": [
+            "data.role_weights",
+            "data.message_weights",
+        ],
+    },
     "train/test_optimizers.py": {
         "test_the_betas_and_epsilon_are_those_of_the_settings": [
             "optimizer.beta1",
@@ -170,6 +196,10 @@ EFFECTS: dict[str, dict[str, list[str]]] = {
             "schedule.decay_steps",
             "schedule.decay_ratio",
             "schedule.decay_shape",
+        ],
+        "test_the_number_of_cycles_and_the_power_shape_the_schedule": [
+            "schedule.cycles",
+            "schedule.power",
         ],
         "test_the_last_rate_is_the_share_asked_for": [
             "schedule.final_lr_fraction",

@@ -22,7 +22,11 @@ Optim = Literal[
     "ademamix_8bit",
     "paged_ademamix_32bit",
     "paged_ademamix_8bit",
+    "muon",
+    "normuon",
 ]
+# These train matrices by Muon and all other weights by AdamW.
+MUON = ("muon", "normuon")
 LearningRateSchedule = Literal[
     "cosine",
     "linear",
@@ -39,6 +43,8 @@ LearningRateSchedule = Literal[
 ]
 # Schedules that change the rate by the results of evaluations, without a warm-up.
 RESULT_SCHEDULES = ("reduce_lr_on_plateau", "greedy")
+# Schedules that may end with a cooldown of a shape of its own.
+COOLED_SCHEDULES = ("linear", "cosine")
 # Storage format of the frozen weights.
 StorageFormat = Literal[
     "none", "4-bit", "8-bit", "fp8", "fp8-weight-only", "int8-weight-only", "nvfp4", "mxfp4"
@@ -56,6 +62,24 @@ BYTES_PER_WEIGHT = {
 
 
 @dataclass(frozen=True)
+class TrainedSizes:
+    """How many weights are trained: in matrices inside the layers, and others.
+
+    `largest_matrix` and `largest_other` are the weights of the largest tensor of each kind.
+    """
+
+    matrices: int
+    others: int = 0
+    largest_matrix: int = 0
+    largest_other: int = 0
+
+    @property
+    def total(self) -> int:
+        """All trained weights."""
+        return self.matrices + self.others
+
+
+@dataclass(frozen=True)
 class OptimizerInfo:
     """Memory of an optimizer, and its replacement on devices that do not support it.
 
@@ -66,6 +90,7 @@ class OptimizerInfo:
         on_mps: Replacement on Apple GPUs; empty where it works itself.
         doubles: A step allocates temporary tensors as large as the weights.
         has_dtype_of_weights: The state has the number format of the trained weights.
+        other: Optimizer of all weights but matrices; empty where it is the same.
     """
 
     bytes_per_weight: float
@@ -74,22 +99,33 @@ class OptimizerInfo:
     doubles: bool = False
     unpaged: str = ""
     has_dtype_of_weights: bool = False
+    other: str = ""
 
-    def state_bytes(self, trained_bytes: int) -> float:
-        """Return the bytes of state per trained weight, which itself has `trained_bytes`."""
-        return self.bytes_per_weight * (trained_bytes / 4 if self.has_dtype_of_weights else 1)
+    def state_bytes(self, sizes: TrainedSizes, trained_bytes: int) -> float:
+        """Return the bytes of the state of weights that have `trained_bytes` themselves."""
+        others = OPTIMIZERS[self.other].bytes_per_weight if self.other else self.bytes_per_weight
+        state = self.bytes_per_weight * sizes.matrices + others * sizes.others
+        return state * (trained_bytes / 4 if self.has_dtype_of_weights else 1)
 
-    def transient_bytes(self, weights: int, largest: int, device: str) -> int:
+    def transient_bytes(self, sizes: TrainedSizes, device: str) -> int:
         """Return the bytes of the temporary tensors of a step.
 
-        `weights` are trained, `largest` of them in one tensor. On a GPU torch updates all tensors
-        at once (foreach), elsewhere one at a time with two temporary tensors of its size.
+        On a GPU torch updates all tensors at once (foreach), elsewhere one at a time with two
+        temporary tensors of its size. Muon updates one matrix at a time everywhere.
         """
+        if self.other:
+            fused = device == "cuda"
+            return max(MUON_BYTES * sizes.largest_matrix, 0 if fused else 8 * sizes.largest_other)
         if not self.doubles:
             return 0
-        return 4 * weights if device == "cuda" else 2 * 4 * largest
+        if device == "cuda":
+            return 4 * sizes.total
+        return 2 * 4 * max(sizes.largest_matrix, sizes.largest_other)
 
 
+# Temporary tensors of Muon per weight of a matrix: those of torch.optim.Muon for a square one, by
+# the storages that are alive at once; 8 for the one with cautious decay or the division by rows.
+MUON_BYTES = 12
 OPTIMIZERS: dict[str, OptimizerInfo] = {
     "paged_adamw_32bit": OptimizerInfo(
         8.0, "adamw_torch", "adamw_torch", unpaged="adamw_torch_fused"
@@ -112,6 +148,9 @@ OPTIMIZERS: dict[str, OptimizerInfo] = {
     "paged_ademamix_8bit": OptimizerInfo(
         3.0, "ademamix_8bit", "adamw_torch", unpaged="ademamix_8bit"
     ),
+    # One momentum per weight; the row statistics of normuon are negligible.
+    "muon": OptimizerInfo(4.0, has_dtype_of_weights=True, other="adamw_torch"),
+    "normuon": OptimizerInfo(4.0, has_dtype_of_weights=True, other="adamw_torch"),
 }
 assert set(OPTIMIZERS) == set(get_args(Optim)), "an optimizer is missing"
 

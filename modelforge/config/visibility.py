@@ -9,7 +9,7 @@ from typing import Any
 
 from modelforge.config.fields import field_specs, specs_by_name
 from modelforge.config.methods import METHOD_FACTS, preference_method
-from modelforge.config.optimizers import RESULT_SCHEDULES
+from modelforge.config.optimizers import COOLED_SCHEDULES, MUON, RESULT_SCHEDULES
 
 # Returns the value of a setting as lower-case text, its default where it is not set.
 Getter = Callable[[str], str]
@@ -39,7 +39,7 @@ _RLHF = _is("strategy", "rlhf")
 _REWARD_MODEL = _is("trainer.reward", "model", text="with a reward model")
 _TRAINED_REWARD_MODEL = _is("trainer.reward_model", "", text="without a reward model of your own")
 _BITS_BY_FLAGS = _is("quantization.scheme", "auto")
-_DECAYS = _is("lr_scheduler_type", "warmup_stable_decay")
+_DECAYS = _is("lr_scheduler_type", "warmup_stable_decay", *COOLED_SCHEDULES)
 _WITH_REFERENCE = Condition(
     "for a loss with a reference model",
     lambda get: METHOD_FACTS[preference_method(get("trainer.preference_loss"))].needs_reference,
@@ -65,10 +65,23 @@ _SCHEDULE_DECAYS = Condition(
 )
 _FOUR_BIT = Condition("with 4-bit weights", lambda get: _bits(get) == "4")
 _QUANTIZED = Condition("with quantized weights", lambda get: _bits(get) != "")
-_ADAM = Condition("for Adam optimizers", lambda get: "adam" in get("optim"))
+_ADAM = Condition(
+    "for Adam or Muon optimizers", lambda get: "adam" in get("optim") or get("optim") in MUON
+)
 _MOMENTUM = Condition(
-    "for Adam and Lion optimizers",
-    lambda get: any(kind in get("optim") for kind in ("adam", "ademamix", "lion")),
+    "for Adam or Lion or Muon optimizers",
+    lambda get: any(kind in get("optim") for kind in ("adam", "ademamix", "lion", *MUON)),
+)
+_MUON = _is("optim", *MUON)
+# LoRA on all linear layers trains no embeddings, norms or whole matrices; a new head is trained.
+_WHOLE_WEIGHTS = Condition(
+    "where weights beside a LoRA of all linear layers are trained",
+    lambda get: (
+        get("adapter.enabled") == "false"
+        or get("adapter.modules_to_save") != ""
+        or get("adapter.target_modules") != "all-linear"
+        or get("task") == "extractive-question-answering"
+    ),
 )
 _EVALUATED = Condition(
     "with evaluation rows",
@@ -124,6 +137,8 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
     ),
     "data.shuffle": (_NOT_KTO,),
     "data.loss_on": (_TEXT, _COMPLETIONS),
+    "data.role_weights": (_TEXT, _COMPLETIONS),
+    "data.message_weights": (_TEXT, _COMPLETIONS),
     "data.padding_free": (_TEXT, _COMPLETIONS),
     "data.packing_strategy": (_TEXT, _COMPLETIONS, _is("packing", "true", text="with packing")),
     "learning_rate": (_RATE_IS_SET,),
@@ -154,8 +169,20 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "optimizer.beta1": (_MOMENTUM,),
     "optimizer.beta2": (_MOMENTUM,),
     "optimizer.epsilon": (_ADAM,),
+    "optimizer.muon_momentum": (_MUON,),
+    "optimizer.muon_beta2": (_is("optim", "normuon"),),
+    "optimizer.muon_scale": (_MUON,),
+    "optimizer.cautious_weight_decay": (_MUON,),
+    **dict.fromkeys(
+        (f"optimizer.{kind}_lr" for kind in ("matrix", "embedding", "unembedding", "scalar")),
+        (_WHOLE_WEIGHTS,),
+    ),
+    "optimizer.adapter_lr": (_ADAPTER,),
+    "optimizer.loraplus_ratio": (_ADAPTER,),
     "schedule.warmup_steps": (_WARMS_UP,),
     "schedule.patience": (_BY_RESULTS,),
+    "schedule.cycles": (_is("lr_scheduler_type", "cosine_with_restarts"),),
+    "schedule.power": (_is("lr_scheduler_type", "polynomial"),),
     "schedule.decay_steps": (_DECAYS,),
     "schedule.decay_ratio": (_DECAYS,),
     "schedule.decay_shape": (_DECAYS,),

@@ -6,7 +6,7 @@ from modelforge.config.optimizers import OPTIMIZERS
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.models.architecture import ModelInfo
-from modelforge.preflight.memory.estimate import trained_weights
+from modelforge.preflight.memory.estimate import trained_sizes
 from modelforge.units import GIB
 
 TOKENIZER_GIB = 16 / 1024
@@ -17,9 +17,9 @@ def disk_needed_gib(config: TrainingConfig, plan: Plan, model: ModelInfo | None)
     """Return about how many GiB the run writes, the model's download included."""
     if model is None:
         return None
-    trained = trained_weights(config, plan, model)
-    saved = trained * 4 / GIB + TOKENIZER_GIB
-    checkpoint = saved + trained * OPTIMIZERS[plan.optim].bytes_per_weight / GIB
+    sizes = trained_sizes(config, plan, model)
+    saved = sizes.total * 4 / GIB + TOKENIZER_GIB
+    checkpoint = saved + OPTIMIZERS[plan.optim].state_bytes(sizes, plan.trained_bytes) / GIB
     download = 0.0 if model.local else model.weights_gib
     # One more checkpoint is being written before an old one is deleted.
     checkpoints = checkpoints_kept(config, plan) + 1

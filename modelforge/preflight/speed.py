@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from modelforge.config.optimizers import MUON
 from modelforge.config.plan.context import ModelFlops
 from modelforge.config.plan.make import Plan
 from modelforge.config.plan.memory import GRAPH_MODES
@@ -63,6 +64,8 @@ COMPILED_ON_CPU = 1.0
 # takes as long again. One block and the head are compiled where its code is used for all.
 COMPILE_SECONDS_PER_LAYER = 1.4
 REGIONS = 2
+# Polynomials that Muon applies to a matrix in each update.
+MUON_STEPS = 5
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,24 @@ def estimate_step(context: RunContext) -> StepEstimate | None:
         seconds = max(seconds, _launch_seconds(config, plan, model))
         seconds += _offload_seconds(context, layout)
     batches = plan.gradient_accumulation_steps
-    return StepEstimate(batches * layout.useful, batches * seconds)
+    update = muon_flops(config, plan, model) / flops
+    return StepEstimate(batches * layout.useful, batches * seconds + update)
+
+
+def muon_flops(config: TrainingConfig, plan: Plan, model: ModelInfo) -> float:
+    """Return the FLOPs of orthogonalizing all trained matrices once; 0 for other optimizers.
+
+    Each of the steps multiplies the matrix of m x n (m <= n) by its transpose, the product of m x m
+    by itself, and the matrix by the result: 4 m m n + 2 m m m.
+    """
+    if plan.optim not in MUON:
+        return 0.0
+    rank, shapes = config.lora_r, model.layer_matrices
+    if plan.trains == "adapter":
+        shapes = [(rank, size) for shape in shapes for size in shape]
+    sides = [sorted(shape) for shape in shapes]
+    work = sum(4 * m * m * n + 2 * m**3 for m, n in sides)
+    return float(MUON_STEPS * (model.layers or 0) * work)
 
 
 def _launch_seconds(config: TrainingConfig, plan: Plan, model: ModelInfo) -> float:

@@ -92,7 +92,40 @@ REFUSED = [
     ({"adapter": {"target_modules": "q proj"}}, "adapter.target_modules"),
     ({"adapter": {"modules_to_save": "lm_head;norm"}}, "adapter.modules_to_save"),
     (WSD | {"schedule": {"decay_steps": 5, "decay_ratio": 0.2}}, "schedule.decay_ratio"),
-    ({"schedule": {"decay_steps": 5}}, "schedule.decay_steps"),
+    (
+        {"lr_scheduler_type": "inverse_sqrt", "schedule": {"decay_steps": 5}},
+        "schedule.decay_steps",
+    ),
+    (
+        {
+            "lr_scheduler_type": "linear",
+            "max_steps": 10,
+            "warmup_ratio": 0.6,
+            "schedule": {"decay_steps": 5},
+        },
+        "schedule.decay_steps",
+    ),
+    (
+        {"adapter": {"enabled": False}, "use_4bit": False, "optimizer": {"loraplus_ratio": 16}},
+        "optimizer.loraplus_ratio",
+    ),
+    ({"data": {"role_weights": "user"}}, "data.role_weights"),
+    ({"data": {"role_weights": "bird=1"}}, "data.role_weights"),
+    ({"data": {"role_weights": "user=101"}}, "data.role_weights"),
+    ({"data": {"role_weights": "user=1, user=2"}}, "data.role_weights"),
+    ({"data": {"role_weights": "assistant=0"}}, "data.role_weights"),
+    (
+        {"data": {"role_weights": "user=1"}, "provider": "unsloth", "max_seq_length": 64},
+        "data.role_weights",
+    ),
+    (
+        {"data": {"message_weights": True}, "trainer": {"torch_compile": True}},
+        "data.message_weights",
+    ),
+    (
+        {"adapter": {"enabled": False}, "use_4bit": False, "optimizer": {"adapter_lr": 0.1}},
+        "optimizer.adapter_lr",
+    ),
     ({"schedule": {"decay_shape": "1-sqrt"}}, "schedule.decay_shape"),
     (
         {"lr_scheduler_type": "inverse_sqrt", "schedule": {"final_lr_fraction": 0.1}},
@@ -178,6 +211,11 @@ TAKEN = [
     WSD | {"schedule": {"decay_ratio": 0.5, "decay_shape": "1-sqrt"}},
     WSD | {"max_steps": 10, "schedule": {"warmup_steps": 5, "decay_steps": 5}},
     {"schedule": {"final_lr_fraction": 0.1, "decay_shape": "linear"}},
+    {"schedule": {"decay_steps": 5}},
+    {"data": {"role_weights": "user=0.1, assistant=1", "message_weights": True}},
+    {"data": {"role_weights": ["assistant=0", "user=1"]}},
+    {"schedule": {"decay_ratio": 0.2, "decay_shape": "1-sqrt"}},
+    {"optimizer": {"loraplus_ratio": 16, "adapter_lr": 0.1}},
     {"strategy": "dpo", "trainer": {"precompute_ref_log_probs": True}},
     {"strategy": "dpo", "trainer": {"preference_loss": "orpo"}},
     {"strategy": "rlhf", "trainer": {"reward": "regex", "reward_pattern": r"\d+"}},

@@ -14,6 +14,7 @@ from modelforge.preflight.speed import (
     flops_per_s,
     longest_seconds,
     max_tokens,
+    muon_flops,
     sample_seconds,
 )
 from modelforge.preflight.suggest.speedups import tokens_per_s
@@ -55,10 +56,23 @@ def test_sixty_updates_of_the_starter_on_two_cores_take_about_three_minutes():
         ({"use_4bit": False}, {"use_4bit": True}),
         ({"lora_r": 8}, {"lora_r": 256}),
         ({"memory": {"checkpoint_every_n_layers": 3}}, {}),
+        ({"optim": "adamw_torch"}, {"optim": "muon"}),
     ],
 )
 def test_longer_work_is_estimated_longer(quick, slow):
     assert estimate_seconds(make_context(**quick)) < estimate_seconds(make_context(**slow))
+
+
+def test_muon_orthogonalizes_every_matrix_once_an_update():
+    full = {"adapter": {"enabled": False}, "use_4bit": False, "optim": "normuon"}
+    context = make_context(WORKSTATION, LLAMA_8B, **full)
+    found = muon_flops(context.config, context.plan, LLAMA_8B)
+    # Of one block: two of 4096 x 4096, two of 4096 x 1024 and three of 4096 x 14336.
+    sides = [(4096, 4096)] * 2 + [(1024, 4096)] * 2 + [(4096, 14336)] * 3
+    assert found == 5 * 32 * sum(4 * m * m * n + 2 * m**3 for m, n in sides)
+    with_adapter = make_context(WORKSTATION, LLAMA_8B, optim="muon")
+    assert 0 < muon_flops(with_adapter.config, with_adapter.plan, LLAMA_8B) < found / 1000
+    assert muon_flops(make_context().config, make_context().plan, STARTER) == 0
 
 
 def test_more_cores_and_better_cards_are_quicker():

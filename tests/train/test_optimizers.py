@@ -190,6 +190,77 @@ def test_the_rate_is_whole_until_the_decay_begins(loaded, tmp_path):
     assert four[11] == pytest.approx(1 - 0.1**0.5)
 
 
+@pytest.mark.parametrize(("shape", "half"), [("linear", 0.5), ("cosine", 0.5), ("1-sqrt", 0.29289)])
+def test_linear_and_cosine_end_with_a_cooldown_from_where_they_are(loaded, tmp_path, shape, half):
+    plain = {"warmup_ratio": 0.1, "lr_scheduler_type": "cosine"}
+    schedule = {"decay_steps": 8, "decay_shape": shape}
+    found, usual = (
+        rates(loaded, tmp_path, **plain, schedule=schedule),
+        rates(loaded, tmp_path, **plain),
+    )
+    assert found[:13] == pytest.approx(usual[:13])
+    assert found[16] == pytest.approx(half * usual[12], rel=1e-3)
+    assert found[20] == 0
+    linear = {"warmup_ratio": 0.1, "lr_scheduler_type": "linear", "schedule": schedule}
+    assert rates(loaded, tmp_path, **linear)[16] == pytest.approx(half * 8 / 18, rel=1e-3)
+
+
+def test_a_cooldown_ends_at_the_final_rate_that_the_schedule_falls_to(loaded, tmp_path):
+    plain = {"warmup_ratio": 0.1, "lr_scheduler_type": "cosine"}
+    ends = {"final_lr_fraction": 0.2}
+    schedule = ends | {"decay_ratio": 0.1}
+    found = rates(loaded, tmp_path, **plain, schedule=schedule)
+    usual = rates(loaded, tmp_path, **plain, schedule=ends)
+    assert found[:19] == pytest.approx(usual[:19])
+    assert found[19] == pytest.approx((usual[18] + 0.2) / 2)
+    assert found[20] == pytest.approx(0.2)
+
+
+def test_every_group_of_weights_follows_the_schedule_in_proportion(loaded, tmp_path):
+    optimizer = {"adapter_lr": 0.1, "loraplus_ratio": 5}
+    for name in ("polynomial", "greedy"):
+        trainer = trainer_for(
+            loaded, tmp_path, optim="sgd", learning_rate=0.5, optimizer=optimizer,
+            lr_scheduler_type=name, schedule={"final_lr_fraction": 0.2}, warmup_ratio=0,
+        )  # fmt: skip
+        if name == "greedy":
+            trainer.args.lr_scheduler_type = name  # there are no evaluation rows
+            plan = make_plan(
+                TrainingConfig.from_record(
+                    REQUIRED | {"lr_scheduler_type": name, "learning_rate": 0.5,
+                                "schedule": {"final_lr_fraction": 0.2}}
+                ),
+                PlanContext("cpu", "tiny", context=512),
+            )  # fmt: skip
+            trainer.args.lr_scheduler_kwargs = plan.lr_scheduler_kwargs
+        trainer.create_optimizer_and_scheduler(10)
+        groups = trainer.optimizer.param_groups
+        assert [group["lr"] for group in groups] == pytest.approx([0.1, 0.5])
+        if name == "greedy":
+            scheduler = trainer.lr_scheduler
+            assert scheduler.min_lrs == pytest.approx([0.02, 0.1])
+            assert scheduler.max_lrs == pytest.approx([1.0, 5.0])
+            continue
+        for _ in range(10):
+            trainer.optimizer.step()
+            trainer.lr_scheduler.step()
+        assert [group["lr"] for group in groups] == pytest.approx([0.02, 0.1])
+
+
+def test_the_number_of_cycles_and_the_power_shape_the_schedule(loaded, tmp_path):
+    restarts = {"lr_scheduler_type": "cosine_with_restarts", "warmup_ratio": 0}
+    four = rates(loaded, tmp_path, **restarts, schedule={"cycles": 4})
+    assert [step for step in range(20) if four[step] == pytest.approx(1)] == [0, 5, 10, 15]
+    two = rates(loaded, tmp_path, **restarts)
+    assert [step for step in range(20) if two[step] == pytest.approx(1)] == [0, 10]
+    falls = {"lr_scheduler_type": "polynomial", "warmup_ratio": 0}
+    assert rates(loaded, tmp_path, **falls)[10] == pytest.approx(0.5, abs=1e-6)
+    squared = rates(loaded, tmp_path, **falls, schedule={"power": 2.0})
+    assert squared[10] == pytest.approx(0.25, abs=1e-6)
+    ends = {"power": 2.0, "final_lr_fraction": 0.2}
+    assert rates(loaded, tmp_path, **falls, schedule=ends)[10] == pytest.approx(0.2 + 0.8 * 0.25)
+
+
 def test_a_share_of_decay_is_of_the_updates_that_there_really_are(loaded, tmp_path):
     found = rates(loaded, tmp_path, total=10, **WSD)
     assert found[8:] == pytest.approx([1.0, 0.5, 0.0])

@@ -23,6 +23,7 @@ from modelforge.config.exporters.rules import (
 from modelforge.config.exporters.system import SourceList, TargetSystem, written_sources
 from modelforge.config.exporters.training_arguments import (
     AT_EVALUATIONS,
+    NO_COOLDOWN,
     compile_mode,
     split_differs,
 )
@@ -149,13 +150,35 @@ def _template(value: str | None, _: Facts) -> Written:
     return Written({"chat_template": names[value]}, "A template of its own of this name.")
 
 
+def _optimizer(value: str, _: Facts) -> Written:
+    if value == "normuon":
+        return Written({"optimizer": "muon"}, "Muon there, without the division by rows.", True)
+    return Written({"optimizer": value})
+
+
+def _rate_of_tables(value: float | None, facts: Facts) -> Written:
+    head = facts.config.optimizer.unembedding_lr
+    if value is None and head is None:
+        return Written()
+    if value == head:
+        return Written({"embedding_lr": value}, "One rate of embeddings and head there.")
+    why = "Embeddings and head have one rate there; it is that of the head."
+    return Written({"embedding_lr": head or facts.config.learning_rate}, why, is_lost=True)
+
+
 def _schedule(value: str, facts: Facts) -> Written:
     final = facts.config.schedule.final_lr_fraction
+    lost = facts.cools_down
     if value == "cosine" and final:
         options = {"lr_scheduler": "cosine", "cosine_min_lr_ratio": final}
-        return Written(options, "The least rate has an option there.")
+        return Written(
+            options, NO_COOLDOWN if lost else "The least rate has an option there.", lost
+        )
     name, arguments = facts.schedule
     options = {"lr_scheduler": name}
+    if lost:
+        extra = {"lr_scheduler_kwargs": arguments} if arguments else {}
+        return Written(options | extra, NO_COOLDOWN, is_lost=True)
     if not arguments:
         return Written(options, "" if name == value else "Its name there.")
     if 0 < arguments.get("num_decay_steps", 1) < 1:
@@ -290,7 +313,10 @@ RULES: dict[str, Rule] = {
     "hardware.precision": _precision,
     "hardware.device": _device,
     "gradient_checkpointing": option("gradient_checkpointing"),
-    "optim": option("optimizer"),
+    "optim": _optimizer,
+    "optimizer.loraplus_ratio": option("loraplus_lr_ratio"),
+    "optimizer.embedding_lr": _rate_of_tables,
+    "optimizer.unembedding_lr": elsewhere("optimizer.embedding_lr"),
     "optimizer.beta1": option("adam_beta1"),
     "optimizer.beta2": option("adam_beta2"),
     "optimizer.epsilon": option("adam_epsilon"),

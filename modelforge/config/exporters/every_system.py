@@ -8,6 +8,9 @@ OURS = "It concerns this program, not the trained model."
 REPORTS = "It reports on the training; the trained model is the same."
 MEMORY = "It concerns what happens when memory runs out; the trained model is the same."
 COMPILED = "It changes how long the compiler takes; the trained model is the same."
+ONE_RATE = "All weights have one learning rate."
+SAME_WEIGHT = "All trained tokens weigh the same; roles without a weight here are not trained."
+RATES = ("matrix_lr", "embedding_lr", "unembedding_lr", "scalar_lr", "adapter_lr")
 REWARDS = "It belongs to RLHF, which this export does not have."
 
 RULES: dict[str, Rule] = {
@@ -40,6 +43,14 @@ RULES: dict[str, Rule] = {
     "logging.log_file": not_needed(REPORTS),
     "logging.experiment": left_out("There is no experiment beside the project."),
     "logging.repo": left_out("Set AIM_REPO there."),
+    "optimizer.muon_momentum": elsewhere("optim"),
+    "optimizer.muon_beta2": elsewhere("optim"),
+    "optimizer.muon_scale": elsewhere("optim"),
+    "optimizer.cautious_weight_decay": elsewhere("optim"),
+    **{f"optimizer.{name}": left_out(ONE_RATE) for name in RATES},
+    "optimizer.loraplus_ratio": left_out("Both matrices of the adapter have one rate."),
+    "data.role_weights": left_out(SAME_WEIGHT),
+    "data.message_weights": left_out("Answers that are trained weigh the same."),
     "logging.wandb_mode": not_needed("Set WANDB_MODE there."),
     "data.shuffle": left_out("Rows are in random order there.", [True]),
     "dataset": elsewhere("data.sources"),
@@ -53,6 +64,8 @@ RULES: dict[str, Rule] = {
     "schedule.decay_steps": elsewhere("lr_scheduler_type"),
     "schedule.decay_shape": elsewhere("lr_scheduler_type"),
     "schedule.final_lr_fraction": elsewhere("lr_scheduler_type"),
+    "schedule.cycles": elsewhere("lr_scheduler_type"),
+    "schedule.power": elsewhere("lr_scheduler_type"),
     "schedule.patience": elsewhere("lr_scheduler_type"),
     "schedule.auto_learning_rate": elsewhere("learning_rate"),
     "trainer.target_tokens": steps_of("trainer.target_tokens"),

@@ -98,14 +98,26 @@ class Facts:
 
     @cached_property
     def schedule(self) -> tuple[str, dict[str, Any]]:
-        """The schedule and its arguments by the names of Transformers."""
-        config = self.config.with_changes({"learning_rate": self.learning_rate})
-        name, values = training.scheduler(config, ChangeLog(self.config))
-        decay = values.get("num_decay_steps")
-        if decay is not None and decay < 1:
-            steps = self.total_steps
-            values = {**values, "num_decay_steps": round(decay * steps) if steps else decay}
+        """The schedule and its arguments by the names of Transformers, without a cooldown."""
+        plain = {"schedule.decay_steps": None, "schedule.decay_ratio": None}
+        changes = {"learning_rate": self.learning_rate} | (plain if self.cools_down else {})
+        config = self.config.with_changes(changes)
+        name, values = training.scheduler(config, ChangeLog(config))
+        if "num_decay_steps" in values:
+            values = {**values, "num_decay_steps": self.decay_steps}
         return name, values
+
+    @cached_property
+    def decay_steps(self) -> float:
+        """Steps of the decay at the end; a share of the run while its steps are unknown."""
+        decay: float = training.scheduler(self.config, ChangeLog(self.config))[1]["num_decay_steps"]
+        steps = self.total_steps
+        return round(decay * steps) if decay < 1 and steps else decay
+
+    @property
+    def cools_down(self) -> bool:
+        """Whether a linear or cosine schedule ends with a cooldown, which Transformers lacks."""
+        return training.cools_down(self.config)
 
     @property
     def total_steps(self) -> int | None:

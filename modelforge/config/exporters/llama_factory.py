@@ -10,7 +10,7 @@ from modelforge.config.exporters.facts import Facts
 from modelforge.config.exporters.report import Written
 from modelforge.config.exporters.rules import Rule, default_only, left_out, not_needed, option
 from modelforge.config.exporters.system import SourceList, TargetSystem, set_fields
-from modelforge.config.exporters.training_arguments import ARGUMENTS, split_differs
+from modelforge.config.exporters.training_arguments import ARGUMENTS, optimizer, split_differs
 from modelforge.config.exporters.trl import is_file
 from modelforge.config.schema.data import Source
 from modelforge.errors import Problem
@@ -31,6 +31,14 @@ _COLUMNS = {
 LOSSES = {"sigmoid": "sigmoid", "hinge": "hinge", "ipo": "ipo", "orpo": "orpo"}
 ATTENTION = {"sdpa": "sdpa", "flash_attention_2": "fa2", "eager": "disabled"}
 _ENTRY = "Described in dataset_info.json, which stands beside the file."
+
+
+def _optimizer(value: str, facts: Facts) -> Written:
+    if value == "muon":
+        return Written({"use_muon": True}, "A switch there.")
+    if value == "normuon":
+        return Written({"use_muon": True}, "Muon there, without the division by rows.", True)
+    return optimizer(value, facts)
 
 
 def described(source: Source, facts: Facts) -> dict[str, Any]:
@@ -246,6 +254,8 @@ RULES: dict[str, Rule] = {
     "strategy": _stage,
     "model_name": option("model_name_or_path"),
     **ARGUMENTS,
+    "optim": _optimizer,
+    "optimizer.loraplus_ratio": option("loraplus_lr_ratio"),
     "warmup_ratio": _warmup,
     "group_by_length": _grouped,
     "data.shuffle": _shuffled,

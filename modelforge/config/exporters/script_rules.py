@@ -13,7 +13,12 @@ from modelforge.config.exporters.facts import Facts
 from modelforge.config.exporters.report import Written
 from modelforge.config.exporters.rules import Rule, elsewhere, left_out, not_needed
 from modelforge.config.exporters.system import TargetSystem
-from modelforge.config.exporters.training_arguments import ARGUMENTS, activation_offload
+from modelforge.config.exporters.training_arguments import (
+    ARGUMENTS,
+    NO_COOLDOWN,
+    activation_offload,
+    optimizer,
+)
 from modelforge.errors import Problem
 
 PREPARED = "It is in the prepared rows."
@@ -50,7 +55,10 @@ def _grouped(_value: bool, facts: Facts) -> Written:
 def _schedule(_value: str, facts: Facts) -> Written:
     name, arguments = facts.schedule
     options: dict[str, Any] = {"lr_scheduler_type": name}
-    return Written(options | ({"lr_scheduler_kwargs": arguments} if arguments else {}))
+    options |= {"lr_scheduler_kwargs": arguments} if arguments else {}
+    if facts.cools_down:
+        return Written(options, NO_COOLDOWN, is_lost=True)
+    return Written(options)
 
 
 def _compile_mode(_value: str, facts: Facts) -> Written:
@@ -171,7 +179,7 @@ RULES: dict[str, Rule] = {
     "data.shuffle": elsewhere("group_by_length"),
     "lr_scheduler_type": _schedule,
     "warmup_ratio": _from_plan("warmup_steps", "warmup_steps"),
-    "optim": _from_plan("optim", "optim"),
+    "optim": optimizer,
     "trainer.torch_compile": _from_plan("torch_compile", "torch_compile"),
     "data.num_workers": _from_plan("dataloader_num_workers", "num_workers"),
     "trainer.save_steps": _saved_every,

@@ -61,14 +61,30 @@ def _validation(value: list[Source], facts: Facts) -> Written:
     return written_sources("validation_datasets", value, _SOURCE, facts)
 
 
-def _optimizer(value: str, _: Facts) -> Written:
+def _optimizer(value: str, facts: Facts) -> Written:
     if value == "adamw_8bit":
         return Written({"optimizer": value})
+    if value == "normuon":
+        return _normuon(facts)
     if value == "paged_adamw_8bit":
         options = {"optimizer": "adamw_8bit", "offload_optimizer": True}
         return Written(options, "Its state is moved to the memory of the host.")
     why = f"Surogate has AdamW in 8 bits and NorMuon; adamw_8bit stands for {value}."
     return Written({"optimizer": "adamw_8bit"}, why, is_lost="adamw" not in value)
+
+
+def _normuon(facts: Facts) -> Written:
+    ours = facts.config.optimizer
+    options = {
+        "optimizer": "normuon",
+        "normuon_momentum": ours.muon_momentum,
+        "normuon_beta2": ours.muon_beta2,
+        "normuon_cautious_wd": ours.cautious_weight_decay,
+    }
+    if ours.muon_scale == "original":
+        return Written(options, "With its options there.")
+    why = "Updates have the size of those of the first paper on Muon there: raise the rate."
+    return Written(options, why, is_lost=True)
 
 
 def _schedule(value: str, facts: Facts) -> Written:
@@ -80,9 +96,9 @@ def _schedule(value: str, facts: Facts) -> Written:
     options: dict[str, Any] = {"lr_scheduler_type": SCHEDULES[value]}
     if schedule.final_lr_fraction:
         options["final_lr_fraction"] = schedule.final_lr_fraction
-    if value != "warmup_stable_decay":
+    if value != "warmup_stable_decay" and not facts.cools_down:
         return Written(options)
-    steps = facts.schedule[1]["num_decay_steps"]
+    steps = facts.decay_steps
     if 0 < steps < 1:
         why = "The decay is a share of the steps here, and cooldown_steps a number: give max_steps."
         return Written(options, why, is_lost=True)

@@ -17,8 +17,11 @@ from modelforge.config.exporters.rules import (
     option,
     steps,
 )
+from modelforge.config.optimizers import MUON
 
 AT_EVALUATIONS = "At every evaluation."
+NO_COOLDOWN = "The schedule goes on to its end there, without a cooldown of its own shape."
+NO_MUON = "Transformers has no Muon; AdamW trains all weights there."
 
 
 def schedule(value: str, facts: Facts) -> Written:
@@ -32,6 +35,8 @@ def schedule(value: str, facts: Facts) -> Written:
             "The decay is a share of the steps here, whose number the rows decide: give max_steps."
         )
         return Written(options | {"lr_scheduler_kwargs": _without_share(arguments)}, why, True)
+    if facts.cools_down:
+        return Written(options, NO_COOLDOWN, is_lost=True)
     return Written(options, "" if name == value else "Its name there, with the same rates.")
 
 
@@ -130,8 +135,11 @@ def activation_offload(value: bool, facts: Facts) -> Written:
     return Written(why=f"TRL cannot offload with {facts.about_method.label}.", is_lost=True)
 
 
-def _optimizer(value: str, facts: Facts) -> Written:
+def optimizer(value: str, facts: Facts) -> Written:
+    """Return the optimizer; AdamW stands for Muon."""
     used = facts.plan.optim if facts.plan else value
+    if used in MUON:
+        return Written({"optim": "adamw_torch"}, NO_MUON, is_lost=True)
     why = "" if used == value else "What this computer has used in its place."
     return Written({"optim": used}, why)
 
@@ -148,7 +156,7 @@ ARGUMENTS: dict[str, Rule] = {
     "gradient_checkpointing": option("gradient_checkpointing"),
     "max_grad_norm": option("max_grad_norm"),
     "weight_decay": option("weight_decay"),
-    "optim": _optimizer,
+    "optim": optimizer,
     "optimizer.beta1": option("adam_beta1"),
     "optimizer.beta2": option("adam_beta2"),
     "optimizer.epsilon": option("adam_epsilon"),

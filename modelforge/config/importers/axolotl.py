@@ -7,6 +7,7 @@ from typing import Any
 
 from modelforge.config.importers.axolotl_data import NOTHING_ASKED, PREFERENCES, datasets
 from modelforge.config.importers.axolotl_not_offered import KERNELS, NOT_OFFERED
+from modelforge.config.importers.optimizers import axolotl_rates
 from modelforge.config.importers.options import (
     Option,
     Values,
@@ -297,7 +298,7 @@ OPTIONS: dict[str, Option] = {
     "cosine_min_lr_ratio": by(_floor, kind="number", least=0),
     "cosine_constant_lr_ratio": refused("This schedule is not offered here.", None),
     "learning_rate": taken("learning_rate"),
-    "embedding_lr": coming("rates for groups of weights", None),
+    **axolotl_rates(),
     "warmup_ratio": taken("warmup_ratio"),
     "warmup_steps": warmup_steps(),
     "weight_decay": taken("weight_decay", 0.0),

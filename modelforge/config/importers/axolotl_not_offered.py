@@ -67,8 +67,6 @@ _TRACKERS = (
     *("use_comet", "comet_api_key", "comet_workspace", "comet_experiment_key", "comet_mode"),
 )
 NOT_OFFERED: dict[str, Option] = {
-    "loraplus_lr_ratio": coming("LoRA+", None),
-    "loraplus_lr_embedding": coming("LoRA+", None),
     **{name: no_effect(KERNELS) for name in _KERNELS},
     **{name: refused(VARIANT, None) for name in _VARIANTS},
     **{name: no_effect("Runs and exports have their own folders here.") for name in _FOLDERS},

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from modelforge.config.importers.llama_factory_data import datasets, read_dataset_info
+from modelforge.config.importers.optimizers import loraplus, use_muon
 from modelforge.config.importers.options import (
     Option,
     Values,
@@ -225,11 +226,10 @@ OPTIONS: dict[str, Option] = {
     **{name: refused(VARIANT, False) for name in _VARIANTS},
     **{name: refused(IMAGES, False) for name in _MEDIA},
     **{name: coming(GPUS, 1) for name in _SEVERAL},
-    "use_muon": coming("Muon", False),
+    "use_muon": use_muon(),
     "fp8": coming("training in FP8", False),
     "fp8_backend": coming("training in FP8", "auto"),
-    "loraplus_lr_ratio": coming("LoRA+", None),
-    "loraplus_lr_embedding": coming("LoRA+", None),
+    **loraplus(),
     "disable_shuffling": converted(
         "data.shuffle", lambda value: not value, "The switch says the opposite.", kind="bool"
     ),

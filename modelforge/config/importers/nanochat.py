@@ -88,6 +88,10 @@ def _finish(_: Values, __: Any) -> dict[str, Any]:
         "quantization.scheme": "none",
         "group_by_length": False,
         "max_grad_norm": 0.0,
+        # What its script does without an option.
+        "optim": "normuon",
+        "optimizer.muon_scale": "original",
+        "optimizer.epsilon": 1e-10,
     }
 
 
@@ -115,11 +119,11 @@ OPTIONS: dict[str, Option] = {
     "target-param-data-ratio": _from_nothing(10.5, "number"),
     "device-batch-size": renamed("per_device_train_batch_size", 32, kind="int", least=1),
     "total-batch-size": by(_tokens, -1, kind="int"),
-    "embedding-lr": _from_nothing(0.3, "number", least=0),
-    "unembedding-lr": _from_nothing(0.004, "number", least=0),
-    "weight-decay": _from_nothing(0.2, "number", least=0),
-    "matrix-lr": _from_nothing(0.02, "number", least=0),
-    "scalar-lr": _from_nothing(0.5, "number", least=0),
+    "embedding-lr": renamed("optimizer.embedding_lr", 0.3, kind="number", least=0),
+    "unembedding-lr": renamed("optimizer.unembedding_lr", 0.004, kind="number", least=0),
+    "weight-decay": renamed("weight_decay", 0.2, kind="number", least=0),
+    "matrix-lr": renamed("optimizer.matrix_lr", 0.02, kind="number", least=0),
+    "scalar-lr": renamed("optimizer.scalar_lr", 0.5, kind="number", least=0),
     "adam-beta1": renamed("optimizer.beta1", 0.8),
     "adam-beta2": renamed("optimizer.beta2", 0.95),
     "warmup-ratio": renamed("warmup_ratio", 0.0),

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from modelforge.config.importers import surogate_logging
+from modelforge.config.importers.optimizers import cooldown, normuon_options, surogate_optimizer
 from modelforge.config.importers.options import (
     Option,
     Values,
@@ -119,22 +120,6 @@ def _max_length(value: int, values: Values) -> Outcome:
     if isinstance(other, int) and other <= value:
         return Outcome("no-effect", why=f"sequence_len, {other}, is not more.")
     return Outcome("renamed", {"max_seq_length": value})
-
-
-def _optimizer(value: str, _: Values) -> Outcome:
-    if value == "normuon":
-        return Outcome("refused", why="NorMuon comes with a later version; adamw_8bit is near.")
-    ours = "adamw_torch" if value == "adamw" else value
-    return Outcome("renamed", {"optim": ours})
-
-
-def _cooldown(value: int, values: Values) -> Outcome:
-    if not value:
-        return Outcome("no-effect", why="This value asks for nothing.")
-    if values.get("lr_scheduler_type") == "wsd":
-        return Outcome("renamed", {"schedule.decay_steps": value})
-    why = "A cooldown after a linear or cosine schedule comes with a later version."
-    return Outcome("refused", why=why)
 
 
 def _dtype(value: str, values: Values) -> Outcome:
@@ -255,7 +240,7 @@ OPTIONS: dict[str, Option] = {
     "fp4_backend": no_effect("There is no training in FP4 here.", choices=("cutlass", "cudnn")),
     "skip_quant_first_layers": renamed("quantization.skip_first_layers", 0),
     "skip_quant_last_layers": renamed("quantization.skip_last_layers", 0),
-    "optimizer": by(_optimizer, "adamw_8bit", choices=("adamw_8bit", "adamw", "normuon")),
+    "optimizer": surogate_optimizer(),
     "learning_rate": taken("learning_rate", 2e-4),
     "lr_scheduler_type": words(
         "lr_scheduler_type",
@@ -264,14 +249,14 @@ OPTIONS: dict[str, Option] = {
     ),
     "warmup_ratio": taken("warmup_ratio", 0.0),
     "warmup_steps": renamed("schedule.warmup_steps"),
-    "cooldown_steps": by(_cooldown, kind="int", least=0),
+    "cooldown_steps": by(cooldown, kind="int", least=0),
     "final_lr_fraction": renamed("schedule.final_lr_fraction", 0.0),
     "weight_decay": taken("weight_decay", 0.1),
     "max_grad_norm": taken("max_grad_norm", 1.0),
     "adamw_beta1": renamed("optimizer.beta1", 0.9),
     "adamw_beta2": renamed("optimizer.beta2", 0.999),
     "adamw_epsilon": renamed("optimizer.epsilon", 1e-8),
-    **{f"normuon_{part}": coming("NorMuon") for part in ("momentum", "beta2", "cautious_wd")},
+    **normuon_options(),
     "per_device_train_batch_size": taken("per_device_train_batch_size", 2),
     "gradient_accumulation_steps": taken("gradient_accumulation_steps", 4),
     "max_steps": taken("max_steps", -1),

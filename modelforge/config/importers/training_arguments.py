@@ -47,6 +47,9 @@ SCHEDULE_ARGUMENTS = {
     "num_decay_steps": "schedule.decay_steps",
     "decay_type": "schedule.decay_shape",
 }
+# Arguments with a meaning for one schedule, and their settings.
+SHAPES = {"num_cycles": "cosine_with_restarts", "power": "polynomial"}
+SHAPE_SETTINGS = {"num_cycles": "schedule.cycles", "power": "schedule.power"}
 SCHEDULES = {name: name for name in get_args(LearningRateSchedule)} | {
     "wsd": "warmup_stable_decay",
     "constant_with_warm_up": "constant_with_warmup",
@@ -56,7 +59,9 @@ SCHEDULES = {name: name for name in get_args(LearningRateSchedule)} | {
 def optimizer(default: Any = ABSENT) -> Option:
     """Return the option `optim`."""
 
-    def read(value: str, _: Values) -> Outcome:
+    def read(value: str, values: Values) -> Outcome:
+        if values.get("use_muon"):
+            return Outcome("no-effect", why="use_muon decides.")
         if value not in OPTIMIZERS:
             known = "adamw_torch, adamw_8bit, paged_adamw_8bit, adafactor, lion_8bit and others"
             return Outcome("refused", why=f"{value} is not an optimizer here. There are {known}.")
@@ -145,11 +150,14 @@ def schedule_arguments(value: Any, values: Values) -> Outcome:
         return Outcome("refused", why="Write its arguments by name.")
     settings, unknown = {}, []
     rate, end = (number(each) for each in (values.get("learning_rate"), value.get("lr_end")))
+    kind = values.get("lr_scheduler_type") or values.get("lr_scheduler")
     for name, part in value.items():
         if name in SCHEDULE_ARGUMENTS:
             settings[SCHEDULE_ARGUMENTS[name]] = part
-        elif name == "lr_end" and _is_share(end, rate) and value.get("power", 1) == 1:
+        elif name == "lr_end" and _is_share(end, rate):
             settings["schedule.final_lr_fraction"] = end / rate
+        elif name in SHAPES and SHAPES[name] == kind:
+            settings[SHAPE_SETTINGS[name]] = part
         elif name != "power" or part != 1:
             unknown.append(str(name))
     if unknown:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from modelforge.config.importers.optimizers import rate_of_tables
 from modelforge.config.importers.options import (
     Option,
     Values,
@@ -127,7 +128,7 @@ OPTIONS: dict[str, Option] = {
     f"{T}output_dir": no_effect("Runs are stored in the folder of ModelForge."),
     f"{T}num_epochs": by(_epochs, kind="number", least=0),
     f"{T}learning_rate": taken("learning_rate", 2e-4),
-    f"{T}embedding_learning_rate": refused("One rate is used for all weights.", None),
+    f"{T}embedding_learning_rate": rate_of_tables(),
     f"{T}batch_size": renamed("per_device_train_batch_size", 2),
     f"{T}gradient_accumulation_steps": taken("gradient_accumulation_steps", 4),
     f"{T}warmup_steps": renamed("schedule.warmup_steps", 5),

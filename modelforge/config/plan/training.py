@@ -8,7 +8,7 @@ from typing import Any
 
 from modelforge.config.defaults import default_learning_rate
 from modelforge.config.methods import METHOD_FACTS, Method, facts_of
-from modelforge.config.optimizers import OPTIMIZERS, RESULT_SCHEDULES
+from modelforge.config.optimizers import COOLED_SCHEDULES, OPTIMIZERS, RESULT_SCHEDULES
 from modelforge.config.plan.context import ChangeLog, PlanContext
 from modelforge.config.providers import PROVIDER_FACTS
 from modelforge.config.schema.config import TrainingConfig
@@ -196,18 +196,19 @@ def _unpaged(config: TrainingConfig, context: PlanContext, log: ChangeLog, unpag
 
 def scheduler(config: TrainingConfig, log: ChangeLog) -> tuple[str, dict[str, Any]]:
     """Return `lr_scheduler_type` and `lr_scheduler_kwargs` for Transformers."""
-    name, final = config.lr_scheduler_type, config.schedule.final_lr_fraction
+    schedule = config.schedule
+    name, final = config.lr_scheduler_type, schedule.final_lr_fraction
     if name == "constant" and _warms_up(config):
         reason = "The schedule constant has no warm-up."
         return log.record("lr_scheduler_type", "constant_with_warmup", reason), {}
-    if name == "warmup_stable_decay":
+    if name == "warmup_stable_decay" or cools_down(config):
         return name, _decay(config)
     if name in RESULT_SCHEDULES:
         return name, _by_results(config)
     if name.endswith("_with_min_lr"):
         return name, {"min_lr_rate": _final_fraction(config, log)}
     if name == "cosine_with_restarts":
-        return name, {"num_cycles": max(2, config.num_train_epochs)}
+        return name, {"num_cycles": schedule.cycles or max(2, config.num_train_epochs)}
     if final > 0 and name in ENDS_ABOVE_ZERO:
         used = ENDS_ABOVE_ZERO[name]
         if used != name:
@@ -215,10 +216,12 @@ def scheduler(config: TrainingConfig, log: ChangeLog) -> tuple[str, dict[str, An
             log.record("lr_scheduler_type", used, reason)
         if used == "cosine_with_min_lr":
             return used, {"min_lr_rate": final}
-        return used, {"lr_end": final * config.learning_rate, "power": 1.0}
+        power = schedule.power if name == "polynomial" else 1.0
+        return used, {"lr_end": final * config.learning_rate, "power": power}
     if name == "polynomial":
         # Transformers refuses a rate at or below the default lr_end of 1e-7.
-        return name, {"lr_end": min(1e-7, config.learning_rate / 10)}
+        shape = {} if schedule.power == 1 else {"power": schedule.power}
+        return name, {"lr_end": min(1e-7, config.learning_rate / 10), **shape}
     return name, {}
 
 
@@ -258,6 +261,13 @@ def _final_fraction(config: TrainingConfig, log: ChangeLog) -> float:
         return schedule.final_lr_fraction
     reason = f"The schedule {config.lr_scheduler_type} ends above zero."
     return log.record("schedule.final_lr_fraction", FINAL_FRACTION, reason)
+
+
+def cools_down(config: TrainingConfig) -> bool:
+    """Return whether a linear or cosine schedule ends with a cooldown."""
+    schedule = config.schedule
+    has_length = bool(schedule.decay_steps or schedule.decay_ratio)
+    return config.lr_scheduler_type in COOLED_SCHEDULES and has_length
 
 
 def _decay(config: TrainingConfig) -> dict[str, Any]:

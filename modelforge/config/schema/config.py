@@ -11,8 +11,9 @@ from modelforge.config.schema.contract import Contract
 from modelforge.config.schema.data import Data, Source
 from modelforge.config.schema.memory import Memory
 from modelforge.config.schema.model import Model
+from modelforge.config.schema.optimizer import Optimizer, Schedule
 from modelforge.config.schema.runtime import Hardware, Logging
-from modelforge.config.schema.training import Evaluation, Optimizer, Schedule, Trainer
+from modelforge.config.schema.training import Evaluation, Trainer
 from modelforge.config.schema.weights import Adapter, Quantization
 from modelforge.errors import ConfigError
 

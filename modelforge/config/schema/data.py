@@ -14,6 +14,7 @@ from modelforge.config.schema.base import (
     SPEED,
     Bounds,
     Group,
+    Names,
     SettingsGroup,
     setting,
 )
@@ -209,6 +210,19 @@ class Data(SettingsGroup):
 
     completion: the completion of a pair, every assistant turn of a chat, all of a text. assistant:
     assistant turns only. last_round: the last assistant turn. all: every token, prompts too.
+    """
+
+    role_weights: Names = setting("", "Weights of roles", Group.DATA, max_length=200)
+    """How much the tokens of each role weigh in the loss, such as user=0.1, assistant=1.
+
+    Roles are system, user, assistant, tool, and template for what stands around the messages. Roles
+    that are not named are as "Loss on" says. The loss of a token is multiplied by its weight.
+    """
+
+    message_weights: bool = setting(False, "Weights of messages", Group.DATA)
+    """Multiply the loss of an answer by its own weight in the data, such as 0.5.
+
+    Off, an answer with the weight 0 is not trained, and all others are trained alike.
     """
 
     truncation_strategy: Literal["delete", "left", "right", "split"] = setting(

@@ -214,7 +214,8 @@ RULES: dict[str, DataRule] = {
     ),
     "fractional-weight": _caution(
         "an answer with a weight other than 0 and 1",
-        "It is trained like the others; use the weights 0 and 1 only.",
+        "It is trained like the others unless data.message_weights is on, which multiplies its "
+        "loss by the weight.",
     ),
     "reasoning": _caution(
         "reasoning beside the answer (reasoning_content)",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from types import MethodType
 from typing import Any
@@ -115,7 +114,6 @@ def prepare_trainer(trainer: Any, config: TrainingConfig, plan: Plan) -> Any:
     The initialization is kept as `trainer.adapter_init`, because saving needs it.
     """
     trainer.remove_callback(PrinterCallback)
-    trainer.create_scheduler = _resolve_decay_share(trainer, trainer.create_scheduler)
     is_ours = plan.trains == "adapter" and not PROVIDER_FACTS[config.provider].adds_adapter
     trainer.adapter_init = None
     if is_ours and plan.start_from is None and config.adapter.init in WEIGHT_CHANGING_INITS:
@@ -128,20 +126,6 @@ def prepare_trainer(trainer: Any, config: TrainingConfig, plan: Plan) -> Any:
         if parameter.requires_grad:
             parameter.data = parameter.data.to(dtype)
     return trainer
-
-
-def _resolve_decay_share(trainer: Any, create: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `create_scheduler` that takes `num_decay_steps` below 1 as a share of all steps."""
-
-    def create_scheduler(num_training_steps: int, *args: Any, **kwargs: Any) -> Any:
-        settings = dict(trainer.args.lr_scheduler_kwargs or {})
-        decay = settings.get("num_decay_steps")
-        if decay is not None and decay < 1:
-            settings["num_decay_steps"] = round(decay * num_training_steps)
-            trainer.args.lr_scheduler_kwargs = settings
-        return create(num_training_steps, *args, **kwargs)
-
-    return create_scheduler
 
 
 def _unusable_adapter(folder: str, reason: str) -> Problem:

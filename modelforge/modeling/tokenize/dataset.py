@@ -20,6 +20,7 @@ from modelforge.data.sources.load import Record, iterate_rows, source_entries
 from modelforge.data.sources.split import split_indices
 from modelforge.modeling.errors import WorkerError
 from modelforge.modeling.tokenize.counters import TokenizeCounts
+from modelforge.modeling.tokenize.encode import TokenizedExample
 from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.modeling.tokenize.template import ChatTemplate
 
@@ -31,7 +32,10 @@ _TOKENS = pa.list_(pa.int32())
 _SCHEMA = pa.schema({"input_ids": _TOKENS, "labels": _TOKENS})
 # Column with the index of a training row among the rows of the run.
 ROW = "row"
+# Column with the weight of the loss of each token of a training row, where there are weights.
+LOSS_WEIGHTS = "loss_weights"
 _TRAIN_SCHEMA = _SCHEMA.append(pa.field(ROW, pa.int32()))
+_WEIGHTED_SCHEMA = _TRAIN_SCHEMA.append(pa.field(LOSS_WEIGHTS, pa.list_(pa.float32())))
 NO_EVALUATION = "no-evaluation", "No evaluation row has a trained token."
 
 
@@ -80,7 +84,8 @@ def tokenize(request: DatasetRequest, template: ChatTemplate, progress: Progress
         DataError: A file can no longer be read.
     """
     options = request.options
-    splits = TableBuilder(_TRAIN_SCHEMA), TableBuilder(_SCHEMA)
+    schema = _WEIGHTED_SCHEMA if options.weights.is_active else _TRAIN_SCHEMA
+    splits = TableBuilder(schema), TableBuilder(_SCHEMA)
     sample = ReservoirSample(request.keep_eval_rows, request.seed)
     rows = enumerate(iter_split_rows(request, progress))
     while batch := list(islice(rows, BATCH_SIZE)):
@@ -88,10 +93,15 @@ def tokenize(request: DatasetRequest, template: ChatTemplate, progress: Progress
         for (index, (row, is_eval)), example in zip(batch, examples, strict=True):
             split = splits[is_eval]
             for part in split.counts.add(row, example, options, is_eval=is_eval):
-                split.add({"input_ids": part.input_ids, "labels": part.labels, ROW: index})
+                row_of_table = {"input_ids": part.input_ids, "labels": part.labels, ROW: index}
+                split.add(row_of_table | {LOSS_WEIGHTS: part.weights or _ones(part)})
             if is_eval:
                 sample.add(row)
     return finish(splits, request, template, sample.rows)
+
+
+def _ones(example: TokenizedExample) -> list[float]:
+    return [1.0] * len(example.input_ids)
 
 
 def iter_split_rows(

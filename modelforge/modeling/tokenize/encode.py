@@ -7,11 +7,12 @@ trained whole. Used both for training and for the token preview.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Literal
 
 from modelforge.errors import DataError, Problem
+from modelforge.modeling.tokenize.loss_weights import ADDED, LossWeights
 from modelforge.modeling.tokenize.render import AnswerSpan, RenderedChat, render_chat
 from modelforge.modeling.tokenize.template import ChatTemplate, Offsets, tokenize_with_offsets
 
@@ -20,6 +21,7 @@ LossOn = Literal["completion", "assistant", "last_round", "all"]
 TruncationStrategy = Literal["delete", "left", "right", "split"]
 # These train messages, which plain text does not have.
 NEEDS_MESSAGES = ("assistant", "last_round")
+NO_WEIGHTS = LossWeights()
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class TokenizedExample:
         cut_after: Token ids that were cut off at the end.
         rewritten: Number of answers that the template changed.
         unmatched: Number of answers that were not found in the rendered text.
+        weights: Weight of the loss of each token, length seq; None where all trained ones have 1.
     """
 
     input_ids: list[int]
@@ -41,6 +44,12 @@ class TokenizedExample:
     cut_after: list[int] = field(default_factory=list)
     rewritten: int = 0
     unmatched: int = 0
+    weights: list[float] | None = None
+
+    def part(self, start: int, end: int) -> TokenizedExample:
+        """Return the tokens from `start` to before `end`."""
+        weights = None if self.weights is None else self.weights[start:end]
+        return TokenizedExample(self.input_ids[start:end], self.labels[start:end], weights=weights)
 
     @property
     def trained_tokens(self) -> int:
@@ -59,6 +68,7 @@ def encode(
     loss_on: LossOn = "completion",
     *,
     skip_answers: int = 0,
+    weights: LossWeights = NO_WEIGHTS,
 ) -> list[TokenizedExample]:
     """Encode canonical rows with `messages` or `text`, not truncated.
 
@@ -84,7 +94,7 @@ def encode(
             examples.append(_plain_example(plain_ids, template, loss_on))
         else:
             trained = _trained_messages(chat, loss_on, skip_answers)
-            examples.append(_chat_example(chat, encoded_chat, template, trained))
+            examples.append(_chat_example(chat, encoded_chat, template, trained, weights))
     return examples
 
 
@@ -92,21 +102,17 @@ def truncate(
     example: TokenizedExample, max_length: int, strategy: TruncationStrategy
 ) -> list[TokenizedExample]:
     """Return the example in parts of at most `max_length` tokens: none if it is deleted."""
-    ids, labels, length = example.input_ids, example.labels, len(example.input_ids)
+    ids, length = example.input_ids, len(example.input_ids)
     if length <= max_length:
         return [example]
     if strategy == "delete":
         return []
     if strategy == "split":
-        return [
-            TokenizedExample(ids[at : at + max_length], labels[at : at + max_length])
-            for at in range(0, length, max_length)
-        ]
+        return [example.part(at, at + max_length) for at in range(0, length, max_length)]
     if strategy == "left":
         at = length - max_length
-        return [TokenizedExample(ids[at:], labels[at:], cut_before=ids[:at])]
-    cut_after = ids[max_length:]
-    return [TokenizedExample(ids[:max_length], labels[:max_length], cut_after=cut_after)]
+        return [replace(example.part(at, length), cut_before=ids[:at])]
+    return [replace(example.part(0, max_length), cut_after=ids[max_length:])]
 
 
 def _render(row: dict[str, Any], template: ChatTemplate) -> RenderedChat | None:
@@ -132,15 +138,25 @@ def _chat_example(
     encoded: tuple[list[int], Offsets],
     template: ChatTemplate,
     trained: frozenset[int],
+    loss_weights: LossWeights,
 ) -> TokenizedExample:
     boundaries = _boundaries(chat)
     starts = {start for start, _ in encoded[1]}
     if any(boundary not in starts for boundary in boundaries):
         encoded = _tokenize_in_pieces(template.tokenizer, chat.text, boundaries)
-    ids, owners = _assign(*encoded, chat.spans, template)
-    pairs = zip(ids, owners, strict=True)
-    labels = [token if owner in trained else IGNORE_INDEX for token, owner in pairs]
-    return TokenizedExample(ids, labels, rewritten=chat.rewritten, unmatched=chat.unmatched)
+    ids, owners, positions = _assign(*encoded, chat.spans, template)
+    weights = None
+    if loss_weights.is_active:
+        weights = loss_weights.of_tokens(chat, owners, positions, trained)
+        is_trained = [weight > 0 for weight in weights]
+    else:
+        is_trained = [owner in trained for owner in owners]
+    labels = [
+        token if trains else IGNORE_INDEX for token, trains in zip(ids, is_trained, strict=True)
+    ]
+    return TokenizedExample(
+        ids, labels, rewritten=chat.rewritten, unmatched=chat.unmatched, weights=weights
+    )
 
 
 def _boundaries(chat: RenderedChat) -> list[int]:
@@ -167,16 +183,21 @@ def _tokenize_in_pieces(
 
 def _assign(
     ids: list[int], offsets: Offsets, spans: list[AnswerSpan], template: ChatTemplate
-) -> tuple[list[int], list[int]]:
-    """Return the ids with missing end tokens added, and for each the message it answers or -1."""
+) -> tuple[list[int], list[int], list[int]]:
+    """Return the ids with missing end tokens added, the message each answers, and its start.
+
+    -1 is a token of no answer, or one that is not in the text.
+    """
     result: list[int] = []
     owners: list[int] = []
+    starts: list[int] = []
     remaining = list(spans)
 
     def close(span: AnswerSpan) -> None:
         if span.needs_end:
             result.append(template.end_id)
             owners.append(span.message)
+            starts.append(ADDED)
 
     for token, (begin, end) in zip(ids, offsets, strict=True):
         while remaining and begin >= remaining[0].end:
@@ -184,9 +205,10 @@ def _assign(
         is_inside = bool(remaining) and end > begin >= remaining[0].start
         result.append(token)
         owners.append(remaining[0].message if is_inside else -1)
+        starts.append(begin)
     for span in remaining:
         close(span)
-    return result, owners
+    return result, owners, starts
 
 
 def _plain_example(ids: list[int], template: ChatTemplate, loss_on: LossOn) -> TokenizedExample:

@@ -11,12 +11,14 @@ from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.data.canonical.qa import to_chat_example
 from modelforge.modeling.tokenize.encode import (
+    NO_WEIGHTS,
     LossOn,
     TokenizedExample,
     TruncationStrategy,
     encode,
     truncate,
 )
+from modelforge.modeling.tokenize.loss_weights import LossWeights
 from modelforge.modeling.tokenize.template import ChatTemplate
 
 
@@ -30,6 +32,7 @@ class TokenizeOptions:
         truncation: What happens to longer examples.
         packing_truncates: Training examples stay whole, because packing splits them itself.
         method: The training method; its head decides what rows with a context become.
+        weights: Weights of the loss of tokens.
     """
 
     max_length: int
@@ -37,6 +40,7 @@ class TokenizeOptions:
     truncation: TruncationStrategy = "right"
     packing_truncates: bool = False
     method: Method = "sft"
+    weights: LossWeights = NO_WEIGHTS
 
     @classmethod
     def from_plan(cls, config: TrainingConfig, plan: Plan) -> TokenizeOptions:
@@ -52,6 +56,7 @@ class TokenizeOptions:
             truncation=data.truncation_strategy,
             packing_truncates=packing_splits
             and (is_default or data.truncation_strategy == "split"),
+            weights=LossWeights.from_settings(data),
         )
 
     @property
@@ -63,7 +68,7 @@ class TokenizeOptions:
         self, rows: Sequence[dict[str, Any]], template: ChatTemplate
     ) -> list[TokenizedExample]:
         """Return canonical rows as tokens, not truncated."""
-        return encode(self.prepare(rows), template, self.loss_on)
+        return encode(self.prepare(rows), template, self.loss_on, weights=self.weights)
 
     def prepare(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return canonical rows in the form of this method: decoders answer questions in chats."""

@@ -32,7 +32,7 @@ class RenderedChat:
 
     `answers` are the indices of all assistant messages, `spans` the answers found in the text. The
     template changed the text of `rewritten` answers; `unmatched` ones were not found. Answers with
-    the weight 0 are `untrained`.
+    the weight 0 are `untrained`. `messages` are those that were rendered.
     """
 
     text: str = ""
@@ -41,6 +41,7 @@ class RenderedChat:
     unmatched: int = 0
     answers: list[int] = field(default_factory=list)
     untrained: frozenset[int] = frozenset()
+    messages: list[Message] = field(default_factory=list)
 
 
 def render_chat(messages: list[Message], template: ChatTemplate, tools: Any = None) -> RenderedChat:
@@ -82,7 +83,7 @@ def _render_with_spans(messages: list[Message], tools: Any, template: ChatTempla
     (Qwen3 drops earlier thoughts, DeepSeek opens one); there the answer is searched behind the
     common part of both texts.
     """
-    chat = RenderedChat(template.render(messages, tools))
+    chat = RenderedChat(template.render(messages, tools), messages=messages)
     is_zero = (message.get("weight") == 0 for message in messages)
     chat.untrained = frozenset(index for index, zero in enumerate(is_zero) if zero)
     position = 0

@@ -61,6 +61,7 @@ TRAINING_CHECKS: tuple[Check, ...] = (
     settings.reward_verdict,
     settings.adapter_dropout,
     settings.adapter_scale,
+    settings.muon_on_adapter,
     settings.few_steps,
     settings.slow_evaluation,
     settings.learning_rate,

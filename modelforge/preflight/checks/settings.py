@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from modelforge.config.defaults import default_learning_rate, usual_learning_rates
 from modelforge.config.fields import specs_by_name
-from modelforge.config.optimizers import RESULT_SCHEDULES
+from modelforge.config.optimizers import MUON, RESULT_SCHEDULES
 from modelforge.config.plan.make import Change
 from modelforge.config.plan.memory import GRAPH_MODES
 from modelforge.config.plan.run_length import ruling_measure
@@ -41,9 +41,10 @@ def plan_changes(context: RunContext) -> Iterator[Finding]:
 
 
 def learning_rate(context: RunContext) -> Iterator[Finding]:
-    """Warn of a learning rate far outside the usual range."""
+    """Warn of a learning rate far outside the usual range, which is that of AdamW."""
     config = context.config
-    if config.schedule.auto_learning_rate:
+    is_original = context.plan.optim in MUON and config.optimizer.muon_scale == "original"
+    if config.schedule.auto_learning_rate or is_original:
         return
     rate, has_adapter = config.learning_rate, config.adapter.enabled
     low, high = usual_learning_rates(config.strategy, adapter=has_adapter)
@@ -63,6 +64,20 @@ def learning_rate(context: RunContext) -> Iterator[Finding]:
         "learning_rate",
         default,
     )
+
+
+def muon_on_adapter(context: RunContext) -> Iterator[Finding]:
+    """Note that Muon trains the two matrices of an adapter and not their product."""
+    plan = context.plan
+    if plan.optim in MUON and plan.trains == "adapter":
+        yield note(
+            "muon-on-adapter",
+            f"{plan.optim} orthogonalizes the updates of both matrices of the adapter, not that of "
+            "their product; it is meant for training all weights.",
+            "Choose adamw_torch, or keep it if it is intended.",
+            "optim",
+            "adamw_torch",
+        )
 
 
 def adapter_dropout(context: RunContext) -> Iterator[Finding]:

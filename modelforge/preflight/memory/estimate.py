@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from modelforge.config.optimizers import BYTES_PER_WEIGHT, OPTIMIZERS
+from modelforge.config.optimizers import BYTES_PER_WEIGHT, OPTIMIZERS, TrainedSizes
 from modelforge.config.plan.make import Plan, releases_memory
 from modelforge.config.rules.weights import split_names
 from modelforge.config.schema.config import TrainingConfig
@@ -88,29 +88,25 @@ def estimate_memory(
     """
     if not model.parameters or not model.layers or not model.layer_matrices:
         return []
-    trained = trained_weights(config, plan, model)
+    sizes = trained_sizes(config, plan, model)
+    trained = sizes.total
     size = float(plan.trained_bytes)
     optimizer = OPTIMIZERS[plan.optim]
     parts = {
         "weights": weight_bytes(config, plan, model),
         "adapter": trained * size if plan.trains == "adapter" else 0.0,
         "gradients": trained * size,
-        "optimizer": trained * optimizer.state_bytes(plan.trained_bytes),
+        "optimizer": optimizer.state_bytes(sizes, plan.trained_bytes),
         "activations": activations(config, plan, model, length),
         "logits": logits(config, plan, model, length),
     }
     # The optimizer's temporary tensors are allocated after the activations have been freed.
-    transient = optimizer.transient_bytes(trained, _largest_tensor(plan, model), plan.device)
+    transient = optimizer.transient_bytes(sizes, plan.device)
     parts["optimizer"] += max(0.0, transient - parts["activations"] - parts["logits"])
     parts["overhead"] = _overhead(config, plan, parts["activations"])
     if is_cuda_build and plan.device == "cpu":
         parts["overhead"] += CUDA_BUILD_GIB * GIB
     return [MemoryPart(name, value / GIB) for name, value in parts.items()]
-
-
-def _largest_tensor(plan: Plan, model: ModelInfo) -> int:
-    """Return the weights of the largest trained tensor; those of an adapter are negligible."""
-    return (model.vocab or 0) * (model.hidden_size or 0) if plan.trains == "all" else 0
 
 
 def _overhead(config: TrainingConfig, plan: Plan, activations: float) -> float:
@@ -141,8 +137,19 @@ def adapter_weights(rank: int, model: ModelInfo) -> int:
 
 def trained_weights(config: TrainingConfig, plan: Plan, model: ModelInfo) -> int:
     """Return the number of trained weights: of the adapter, or all."""
+    return trained_sizes(config, plan, model).total
+
+
+def trained_sizes(config: TrainingConfig, plan: Plan, model: ModelInfo) -> TrainedSizes:
+    """Return the trained weights in matrices and others: of the adapter, or all.
+
+    The tensors of an adapter are too small to be counted as the largest.
+    """
+    table = (model.vocab or 0) * (model.hidden_size or 0)
     if plan.trains == "all":
-        return model.parameters or 0
+        others = min(model.embedding_weights, model.parameters or 0)
+        largest = max((rows * columns for rows, columns in model.layer_matrices), default=0)
+        return TrainedSizes((model.parameters or 0) - others, others, largest, table)
     adapter = config.adapter
     if adapter.target_modules.strip() == "all-linear":
         lora = adapter_weights(config.lora_r, model)
@@ -151,7 +158,7 @@ def trained_weights(config: TrainingConfig, plan: Plan, model: ModelInfo) -> int
         lora = sum(config.lora_r * sum(shape) for shape in matrices) * (model.layers or 0)
     # Fully trained modules are copied; only embeddings and head are large enough to count.
     copied = {"lm_head", "embed_tokens"} & set(split_names(adapter.modules_to_save))
-    return lora + len(copied) * (model.vocab or 0) * (model.hidden_size or 0)
+    return TrainedSizes(lora, len(copied) * table)
 
 
 def _target_matrices(targets: list[str], model: ModelInfo) -> list[tuple[int, int]]:

@@ -19,7 +19,7 @@ from modelforge.config.methods import MethodFacts
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.modeling.tokenize.collate import POSITION_PACKING
-from modelforge.train.trainer.private import chunk_lm_head_loss
+from modelforge.train.trainer.chunked_loss import chunk_lm_head_loss
 
 
 @dataclass(frozen=True)

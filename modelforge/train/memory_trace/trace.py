@@ -45,6 +45,7 @@ from modelforge.train.memory_trace.offload import offloading
 from modelforge.train.memory_trace.quantized_layers import quantize_layers
 from modelforge.train.memory_trace.step import BatchShape, Step, largest_batches, prepare_step
 from modelforge.train.memory_trace.tensors import GRADIENTS, TensorTracker
+from modelforge.train.optimizer.groups import trained_sizes
 from modelforge.train.trainer.private import backward
 
 # Bytes by kind of tensor.
@@ -230,11 +231,11 @@ class _Tracer:
     def _parts(self, model: Any, training: Bytes, evaluation: Bytes, kept: Bytes) -> Bytes:
         """Return the bytes by kind at the peak of the step, the optimizer and the evaluation."""
         plan, optimizer = self.plan, OPTIMIZERS[self.plan.optim]
-        sizes = [p.numel() for p in model.parameters() if p.requires_grad]
+        sizes = trained_sizes(model)
         gradient_bytes = plan.trained_bytes
-        optimizer_state = int(sum(sizes) * optimizer.state_bytes(plan.trained_bytes))
-        transient = optimizer.transient_bytes(sum(sizes), max(sizes, default=0), plan.device)
-        update = Counter(kept) + Counter({GRADIENTS: gradient_bytes * sum(sizes)})
+        optimizer_state = int(optimizer.state_bytes(sizes, plan.trained_bytes))
+        transient = optimizer.transient_bytes(sizes, plan.device)
+        update = Counter(kept) + Counter({GRADIENTS: gradient_bytes * sizes.total})
         update["optimizer"] = optimizer_state + transient
         step = Counter(training)
         step["optimizer"] += optimizer_state

@@ -45,6 +45,7 @@ class RewardModelTrainer(OomRecoveryMixin, CheckpointMixin, RewardTrainer):
     """TRL's RewardTrainer with checkpoints and OOM recovery."""
 
     sides = 2
+    own_rate = True
 
 
 def train_reward_model(context: WorkerContext, stage: Stage) -> TrainingProgress:

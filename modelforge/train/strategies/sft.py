@@ -15,24 +15,26 @@ from modelforge.modeling.adapters.lora import load_start_adapter, missing_lora_c
 from modelforge.modeling.generate import chat_generation
 from modelforge.modeling.perplexity import PerplexityMeter, count_text_bytes
 from modelforge.modeling.tokenize.collate import pack, sft_data_arguments
-from modelforge.modeling.tokenize.dataset import ROW, Tokenized
+from modelforge.modeling.tokenize.dataset import LOSS_WEIGHTS, ROW, Tokenized
 from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.train import loop
 from modelforge.train.callbacks.samples import sample_base
 from modelforge.train.job import Job, WorkerContext
 from modelforge.train.trainer.arguments import common_arguments, make_trainer
 from modelforge.train.trainer.checkpointing import CheckpointMixin
+from modelforge.train.trainer.chunked_loss import sft_loss_chunk
+from modelforge.train.trainer.loss_weights import LossWeightMixin, WeightCollator
 from modelforge.train.trainer.oom_recovery import OomRecoveryMixin
-from modelforge.train.trainer.private import sft_loss_chunk
 from modelforge.train.trainer.row_losses import RowCollator, RowLossMixin, with_row_ids
 
 HEAD = "causal"
 
 
-class SftTrainer(RowLossMixin, OomRecoveryMixin, CheckpointMixin, SFTTrainer):
+class SftTrainer(LossWeightMixin, RowLossMixin, OomRecoveryMixin, CheckpointMixin, SFTTrainer):
     """TRL's SFTTrainer that also measures perplexity and bits per byte in evaluations."""
 
     by_tokens = True
+    extra_columns = (*RowLossMixin.extra_columns, LOSS_WEIGHTS)
 
     perplexity: PerplexityMeter | None = None
 
@@ -84,7 +86,7 @@ def build_trainer(job: Job, loaded: Any, rows: Tokenized) -> SftTrainer:
         trainer: SftTrainer = make_trainer(
             SftTrainer, job, loaded, rows, args, model=model, peft_config=lora
         )
-    trainer.data_collator = RowCollator(trainer.data_collator)
+    trainer.data_collator = WeightCollator(RowCollator(trainer.data_collator))
     return trainer
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from accelerate.utils import patch_environment
 
-from modelforge.config.optimizers import RESULT_SCHEDULES
+from modelforge.config.optimizers import MUON, RESULT_SCHEDULES
 from modelforge.config.plan.make import Plan
 from modelforge.config.plan.run_length import counts_epochs
 from modelforge.config.schema.config import TrainingConfig
@@ -17,6 +17,8 @@ from modelforge.errors import Problem
 from modelforge.modeling.adapters.lora import prepare_trainer
 from modelforge.modeling.errors import WorkerError
 from modelforge.train.job import Job
+from modelforge.train.optimizer.create import use_groups
+from modelforge.train.optimizer.schedule import extend_schedule
 
 # A factor for intervals that no run reaches.
 NEVER = 10**9
@@ -26,7 +28,8 @@ def make_trainer(kind: Any, job: Job, loaded: Any, rows: Any, args: Any, **other
     """Return a trainer of the class `kind`, with the adapter on the model.
 
     `loaded` has `model` and `tokenizer`; `rows` has `train` and `eval`, tokenized. `others` are
-    further arguments of the trainer, or another model.
+    further arguments of the trainer, or another model. A trainer with the attribute `own_rate`
+    trains all weights at the learning rate of `args`.
     """
     with _compiled_regions(job.config, job.plan):
         trainer = kind(
@@ -36,7 +39,10 @@ def make_trainer(kind: Any, job: Job, loaded: Any, rows: Any, args: Any, **other
             eval_dataset=rows.eval,
             processing_class=loaded.tokenizer,
         )
-    return prepare_trainer(trainer, job.config, job.plan)
+    prepare_trainer(trainer, job.config, job.plan)
+    extend_schedule(trainer)
+    use_groups(trainer, job.config, job.plan, own_rate=getattr(kind, "own_rate", False))
+    return trainer
 
 
 @contextmanager
@@ -158,7 +164,8 @@ def _optimizer(config: TrainingConfig, plan: Plan, *, evaluates: bool) -> dict[s
     return {
         "learning_rate": plan.learning_rate or config.learning_rate,
         "weight_decay": config.weight_decay,
-        "optim": plan.optim,
+        # `use_groups` makes the optimizers that have no name in Transformers.
+        "optim": "adamw_torch" if plan.optim in MUON else plan.optim,
         "adam_beta1": config.optimizer.beta1,
         "adam_beta2": config.optimizer.beta2,
         "adam_epsilon": config.optimizer.epsilon,

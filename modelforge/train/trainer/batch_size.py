@@ -22,6 +22,7 @@ from modelforge.runs.atomic_files import find_json
 from modelforge.runs.event_types import AdjustedEvent
 from modelforge.train.callbacks.system_stats import synchronized_time
 from modelforge.train.job import WorkerContext
+from modelforge.train.optimizer.groups import trained_sizes
 from modelforge.train.trainer.checkpointing import PROGRESS
 from modelforge.train.trainer.oom_recovery import OomRecoveryMixin, out_of_memory
 from modelforge.train.trainer.private import (
@@ -248,8 +249,8 @@ class _Trials:
         optim = self._plan.optim
         if self._plan.device != "cuda" or optim.startswith("paged_"):
             return None
-        trained = sum(p.numel() for p in self._trainer.model.parameters() if p.requires_grad)
-        size = int(trained * OPTIMIZERS[optim].bytes_per_weight)
+        sizes = trained_sizes(self._trainer.model)
+        size = int(OPTIMIZERS[optim].state_bytes(sizes, self._plan.trained_bytes))
         try:
             return torch.empty(size, dtype=torch.uint8, device="cuda")
         except RuntimeError as error:

@@ -7,7 +7,7 @@ a private name is used elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from inspect import signature
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,11 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from datasets import Dataset
 from torch.autograd.graph import _engine_run_backward
-from torch.nn.functional import nll_loss
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import SequentialSampler
-from trl.trainer import sft_trainer
 from trl.trainer import utils as trl_utils
 
 from modelforge.diagnosis.reward_trial import has_signal
@@ -76,7 +73,7 @@ PRIVATE_NAMES = (
         "trl.experimental.orpo.ORPOTrainer", "_stored_metrics", "metrics since the last log", "none"
     ),
     PrivateName(_SFT, "_CHUNKED_LM_HEAD_CHUNK_SIZE", "tokens per chunk", "an argument"),
-    PrivateName(_SFT, "_chunk", "losses of single rows", "an own loss"),
+    PrivateName(_SFT, "_chunk", "losses of single rows, weights of tokens", "an own loss"),
     PrivateName(_SFT, "_patch_chunked_ce_lm_head", "memory trace of SFT", "own loss"),
     PrivateName("trl.trainer.utils", "_fused_logprob_entropy", "needs a compiler", "an argument"),
     PrivateName(_WANDB, "_wandb", "the run is finished at the end of training", "wandb.finish"),
@@ -213,25 +210,6 @@ def finish_wandb_run(callback: Any) -> None:
     callback._initialized = False
 
 
-@contextmanager
-def sft_loss_chunk(size: int) -> Iterator[None]:
-    """Let SFTTrainers that are constructed inside compute the loss over `size` tokens at a time.
-
-    The constructor reads a module constant of TRL; there is no argument for it.
-    """
-    before = sft_trainer._CHUNKED_LM_HEAD_CHUNK_SIZE
-    sft_trainer._CHUNKED_LM_HEAD_CHUNK_SIZE = size
-    try:
-        yield
-    finally:
-        sft_trainer._CHUNKED_LM_HEAD_CHUNK_SIZE = before
-
-
-def chunk_lm_head_loss(model: Any, size: int) -> None:
-    """Patch `forward` to compute the loss over `size` trained tokens at a time, as SFT does."""
-    sft_trainer._patch_chunked_ce_lm_head(model, chunk_size=size)
-
-
 class ExtraColumnMixin(TrainerHost):
     """Keeps columns of the dataset, `extra_columns`, beside those that TRL reads."""
 
@@ -243,48 +221,6 @@ class ExtraColumnMixin(TrainerHost):
         for column in self.extra_columns:
             if column not in self._signature_columns:
                 self._signature_columns.append(column)
-
-
-class _LossRecorder(TorchFunctionMode):
-    """Calls `record` with the losses of trained tokens wherever `nll_loss` is computed."""
-
-    def __init__(self, record: Callable[[torch.Tensor], None]) -> None:
-        super().__init__()
-        self._record = record
-
-    def __torch_function__(
-        self, function: Any, _types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        if function is nll_loss:
-            log_p, labels = args[0].detach(), args[1]
-            is_trained = labels >= 0
-            with torch.no_grad():
-                chosen = log_p.gather(1, labels.clamp(min=0)[:, None])[:, 0]
-                self._record(-chosen[is_trained])
-        return function(*args, **(kwargs or {}))
-
-
-@contextmanager
-def record_chunk_losses(record: Callable[[torch.Tensor], None]) -> Iterator[None]:
-    """Give `record` the losses of the trained tokens of each chunk of TRL's SFT loss inside.
-
-    They are read from the log-probabilities of the chunk. Chunks that are computed again in the
-    backward pass, after this context has ended, are not recorded.
-    """
-    original, is_open = sft_trainer._chunk, True
-
-    def chunk(*args: Any) -> Any:
-        if not is_open:
-            return original(*args)
-        with _LossRecorder(record):
-            return original(*args)
-
-    sft_trainer._chunk = chunk
-    try:
-        yield
-    finally:
-        is_open = False
-        sft_trainer._chunk = original
 
 
 class PretokenizedMixin(ExtraColumnMixin):

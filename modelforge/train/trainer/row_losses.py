@@ -22,7 +22,8 @@ from transformers import TrainerCallback, TrainerState
 from modelforge.modeling.tokenize.dataset import ROW
 from modelforge.modeling.tokenize.encode import IGNORE_INDEX
 from modelforge.runs.row_losses import RowLossSums, read_sums
-from modelforge.train.trainer.private import ExtraColumnMixin, record_chunk_losses
+from modelforge.train.trainer.chunked_loss import record_chunk_losses
+from modelforge.train.trainer.private import ExtraColumnMixin
 
 # The number of the row of each token, in a packed dataset and in a batch.
 ROW_IDS = "row_ids"
@@ -74,7 +75,7 @@ class RowLossMixin(ExtraColumnMixin):
     """Mixed into a TRL trainer whose loss is computed in chunks, before all other bases."""
 
     row_losses: RowLossRecorder | None = None
-    extra_columns = (ROW, ROW_IDS)
+    extra_columns: tuple[str, ...] = (ROW, ROW_IDS)
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Return the loss of a batch, and record the losses of its rows in training."""

@@ -72,6 +72,20 @@ OFFLOADS = {
     "trainer.torch_compile": True,
     "hardware.torch_compile_mode": "reduce-overhead",
 }
+COOLS_DOWN = {"lr_scheduler_type": "cosine", "max_steps": 100, "schedule.decay_steps": 20}
+NORMUON = {
+    **ALL_WEIGHTS,
+    "optim": "normuon",
+    "optimizer.muon_momentum": 0.9,
+    "optimizer.cautious_weight_decay": False,
+    "optimizer.muon_scale": "original",
+}
+MUON = {**ALL_WEIGHTS, "optim": "muon", "optimizer.cautious_weight_decay": False}
+RATES = {
+    "optimizer.loraplus_ratio": 16.0,
+    "optimizer.embedding_lr": 1e-5,
+    "optimizer.unembedding_lr": 1e-5,
+}
 
 SUPERVISED = {
     "usual": {},
@@ -83,6 +97,10 @@ SUPERVISED = {
     "ends-above-zero": ENDS_ABOVE_ZERO,
     "linear-above-zero": LINEAR_ABOVE_ZERO,
     "offloads": OFFLOADS,
+    "cools-down": COOLS_DOWN,
+    "normuon": NORMUON,
+    "muon": MUON,
+    "rates": RATES,
 }
 PREFERENCE = {"dpo": DPO, "ipo": IPO, "kto": KTO}
 

@@ -163,6 +163,39 @@ def test_a_share_of_decay_needs_the_number_of_steps():
     assert options_of("surogate", wsd, {"max_steps": 40})["cooldown_steps"] == 20
 
 
+def test_a_cooldown_is_written_or_named_as_lost():
+    change = {"schedule.decay_steps": 20, "max_steps": 100, "schedule.final_lr_fraction": 0.1}
+    assert options_of("surogate", change)["cooldown_steps"] == 20
+    for system in ("trl", "axolotl", "llama-factory"):
+        assert "cooldown" in left_out(system, change)["lr_scheduler_type"]
+    kwargs = options_of("trl", change)["lr_scheduler_kwargs"]
+    assert kwargs == {"min_lr_rate": 0.1}
+    assert "lr_scheduler_type" not in left_out("trl", {"max_steps": 100})
+
+
+def test_muon_is_written_where_it_is_known():
+    muon = {"optim": "muon"}
+    assert options_of("axolotl", muon)["optimizer"] == "muon"
+    assert options_of("llama-factory", muon)["use_muon"] is True
+    assert options_of("trl", muon)["optim"] == "adamw_torch"
+    assert "Muon" in left_out("trl", muon)["optim"]
+    assert "optim" in left_out("axolotl", {"optim": "normuon"})
+    original = {"optim": "normuon", "optimizer.muon_scale": "original"}
+    assert options_of("surogate", original)["optimizer"] == "normuon"
+    assert "optim" not in left_out("surogate", original)
+
+
+def test_rates_of_groups_are_written_where_there_are_options_for_them():
+    rates = {"optimizer.loraplus_ratio": 16.0, "optimizer.adapter_lr": 0.1}
+    assert options_of("axolotl", rates)["loraplus_lr_ratio"] == 16
+    assert options_of("llama-factory", rates)["loraplus_lr_ratio"] == 16
+    assert set(left_out("trl", rates)) >= set(rates)
+    whole = {"adapter.modules_to_save": "embed_tokens, lm_head", "optimizer.embedding_lr": 0.1}
+    other, same = ({**whole, "optimizer.unembedding_lr": rate} for rate in (0.2, 0.1))
+    assert "optimizer.embedding_lr" in left_out("axolotl", other)
+    assert options_of("axolotl", same)["embedding_lr"] == 0.1
+
+
 def test_trl_evaluates_on_a_split_or_not_at_all():
     train = {"path": "owner/chats", "split": "train_sft"}
     change = {"data.sources": [train], "dataset": "owner/chats", "eval_split": 0.0}

@@ -39,9 +39,24 @@ def test_older_names_have_underscores():
 
 
 def test_options_of_training_from_nothing_are_named_as_coming():
-    line = line_of(read_example("nanochat", "07"), "matrix-lr")
+    line = line_of(read_example("nanochat", "07"), "depth")
     assert line.result == "refused"
     assert "which is not there yet" in line.why
+
+
+def test_its_optimizer_has_a_rate_for_each_group_of_weights():
+    recipe = read_example("nanochat", "07").recipe
+    assert recipe["optim"] == "normuon"
+    assert recipe["optimizer"] == {
+        "matrix_lr": 0.03,
+        "embedding_lr": 0.25,
+        "unembedding_lr": 0.005,
+        "scalar_lr": 0.4,
+        "beta1": 0.85,
+        "beta2": 0.97,
+        "epsilon": 1e-10,
+        "muon_scale": "original",
+    }
 
 
 def test_tokens_of_an_update_are_batches():

@@ -3,8 +3,10 @@
 import pytest
 
 from modelforge.config.importers.read import import_settings
+from modelforge.config.optimizers import full_schedule_name
 from tests.config.importers.examples import line_of, problems_of, read_example, settings_of
 
+NORMUON = ("muon_momentum", "muon_beta2", "muon_scale", "cautious_weight_decay")
 MODEL = "model: acme/oak\nsequence_len: 512\n"
 
 
@@ -144,10 +146,40 @@ def test_the_shorter_of_two_lengths_is_taken():
 
 
 @pytest.mark.parametrize(
-    ("value", "optim"), [("adamw_8bit", "adamw_8bit"), ("adamw", "adamw_torch"), ("normuon", None)]
+    ("value", "optim"),
+    [("adamw_8bit", "adamw_8bit"), ("adamw", "adamw_torch"), ("normuon", "normuon")],
 )
 def test_optimizers(value, optim):
     assert settings_of(f"{MODEL}optimizer: {value}\n").get("optim") == optim
+
+
+def test_normuon_has_its_options_and_its_defaults():
+    text = f"{MODEL}normuon_momentum: 0.9\noptimizer: normuon\nnormuon_cautious_wd: false\n"
+    found = settings_of(text)
+    assert {name: found[f"optimizer.{name}"] for name in NORMUON} == {
+        "muon_momentum": 0.9,
+        "muon_beta2": 0.95,
+        "muon_scale": "original",
+        "cautious_weight_decay": False,
+    }
+    assert "optimizer.muon_momentum" not in settings_of(f"{MODEL}normuon_momentum: 0.9\n")
+
+
+@pytest.mark.parametrize(
+    ("schedule", "name", "result"),
+    [
+        ("linear", "linear", "converted"),
+        ("cosine", "cosine", "converted"),
+        ("wsd", "warmup_stable_decay", "renamed"),
+        ("constant", "warmup_stable_decay", "converted"),
+    ],
+)
+def test_a_cooldown_ends_every_schedule(schedule, name, result):
+    text = f"{MODEL}lr_scheduler_type: {schedule}\ncooldown_steps: 20\n"
+    settings = settings_of(text)
+    assert settings["schedule.decay_steps"] == 20
+    assert full_schedule_name(settings["lr_scheduler_type"]) == name
+    assert line_of(import_settings(text, "file.yaml").imported, "cooldown_steps").result == result
 
 
 TEXTS = """

@@ -127,3 +127,22 @@ def test_a_contradiction_or_a_wrong_value_is_an_error(lines, option):
     wheres = [problem.where for problem in problems_of(MODEL + lines)]
     assert [where.rpartition(", ")[2] for where in wheres] == [option]
     assert all(", line " in where for where in wheres)
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "setting", "value"),
+    [
+        ("cosine_with_restarts", "num_cycles: 3", "schedule.cycles", 3),
+        ("polynomial", "power: 2.0", "schedule.power", 2.0),
+        ("polynomial", "lr_end: 2.0e-6, power: 2.0", "schedule.final_lr_fraction", 0.1),
+    ],
+)
+def test_arguments_of_one_schedule_are_settings(name, argument, setting, value):
+    text = f"{MODEL}learning_rate: 2.0e-5\nlr_scheduler_type: {name}\n"
+    settings = settings_of(f"{text}lr_scheduler_kwargs: {{{argument}}}\n")
+    assert settings[setting] == pytest.approx(value)
+
+
+def test_arguments_of_another_schedule_are_refused():
+    text = f"{MODEL}lr_scheduler_type: inverse_sqrt\nlr_scheduler_kwargs: {{num_cycles: 3}}\n"
+    assert "schedule.cycles" not in settings_of(text)

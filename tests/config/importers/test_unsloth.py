@@ -5,7 +5,7 @@ import json
 import pytest
 
 from modelforge.config.importers.read import import_settings
-from tests.config.importers.examples import line_of, problems_of, read_example, settings_of
+from tests.config.importers.examples import problems_of, read_example, settings_of
 
 
 def test_a_lora_training():
@@ -28,7 +28,7 @@ def test_continued_training_is_on_whole_texts():
     imported = read_example("unsloth", "05-continued")
     assert imported.recipe["dataset"] == "tales.jsonl"
     assert imported.recipe["data"]["loss_on"] == "all"
-    assert line_of(imported, "training.embedding_learning_rate").result == "refused"
+    assert imported.recipe["optimizer"] == {"embedding_lr": 1e-5, "unembedding_lr": 1e-5}
 
 
 def test_its_group_named_data_is_not_an_option_of_another_system():

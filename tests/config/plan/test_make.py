@@ -255,6 +255,19 @@ def test_a_polynomial_rate_ends_below_where_it_starts(plan):
             "warmup_stable_decay",
             {"num_decay_steps": 7, "decay_type": "1-sqrt", "min_lr_ratio": 0.25},
         ),
+        (
+            "cosine",
+            {"decay_steps": 7, "decay_shape": "1-sqrt", "final_lr_fraction": 0.25},
+            "cosine",
+            {"num_decay_steps": 7, "decay_type": "1-sqrt", "min_lr_ratio": 0.25},
+        ),
+        (
+            "linear",
+            {"decay_ratio": 0.1},
+            "linear",
+            {"num_decay_steps": 0.1, "decay_type": "linear", "min_lr_ratio": 0.0},
+        ),
+        ("linear", {"decay_steps": 0}, "linear", {}),
     ],
 )
 def test_a_schedule_takes_its_arguments(plan, schedule, values, used, kwargs):

@@ -406,3 +406,71 @@ def test_segments_are_tokenized_alone_and_trained_where_labelled(tokenizer):
         assert row.labels == [token for each in wanted for token in each]
         (alone,) = encode([plain], template, loss_on)
         assert other == alone
+
+
+def weighted(tokenizer: Any, row: dict[str, Any], roles: dict[str, float], **options: Any) -> Any:
+    """Return the text of each weight of a row, in the order of the weights."""
+    from modelforge.modeling.tokenize.encode import encode
+    from modelforge.modeling.tokenize.loss_weights import LossWeights
+    from modelforge.modeling.tokenize.template import load_chat_template
+
+    of_messages = options.pop("of_messages", False)
+    template, weights = load_chat_template(tokenizer, (2,)), LossWeights(roles, of_messages)
+    (example,) = encode([row], template, **options, weights=weights)
+    pairs = list(zip(example.input_ids, example.weights, strict=True))
+    trained = [label != -100 for label in example.labels]
+    assert trained == [weight > 0 for weight in example.weights]
+    return {
+        weight: tokenizer.decode([token for token, each in pairs if each == weight])
+        for weight in sorted(set(example.weights))
+    }
+
+
+TALK = ("s:Be brief.", "u:Who are you?", "a:A captain.", "u:Of what?", "a:Of a ship.")
+
+
+def test_tokens_have_the_weight_of_their_role(tokenizer):
+    found = weighted(tokenizer, chat(*TALK), {"user": 0.25, "system": 0.5, "assistant": 2.0})
+    assert found[0.25] == "Who are you?Of what?"
+    assert found[0.5] == "Be brief."
+    assert found[2.0] == "A captain.<|im_end|>Of a ship.<|im_end|>"
+    assert "<|im_start|>" in found[0.0]
+    assert "captain" not in found[0.0]
+
+
+def test_roles_without_a_weight_are_as_the_loss_says(tokenizer):
+    found = weighted(tokenizer, chat(*TALK), {"user": 0.25}, loss_on="all")
+    assert "<|im_start|>" in found[1.0]
+    assert "Be brief." in found[1.0]
+    assert set(found) == {0.25, 1.0}
+    last = weighted(tokenizer, chat(*TALK), {"template": 0.5}, loss_on="last_round")
+    assert last[1.0] == "Of a ship.<|im_end|>"
+    assert "captain" in last[0.0]
+    assert last[0.5].count("<|im_start|>") == 5
+
+
+def test_answers_have_the_weight_of_their_message(tokenizer):
+    row = chat(*TALK)
+    row["messages"][2]["weight"] = 0.5
+    found = weighted(tokenizer, row, {}, of_messages=True)
+    assert found[0.5] == "A captain.<|im_end|>"
+    assert found[1.0] == "Of a ship.<|im_end|>"
+    both = weighted(tokenizer, row, {"assistant": 3.0}, of_messages=True)
+    assert both[1.5] == "A captain.<|im_end|>"
+    assert set(weighted(tokenizer, row, {"user": 0.2})) == {0.0, 0.2, 1.0}
+
+
+def test_weights_are_cut_with_their_tokens(tokenizer):
+    from modelforge.modeling.tokenize.encode import encode, truncate
+    from modelforge.modeling.tokenize.loss_weights import LossWeights
+    from modelforge.modeling.tokenize.template import load_chat_template
+
+    weights = LossWeights({"user": 0.25})
+    (whole,) = encode([chat(*TALK)], load_chat_template(tokenizer, (2,)), weights=weights)
+    length = len(whole.input_ids)
+    for strategy, parts in (
+        ("left", [whole.weights[length - 20 :]]),
+        ("right", [whole.weights[:20]]),
+        ("split", [whole.weights[at : at + 20] for at in range(0, length, 20)]),
+    ):
+        assert [part.weights for part in truncate(whole, 20, strategy)] == parts

@@ -460,6 +460,7 @@ FOUND = [
     ("dropout-of-everything", "blocker", "lora_dropout", 0.1, make_context(lora_dropout=1.0)),
     ("dropout-high", "caution", "lora_dropout", 0.1, make_context(lora_dropout=0.6)),
     ("alpha-below-rank", "note", "lora_alpha", 128, make_context(lora_r=64)),
+    ("muon-on-adapter", "note", "optim", "adamw_torch", make_context(optim="muon")),
     ("plan-changed", "note", "lora_dropout", None, make_context(strategy="dpo", lora_dropout=0.1)),
     (
         "plan-changed",
@@ -606,6 +607,7 @@ NOT_FOUND = [
     ("dropout-of-everything", make_context(strategy="dpo", lora_dropout=1.0)),
     ("dropout-high", make_context(lora_dropout=0.5)),
     ("alpha-below-rank", make_context(lora_r=32)),
+    ("muon-on-adapter", make_context(optim="muon", adapter={"enabled": False}, use_4bit=False)),
     ("alpha-below-rank", make_context(lora_r=64, adapter={"use_rslora": True})),
     ("plan-changed", make_context(max_seq_length=512, eval_steps=10)),
     ("no-chat-template", make_context()),

@@ -34,6 +34,18 @@ def test_every_part_is_named_in_a_fixed_order():
     assert list(parts_of(LAPTOP, STARTER)) == NAMES
 
 
+def test_muon_keeps_half_of_the_state_of_adamw_for_matrices():
+    full = {"adapter": {"enabled": False}, "use_4bit": False}
+    adamw = parts_of(WORKSTATION, LLAMA_8B, optim="adamw_torch_fused", **full)["optimizer"]
+    for name in ("muon", "normuon"):
+        found = parts_of(WORKSTATION, LLAMA_8B, optim=name, **full)["optimizer"]
+        tables = LLAMA_8B.embedding_weights / LLAMA_8B.parameters
+        assert found == pytest.approx(adamw * (0.5 + 0.5 * tables), rel=0.02)
+    with_adapter = parts_of(WORKSTATION, LLAMA_8B, optim="muon")["optimizer"]
+    of_adamw = parts_of(WORKSTATION, LLAMA_8B, optim="adamw_torch_fused")["optimizer"]
+    assert with_adapter == pytest.approx(of_adamw / 2)
+
+
 @pytest.mark.parametrize("cuda", ["13.0", "", None])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_a_torch_built_for_cuda_takes_more_memory_of_a_worker_on_the_cpu(cuda, checkpointing):

@@ -82,6 +82,21 @@ def test_larger_settings_need_more_memory(tiny_model):
     assert total(per_device_train_batch_size=2, gradient_checkpointing=True) < usual
 
 
+def test_muon_keeps_one_number_for_each_weight_of_a_matrix(tiny_model):
+    full = {"adapter": {"enabled": False}}
+
+    def state(optim):
+        return traced(tiny_model, optim=optim, **full)["parts"]["optimizer"]
+
+    # Two layers of 32 x 32 twice, 16 x 32 twice and 64 x 32 three times.
+    matrices = 2 * (2 * 32 * 32 + 2 * 16 * 32 + 3 * 64 * 32)
+    tables = 49152 * 32
+    others = tables + 5 * 32
+    update = max(12 * 64 * 32, 8 * tables)
+    for optim in ("muon", "normuon"):
+        assert state(optim) in (4 * matrices + 8 * others, 4 * matrices + 8 * others + update)
+
+
 @pytest.mark.parametrize(
     ("settings", "at_least"),
     [

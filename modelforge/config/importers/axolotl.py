@@ -7,7 +7,6 @@ from typing import Any
 
 from modelforge.config.importers.axolotl_data import NOTHING_ASKED, PREFERENCES, datasets
 from modelforge.config.importers.axolotl_not_offered import KERNELS, NOT_OFFERED
-from modelforge.config.importers.optimizers import axolotl_rates
 from modelforge.config.importers.options import (
     Option,
     Values,
@@ -27,6 +26,7 @@ from modelforge.config.importers.precision.arguments import (
     offloading,
 )
 from modelforge.config.importers.report import Outcome
+from modelforge.config.importers.shared.optimizers import axolotl_rates
 from modelforge.config.importers.system import System
 from modelforge.config.importers.training_arguments import (
     epochs,

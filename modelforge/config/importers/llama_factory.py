@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from modelforge.config.importers.llama_factory_data import datasets, read_dataset_info
-from modelforge.config.importers.optimizers import loraplus, use_muon
 from modelforge.config.importers.options import (
     Option,
     Values,
@@ -21,6 +20,7 @@ from modelforge.config.importers.options import (
     trained_dtype,
 )
 from modelforge.config.importers.report import Outcome
+from modelforge.config.importers.shared.optimizers import loraplus, use_muon
 from modelforge.config.importers.system import System
 from modelforge.config.importers.training_arguments import GPUS, training_arguments
 from modelforge.errors import Problem

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from modelforge.config.importers import surogate_logging
-from modelforge.config.importers.optimizers import cooldown, normuon_options, surogate_optimizer
 from modelforge.config.importers.options import (
     Option,
     Values,
@@ -23,6 +22,11 @@ from modelforge.config.importers.options import (
 )
 from modelforge.config.importers.precision.surogate import QLORA, graphs, quantized, recipe
 from modelforge.config.importers.report import Outcome
+from modelforge.config.importers.shared.optimizers import (
+    cooldown,
+    normuon_options,
+    surogate_optimizer,
+)
 from modelforge.config.importers.surogate_data import (
     data_problems,
     has_preferences,

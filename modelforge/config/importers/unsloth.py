@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from modelforge.config.importers.optimizers import rate_of_tables
 from modelforge.config.importers.options import (
     Option,
     Values,
@@ -16,6 +15,7 @@ from modelforge.config.importers.options import (
     taken,
 )
 from modelforge.config.importers.report import Outcome, Result
+from modelforge.config.importers.shared.optimizers import rate_of_tables
 from modelforge.config.importers.system import System
 from modelforge.config.importers.training_arguments import epochs, optimizer, schedule
 from modelforge.errors import Problem

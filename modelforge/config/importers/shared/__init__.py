@@ -1,0 +1,1 @@
+"""Options that several systems have, by subject."""

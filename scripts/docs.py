@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from modelforge.api.openapi_docs import events_markdown, responses_markdown, rest_markdown
 from modelforge.api.router import openapi
-from modelforge.config.importers.coverage import coverage_markdown
+from modelforge.config.coverage import coverage_markdown
 from modelforge.config.json_schema import settings_markdown
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,13 +43,19 @@ def pages() -> dict[Path, str]:
     docs = ROOT / "docs"
     return {
         docs / "settings.md": settings_markdown(),
-        docs / "coverage.md": coverage_markdown(),
+        docs / "coverage.md": coverage_markdown(shown_effects()),
         docs / "rest-api.md": rest_markdown(openapi()),
         docs / "responses.md": responses_markdown(openapi()),
         docs / "events.md": events_markdown(),
         docs / "map.md": whole_map(),
         ROOT / "README.md": with_map(_read(ROOT / "README.md")),
     }
+
+
+def shown_effects() -> dict[str, list[str]]:
+    """Return the tests that show each setting, as tests/settings_effects.py lists them."""
+    listed = runpy.run_path(str(ROOT / "tests" / "settings_effects.py"))
+    return dict(listed["shown_effects"]())
 
 
 def build_site() -> int:

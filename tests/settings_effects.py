@@ -122,6 +122,9 @@ EFFECTS: dict[str, dict[str, list[str]]] = {
         "test_the_program_trains_and_its_adapter_becomes_the_result": [
             "hardware.engine",
         ],
+        "test_options_of_the_engine_are_written_as_they_are": [
+            "hardware.engine_options",
+        ],
     },
     "train/strategies/test_preference.py": {
         "test_a_higher_beta_changes_the_loss_of_the_same_model": [
@@ -348,3 +351,110 @@ EFFECTS: dict[str, dict[str, list[str]]] = {
         ],
     },
 }
+
+# The same for the settings of a data source, by their dotted names.
+SOURCE_EFFECTS: dict[str, dict[str, list[str]]] = {
+    "data/canonical/test_convert.py": {
+        "test_the_settings_of_the_source_win": [
+            "data.sources.type",
+            "data.sources.text_field",
+            "data.sources.messages_field",
+            "data.sources.prompt_field",
+            "data.sources.chosen_field",
+            "data.sources.rejected_field",
+            "data.sources.instruction_field",
+            "data.sources.input_field",
+            "data.sources.output_field",
+            "data.sources.message_property_mappings",
+        ],
+        "test_tools_are_a_list_or_its_json_text": [
+            "data.sources.tools_field",
+        ],
+        "test_a_system_prompt_comes_from_a_column_or_is_the_same_for_all": [
+            "data.sources.system_prompt_type",
+            "data.sources.system_prompt_field",
+            "data.sources.system_prompt",
+        ],
+        "test_a_system_prompt_replaces_the_one_in_the_conversation": [
+            "data.sources.system_field",
+        ],
+        "test_a_prompt_format_renders_the_row": [
+            "data.sources.prompt_format",
+            "data.sources.prompt_format_no_input",
+        ],
+    },
+    "data/sources/test_load.py": {
+        "test_a_hub_dataset_is_read_once_it_is_downloaded": [
+            "data.sources.path",
+            "data.sources.subset",
+            "data.sources.split",
+        ],
+        "test_samples_count_over_all_files_of_a_folder": [
+            "data.sources.samples",
+        ],
+    },
+}
+# What options of other systems are for, where it is no setting: file, test, and system:option.
+OTHER_EFFECTS: dict[str, dict[str, list[str]]] = {
+    "preflight/suggest/test_speedups.py": {
+        "test_what_is_recommended_is_allowed_fits_and_is_no_slower": [
+            "surogate:apply_recommended_values",
+        ],
+    },
+    "runs/test_store.py": {
+        "test_a_run_holds_what_was_asked_and_found": [
+            "surogate:output_dir",
+            "nanochat:model-tag",
+        ],
+    },
+    "train/test_resume.py": {
+        "test_the_checkpoint_limit_is_kept": [
+            "surogate:checkpoint_dir",
+            "stack-wise:training.checkpoint_dir",
+        ],
+        "test_stop_and_keep_saves_a_checkpoint_and_resumes_to_the_byte": [
+            "surogate:resume_from_checkpoint",
+        ],
+    },
+    "models/test_resolve.py": {
+        "test_a_model_type_that_transformers_does_not_know_is_refused": [
+            "surogate:model_type",
+        ],
+    },
+    "train/test_worker.py": {
+        "test_the_same_seed_gives_the_same_bytes_and_another_seed_others": [
+            "surogate:eval_seed",
+        ],
+    },
+    "train/callbacks/test_system_stats.py": {
+        "test_the_load_of_the_gpu_is_read": [
+            "surogate:log_gpu_util",
+        ],
+    },
+    "cli/test_main.py": {
+        "test_help_imports_nothing_heavy": [
+            "nanochat:help",
+        ],
+    },
+    "config/plan/test_make.py": {
+        "test_updates_are_counted_as_the_trainer_counts_them": [
+            "safe-synthesizer:effective_batch_size",
+        ],
+    },
+    "config/importers/test_stack_wise.py": {
+        "test_a_precision_that_cannot_be_trained_says_what_instead": [
+            "stack-wise:precision_options",
+        ],
+    },
+}
+
+
+def shown_effects() -> dict[str, list[str]]:
+    """Return the tests, as file::test, by setting, by data.sources.NAME, or by system:option."""
+    found: dict[str, list[str]] = {}
+    for listed in (EFFECTS, SOURCE_EFFECTS, OTHER_EFFECTS):
+        for file, tests in listed.items():
+            for test, names in tests.items():
+                for name in names:
+                    found.setdefault(name, []).append(f"{file}::{test}")
+    return found

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from modelforge.config.fields import field_specs
-from tests.settings_effects import EFFECTS
+from tests.settings_effects import EFFECTS, OTHER_EFFECTS, SOURCE_EFFECTS
 
 TESTS = Path(__file__).resolve().parent
 NAMES = [(file, test) for file, tests in EFFECTS.items() for test in tests]
+SOURCE_NAMES = [(file, test) for file, tests in SOURCE_EFFECTS.items() for test in tests]
+OTHER_NAMES = [(file, test) for file, tests in OTHER_EFFECTS.items() for test in tests]
 
 
 def words_of(file: str, name: str) -> set[str]:
@@ -55,6 +57,20 @@ def test_a_test_of_an_effect_varies_its_settings(file, test):
     words = words_of(file, test)
     absent = [name for name in EFFECTS[file][test] if name.rpartition(".")[2] not in words]
     assert not absent, f"{test} in {file} does not set {', '.join(absent)}"
+
+
+@pytest.mark.parametrize(("file", "test"), SOURCE_NAMES)
+def test_a_test_of_a_source_varies_its_settings(file, test):
+    words = words_of(file, test)
+    named = [name.rpartition(".")[2] for name in SOURCE_EFFECTS[file][test]]
+    # The path is the first argument of every source.
+    absent = [name for name in named if name not in words and name != "path"]
+    assert not absent, f"{test} in {file} does not set {', '.join(absent)}"
+
+
+@pytest.mark.parametrize(("file", "test"), OTHER_NAMES)
+def test_a_test_of_another_way_exists(file, test):
+    assert words_of(file, test)
 
 
 def test_a_test_that_does_not_vary_its_setting_is_found():

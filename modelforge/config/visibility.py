@@ -119,6 +119,7 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "use_nested_quant": (_FOUR_BIT,),
     "quantization.scheme": (_ADAPTER,),
     "hardware.engine": (_ON_CUDA,),
+    "hardware.engine_options": (_ON_CUDA, _is("hardware.engine", "surogate")),
     "hardware.max_gpu_temperature": (_ON_CUDA,),
     "hardware.max_gpu_power": (_ON_CUDA,),
     "hardware.torch_compile_mode": (_COMPILED,),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modelforge.config.engines import MODULE, PROGRAM, VARIABLE, find_surogate
+from modelforge.config.engines import MODULE, PROGRAM, VARIABLE, find_surogate, read_engine_options
 
 
 @pytest.fixture
@@ -38,3 +38,31 @@ def test_nothing_is_found_where_nothing_can_be_started(program, tmp_path):
     assert find_surogate({VARIABLE: str(tmp_path / "gone"), "PATH": str(program.parent)}) == ()
     program.chmod(0o644)
     assert find_surogate({VARIABLE: str(program)}) == ()
+
+
+def test_options_of_the_engine_are_read_with_their_types():
+    text = "offload_master: true\n\n fp8_amax_history: 16\ngradient_dtype: e5m2"
+    assert read_engine_options(text) == (
+        {"offload_master": True, "fp8_amax_history": 16, "gradient_dtype": "e5m2"},
+        [],
+    )
+    assert read_engine_options("router_z_loss_coef: 0.01") == ({"router_z_loss_coef": 0.01}, [])
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("offload_master", "NAME: VALUE"),
+        ("learning_rate: 1", "no option"),
+        ("output_dir: /tmp", "no option"),
+        ("offload_master: 1", "true or false"),
+        ("fp8_amax_history: 0", "the least is 1"),
+        ("fp8_amax_history: true", "whole number"),
+        ("gradient_dtype: fp64", "fp32"),
+        ("use_zero_copy: true\nuse_zero_copy: true", "twice"),
+        ("use_zero_copy: [", "true or false"),
+    ],
+)
+def test_other_options_are_refused_with_the_reason(line, words):
+    (wrong,) = read_engine_options(line)[1]
+    assert words in wrong

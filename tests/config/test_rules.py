@@ -13,6 +13,7 @@ REFUSED = [
     (SUROGATE | {"strategy": "rlhf"}, "strategy"),
     (SUROGATE | {"strategy": "dpo", "trainer": {"preference_loss": "orpo"}}, "strategy"),
     (SUROGATE | {"task": "summarization"}, "task"),
+    ({"hardware": {"engine_options": "seed: 7"}}, "hardware.engine_options"),
     (SUROGATE | {"provider": "unsloth", "max_seq_length": 512}, "provider"),
     ({"hardware": {"engine": "surogate", "device": "cpu"}}, "hardware.device"),
     ({"adapter": {"start_from": "a-run", "init": "pissa"}}, "adapter.init"),

@@ -94,6 +94,7 @@ CASES = [
     ("data.records_to_sample", {"strategy": "rlhf"}, {"max_steps": "20"}),
     ("trainer.fractional_epochs", {}, {"max_steps": 20}),
     ("hardware.max_gpu_temperature", {}, {"hardware.device": "cpu"}),
+    ("hardware.engine_options", {"hardware.engine": "surogate"}, {}),
     ("hardware.max_gpu_power", {"hardware.device": "cuda"}, {"hardware.device": "mps"}),
 ]  # fmt: skip
 

@@ -17,6 +17,7 @@ RULES: dict[str, Rule] = {
     "compute_specs": not_needed("The profile fills the form; its values are written out."),
     "provider": not_needed("Both providers train the same."),
     "hardware.engine": not_needed("The file is for the program that reads it."),
+    "hardware.engine_options": not_needed("They are options of Surogate alone."),
     "hardware.gpu_index": not_needed("Set CUDA_VISIBLE_DEVICES there."),
     "hardware.max_gpu_temperature": left_out("There is no limit of the temperature."),
     "hardware.max_gpu_power": left_out("There is no limit of the power; use nvidia-smi -pl."),

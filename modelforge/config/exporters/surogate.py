@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from modelforge.config.engines import COMMANDS, uses_surogate
+from modelforge.config.engines import COMMANDS, read_engine_options, uses_surogate
 from modelforge.config.exporters.every_system import RULES as EVERYWHERE
 from modelforge.config.exporters.facts import Facts
 from modelforge.config.exporters.report import Written
@@ -207,6 +207,11 @@ def _targets(value: str, facts: Facts) -> Written:
     return names("lora_target_modules")(value, facts)
 
 
+def _engine_options(value: str, _: Facts) -> Written:
+    options, _wrong = read_engine_options(value)
+    return Written(options, "As they are written." if options else "")
+
+
 def _beta(value: float, _: Facts) -> Written:
     return Written({"loss": {"type": "dpo", "dpo_beta": value}}, "In its group of the loss.")
 
@@ -254,6 +259,7 @@ RULES: dict[str, Rule] = {
     "model.max_model_len": option("max_model_len"),
     "hardware.precision": _precision,
     "hardware.device": _device,
+    "hardware.engine_options": _engine_options,
     "gradient_checkpointing": _checkpointing,
     "memory.activation_offload": option("offload_residual"),
     "hardware.torch_compile_mode": _graphs,

@@ -21,6 +21,8 @@ Check = Callable[[Facts], Iterator[Problem]]
 ALWAYS_WRITTEN = (
     *("adapter.enabled", "quantization.scheme", "lora_alpha", "warmup_ratio"),
     *("learning_rate", "trainer.fractional_epochs"),
+    # For the engine of the other program, which may not be that of this recipe.
+    "hardware.engine_options",
 )
 
 

@@ -33,6 +33,7 @@ from modelforge.config.importers.surogate_data import (
     preference_loss,
     sources,
 )
+from modelforge.config.importers.surogate_engine import engine_settings, with_engine_options
 from modelforge.config.importers.system import System
 from modelforge.config.importers.training_arguments import epochs
 from modelforge.errors import Problem
@@ -183,7 +184,7 @@ def _finish(values: Values, settings: Mapping[str, Any]) -> dict[str, Any]:
         found["eval_split"] = 0.0
     if not any(values.get(name) for name in QLORA):
         found["quantization.scheme"] = "none"
-    return found
+    return found | engine_settings(values, KEPT)
 
 
 OPTIONS: dict[str, Option] = {
@@ -346,10 +347,11 @@ OPTIONS: dict[str, Option] = {
     **surogate_logging.OPTIONS,
 }
 
+KEPT = with_engine_options(OPTIONS)
 SYSTEM = System(
     name="surogate",
     title="Surogate",
-    options=OPTIONS,
+    options=KEPT,
     check=_check,
     finish=_finish,
     programs=("surogate",),

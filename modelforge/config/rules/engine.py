@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from modelforge.config.engines import COMMANDS, uses_surogate
+from modelforge.config.engines import (
+    COMMANDS,
+    read_engine_options,
+    uses_surogate,
+)
 from modelforge.config.methods import facts_of, method_of
 from modelforge.config.rules.registry import rule
 from modelforge.config.schema.config import TrainingConfig
@@ -34,3 +38,11 @@ def _surogate_trains(config: TrainingConfig) -> Iterator[Problem]:
         if value not in (needed, "auto"):
             what = f"Surogate needs {needed}; {where.rpartition('.')[2]} is {value}."
             yield Problem(where, what, f"Choose {needed}, {_REMEDY}")
+
+
+@rule("hardware.engine_options")
+def _options_are_known(config: TrainingConfig) -> Iterator[Problem]:
+    _options, wrong = read_engine_options(config.hardware.engine_options)
+    for what in wrong:
+        remedy = "Enter NAME: VALUE, one per line, such as offload_master: true."
+        yield Problem("hardware.engine_options", what, remedy)

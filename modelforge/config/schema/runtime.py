@@ -10,6 +10,7 @@ from modelforge.config.schema.base import (
     MEMORY,
     SPEED,
     Group,
+    Lines,
     Names,
     SettingsGroup,
     setting,
@@ -52,6 +53,17 @@ class Hardware(SettingsGroup):
     With surogate the settings are written as its YAML and its program runs in place of the worker's
     training; its adapter becomes the result of the run. It needs Linux and an NVIDIA GPU of compute
     capability 8.0. Its program is looked for in MODELFORGE_SUROGATE, then on the PATH.
+    """
+
+    engine_options: Lines = setting(
+        "", "Options of the engine", Group.HARDWARE, max_length=2000, multiline=True
+    )
+    """Options of Surogate's own kernels and buffers, such as offload_master: true; one per line.
+
+    They are written into its YAML as they are. Known are those that are no settings here:
+    recompute_swiglu and the other parts of a layer, offload_master, offload_quants, offload_grads,
+    persistent_quants, use_zero_copy, gradient_dtype, master_dtype, fp8_amax_history, fp4_backend,
+    lmhead_chunks, attn_bwd_chunks and others. Its importer writes them here.
     """
 
     max_gpu_temperature: int | None = setting(

@@ -2,8 +2,11 @@
 
 import pytest
 
+from modelforge.config.exporters.facts import Facts
+from modelforge.config.exporters.write import export_settings
 from modelforge.config.importers.read import import_settings
 from modelforge.config.optimizers import full_schedule_name
+from modelforge.config.resolve import Layer, resolve
 from tests.config.importers.examples import line_of, problems_of, read_example, settings_of
 
 NORMUON = ("muon_momentum", "muon_beta2", "muon_scale", "cautious_weight_decay")
@@ -240,3 +243,19 @@ def test_a_place_that_depends_on_the_working_folder_stays_in_the_run_folder(line
     found = line_of(imported, line.partition(":")[0])
     assert found.result == "no-effect"
     assert "whole path" in found.why
+
+
+def test_options_of_its_own_engine_are_kept_for_it():
+    text = "model: m\ndatasets: [{path: a, type: text}]\nuse_zero_copy: true\nlmhead_chunks: 4\n"
+    imported = import_settings(text + "use_fused_rope: false\n", "f", "surogate").imported
+    kept = imported.recipe["hardware"]["engine_options"]
+    assert kept == "use_zero_copy: true\nlmhead_chunks: 4"
+    lines = {line.name: line for line in imported.report}
+    assert lines["lmhead_chunks"].setting == "hardware.engine_options"
+    assert lines["lmhead_chunks"].why.endswith("It is kept for the engine surogate.")
+    assert lines["use_fused_rope"].result == "no-effect"
+    again = export_settings(
+        Facts(resolve(Layer("i", {**imported.recipe, "compute_specs": "low_end"})).config),
+        "surogate",
+    )
+    assert "lmhead_chunks: 4" in again.text

@@ -100,6 +100,15 @@ def test_the_yaml_has_the_values_of_the_plan_and_our_rows(bench, surogate):
     assert recipe["max_steps"] == 6
 
 
+def test_options_of_the_engine_are_written_as_they_are(bench, surogate):
+    surogate()
+    more = {"engine_options": ["offload_master: true", "lmhead_chunks: 4"]}
+    run = bench.prepare(**{**SHORT, "hardware": {**ENGINE["hardware"], **more}})
+    bench.work(run)
+    options = config_of(run)
+    assert (options["offload_master"], options["lmhead_chunks"]) == (True, 4)
+
+
 def test_pairs_are_trained_by_the_command_of_dpo(bench, surogate, write_rows):
     surogate()
     pair = {"prompt": "Which colour?", "chosen": "Blue.", "rejected": "No."}

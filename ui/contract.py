@@ -91,6 +91,13 @@ class TrialRunReply(PollReply):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PageReply(Reply):
+    """A page to save as an HTML file."""
+
+    html: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class RecipeReply(Reply):
     """The settings of a recipe file."""
 

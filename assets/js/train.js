@@ -147,6 +147,11 @@ export function open(root, server) {
   actions.fix = (button) => setValue(button.dataset.setting ?? "", button.dataset.value ?? "");
   actions.keep = (button) => { form.kept = [...form.kept, button.dataset.key ?? ""].slice(-MAX_KEPT); changed(0); };
   actions.unkeep = () => { form.kept = []; changed(0); };
+  actions["save-report"] = (button) => whileDisabled(button, async () => {
+    /** @type {import("./types").PageReply | undefined} */
+    const reply = await call(server, "save_report", request(), undefined, "start");
+    if (reply) saveFile("preflight.html", reply.html);
+  });
   actions["save-recipe"] = () => saveFile("recipe.yaml", find('[data-part="recipe"]', root).textContent ?? "");
 
   /** @param {HTMLInputElement} field */

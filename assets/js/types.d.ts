@@ -67,6 +67,14 @@ export interface TrialRunReply {
   id: string;
 }
 
+/** A page to save as an HTML file. */
+export interface PageReply {
+  parts: Record<string, string>;
+  toast: string;
+  is_error: boolean;
+  html: string;
+}
+
 /** The settings of a recipe file. */
 export interface RecipeReply {
   parts: Record<string, string>;

@@ -7,6 +7,7 @@ import json
 import os
 import runpy
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -153,6 +154,7 @@ def _recipe_commands(add: Any) -> None:
     add_recipe(check)
     trace = "trace memory with the training code; loads the training stack first"
     check.add_argument("--trace", action="store_true", help=trace)
+    check.add_argument("--report", type=Path, metavar="FILE", help="write an HTML report")
     train = add("train", _train, "Train and show progress until the run ends.")
     add_recipe(train)
     train.add_argument("--detach", action="store_true", help="start the run in the background")
@@ -197,6 +199,8 @@ def _init(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
+    from modelforge.services.pages.preflight_page import preflight_page
+
     forge = _forge(options)
     checked = forge.preflight.check(*_layers(options))
     if options.trace and not checked.problems:
@@ -204,6 +208,8 @@ def _check(options: argparse.Namespace) -> int:
             checked = forge.preflight.trace_memory(*_layers(options))
         finally:
             forge.close()
+    if options.report is not None:
+        write_file(options.report, preflight_page(checked, time.time()))
     if options.json:
         print_json(checked.as_preflight())
     else:

@@ -100,6 +100,9 @@ def print_check(checked: PreflightResult) -> None:
     print(f"\nMemory, {basis}")
     parts = [(f"  {part.name}", f"{part.gib:.2f} GiB") for part in report.memory]
     print_table([*parts, ("  total", f"{report.memory_total_gib:.2f} GiB")])
+    if report.quantized_bits is not None and report.weight_bits is not None:
+        quantized, mean = f"{report.quantized_bits:.3g}", f"{report.weight_bits:.3g}"
+        print(f"Quantized weights have {quantized} bits with their scales, all weights {mean}.")
     _print_time(report)
     _print_speed(report)
     print("\nReady to train." if checked.ready else "\nNot ready.")

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
+from modelforge.config.plan.make import Plan
 from modelforge.config.schema.base import Gib, about
+from modelforge.config.schema.config import TrainingConfig
 from modelforge.errors import Finding
+from modelforge.models.architecture import ModelInfo
 from modelforge.preflight.checks.run import run_checks
 from modelforge.preflight.context import RunContext
 from modelforge.preflight.disk import disk_needed_gib
 from modelforge.preflight.evaluation_time import evaluation_seconds
-from modelforge.preflight.memory.estimate import MemoryPart
+from modelforge.preflight.memory.estimate import MemoryPart, mean_bits, quantized_bits
 from modelforge.preflight.speed import estimate_seconds, estimate_step, longest_seconds
 from modelforge.preflight.suggest.fit import FitSuggestion, search_fit
 from modelforge.preflight.suggest.speedups import (
@@ -25,6 +29,7 @@ from modelforge.preflight.suggest.speedups import (
 from modelforge.preflight.trial_run import TrialRunResult
 from modelforge.units import human_number
 
+BitCounter = Callable[[TrainingConfig, Plan, ModelInfo], float | None]
 MemoryBasis = Literal["formula", "traced", "trial_run"]
 SecondsBasis = Literal["estimated", "earlier_runs", "trial_run", "last_run"]
 
@@ -41,6 +46,14 @@ class Report:
     )
     memory_total_gib: Gib = None
     memory_available_gib: Gib = None
+    quantized_bits: Annotated[
+        float | None,
+        about("Bits per weight of the quantized layers, with their scales; null without any."),
+    ] = None
+    weight_bits: Annotated[
+        float | None,
+        about("Mean bits per weight of the base model, with the layers that are not quantized."),
+    ] = None
     seconds: Annotated[float | None, about("Estimated duration in seconds.")] = None
     seconds_basis: Annotated[
         SecondsBasis | None,
@@ -167,6 +180,8 @@ def preflight(context: RunContext) -> Report:
         memory=context.memory,
         memory_total_gib=context.memory_total_gib,
         memory_available_gib=context.available_gib,
+        quantized_bits=_bits(context, quantized_bits),
+        weight_bits=_bits(context, mean_bits),
         seconds=seconds,
         updates=context.plan.total_steps,
         length_by=context.plan.length_by,
@@ -192,6 +207,14 @@ def preflight(context: RunContext) -> Report:
         recommended=recommended,
         recommended_times=_speedup_factor(context, recommended),
     )
+
+
+def _bits(context: RunContext, count: BitCounter) -> float | None:
+    """Return the bits of weights, rounded; None while the model is unknown."""
+    if context.model is None:
+        return None
+    bits = count(context.config, context.plan, context.model)
+    return None if bits is None else round(bits, 3)
 
 
 def _seconds(context: RunContext) -> tuple[float | None, SecondsBasis]:

@@ -49,6 +49,16 @@ def test_responses_have_every_field_of_the_services(client, settings):
         assert {field.name for field in fields(Sample)} == sample.keys()
 
 
+def test_the_result_of_preflight_is_a_page_too(client, settings):
+    response = client.post("/api/preflight/report", json=settings)
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/html")
+    assert "attachment" in response.headers["content-disposition"]
+    assert "Ready to train" in response.text
+    wrong = client.post("/api/preflight/report", json=settings | {"lora_r": 0})
+    assert "Not ready" in wrong.text
+
+
 def test_preflight_returns_memory_and_plan_and_creates_nothing(client, settings, home):
     response = client.post("/api/preflight", json=settings)
     body = response.json()

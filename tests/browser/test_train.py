@@ -149,6 +149,18 @@ def test_an_uploaded_file_becomes_the_data(server, opened, tmp_path):
     assert "<b>a1</b>" in page.locator('[data-part="data"]').inner_text()
 
 
+def test_the_preflight_report_is_saved_as_one_page(server, opened):
+    page = opened(server.url)
+    choose_the_captain(page)
+    with page.expect_download() as waited:
+        page.get_by_role("button", name="Save report").click()
+    assert waited.value.suggested_filename == "preflight.html"
+    saved = waited.value.path().read_text(encoding="utf-8")
+    assert "Ready to train." in saved
+    assert saved.count("<section>") > 6
+    assert "<script" not in saved
+
+
 def test_an_unreadable_file_is_refused(server, opened, tmp_path):
     file = tmp_path / "report.jsonl"
     file.write_bytes(b"%PDF-1.7 nothing of this is a row")

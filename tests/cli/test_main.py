@@ -65,6 +65,19 @@ def test_init_and_check_recommend_speed_optimizations(home_with_starter, tmp_pat
     assert "Recommended settings: gradient_checkpointing=false" in output
 
 
+def test_check_writes_its_result_as_a_page(home_with_starter, tmp_path, capsys):
+    page = tmp_path / "report.html"
+    settings = ["task=text-generation", "model_name=starter", "dataset=sample:captain"]
+    arguments = [each for setting in settings for each in ("--set", setting)]
+    home = ["--home", str(home_with_starter)]
+    assert main(["check", *arguments, "--report", str(page), *home]) == 0
+    assert "Ready to train" in page.read_text("utf-8")
+    assert main(["check", *arguments, "--report", str(tmp_path / "no" / "a.html"), *home]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+    assert main(["check", "--set", "lora_r=0", "--report", str(page), *home]) == 2
+    assert "Not ready" in page.read_text("utf-8")
+
+
 def test_init_does_not_overwrite_files(home, tmp_path, capsys):
     path = tmp_path / "mine.yaml"
     path.write_text("task: text-generation\n", "utf-8")

@@ -33,6 +33,32 @@ def test_what_is_known_without_model_and_data_is_reported():
     assert (report.memory_total_gib, report.seconds, report.updates) == (None, None, None)
 
 
+@pytest.mark.parametrize(
+    ("settings", "quantized"),
+    [
+        ({"use_4bit": True}, 4.5),
+        ({"use_4bit": True, "use_nested_quant": True}, 4.127),
+        ({"use_4bit": False, "use_8bit": True}, 8.08),
+        ({"use_4bit": False, "quantization": {"scheme": "int8-weight-only"}}, 8.08),
+        ({"use_4bit": False}, None),
+        ({"use_4bit": False, "adapter": {"enabled": False}}, None),
+    ],
+)
+def test_bits_per_weight_count_scales_and_what_is_not_quantized(settings, quantized):
+    report = report_of(make_context(WORKSTATION, LLAMA_8B, **settings))
+    assert report.quantized_bits == quantized
+    if quantized:
+        weights = next(part.gib for part in report.memory if part.name == "weights")
+        bits = 8 * weights * 2**30 / LLAMA_8B.parameters
+        assert quantized < report.weight_bits == pytest.approx(bits, abs=0.001)
+    skipped = settings | {"quantization": {**settings.get("quantization", {}),
+                                           "skip_first_layers": 4}}  # fmt: skip
+    if quantized:
+        assert report_of(make_context(WORKSTATION, LLAMA_8B, **skipped)).weight_bits > (
+            report.weight_bits
+        )
+
+
 def test_a_report_becomes_json_with_all_its_parts():
     data = json.loads(json.dumps(report_of(make_context(use_4bit=True)).as_dict()))
     assert data["blocked"] is False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from fastapi import APIRouter, Request, Response
 
 from modelforge.api.dependencies import (
@@ -14,7 +16,9 @@ from modelforge.api.dependencies import (
     error,
 )
 from modelforge.api.errors import ForgeRoute
+from modelforge.api.routes.history import attachment
 from modelforge.api.schemas import MemoryInfo, Recommended, RunStatus
+from modelforge.services.pages.preflight_page import preflight_page
 from modelforge.services.preflight import Preflight
 from modelforge.services.trial_runs import TrialRunView
 
@@ -47,6 +51,22 @@ def preflight(settings: Settings, response: Response, forge: ForgeDep) -> Prefli
     if checked.ready:  # the next request is likely to be the start
         forge.warm()
     return checked.as_preflight()
+
+
+@router.post(
+    "/preflight/report",
+    openapi_extra=SETTINGS_BODY,
+    response_class=Response,
+    responses={200: {"content": {"text/html": {}}, "description": "One HTML page."}},
+)
+def preflight_report(settings: Settings, forge: ForgeDep) -> Response:
+    """Check settings and return the result as one HTML page, which needs no other file.
+
+    It has the findings, memory, duration, data, plan and settings, but no rows of the data.
+    Problems of the settings, the model or the data are among the findings.
+    """
+    page = preflight_page(forge.preflight.check(settings), time.time())
+    return attachment(page, "text/html", "preflight.html")
 
 
 @router.post("/memory", openapi_extra=SETTINGS_BODY, responses=INVALID_SETTINGS)

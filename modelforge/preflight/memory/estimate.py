@@ -182,16 +182,32 @@ def weight_bytes(config: TrainingConfig, plan: Plan, model: ModelInfo) -> float:
         has_reference = plan.facts.keeps_reference(config.trainer, plan.trains)
         reference = plain_bytes(plan) if has_reference else 0.0
         return (model.parameters or 0) * (float(plain) * models + reference)
-    linear = float(plain)
-    stored = model.quantization if model.quantization in {"4-bit", "8-bit"} else plan.quantization
-    if stored == "4-bit":
-        linear = 0.5 + ((1 + 4 / 256) / 64 if config.use_nested_quant else 4 / 64)
-    elif stored in BYTES_PER_WEIGHT:
-        linear = BYTES_PER_WEIGHT[stored]
+    bits = quantized_bits(config, plan, model)
+    linear = float(plain) if bits is None else bits / 8
     skipped = config.quantization.skip_first_layers + config.quantization.skip_last_layers
     share = min(1.0, skipped / (model.layers or 1))
     frozen = model.linear_weights * ((1 - share) * linear + share * plain)
     return models * (frozen + model.embedding_weights * plain)
+
+
+def quantized_bits(config: TrainingConfig, plan: Plan, model: ModelInfo) -> float | None:
+    """Return the bits of a quantized weight with its share of the scales; None without them."""
+    if plan.trains == "all":
+        return None
+    stored = model.quantization if model.quantization in {"4-bit", "8-bit"} else plan.quantization
+    if stored == "4-bit":
+        return 8 * (0.5 + ((1 + 4 / 256) / 64 if config.use_nested_quant else 4 / 64))
+    return 8 * BYTES_PER_WEIGHT[stored] if stored in BYTES_PER_WEIGHT else None
+
+
+def mean_bits(config: TrainingConfig, plan: Plan, model: ModelInfo) -> float | None:
+    """Return the mean bits of all weights of the base model, with embeddings and skipped layers."""
+    if not model.parameters or not model.hidden_size:
+        return None
+    if plan.trains == "all":
+        return 32.0 if plan.weights_dtype == "float32" else 16.0
+    models = 2 if plan.facts.keeps_reward_model(config.trainer) else 1
+    return 8 * weight_bytes(config, plan, model) / (models * model.parameters)
 
 
 def plain_bytes(plan: Plan) -> int:

@@ -42,7 +42,7 @@ def plan(checked: PreflightResult) -> Markup:
     has_speedups = report.levers and not fit_panel.exceeds_memory(report)
     return join(
         [
-            memory(report, "" if quantization == "none" else f", {quantization}"),
+            memory(report, _stored_as(report, quantization)),
             fit_panel.suggestions(report),
             el("hr"),
             row("Time", time_text(report)),
@@ -57,6 +57,14 @@ def plan(checked: PreflightResult) -> Markup:
             [el("hr"), finding_list(notes)] if notes else None,
         ]
     )
+
+
+def _stored_as(report: Report, quantization: str) -> str:
+    """Return how the weights are stored: `, 4-bit: 4.5 bits each`; nothing if not quantized."""
+    if quantization == "none":
+        return ""
+    bits = report.quantized_bits
+    return f", {quantization}" if bits is None else f", {quantization}: {bits:.3g} bits each"
 
 
 def cautions(

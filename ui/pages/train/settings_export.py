@@ -1,7 +1,8 @@
-"""Settings of the form or of a run for another system, or as a script, to be downloaded."""
+"""Downloads: settings for another system or as a script, and the preflight report as a page."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,8 @@ from modelforge.config.exporters.write import SCRIPT, SYSTEMS
 from modelforge.errors import ForgeError, Problem
 from modelforge.forge import Forge
 from modelforge.services.exports.settings import ExportSource
-from ui.contract import SettingsExportReply
+from modelforge.services.pages.preflight_page import preflight_page
+from ui.contract import PageReply, SettingsExportReply
 from ui.html.gradio_page import ServerFunction, text
 from ui.html.markup import Markup
 from ui.html.templates import render
@@ -23,7 +25,7 @@ MAX_LEFT_OUT = 30
 
 
 def functions(forge: Forge) -> list[ServerFunction]:
-    """Return the function of the dialog Export settings."""
+    """Return the functions of the dialog Export settings and of the button Save report."""
 
     def export_settings(request: Any) -> SettingsExportReply:
         system = text(request, "to") or SYSTEMS[0].name
@@ -40,7 +42,11 @@ def functions(forge: Forge) -> list[ServerFunction]:
             is_archive=system == SCRIPT or bool(exported.files),
         )
 
-    return [export_settings]
+    def save_report(request: Any) -> PageReply:
+        checked = forge.preflight.check(*forge.layers.stack(Entered.read(request)).layers)
+        return PageReply(html=preflight_page(checked, time.time()))
+
+    return [export_settings, save_report]
 
 
 def _source(forge: Forge, request: Any, system: str) -> ExportSource:

@@ -20,6 +20,13 @@ EFFECTS: dict[str, dict[str, list[str]]] = {
             "adapter.start_from",
         ],
     },
+    "modeling/tokenize/test_collate.py": {
+        "test_a_run_that_pads_left_has_the_same_losses_and_saves_the_side": ["data.padding_side"],
+    },
+    "modeling/tokenize/test_template.py": {
+        "test_without_a_chat_template_the_texts_stand_alone": ["data.use_chat_template"],
+        "test_every_answer_begins_with_the_prefix_which_is_not_trained": ["model.response_prefix"],
+    },
     "modeling/test_rope.py": {
         "test_yarn_keeps_high_frequencies_and_divides_low_ones": ["model.rope_type"],
         "test_a_scaling_is_applied_once": ["model.rope_factor"],

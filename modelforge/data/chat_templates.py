@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 from collections.abc import Container
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,32 @@ PLAIN = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '### Assistant:\n' }}{% endif %}"
 )
+
+# Without a chat template: the texts alone, each in a line, and answers closed by the EOS token.
+WITHOUT_ROLES = (
+    "{% for message in messages %}"
+    "{{ message['content'] }}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}"
+    "{% if message['role'] != 'assistant' or not loop.last %}{{ '\n' }}{% endif %}"
+    "{% endfor %}"
+)
+_BOS = "{{ bos_token }}"
+# The beginning of a template to which a response prefix was added.
+_PREFIXED = "{#- Each answer begins with a prefix. -#}"
+_WITH_PREFIX = """\
+{mark}
+{{%- set prefixed = namespace(messages=[]) -%}}
+{{%- for message in messages -%}}
+{{%- set content = message['content'] or '' -%}}
+{{%- if message['role'] != 'assistant' or content is not string or content.startswith({text}) -%}}
+{{%- set prefixed.messages = prefixed.messages + [message] -%}}
+{{%- else -%}}
+{{%- set prefixed.messages = prefixed.messages + [dict(message, content={text} + content)] -%}}
+{{%- endif -%}}
+{{%- endfor -%}}
+{{%- set messages = prefixed.messages -%}}
+{template}
+{{%- if add_generation_prompt %}}{{{{ {text} }}}}{{% endif -%}}"""
 
 
 def names() -> list[str]:
@@ -48,6 +75,23 @@ def template_text(value: str | None) -> str | None:
             f"Choose {', '.join(names())}, or a {SUFFIX} file.",
         )
     return _file_text(path)
+
+
+def without_roles(*, begins_with_bos: bool) -> str:
+    """Return the Jinja source that writes conversations without roles and markers."""
+    return (_BOS if begins_with_bos else "") + WITHOUT_ROLES
+
+
+def with_response_prefix(template: str, prefix: str) -> str:
+    """Return a template in which each answer, and the generation prompt, begins with `prefix`.
+
+    A template that has a prefix already, as that of a trained model, is returned unchanged.
+    """
+    if not prefix or template.startswith(_PREFIXED):
+        return template
+    # The strings of Jinja are those of JSON.
+    text = json.dumps(prefix, ensure_ascii=False)
+    return _WITH_PREFIX.format(mark=_PREFIXED, text=text, template=template)
 
 
 def default_template(vocabulary: Container[str]) -> tuple[str, str]:

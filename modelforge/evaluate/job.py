@@ -10,15 +10,14 @@ from typing import Any
 from modelforge.config.methods import Head
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
-from modelforge.data.chat_templates import template_text
-from modelforge.errors import DataError, Problem, RunError
+from modelforge.errors import Problem, RunError
 from modelforge.modeling.generation_config import load_generation_config
 from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.modeling.tokenize.template import (
     ChatTemplate,
-    load_chat_template,
     seq2seq_template,
     stop_ids_of,
+    template_of_run,
 )
 from modelforge.modeling.trained_run import open_run_tokenizer, tokenizer_folder
 from modelforge.paths import Home
@@ -119,11 +118,4 @@ class Job:
         stops = stop_ids_of(generation)
         if self.head == "seq2seq":
             return seq2seq_template(self.tokenizer, stops, prefix)
-        model = self.config.model
-        try:
-            text = template_text(model.chat_template)
-        except DataError:
-            text = None  # its file is gone; the tokenizer of the run has the template as well
-        return load_chat_template(
-            self.tokenizer, stops, template=text, system_prompt=model.system_prompt
-        )
+        return template_of_run(self.tokenizer, stops, self.config, may_be_gone=True)

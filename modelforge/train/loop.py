@@ -15,13 +15,12 @@ from safetensors import SafetensorError
 from modelforge.config.providers import PROVIDER_FACTS
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.data.canonical.convert import Canonical
-from modelforge.data.chat_templates import template_text
 from modelforge.errors import ForgeError
 from modelforge.modeling.errors import first_line
 from modelforge.modeling.generate import GenerationEvaluator, GenerationSetup
 from modelforge.modeling.tokenize import dataset
 from modelforge.modeling.tokenize.options import TokenizeOptions
-from modelforge.modeling.tokenize.template import ChatTemplate, load_chat_template, stop_ids_of
+from modelforge.modeling.tokenize.template import ChatTemplate, stop_ids_of, template_of_run
 from modelforge.runs.event_types import FinishedEvent, ScoresEvent, StoppedEvent
 from modelforge.train import save
 from modelforge.train.callbacks import monitors, trackers
@@ -55,12 +54,11 @@ class Stage:
 def chat_template_for(context: WorkerContext, tokenizer: Any, generation: Any) -> ChatTemplate:
     """Return the chat template of the run, and set the end-of-turn tokens of `generation`."""
     config = context.job.config
-    template = load_chat_template(
-        tokenizer,
-        stop_ids_of(generation),
-        template=template_text(config.model.chat_template),
-        system_prompt=config.model.system_prompt,
-    )
+    template = template_of_run(tokenizer, stop_ids_of(generation), config)
+    if config.data.padding_side != "auto":
+        tokenizer.padding_side = config.data.padding_side
+        # What is saved with it.
+        tokenizer.init_kwargs["padding_side"] = config.data.padding_side
     generation.eos_token_id = sorted(template.stop_ids)
     return template
 

@@ -16,7 +16,6 @@ from typing import Any, TextIO
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.data.canonical.convert import summarization_prefix
-from modelforge.data.chat_templates import template_text
 from modelforge.data.sources.load import iterate_rows, source_entries
 from modelforge.data.sources.remote import remote_path
 from modelforge.errors import DataError, ForgeError, Problem
@@ -28,9 +27,9 @@ from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.modeling.tokenize.preview import preview_tokens
 from modelforge.modeling.tokenize.template import (
     ChatTemplate,
-    load_chat_template,
     seq2seq_template,
     stop_ids_of,
+    template_of_run,
 )
 from modelforge.paths import find_home, folder_stamp
 from modelforge.train.tools import fetch_dataset, fetch_remote
@@ -171,12 +170,7 @@ class ProbeHandler:
         tokenizer.chat_template, tokenizer.pad_token = cached.chat_template, cached.pad_token
         if plan.facts.head != "causal":
             return seq2seq_template(tokenizer, cached.stop_ids, cached.prefix)
-        return load_chat_template(
-            tokenizer,
-            cached.stop_ids,
-            template=template_text(config.model.chat_template),
-            system_prompt=config.model.system_prompt,
-        )
+        return template_of_run(tokenizer, cached.stop_ids, config)
 
     def _tokenizer(self, plan: Plan) -> _CachedTokenizer:
         key = plan.model_path, plan.model_revision, folder_stamp(plan.model_path)

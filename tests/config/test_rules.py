@@ -24,6 +24,10 @@ REFUSED = [
     ({"fp16": True, "hardware": {"precision": "bf16"}}, "hardware.precision"),
     ({"bf16": True, "hardware": {"precision": "fp32"}}, "hardware.precision"),
     ({"model": {"rope_factor": 2}}, "model.rope_factor"),
+    (
+        {"model": {"chat_template": "chatml"}, "data": {"use_chat_template": False}},
+        "model.chat_template",
+    ),
     ({"model": {"dtype": "float16"}, "adapter": {"enabled": False}}, "model.dtype"),
     ({**UNSLOTH, "model": {"rope_type": "yarn"}}, "model.rope_type"),
     ({**UNSLOTH, "model": {"dtype": "float32"}}, "model.dtype"),

@@ -153,10 +153,10 @@ def test_a_wrong_base_fails_the_self_test(model_of, home, monkeypatch):
     run = put_tuned(home, base)
     write = merged.merge
 
-    def write_with_another_scale(source, adapter, target, progress, *, precision):
+    def write_with_another_scale(source, adapter, target, progress, **options):
         config = json.loads((adapter / "adapter_config.json").read_text("utf-8"))
         (adapter / "adapter_config.json").write_text(json.dumps(config | {"lora_alpha": 80}))
-        write(source, adapter, target, progress, precision=precision)
+        write(source, adapter, target, progress, **options)
         (adapter / "adapter_config.json").write_text(json.dumps(config))
 
     monkeypatch.setattr(merged, "merge", write_with_another_scale)

@@ -121,6 +121,10 @@ def _precision(_value: Any, facts: Facts) -> Written:
     return Written({"torch_dtype": used}, "The number format of the weights.")
 
 
+def _padding(value: str, _: Facts) -> Written:
+    return Written({} if value == "auto" else {"padding_side": value})
+
+
 def _rope(value: str, facts: Facts) -> Written:
     factor = facts.config.model.rope_factor
     if value == "none":
@@ -253,6 +257,9 @@ RULES: dict[str, Rule] = {
     "model.chat_template": option("template"),
     "model.system_prompt": option("system"),
     "model.attn_implementation": _attention,
+    "data.use_chat_template": option("use_chat_template"),
+    "data.padding_side": _padding,
+    "model.response_prefix": option("response_prefix"),
     "model.dtype": elsewhere("hardware.precision"),
     "model.rope_type": _rope,
     "model.rope_factor": elsewhere("model.rope_type"),

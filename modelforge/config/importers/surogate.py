@@ -142,13 +142,6 @@ def _master(value: str, values: Values) -> Outcome:
     return Outcome("converted", {"model.dtype": dtype}, why)
 
 
-def _use_template(value: bool, _: Values) -> Outcome:
-    if value:
-        return Outcome("no-effect", why="Conversations always go through the model's template.")
-    why = "Rows without a chat template come with a later version; text rows have none."
-    return Outcome("refused", why=why)
-
-
 def _check(values: Values) -> Iterator[Problem]:
     chosen = [name for name in QLORA if values.get(name) is True]
     if len(chosen) > 1:
@@ -321,7 +314,7 @@ OPTIONS: dict[str, Option] = {
     ),
     "qlora_bnb_double_quant": renamed("use_nested_quant", True),
     "qlora_four_over_six": no_effect("Its package is not used here."),
-    "use_chat_template": by(_use_template, kind="bool"),
+    "use_chat_template": renamed("data.use_chat_template", kind="bool"),
     "template": by(
         lambda value, _: (
             Outcome("no-effect", why="The model's own template is used.")
@@ -334,13 +327,13 @@ OPTIONS: dict[str, Option] = {
     "truncation_strategy": renamed(
         "data.truncation_strategy", "delete", choices=("delete", "left", "right", "split")
     ),
-    "padding_side": no_effect("Padding does not change the loss.", choices=("left", "right")),
+    "padding_side": renamed("data.padding_side", choices=("left", "right")),
     "padding_free": renamed("data.padding_free"),
     "loss_scale": words(
         "data.loss_on", {"default": "assistant", "last_round": "last_round", "all": "all"}
     ),
     "sequence_parallel_size": coming(GPUS, 1),
-    "response_prefix": no_effect("It concerns answers, not training."),
+    "response_prefix": renamed("model.response_prefix", kind="text"),
     "max_pixels": refused("Images are not trained here.", None),
     "norm_bbox": refused("Images are not trained here.", None),
     "agent_template": refused("Rows with tools go through the model's template.", None),

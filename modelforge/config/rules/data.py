@@ -84,6 +84,17 @@ _COLUMNS = tuple(name for name in Source.model_fields if name.endswith("_field")
 _LISTS = ("sources", "validation_sources")
 
 
+@rule("data.use_chat_template", "model.chat_template")
+def _template_is_used(config: TrainingConfig) -> Iterator[Problem]:
+    if not config.data.use_chat_template and config.model.chat_template:
+        yield Problem(
+            "model.chat_template",
+            f"The chat template is {shown(config.model.chat_template)}, but "
+            "data.use_chat_template is false.",
+            "Leave it empty, or set data.use_chat_template to true.",
+        )
+
+
 @rule("dataset")
 def _dataset_is_a_path(config: TrainingConfig) -> Iterator[Problem]:
     if len(config.dataset) > MAX_PATH_CHARS:

@@ -225,6 +225,20 @@ class Data(SettingsGroup):
     Off, an answer with the weight 0 is not trained, and all others are trained alike.
     """
 
+    use_chat_template: bool = setting(True, "Use chat template", Group.DATA)
+    """Write conversations with the chat template; off writes their texts alone, one per line.
+
+    Without it there are no roles and no markers: a prompt, a line break, the answer and the end
+    token. For base models that continue a text. The plain format is saved with the model.
+    """
+
+    padding_side: Literal["auto", "right", "left"] = setting("auto", "Padding side", Group.DATA)
+    """Side on which short rows of a batch are padded; auto pads right and keeps the tokenizer's.
+
+    For models that continue a text. The saved tokenizer keeps the side, for other programs that
+    generate in batches: these need left. Generation here always pads left. The loss stays the same.
+    """
+
     truncation_strategy: Literal["delete", "left", "right", "split"] = setting(
         "right", "Truncation", Group.DATA
     )

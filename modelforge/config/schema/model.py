@@ -11,6 +11,7 @@ from modelforge.config.schema.data import MAX_TEXT
 MAX_ROPE_FACTOR = 128
 MAX_AUTO_ROPE_FACTOR = 6
 MAX_CONTEXT = 2**24
+MAX_PREFIX = 1000
 
 
 class Model(SettingsGroup):
@@ -26,6 +27,15 @@ class Model(SettingsGroup):
         None, "System message", Group.MODEL, max_length=MAX_TEXT, multiline=True
     )
     """Placed before every conversation, instead of the system message of the data."""
+
+    response_prefix: str | None = setting(
+        None, "Response prefix", Group.MODEL, max_length=MAX_PREFIX, multiline=True
+    )
+    """Text with which every answer begins, such as a marker that ends thinking.
+
+    It is part of the prompt: training shows it and does not train it. It is saved in the chat
+    template, so that chat, evaluation, the API server and exports begin answers with it too.
+    """
 
     attn_implementation: Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3"] = (
         setting("sdpa", "Attention", Group.MODEL, affects=SPEED)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import torch
 from datasets import Dataset
 from trl import pack_dataset
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
@@ -34,6 +36,32 @@ def sft_data_arguments(config: TrainingConfig, plan: Plan) -> dict[str, Any]:
 def pack(rows: Dataset, arguments: dict[str, Any]) -> Dataset:
     """Return the rows packed as the trainer packs them."""
     return pack_dataset(rows, arguments["max_length"], arguments["packing_strategy"])
+
+
+@dataclass(frozen=True)
+class LeftPadded:
+    """Collates a batch with another collator, and moves its padding to the left."""
+
+    collate: Any
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Return the batch with `position_ids`, which count from the first token of each row.
+
+        Tensors of shape (batch, seq) are moved; a batch without padding is returned unchanged.
+        """
+        batch: dict[str, Any] = self.collate(rows)
+        mask = batch.get("attention_mask")
+        if mask is None:
+            return batch
+        width = mask.shape[1]
+        padding = width - mask.sum(dim=1, keepdim=True)
+        source = (torch.arange(width)[None] - padding) % width
+        moved = {
+            name: value.gather(1, source) if value.shape == mask.shape else value
+            for name, value in batch.items()
+        }
+        positions = (moved["attention_mask"].cumsum(dim=1) - 1).clamp(min=0)
+        return {**moved, "position_ids": positions}
 
 
 def collate(rows: Sequence[dict[str, Any]], arguments: dict[str, Any], pad: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import jinja2
 
+from modelforge.config.schema.config import TrainingConfig
 from modelforge.data import chat_templates
 from modelforge.errors import DataError, Problem
 from modelforge.modeling.tokenize.template_limits import apply_template
@@ -78,26 +79,53 @@ class ChatTemplate:
         return {**message, "thinking": message["reasoning_content"]}
 
 
+def template_of_run(
+    tokenizer: Any, stop_ids: Sequence[int], config: TrainingConfig, *, may_be_gone: bool = False
+) -> ChatTemplate:
+    """Set up the chat template that the settings of a run ask for, as `load_chat_template` does.
+
+    With `may_be_gone`, a template file that cannot be read is replaced by the template of the
+    tokenizer, which is that of the run.
+
+    Raises:
+        DataError: As `load_chat_template`, or the template file cannot be read.
+    """
+    model = config.model
+    if config.data.use_chat_template:
+        try:
+            template = chat_templates.template_text(model.chat_template)
+        except DataError:
+            if not may_be_gone:
+                raise
+            template = None
+    else:
+        template = chat_templates.without_roles(begins_with_bos=_begins_with_bos(tokenizer))
+    return load_chat_template(
+        tokenizer,
+        stop_ids,
+        template=template,
+        system_prompt=model.system_prompt,
+        response_prefix=model.response_prefix or "",
+    )
+
+
 def load_chat_template(
     tokenizer: Any,
     stop_ids: Sequence[int],
     *,
     template: str | None = None,
     system_prompt: str | None = None,
+    response_prefix: str = "",
 ) -> ChatTemplate:
     """Set up the chat template of `tokenizer`: `template`, or its own, or a default.
 
     `stop_ids` are those of the model's generation config; the end token is added to them. A
-    missing pad token is set to the end token.
+    missing pad token is set to the end token. `response_prefix` begins every answer.
 
     Raises:
         DataError: The template cannot be rendered, or the tokenizer has no end token.
     """
-    notes = []
-    if template is not None:
-        tokenizer.chat_template = template
-    elif not tokenizer.chat_template:
-        notes.append(set_default_template(tokenizer))
+    notes = _set_template(tokenizer, template, response_prefix)
     try:
         end_id = end_of_turn(tokenizer)
     except TEMPLATE_ERRORS as error:
@@ -117,6 +145,18 @@ def load_chat_template(
     system = system_prompt if system_prompt and system_prompt.strip() else None
     stops = frozenset({*stop_ids, end_id})
     return ChatTemplate(tokenizer, end_text, end_id, stops, tuple(notes), system)
+
+
+def _set_template(tokenizer: Any, template: str | None, prefix: str) -> list[tuple[str, str]]:
+    """Give a tokenizer its chat template, with a response prefix; return notes about it."""
+    notes = []
+    if template is not None:
+        tokenizer.chat_template = template
+    elif not tokenizer.chat_template:
+        notes.append(set_default_template(tokenizer))
+    source = tokenizer.chat_template
+    tokenizer.chat_template = chat_templates.with_response_prefix(source, prefix)
+    return notes
 
 
 def seq2seq_template(tokenizer: Any, stop_ids: Sequence[int], prefix: str = "") -> ChatTemplate:
@@ -192,6 +232,12 @@ def tokenize_with_offsets(
 
 def _render(tokenizer: Any, messages: list[Message], tools: Any, *, prompt: bool) -> str:
     return apply_template(tokenizer, messages, tools=tools or None, add_generation_prompt=prompt)
+
+
+def _begins_with_bos(tokenizer: Any) -> bool:
+    """Return whether the tokenizer begins every text with its BOS token."""
+    ids = tokenizer("a", verbose=False)["input_ids"]
+    return tokenizer.bos_token_id is not None and ids[:1] == [tokenizer.bos_token_id]
 
 
 def _required_id(*candidates: int | None) -> int:

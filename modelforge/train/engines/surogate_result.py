@@ -12,11 +12,10 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from modelforge.data.chat_templates import template_text
 from modelforge.errors import Problem
 from modelforge.modeling.errors import WorkerError
 from modelforge.modeling.providers.huggingface import load_tokenizer
-from modelforge.modeling.tokenize.template import load_chat_template, stop_ids_of
+from modelforge.modeling.tokenize.template import stop_ids_of, template_of_run
 from modelforge.modeling.tokenizer_files import save_tokenizer
 from modelforge.runs import checkpoints
 from modelforge.runs.atomic_files import find_json
@@ -116,13 +115,7 @@ def adopt(job: Job, source: Path, note: save.Note, *, steps: int, eval_loss: flo
 def _write_side_files(job: Job, note: save.Note) -> None:
     """Write tokenizer and generation config beside the staged weights."""
     tokenizer, generation = load_tokenizer(job.plan)
-    config = job.config.model
-    template = load_chat_template(
-        tokenizer,
-        stop_ids_of(generation),
-        template=template_text(config.chat_template),
-        system_prompt=config.system_prompt,
-    )
+    template = template_of_run(tokenizer, stop_ids_of(generation), job.config)
     generation.eos_token_id = sorted(template.stop_ids)
     staged = job.run.output_staged
     if why := save_tokenizer(tokenizer, staged, job.plan):

@@ -14,7 +14,7 @@ from modelforge.config.schema.config import TrainingConfig
 from modelforge.modeling.adapters.lora import load_start_adapter, missing_lora_config
 from modelforge.modeling.generate import chat_generation
 from modelforge.modeling.perplexity import PerplexityMeter, count_text_bytes
-from modelforge.modeling.tokenize.collate import pack, sft_data_arguments
+from modelforge.modeling.tokenize.collate import LeftPadded, pack, sft_data_arguments
 from modelforge.modeling.tokenize.dataset import LOSS_WEIGHTS, ROW, Tokenized
 from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.train import loop
@@ -87,6 +87,8 @@ def build_trainer(job: Job, loaded: Any, rows: Tokenized) -> SftTrainer:
             SftTrainer, job, loaded, rows, args, model=model, peft_config=lora
         )
     trainer.data_collator = WeightCollator(RowCollator(trainer.data_collator))
+    if config.data.padding_side == "left":
+        trainer.data_collator = LeftPadded(trainer.data_collator)
     return trainer
 
 

@@ -18,7 +18,6 @@ from typing import Any
 from modelforge.config.exporters.script import prepared_files
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
-from modelforge.data.chat_templates import template_text
 from modelforge.errors import Problem, RunError
 from modelforge.modeling.errors import WorkerError, explain
 from modelforge.runs.atomic_files import read_json
@@ -86,17 +85,12 @@ def prepare(record: dict[str, Any], script: Path) -> Prepared:
 def _template(config: TrainingConfig, plan: Plan) -> Any:
     from modelforge.modeling.providers.huggingface import load_tokenizer  # noqa: PLC0415
     from modelforge.modeling.tokenize.template import (  # noqa: PLC0415
-        load_chat_template,
         stop_ids_of,
+        template_of_run,
     )
 
     tokenizer, generation = load_tokenizer(plan)
-    return load_chat_template(
-        tokenizer,
-        stop_ids_of(generation),
-        template=template_text(config.model.chat_template),
-        system_prompt=config.model.system_prompt,
-    )
+    return template_of_run(tokenizer, stop_ids_of(generation), config)
 
 
 def _write_tokens(

@@ -108,6 +108,14 @@ def test_the_copy_that_the_optimizer_changes_is_the_one_that_is_kept(lines, dtyp
     assert settings_of(MODEL + lines).get("model.dtype") == dtype
 
 
+def test_the_chat_template_can_be_off_and_answers_begin_with_a_prefix():
+    text = "use_chat_template: false\nresponse_prefix: 'So: '\npadding_side: left\n"
+    settings = settings_of(MODEL + text)
+    assert settings["data.use_chat_template"] is False
+    assert settings["model.response_prefix"] == "So: "
+    assert settings["data.padding_side"] == "left"
+
+
 def test_preferences_are_dpo():
     settings = read_example("surogate", "09-preferences").recipe
     assert settings["strategy"] == "dpo"

@@ -39,6 +39,20 @@ EFFECTS: dict[str, dict[str, list[str]]] = {
             "quantization.skip_last_layers",
         ],
     },
+    "modeling/providers/test_scales.py": {
+        "test_weights_share_a_scale_in_blocks_of_the_configured_size": [
+            "quantization.fp8_block_size",
+        ],
+        "test_four_over_six_is_a_scheme_of_its_package": [
+            "quantization.four_over_six",
+        ],
+    },
+    "modeling/test_float8.py": {
+        "test_the_recipe_decides_the_loss_of_the_same_model": [
+            "quantization.fp8_training",
+            "quantization.fp8_recipe",
+        ],
+    },
     "modeling/providers/test_recomputation.py": {
         "test_every_nth_layer_is_computed_twice_and_the_gradient_is_the_same": [
             "memory.checkpoint_every_n_layers",

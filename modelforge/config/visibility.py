@@ -64,7 +64,21 @@ _SCHEDULE_DECAYS = Condition(
     "for a schedule that decays", lambda get: not get("lr_scheduler_type").startswith("constant")
 )
 _FOUR_BIT = Condition("with 4-bit weights", lambda get: _bits(get) == "4")
-_QUANTIZED = Condition("with quantized weights", lambda get: _bits(get) != "")
+_FP8_TRAINING = _is("quantization.fp8_training", "true", text="with training in FP8")
+_QUANTIZED_OR_FP8 = Condition(
+    "with quantized weights or training in FP8",
+    lambda get: _bits(get) != "" or _FP8_TRAINING.holds(get),
+)
+_EMULATED = Condition(
+    "with the scheme fp8, nvfp4 or mxfp4, or training in FP8",
+    lambda get: (
+        _FP8_TRAINING.holds(get)
+        or (
+            get("adapter.enabled") == "true"
+            and get("quantization.scheme") in ("fp8", "nvfp4", "mxfp4")
+        )
+    ),
+)
 _ADAM = Condition(
     "for Adam or Muon optimizers", lambda get: "adam" in get("optim") or get("optim") in MUON
 )
@@ -127,9 +141,13 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "memory.checkpoint_every_n_layers": (_TRANSFORMERS, _RECOMPUTED),
     "memory.activation_offload": (_TRANSFORMERS, _ON_CUDA),
     "memory.max_vram_fraction": (_ON_CUDA,),
-    "quantization.skip_first_layers": (_QUANTIZED,),
-    "quantization.skip_last_layers": (_QUANTIZED,),
-    "quantization.allow_slow": (_ADAPTER, _is("quantization.scheme", "fp8", "nvfp4", "mxfp4")),
+    "quantization.skip_first_layers": (_QUANTIZED_OR_FP8,),
+    "quantization.skip_last_layers": (_QUANTIZED_OR_FP8,),
+    "quantization.fp8_block_size": (_ADAPTER, _is("quantization.scheme", "fp8")),
+    "quantization.four_over_six": (_ADAPTER, _is("quantization.scheme", "nvfp4")),
+    "quantization.fp8_training": (_TRANSFORMERS, _is("strategy", "sft", "dpo", "rlhf")),
+    "quantization.fp8_recipe": (_FP8_TRAINING,),
+    "quantization.allow_slow": (_EMULATED,),
     "packing": (_TEXT, _COMPLETIONS),
     "group_by_length": (
         _is("packing", "false", text="without packing"),
@@ -255,6 +273,8 @@ def _bits(get: Getter) -> str:
     if get("adapter.enabled") == "false":
         return ""
     scheme = get("quantization.scheme")
+    if _FP8_TRAINING.holds(get):
+        return ""
     if scheme != "auto":
         return "" if scheme == "none" else "4" if scheme == "bnb-4bit" else "8"
     if get("use_8bit") == "true":

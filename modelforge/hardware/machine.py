@@ -34,6 +34,7 @@ if sys.platform == "win32":
 CPP_COMPILERS = ("c++", "g++", "clang++", "cl")
 OPTIONAL_PACKAGES = (
     "torchao",
+    "fouroversix",
     "xllamacpp",
     "flash_attn",
     "flash_attn_interface",

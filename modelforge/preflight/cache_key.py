@@ -41,6 +41,7 @@ _PLAN_FIELDS = (
     "rope_factor",
     "max_model_len",
     "activation_offload",
+    "fp8_recipe",
 )
 _TRIAL_RUN_PLAN_FIELDS = (
     "max_length",

@@ -12,6 +12,7 @@ from modelforge.config.plan.make import Plan
 from modelforge.config.plan.memory import GRAPH_MODES
 from modelforge.config.plan.run_length import PACKED_SHARE
 from modelforge.config.plan.training import sample_rounds
+from modelforge.config.plan.weights import VARLEN
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.config.schema.training import own_prompts
 from modelforge.models.architecture import ModelInfo
@@ -60,6 +61,13 @@ _DECODE_SECONDS_PER_BLOCK, _SECONDS_PER_BYTE_READ = 0.0008, 1e-10
 # 27 % more tokens per second). On the CPU it saved nothing in our benchmark.
 COMPILED = 1.18
 COMPILED_ON_CPU = 1.0
+# Measured by nanochat on an H100 (dev/LOG.md): tokens per second with FP8 over bf16, by recipe, and
+# without torch.compile, where scaling and conversion are kernels of their own. Emulated on one core
+# of an EPYC, a layer of 1,024 or 2,048 numbers took 1.7 to 3 times as long.
+FP8_FROM = (8, 9)
+FP8_COMPILED = {"tensorwise": 1.17, "rowwise": 0.98}
+FP8_NOT_COMPILED = 0.25
+FP8_EMULATED = 0.5
 # A block took 0.7 s forward (accelerate, benchmarks/torch.compile: 10.7 s for 16), and backward
 # takes as long again. One block and the head are compiled where its code is used for all.
 COMPILE_SECONDS_PER_LAYER = 1.4
@@ -174,15 +182,16 @@ def batch_layout(config: TrainingConfig, plan: Plan, summary: DatasetSummary) ->
     """Return the tokens of a micro-batch of rows as in the summary.
 
     Concatenated rows are separated by a full attention mask, so a token costs as much as if it
-    attended to the whole micro-batch.
+    attended to the whole micro-batch; without a mask it attends to its own row.
     """
     rows, longest = config.per_device_train_batch_size, float(plan.max_length)
+    mean = min(longest, estimate_tokens(summary.mean_chars))
+    has_mask = plan.attn_implementation != VARLEN
     if config.packing:
         tokens = rows * longest
-        return BatchLayout(tokens, tokens * PACKED_SHARE, 2 * tokens)
-    mean = min(longest, estimate_tokens(summary.mean_chars))
+        return BatchLayout(tokens, tokens * PACKED_SHARE, 2 * tokens if has_mask else mean)
     if config.data.padding_free:
-        return BatchLayout(rows * mean, rows * mean, 2 * rows * mean)
+        return BatchLayout(rows * mean, rows * mean, 2 * rows * mean if has_mask else mean)
     padded = padded_length(config, plan, summary)
     return BatchLayout(rows * padded, rows * mean, padded)
 
@@ -208,6 +217,7 @@ def flops_per_s(context: RunContext) -> float | None:
         cores = max(1, machine.cores or 1)
         factor = _bf16_factor(machine) if plan.precision == "bf16" else 1.0
         factor *= COMPILED_ON_CPU if plan.torch_compile else 1.0
+        factor *= _float8_factor(plan, None)
         flops = FLOPS_OF_TWO_CORES * factor * float((cores / 2) ** 0.8)
         return flops / _dequantization(plan, _DEQUANTIZATION_ON_CPU)
     if plan.device == "mps":
@@ -219,7 +229,17 @@ def flops_per_s(context: RunContext) -> float | None:
         peak = _TFLOPS_GTX_16 * 1e12
     precision = 0.25 if plan.precision == "fp32" else 1.0
     compiled = COMPILED if plan.torch_compile else 1.0
+    compiled *= _float8_factor(plan, capability)
     return peak * precision * compiled * _UTILIZATION / _dequantization(plan, _DEQUANTIZATION)
+
+
+def _float8_factor(plan: Plan, capability: tuple[int, int] | None) -> float:
+    """Return the speed of products in FP8 relative to those of the training precision."""
+    if plan.fp8_recipe is None:
+        return 1.0
+    if capability is None or capability < FP8_FROM:
+        return FP8_EMULATED
+    return FP8_COMPILED[plan.fp8_recipe] if plan.torch_compile else FP8_NOT_COMPILED
 
 
 def _bf16_factor(machine: Machine) -> float:

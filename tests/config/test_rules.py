@@ -77,6 +77,15 @@ REFUSED = [
     ({"use_8bit": True, "quantization": {"scheme": "bnb-4bit"}}, "quantization.scheme"),
     ({"use_4bit": False, "quantization": {"scheme": "bnb-4bit"}}, "quantization.scheme"),
     (UNSLOTH | {"quantization": {"scheme": "nvfp4"}}, "quantization.scheme"),
+    (UNSLOTH | {"quantization": {"fp8_training": True}}, "quantization.fp8_training"),
+    ({"use_4bit": True, "quantization": {"fp8_training": True}}, "quantization.fp8_training"),
+    ({"use_8bit": True, "quantization": {"fp8_training": True}}, "quantization.fp8_training"),
+    ({"strategy": "qlora", "quantization": {"fp8_training": True}}, "quantization.fp8_training"),
+    (
+        {"quantization": {"scheme": "fp8", "fp8_training": True}},
+        "quantization.fp8_training",
+    ),
+    ({"quantization": {"four_over_six": True}}, "quantization.four_over_six"),
     (UNSLOTH | {"quantization": {"skip_last_layers": 2}}, "quantization.skip_last_layers"),
     (UNSLOTH | {"adapter": {"init": "pissa"}}, "adapter.init"),
     (UNSLOTH | {"strategy": "rlhf"}, "provider"),
@@ -163,6 +172,10 @@ REFUSED = [
 ]
 TAKEN = [
     {},
+    {"quantization": {"fp8_training": True}},
+    {"quantization": {"fp8_training": True}, "adapter": {"enabled": False}},
+    {"quantization": {"scheme": "none", "fp8_training": True}},
+    {"quantization": {"scheme": "nvfp4", "four_over_six": True}},
     {"lr_scheduler_type": "greedy", "schedule": {"final_lr_fraction": 0.1}},
     {"use_8bit": True},
     {"use_8bit": True, "use_4bit": False},

@@ -222,3 +222,26 @@ def test_offloaded_inputs_are_copied_while_nothing_is_computed():
     assert seconds(**offload) > seconds()
     without = {"gradient_checkpointing": False}
     assert seconds(**without, **offload) == seconds(**without)
+
+
+def test_products_in_fp8_are_faster_in_a_compiled_model_alone():
+    def flops(context):
+        return flops_per_s(context)
+
+    fp8 = {"quantization.fp8_training": True}
+    assert flops(compiled(**fp8)) > flops(compiled())
+    rowwise = {**fp8, "quantization.fp8_recipe": "rowwise"}
+    assert flops(compiled(**rowwise)) < flops(compiled(**fp8))
+    plain = {"trainer.torch_compile": False}
+    assert flops(compiled(**plain, **fp8)) < flops(compiled(**plain))
+    assert flops(make_context(quantization={"fp8_training": True})) < flops(make_context())
+
+
+def test_packed_rows_without_a_mask_attend_to_themselves_alone():
+    def seconds(attention):
+        settings = {"model.attn_implementation": attention, "packing": True}
+        context = make_context(WORKSTATION, LLAMA_8B).with_settings(settings)
+        assert context.plan.attn_implementation == attention
+        return estimate_step(context).seconds
+
+    assert seconds("varlen") < seconds("sdpa")

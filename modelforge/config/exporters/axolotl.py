@@ -24,6 +24,7 @@ from modelforge.config.exporters.system import SourceList, TargetSystem, written
 from modelforge.config.exporters.training_arguments import (
     AT_EVALUATIONS,
     NO_COOLDOWN,
+    attention,
     compile_mode,
     split_differs,
 )
@@ -305,7 +306,7 @@ RULES: dict[str, Rule] = {
     ),
     "model.chat_template": _template,
     "model.system_prompt": option("default_system_message"),
-    "model.attn_implementation": option("attn_implementation"),
+    "model.attn_implementation": attention,
     "model.response_prefix": left_out("Write the prefix into the chat template."),
     "data.use_chat_template": left_out("Conversations go through a template there.", [True]),
     "data.padding_side": left_out("Its own side of padding is used.", ["auto", "right"]),
@@ -363,6 +364,7 @@ RULES: dict[str, Rule] = {
     "adapter.dtype": not_needed("The number format of adapters there."),
     "adapter.start_from": option("lora_model_dir"),
     "quantization.scheme": _storage,
+    "quantization.fp8_training": lambda value, _: Written({"fp8": True} if value else {}),
     "quantization.skip_first_layers": left_out("All layers are quantized."),
     "quantization.skip_last_layers": left_out("All layers are quantized."),
     "use_nested_quant": _quantization_detail(True, "nested quantization"),

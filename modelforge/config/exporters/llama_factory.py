@@ -12,6 +12,7 @@ from modelforge.config.exporters.rules import Rule, default_only, left_out, not_
 from modelforge.config.exporters.system import SourceList, TargetSystem, set_fields
 from modelforge.config.exporters.training_arguments import ARGUMENTS, optimizer, split_differs
 from modelforge.config.exporters.trl import is_file
+from modelforge.config.plan.weights import VARLEN
 from modelforge.config.schema.data import Source
 from modelforge.errors import Problem
 
@@ -200,6 +201,9 @@ def _rope(value: str, _: Facts) -> Written:
 
 
 def _attention(value: str, _: Facts) -> Written:
+    if value == VARLEN:
+        why = "It is part of this program; sdpa computes the same, with a mask."
+        return Written({"flash_attn": ATTENTION["sdpa"]}, why)
     if value not in ATTENTION:
         return Written(why=f"{value} is not offered there.", is_lost=True)
     return Written({"flash_attn": ATTENTION[value]}, "" if value == "sdpa" else "Its name there.")
@@ -288,6 +292,7 @@ RULES: dict[str, Rule] = {
     "adapter.dtype": not_needed("Adapters have float32 there too."),
     "adapter.start_from": option("adapter_name_or_path"),
     "quantization.scheme": _storage,
+    "quantization.fp8_training": lambda value, _: Written({"fp8": True} if value else {}),
     "use_nested_quant": option("double_quantization"),
     "bnb_4bit_quant_type": option("quantization_type"),
     "bnb_4bit_compute_dtype": not_needed("It follows the precision of the training."),

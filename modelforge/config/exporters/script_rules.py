@@ -17,6 +17,7 @@ from modelforge.config.exporters.training_arguments import (
     ARGUMENTS,
     NO_COOLDOWN,
     activation_offload,
+    attention,
     optimizer,
 )
 from modelforge.errors import Problem
@@ -59,6 +60,12 @@ def _schedule(_value: str, facts: Facts) -> Written:
     if facts.cools_down:
         return Written(options, NO_COOLDOWN, is_lost=True)
     return Written(options)
+
+
+def _attention(_value: str, facts: Facts) -> Written:
+    assert facts.plan is not None
+    written = attention(facts.plan.attn_implementation, facts)
+    return Written({"model.attn_implementation": written.options["attn_implementation"]})
 
 
 def _compile_mode(_value: str, facts: Facts) -> Written:
@@ -190,7 +197,7 @@ RULES: dict[str, Rule] = {
     "eval_steps": _from_plan("eval_steps", "eval_steps"),
     "hardware.precision": _precision,
     "hardware.device": _device,
-    "model.attn_implementation": _from_plan("model.attn_implementation", "attn_implementation"),
+    "model.attn_implementation": _attention,
     "model.dtype": elsewhere("hardware.precision"),
     "hardware.torch_compile_mode": _compile_mode,
     "memory.activation_offload": activation_offload,

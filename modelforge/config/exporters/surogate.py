@@ -146,6 +146,26 @@ def _storage(_value: str, facts: Facts) -> Written:
     return Written({QUANTIZED[facts.storage]: True}, "A switch there.")
 
 
+def _recipe(value: bool, facts: Facts) -> Written:
+    if not value:
+        return Written()
+    if facts.config.quantization.fp8_recipe == "rowwise":
+        return Written({"recipe": "fp8_hybrid"}, "With one scale for a tensor there.", is_lost=True)
+    return Written({"recipe": "fp8_hybrid"}, "Its name there.")
+
+
+def _block_size(value: str, facts: Facts) -> Written:
+    if facts.storage != "fp8" or value == "auto":
+        return Written()
+    if value in ("16", "32"):
+        return Written(why="Its blocks have sides of 64, 128 or 256.", is_lost=True)
+    return Written({"qlora_block_size": int(value)}, "Its name there.")
+
+
+def _four_over_six(value: bool, facts: Facts) -> Written:
+    return Written({"qlora_four_over_six": value} if facts.storage == "nvfp4" else {})
+
+
 def _quant_type(value: str, _: Facts) -> Written:
     if value == "nf4":
         return Written(why="The format of qlora_bnb.")
@@ -200,7 +220,7 @@ def _split(value: float, facts: Facts) -> Written:
 
 
 def _attention(value: str, _: Facts) -> Written:
-    return left_out("Surogate has its own attention kernels.", ["sdpa"])(value, _)
+    return left_out("Surogate has its own attention kernels.", ["sdpa", "varlen"])(value, _)
 
 
 def _dtype(value: str, _: Facts) -> Written:
@@ -307,6 +327,9 @@ RULES: dict[str, Rule] = {
     "adapter.dtype": _dtype,
     "adapter.start_from": left_out("The adapter that training starts from cannot be named."),
     "quantization.scheme": _storage,
+    "quantization.fp8_training": _recipe,
+    "quantization.fp8_block_size": _block_size,
+    "quantization.four_over_six": _four_over_six,
     "quantization.skip_first_layers": option("skip_quant_first_layers"),
     "quantization.skip_last_layers": option("skip_quant_last_layers"),
     "use_nested_quant": option("qlora_bnb_double_quant"),

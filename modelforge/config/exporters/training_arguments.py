@@ -18,6 +18,7 @@ from modelforge.config.exporters.rules import (
     steps,
 )
 from modelforge.config.optimizers import MUON
+from modelforge.config.plan.weights import VARLEN
 
 AT_EVALUATIONS = "At every evaluation."
 NO_COOLDOWN = "The schedule goes on to its end there, without a cooldown of its own shape."
@@ -109,6 +110,14 @@ def trackers(value: str, _: Facts) -> Written:
     """Return the trackers as a list."""
     names = [name.strip() for name in value.split(",") if name.strip()]
     return Written({"report_to": names or "none"}, "A list there." if names else "")
+
+
+def attention(value: str, _: Facts) -> Written:
+    """Return the attention implementation, of those that Transformers has."""
+    if value != VARLEN:
+        return Written({"attn_implementation": value})
+    why = "It is part of this program; sdpa computes the same, with a mask."
+    return Written({"attn_implementation": "sdpa"}, why)
 
 
 def compile_mode(value: str, facts: Facts) -> Written:

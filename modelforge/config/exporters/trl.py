@@ -20,6 +20,7 @@ from modelforge.config.exporters.system import SourceList, TargetSystem, written
 from modelforge.config.exporters.training_arguments import (
     ARGUMENTS,
     activation_offload,
+    attention,
     split_differs,
 )
 from modelforge.config.schema.data import Source
@@ -274,7 +275,7 @@ RULES: dict[str, Rule] = {
     "bnb_4bit_quant_type": option("bnb_4bit_quant_type"),
     "use_nested_quant": option("use_bnb_nested_quant"),
     "bnb_4bit_compute_dtype": _compute_dtype,
-    "model.attn_implementation": option("attn_implementation"),
+    "model.attn_implementation": attention,
     "model.dtype": not_needed("Written as dtype."),
     "model.chat_template": _template,
     "max_seq_length": _length,

@@ -227,8 +227,8 @@ OPTIONS: dict[str, Option] = {
     **{name: refused(IMAGES, False) for name in _MEDIA},
     **{name: coming(GPUS, 1) for name in _SEVERAL},
     "use_muon": use_muon(),
-    "fp8": coming("training in FP8", False),
-    "fp8_backend": coming("training in FP8", "auto"),
+    "fp8": renamed("quantization.fp8_training", kind="bool"),
+    "fp8_backend": no_effect("torchao multiplies in FP8 here."),
     **loraplus(),
     "disable_shuffling": converted(
         "data.shuffle", lambda value: not value, "The switch says the opposite.", kind="bool"

@@ -107,8 +107,10 @@ OPTIONS: dict[str, Option] = {
         "",
         "Empty is auto.",
     ),
-    "fp8": coming(NOTHING, False, kind="bool"),
-    "fp8-recipe": coming(NOTHING, kind="text", choices=("tensorwise", "rowwise")),
+    "fp8": renamed("quantization.fp8_training", False, kind="bool"),
+    "fp8-recipe": renamed(
+        "quantization.fp8_recipe", kind="text", choices=("tensorwise", "rowwise")
+    ),
     "depth": _from_nothing(20, "int", least=1),
     "aspect-ratio": _from_nothing(64, "int", least=1),
     "head-dim": _from_nothing(128, "int", least=1),

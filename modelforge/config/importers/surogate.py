@@ -20,7 +20,14 @@ from modelforge.config.importers.options import (
     trained_dtype,
     words,
 )
-from modelforge.config.importers.precision.surogate import QLORA, graphs, quantized, recipe
+from modelforge.config.importers.precision.surogate import (
+    QLORA,
+    block_size,
+    four_over_six,
+    graphs,
+    quantized,
+    recipe,
+)
 from modelforge.config.importers.report import Outcome
 from modelforge.config.importers.shared.optimizers import (
     cooldown,
@@ -306,14 +313,12 @@ OPTIONS: dict[str, Option] = {
     "qlora_fp4": quantized("nvfp4", "The frozen weights are stored in NVFP4"),
     "qlora_fp8": quantized("fp8", "The frozen weights are stored in FP8"),
     "qlora_bnb": quantized("bnb-4bit", "The frozen weights are stored in NF4"),
-    "qlora_block_size": no_effect(
-        "The block that fits the layer is chosen.", choices=(64, 128, 256)
-    ),
+    "qlora_block_size": by(block_size, choices=(64, 128, 256)),
     "qlora_bnb_block_size": refused(
         "Transformers has blocks of 64 alone.", 64, choices=(64, 128, 256, 512)
     ),
     "qlora_bnb_double_quant": renamed("use_nested_quant", True),
-    "qlora_four_over_six": no_effect("Its package is not used here."),
+    "qlora_four_over_six": by(four_over_six, kind="bool"),
     "use_chat_template": renamed("data.use_chat_template", kind="bool"),
     "template": by(
         lambda value, _: (

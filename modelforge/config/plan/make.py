@@ -58,6 +58,7 @@ class Plan:
         start_from: Folder of the adapter that training starts from.
         loss_piece: Trained tokens per chunk of the loss.
         torch_compile_mode: Mode of torch.compile; None without it.
+        fp8_recipe: Scaling of FP8 products in training; None multiplies in the precision.
         activation_offload: Whether activations wait in the memory of the computer.
         max_vram_fraction: Share of the GPU's memory that the run may use.
         compiles_kernels: Whether TRL may use its Triton kernels, which are compiled on first use.
@@ -91,6 +92,7 @@ class Plan:
     torch_compile: bool = False
     torch_compile_mode: str | None = None
     activation_offload: bool = False
+    fp8_recipe: str | None = None
     max_vram_fraction: float = 1.0
     num_workers: int = 0
     loss_piece: int = DEFAULT_LOSS_PIECE
@@ -293,6 +295,7 @@ def _of_device(
     return {
         "torch_compile": compiles,
         "torch_compile_mode": mode,
+        "fp8_recipe": weights.fp8_recipe(config),
         **memory.device_memory(config, context, log),
         "num_workers": _num_workers(config, context),
         "loss_piece": LOSS_PIECE.get(context.device, DEFAULT_LOSS_PIECE),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from modelforge.config.methods import facts_of
 from modelforge.config.optimizers import SCHEMES, StorageFormat
 from modelforge.config.plan.context import ChangeLog, Device, PlanContext
 from modelforge.config.schema.config import TrainingConfig
@@ -16,6 +17,11 @@ FLASH = {
 
 WeightsDtype = Literal["float32", "bfloat16", "float16"]
 _DTYPES: dict[str, WeightsDtype] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+# Packing that separates examples by `position_ids`, as padding-free batches do.
+POSITION_PACKING = ("bfd", "bfd_split")
+# PyTorch's own flash attention over rows that lie end to end.
+VARLEN = "varlen"
+VARLEN_FROM = (8, 0)
 
 # Model types, without their suffix "_text", that overflow in fp16: FORCE_FLOAT32 of Unsloth, and
 # T5, which was trained in bf16 (huggingface/transformers#14189).
@@ -49,6 +55,9 @@ def quantization(config: TrainingConfig, device: Device, log: ChangeLog) -> Stor
     if not config.adapter.enabled and stored != "none":
         stored = "none"
         reason = "All weights are trained, and quantized weights cannot be trained."
+    if config.quantization.fp8_training and stored != "none":
+        stored = "none"
+        reason = "Training in FP8 multiplies weights that are not quantized."
     if config.use_4bit and stored != "4-bit":
         log.record("use_4bit", False, reason)
     return stored
@@ -57,6 +66,11 @@ def quantization(config: TrainingConfig, device: Device, log: ChangeLog) -> Stor
 def _is_default(config: TrainingConfig) -> bool:
     """Return whether nothing selects 4-bit weights but their default."""
     return "use_4bit" not in config.model_fields_set and config.strategy != "qlora"
+
+
+def fp8_recipe(config: TrainingConfig) -> str | None:
+    """Return the scaling of FP8 products in training; None without them."""
+    return config.quantization.fp8_recipe if config.quantization.fp8_training else None
 
 
 def precision(config: TrainingConfig, context: PlanContext) -> Literal["fp32", "fp16", "bf16"]:
@@ -107,6 +121,9 @@ def compute_dtype(config: TrainingConfig, precision: str, stored: str, log: Chan
 def attention(config: TrainingConfig, context: PlanContext, precision: str, log: ChangeLog) -> str:
     """Return the attention implementation: the configured one, or sdpa where it cannot run."""
     configured = config.model.attn_implementation
+    if configured == VARLEN:
+        reason = _no_varlen(config, context, precision)
+        return log.record("model.attn_implementation", "sdpa", reason) if reason else VARLEN
     if configured not in FLASH:
         return configured
     package, gpus, lowest, beyond = FLASH[configured]
@@ -121,6 +138,28 @@ def attention(config: TrainingConfig, context: PlanContext, precision: str, log:
     else:
         return configured
     return log.record("model.attn_implementation", "sdpa", reason)
+
+
+def _no_varlen(config: TrainingConfig, context: PlanContext, precision: str) -> str:
+    """Return why rows cannot, or need not, be kept apart by their lengths; empty if they are."""
+    if not joins_rows(config):
+        return "It is for rows that lie end to end: with packing or padding-free batches."
+    if context.device != "cuda":
+        return "It needs an NVIDIA GPU."
+    if (context.compute_capability or (0, 0)) < VARLEN_FROM:
+        return "It needs a GPU of compute capability 8.0 or higher."
+    if precision == "fp32":
+        return "It needs a 16-bit precision; this run uses fp32."
+    return ""
+
+
+def joins_rows(config: TrainingConfig) -> bool:
+    """Return whether rows lie end to end, and are kept apart by their positions."""
+    if not facts_of(config).joins_rows:
+        return False
+    return config.data.padding_free or (
+        config.packing and config.data.packing_strategy in POSITION_PACKING
+    )
 
 
 def effective_alpha(config: TrainingConfig) -> int:

@@ -69,6 +69,40 @@ def _unsloth_limits(config: TrainingConfig) -> Iterator[Problem]:
         )
 
 
+@rule("quantization.fp8_training", "quantization.scheme", "use_4bit", "use_8bit", "strategy")
+def _fp8_products_of_plain_weights(config: TrainingConfig) -> Iterator[Problem]:
+    requested = _requested_quantization(config)
+    if config.strategy == "qlora" and not requested:
+        requested = "qlora trains on quantized weights"
+    if config.quantization.fp8_training and requested:
+        yield Problem(
+            "quantization.fp8_training",
+            f"Training in FP8 multiplies weights that are not quantized, but {requested}.",
+            "Set it to false, or switch quantization off.",
+        )
+
+
+@rule("quantization.fp8_training", "provider")
+def _fp8_products_by_transformers(config: TrainingConfig) -> Iterator[Problem]:
+    if config.quantization.fp8_training and config.provider == "unsloth":
+        yield Problem(
+            "quantization.fp8_training",
+            "Unsloth has matrix products of its own, without FP8.",
+            "Set it to false, or choose the provider huggingface.",
+        )
+
+
+@rule("quantization.four_over_six", "quantization.scheme")
+def _four_over_six_is_nvfp4(config: TrainingConfig) -> Iterator[Problem]:
+    scheme = config.quantization.scheme
+    if config.quantization.four_over_six and scheme != "nvfp4":
+        yield Problem(
+            "quantization.four_over_six",
+            f"Four over six is a way of scaling NVFP4 weights, but the scheme is {scheme}.",
+            "Choose the scheme nvfp4, or set it to false.",
+        )
+
+
 @rule("adapter.start_from", "adapter.init", "strategy", "provider")
 def _adapter_can_continue(config: TrainingConfig) -> Iterator[Problem]:
     if config.adapter.start_from is None:

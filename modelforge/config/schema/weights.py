@@ -51,8 +51,34 @@ class Quantization(SettingsGroup):
     )
     """Number of last layers that are not quantized."""
 
+    fp8_block_size: Literal["auto", "16", "32", "64", "128", "256"] = setting(
+        "auto", "FP8 block size", Group.QUANTIZATION
+    )
+    """For the scheme fp8: side of the square blocks of weights that share a scale.
+
+    auto takes the largest up to 128 that divides every layer; a smaller one is more exact.
+    """
+
+    four_over_six: bool = setting(False, "Four over six", Group.QUANTIZATION)
+    """For the scheme nvfp4: scale each block of 16 weights to 4 or 6, whichever is more exact.
+
+    It needs the package fouroversix. The 16-bit weights are kept too, so it saves no memory.
+    """
+
+    fp8_training: bool = setting(False, "Multiply in FP8", Group.PRECISION, affects=BOTH)
+    """Multiply 8-bit numbers in the layers of the model; for weights that are not quantized.
+
+    It needs torchao and a GPU of compute capability 8.9 or higher, and is faster only with a
+    compiled model of large layers.
+    """
+
+    fp8_recipe: Literal["tensorwise", "rowwise"] = setting(
+        "tensorwise", "FP8 scaling", Group.PRECISION
+    )
+    """One scale for a whole tensor, which is faster, or one for each row, which is more exact."""
+
     allow_slow: bool = setting(False, "Allow slow schemes", Group.QUANTIZATION)
-    """Accept a scheme that this GPU can only emulate."""
+    """Accept a scheme, or training in FP8, that this device can only emulate."""
 
 
 class Adapter(SettingsGroup):

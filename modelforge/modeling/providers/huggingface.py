@@ -22,15 +22,18 @@ from transformers.integrations import sdpa_attention
 
 from modelforge.config.methods import Head
 from modelforge.config.plan.make import Plan
+from modelforge.config.plan.weights import VARLEN
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.diagnosis.classify import match_text
 from modelforge.errors import Problem
 from modelforge.modeling.errors import WorkerError, import_cause
+from modelforge.modeling.float8 import use_float8
 from modelforge.modeling.generation_config import Note, generation_config_of
 from modelforge.modeling.providers import quantization
 from modelforge.modeling.recomputation import choose_layers
 from modelforge.modeling.rope import scale_rope, scaled_config
 from modelforge.modeling.tokenizer_files import open_tokenizer
+from modelforge.modeling.varlen_attention import use_varlen_attention
 
 Progress = Callable[[int, int], None]
 
@@ -77,12 +80,16 @@ def load(
     with report_loading(plan, progress):
         tokenizer = open_tokenizer(plan.model_path, **hub_arguments(plan))
         model = quantization.make_trainable(load_weights(plan, config, head))
+    use_float8(model, config, plan, quantization.block_names(model), gpu_capability(plan))
     _require_offsets(tokenizer, plan)
     _require_rows(model, tokenizer, plan)
     _require_finite(model, plan)
     model.config.use_cache = False
     notes = list(generation_config_of(plan)[1]) if head in GENERATING else []
-    return LoadedModel(model, tokenizer, notes + choose_layers(model, config, plan))
+    notes += choose_layers(model, config, plan)
+    if plan.attn_implementation == VARLEN and (reason := use_varlen_attention(model)):
+        notes.append(("attention-changed", f"Attention is sdpa instead of varlen. {reason}"))
+    return LoadedModel(model, tokenizer, notes)
 
 
 def load_weights(plan: Plan, config: TrainingConfig, head: Head) -> Any:
@@ -95,7 +102,7 @@ def load_weights(plan: Plan, config: TrainingConfig, head: Head) -> Any:
         hub["num_labels"] = 1
     scaled = scaled_config(plan.model_path, plan, **hub)
     auto = AUTO_CLASSES[head]
-    capability = torch.cuda.get_device_capability() if plan.device == "cuda" else None
+    capability = gpu_capability(plan)
     quantization.require_fp8_gpu(plan, capability)
     use_efficient_attention(capability)
     facts = quantization.model_facts(plan, config, head, auto, hub)
@@ -114,7 +121,8 @@ def load_weights(plan: Plan, config: TrainingConfig, head: Head) -> Any:
         arguments["device_map"] = {"": 0}
     elif plan.quantization != "none":
         arguments["device_map"] = {"": plan.device}
-    attention = plan.attn_implementation
+    # A loaded model is asked whether it can do without masks.
+    attention = "sdpa" if plan.attn_implementation == VARLEN else plan.attn_implementation
     try:
         return auto.from_pretrained(plan.model_path, attn_implementation=attention, **arguments)
     except ValueError as error:
@@ -122,6 +130,11 @@ def load_weights(plan: Plan, config: TrainingConfig, head: Head) -> Any:
         if attention != "sdpa" or "scaled_dot_product_attention" not in str(error):
             raise
         return auto.from_pretrained(plan.model_path, attn_implementation="eager", **arguments)
+
+
+def gpu_capability(plan: Plan) -> tuple[int, int] | None:
+    """Return the compute capability of the GPU of the run; None on other devices."""
+    return torch.cuda.get_device_capability() if plan.device == "cuda" else None
 
 
 def use_efficient_attention(capability: tuple[int, int] | None) -> None:

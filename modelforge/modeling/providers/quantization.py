@@ -17,6 +17,7 @@ from transformers import (
     AutoConfig,
     BitsAndBytesConfig,
     FineGrainedFP8Config,
+    FourOverSixConfig,
     Mxfp4Config,
     TorchAoConfig,
 )
@@ -64,7 +65,7 @@ def quantization_config(
     make = _SCHEMES.get(plan.quantization)
     if make is None:
         return None
-    _require_package(plan)
+    _require_package(plan, config)
     return make(plan, config, facts)
 
 
@@ -85,13 +86,14 @@ def model_facts(
     model_config = AutoConfig.from_pretrained(plan.model_path, **hub)
     with torch.device("meta"):
         model = auto.from_config(model_config)
-    blocks = _blocks(model)
+    blocks = block_names(model)
     if (first or last) and first + last >= len(blocks):
         raise WorkerError("nothing-quantized", _nothing_to_quantize(first, last, len(blocks)))
     names = blocks[:first] + (blocks[-last:] if last else [])
     usual = [*get_keys_to_not_convert(model), *_NEW_LAYERS.get(head, ()), "lm_head"]
     skipped = sorted({*names, *usual})
-    block = _fp8_block(model, skipped) if scheme == "fp8" else FP8_BLOCKS[0]
+    size = config.quantization.fp8_block_size
+    block = _fp8_block(model, skipped, size) if scheme == "fp8" else FP8_BLOCKS[0]
     return ModelFacts(skipped, block)
 
 
@@ -154,7 +156,7 @@ def _differentiable_forward(layer: Any) -> Callable[[torch.Tensor], torch.Tensor
     return forward
 
 
-def _blocks(model: Any) -> list[str]:
+def block_names(model: Any) -> list[str]:
     """Return the names of the transformer blocks in order."""
     blocks: list[str] = []
     for name, module in model.named_modules():
@@ -164,8 +166,8 @@ def _blocks(model: Any) -> list[str]:
     return blocks
 
 
-def _fp8_block(model: Any, skipped: list[str]) -> int:
-    """Return the largest block that divides the sides of every quantized layer.
+def _fp8_block(model: Any, skipped: list[str], size: str) -> int:
+    """Return the configured block, or the largest that divides the sides of every quantized layer.
 
     Transformers stores other layers without their scales.
     """
@@ -175,9 +177,11 @@ def _fp8_block(model: Any, skipped: list[str]) -> int:
         if isinstance(layer, nn.Linear) and should_convert_module(name, skipped)
         for side in layer.weight.shape
     ]
-    fitting = [block for block in FP8_BLOCKS if not any(side % block for side in sides)]
+    blocks = FP8_BLOCKS if size == "auto" else (int(size),)
+    fitting = [block for block in blocks if not any(side % block for side in sides)]
     if not fitting:
-        raise WorkerError("fp8-shape", _no_fp8_block())
+        problem = _no_fp8_block() if size == "auto" else _no_such_fp8_block(size)
+        raise WorkerError("fp8-shape", problem)
     return fitting[0]
 
 
@@ -208,6 +212,15 @@ def _mxfp4(_plan: Plan, _config: TrainingConfig, _facts: ModelFacts) -> Mxfp4Con
     return Mxfp4Config(dequantize=True)
 
 
+def _nvfp4(plan: Plan, config: TrainingConfig, facts: ModelFacts) -> Any:
+    if not config.quantization.four_over_six:
+        return _torchao(plan, config, facts)
+    # Without the 16-bit weights its layers pass no gradients.
+    return FourOverSixConfig(
+        keep_master_weights=True, scale_rule="mse", modules_to_not_convert=facts.skip_modules
+    )
+
+
 def _torchao(plan: Plan, _config: TrainingConfig, facts: ModelFacts) -> TorchAoConfig:
     # torchao is optional, and slow to import.
     from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig
@@ -229,10 +242,15 @@ _SCHEMES: dict[str, Callable[[Plan, TrainingConfig, ModelFacts], Any]] = {
     "fp8": _fp8,
     "mxfp4": _mxfp4,
     **dict.fromkeys(TORCHAO_FORMATS, _torchao),
+    "nvfp4": _nvfp4,
 }
 
 
-def _require_package(plan: Plan) -> None:
+def _require_package(plan: Plan, config: TrainingConfig) -> None:
+    if config.quantization.four_over_six:
+        if importlib.util.find_spec("fouroversix") is None:
+            raise WorkerError("package-missing", _no_four_over_six())
+        return
     if plan.quantization in TORCHAO_FORMATS and importlib.util.find_spec("torchao") is None:
         raise WorkerError(
             "package-missing",
@@ -244,11 +262,27 @@ def _require_package(plan: Plan) -> None:
         )
 
 
+def _no_four_over_six() -> Problem:
+    return Problem(
+        "quantization.four_over_six",
+        "Four over six needs the package fouroversix, which is not installed.",
+        "Run `pip install fouroversix --no-build-isolation`, or set it to false.",
+    )
+
+
 def _nothing_to_quantize(first: int, last: int, blocks: int) -> Problem:
     return Problem(
         "quantization.skip_last_layers" if last else "quantization.skip_first_layers",
         f"The first {first} and last {last} layers are skipped, and the model has {blocks}.",
         f"Skip fewer than {blocks} layers in total.",
+    )
+
+
+def _no_such_fp8_block(size: str) -> Problem:
+    return Problem(
+        "quantization.fp8_block_size",
+        f"Blocks of {size} by {size} weights do not divide every layer of this model.",
+        "Choose auto, or a smaller block.",
     )
 
 

@@ -12,10 +12,8 @@ from trl import pack_dataset
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from modelforge.config.plan.make import Plan
+from modelforge.config.plan.weights import POSITION_PACKING
 from modelforge.config.schema.config import TrainingConfig
-
-# Packing that separates examples by `position_ids`, as padding-free batches do.
-POSITION_PACKING = ("bfd", "bfd_split")
 
 
 def sft_data_arguments(config: TrainingConfig, plan: Plan) -> dict[str, Any]:

@@ -13,6 +13,10 @@ QUANTIZED_FROM = (6, 0)
 QUANTIZED_ADVISED = (7, 5)
 FP8_FROM = (8, 9)
 NVFP4_FROM = (10, 0)
+_INSTALL = {
+    "torchao": "python launch.py setup --with quantization",
+    "fouroversix": "pip install fouroversix --no-build-isolation",
+}
 MXFP4_MODEL = "gpt_oss"
 
 
@@ -64,6 +68,39 @@ def fp8_unsupported(context: RunContext) -> Iterator[Finding]:
     )
 
 
+def fp8_training_unsupported(context: RunContext) -> Iterator[Finding]:
+    """Refuse training in FP8 where it can only be emulated, unless that is allowed."""
+    plan, capability = context.plan, context.compute_capability
+    if plan.fp8_recipe is None:
+        return
+    if plan.device == "cuda" and (capability or FP8_FROM) >= FP8_FROM:
+        return
+    allowed = context.config.quantization.allow_slow
+    yield Finding(
+        "caution" if allowed else "blocker",
+        "fp8-training-card",
+        f"Training in FP8 needs a GPU of compute capability 8.9; {_describe_device(context)} and "
+        "would emulate it, which is slower than the training precision.",
+        "Switch it off.",
+        "quantization.fp8_training",
+        False,
+    )
+
+
+def fp8_training_slow(context: RunContext) -> Iterator[Finding]:
+    """Warn of training in FP8 without a compiled model."""
+    plan = context.plan
+    if plan.fp8_recipe is not None and plan.device == "cuda" and not plan.torch_compile:
+        yield caution(
+            "fp8-training-slow",
+            "Without torch.compile, training in FP8 is slower than in 16 bits: numbers are scaled "
+            "and converted by kernels of their own.",
+            "Compile the model, or switch training in FP8 off.",
+            "trainer.torch_compile",
+            True,
+        )
+
+
 def nvfp4_unsupported(context: RunContext) -> Iterator[Finding]:
     """Refuse nvfp4 where it can only be emulated, unless slow schemes are allowed."""
     if not _lacks_kernels(context, "nvfp4", NVFP4_FROM):
@@ -107,7 +144,8 @@ def mxfp4_model(context: RunContext) -> Iterator[Finding]:
 
 def package_missing(context: RunContext) -> Iterator[Finding]:
     """Refuse a scheme whose package is not installed."""
-    if context.plan.quantization in TORCHAO_FORMATS and "torchao" not in context.machine.packages:
+    needs_torchao = context.plan.quantization in TORCHAO_FORMATS and not _is_four_over_six(context)
+    if needs_torchao and "torchao" not in context.machine.packages:
         yield blocker(
             "package-missing",
             f"The scheme {context.plan.quantization} needs torchao, which is not installed.",
@@ -115,6 +153,19 @@ def package_missing(context: RunContext) -> Iterator[Finding]:
             "quantization.scheme",
             "bnb-8bit",
         )
+    missing = {
+        "quantization.fp8_training": (context.plan.fp8_recipe is not None, "torchao"),
+        "quantization.four_over_six": (_is_four_over_six(context), "fouroversix"),
+    }
+    for where, (is_used, package) in missing.items():
+        if is_used and package not in context.machine.packages:
+            yield blocker(
+                "package-missing",
+                f"It needs the package {package}, which is not installed.",
+                f"Run `{_INSTALL[package]}`, or switch it off.",
+                where,
+                False,
+            )
 
 
 def nothing_quantized(context: RunContext) -> Iterator[Finding]:
@@ -125,7 +176,7 @@ def nothing_quantized(context: RunContext) -> Iterator[Finding]:
     if not (first or last):
         return
     where = "quantization.skip_last_layers" if last else "quantization.skip_first_layers"
-    if context.plan.quantization == "none":
+    if context.plan.quantization == "none" and context.plan.fp8_recipe is None:
         what = "No weights are quantized, so no layers are skipped."
         yield note("skip-unused", what, where=where)
     elif layers is not None and first + last >= layers:
@@ -137,6 +188,10 @@ def nothing_quantized(context: RunContext) -> Iterator[Finding]:
             where,
             0,
         )
+
+
+def _is_four_over_six(context: RunContext) -> bool:
+    return context.plan.quantization == "nvfp4" and context.config.quantization.four_over_six
 
 
 def _lacks_kernels(context: RunContext, stored: str, lowest: tuple[int, int]) -> bool:

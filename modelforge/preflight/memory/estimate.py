@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from modelforge.config.optimizers import BYTES_PER_WEIGHT, OPTIMIZERS, TrainedSizes
 from modelforge.config.plan.make import Plan, releases_memory
+from modelforge.config.plan.weights import VARLEN
 from modelforge.config.rules.weights import split_names
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.models.architecture import ModelInfo
@@ -192,7 +193,7 @@ def weight_bytes(config: TrainingConfig, plan: Plan, model: ModelInfo) -> float:
 
 def quantized_bits(config: TrainingConfig, plan: Plan, model: ModelInfo) -> float | None:
     """Return the bits of a quantized weight with its share of the scales; None without them."""
-    if plan.trains == "all":
+    if plan.trains == "all" or config.quantization.four_over_six:
         return None
     stored = model.quantization if model.quantization in {"4-bit", "8-bit"} else plan.quantization
     if stored == "4-bit":
@@ -302,6 +303,9 @@ def block_bytes(config: TrainingConfig, plan: Plan, model: ModelInfo, length: in
         saved += size * attended + 2 * size * (widths.queries - widths.keys)
     if plan.trains == "all":
         return saved
+    if plan.fp8_recipe is not None and (size == 2 or config.lora_dropout > 0):
+        # The inputs of frozen layers, where the adapter keeps other numbers than these.
+        saved += size * (2 * widths.hidden + widths.intermediate)
     if config.lora_dropout > 0 and not plan.facts.compares:
         saved += _weighted(_DROPPED["cpu" if plan.device == "cpu" else "cuda", size], widths)
     if config.adapter.use_dora:
@@ -314,6 +318,8 @@ def block_bytes(config: TrainingConfig, plan: Plan, model: ModelInfo, length: in
 def _masked_length(config: TrainingConfig, plan: Plan, length: int) -> int:
     """Return the number of tokens in the mask of each token; 0 without a mask."""
     rows = config.per_device_train_batch_size
+    if plan.attn_implementation == VARLEN:
+        return 0
     if plan.facts.joins_rows and config.packing:
         return 0 if config.data.packing_strategy == "wrapped" else rows * length
     if plan.facts.joins_rows and config.data.padding_free:
@@ -340,12 +346,12 @@ def _full_fine_tuning(plan: Plan, model: ModelInfo) -> float:
     head = (model.vocab or 0) * (model.hidden_size or 0)
     if plain_bytes(plan) == 4:
         return 8.0 * head
-    copied = 2.0 * (model.parameters or 0) if plan.trained_bytes == 4 else 0.0
-    return 10.0 * head + copied
+    # Products in FP8 copy a weight only while they are computed.
+    copied = model.embedding_weights if plan.fp8_recipe is not None else model.parameters or 0
+    return 10.0 * head + (2.0 * copied if plan.trained_bytes == 4 else 0.0)
 
 
 def _dequantized(plan: Plan, model: ModelInfo) -> float:
-    # Quantized layers are dequantized for a multiplication, one at a time.
-    if plan.quantization == "none":
-        return 0.0
-    return max(inputs * outputs for inputs, outputs in model.layer_matrices) * plain_bytes(plan)
+    # Quantized layers are dequantized for a multiplication, one at a time; FP8 copies a weight.
+    size = plain_bytes(plan) if plan.quantization != "none" else bool(plan.fp8_recipe)
+    return max(inputs * outputs for inputs, outputs in model.layer_matrices) * size

@@ -99,6 +99,47 @@ class _PackedLinear(nn.Linear):
         return output if self.bias is None else output + self.bias
 
 
+class _Float8Matmul(torch.autograd.Function):
+    """A product as torchao's: 8-bit copies are made for it, and what is saved is not 8-bit."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Any, weight: Any) -> Any:
+        ctx.save_for_backward(inputs, weight)
+        _copies = _eight_bit(inputs), _eight_bit(weight)
+        return inputs.new_empty(*inputs.shape[:-1], weight.shape[0])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        inputs, weight = ctx.saved_tensors
+        _copies = _eight_bit(gradients[0]), _eight_bit(weight), _eight_bit(inputs)
+        # The gradient of a frozen weight is computed too, and dropped.
+        return torch.empty_like(inputs), gradients[0].new_empty(weight.shape)
+
+
+def _eight_bit(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.empty_like(tensor, dtype=torch.float8_e4m3fn)
+
+
+class _Float8Linear(nn.Linear):
+    """A layer that multiplies in FP8; autocast casts its inputs, not its weights."""
+
+    def __init__(self, plain: nn.Linear, low: torch.dtype | None) -> None:
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = plain.in_features, plain.out_features
+        self.weight, self.bias, self._low = plain.weight, plain.bias, low
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x if self._low is None else x.to(self._low)
+        output: torch.Tensor = _Float8Matmul.apply(x, self.weight)
+        return output if self.bias is None else output + self.bias.to(output.dtype)
+
+
+def use_float8_layers(model: Any, names: list[str], low: torch.dtype | None) -> None:
+    """Replace these linear layers by layers that multiply in FP8; `low` is that of autocast."""
+    for name in names:
+        model.set_submodule(name, _Float8Linear(model.get_submodule(name), low))
+
+
 def quantize_layers(
     model: Any, scheme: str, *, excluded: list[str] | None, compute: torch.dtype, nested: bool
 ) -> None:

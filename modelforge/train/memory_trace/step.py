@@ -17,8 +17,8 @@ from trl.trainer.utils import selective_log_softmax, selective_log_softmax_and_e
 
 from modelforge.config.methods import MethodFacts
 from modelforge.config.plan.make import Plan
+from modelforge.config.plan.weights import POSITION_PACKING
 from modelforge.config.schema.config import TrainingConfig
-from modelforge.modeling.tokenize.collate import POSITION_PACKING
 from modelforge.train.trainer.chunked_loss import chunk_lm_head_loss
 
 

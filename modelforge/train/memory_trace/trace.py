@@ -24,8 +24,10 @@ from transformers import AutoConfig
 from modelforge.config.methods import Head
 from modelforge.config.optimizers import OPTIMIZERS
 from modelforge.config.plan.make import Plan
+from modelforge.config.plan.weights import VARLEN
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.modeling.adapters.lora import lora_config
+from modelforge.modeling.float8 import float8_layers
 from modelforge.modeling.providers import quantization
 from modelforge.modeling.providers.huggingface import (
     AUTO_CLASSES,
@@ -34,6 +36,7 @@ from modelforge.modeling.providers.huggingface import (
     load_config,
 )
 from modelforge.modeling.recomputation import choose_layers
+from modelforge.modeling.varlen_attention import use_varlen_attention
 from modelforge.train.environment import has_expandable_segments
 from modelforge.train.memory_trace.cuda_allocator import (
     CudaAllocator,
@@ -42,7 +45,7 @@ from modelforge.train.memory_trace.cuda_allocator import (
 )
 from modelforge.train.memory_trace.meta_kernels import MetaKernels
 from modelforge.train.memory_trace.offload import offloading
-from modelforge.train.memory_trace.quantized_layers import quantize_layers
+from modelforge.train.memory_trace.quantized_layers import quantize_layers, use_float8_layers
 from modelforge.train.memory_trace.step import BatchShape, Step, largest_batches, prepare_step
 from modelforge.train.memory_trace.tensors import GRADIENTS, TensorTracker
 from modelforge.train.optimizer.groups import trained_sizes
@@ -111,6 +114,11 @@ class _Tracer:
         config, plan = self.config, self.plan
         dtype = getattr(torch, plan.weights_dtype)
         model = self._from_config(self.model_config, dtype, plan.facts.head)
+        if plan.attn_implementation == VARLEN:
+            use_varlen_attention(model)
+        if plan.fp8_recipe is not None:
+            names = float8_layers(model, config, quantization.block_names(model))
+            use_float8_layers(model, names, self.low)
         if plan.trains == "adapter":
             self._quantize(model, plan.facts.head)
             model = get_peft_model(model, self._adapter_config())
@@ -160,9 +168,9 @@ class _Tracer:
         return model
 
     def _quantize(self, model: Any, head: Head) -> None:
-        """Quantize the frozen layers; mxfp4 is dequantized for training."""
+        """Quantize the frozen layers; some schemes keep 16-bit weights for training."""
         config, plan = self.config, self.plan
-        if plan.quantization in ("none", "mxfp4"):
+        if plan.quantization in ("none", "mxfp4") or config.quantization.four_over_six:
             return
         source = hub_arguments(plan)
         facts = quantization.model_facts(plan, config, head, AUTO_CLASSES[head], source)

@@ -101,6 +101,7 @@ SUPERVISED = {
     "normuon": NORMUON,
     "muon": MUON,
     "rates": RATES,
+    "fp8": {"quantization.fp8_training": True},
 }
 PREFERENCE = {"dpo": DPO, "ipo": IPO, "kto": KTO}
 

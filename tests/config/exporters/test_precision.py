@@ -10,6 +10,14 @@ from modelforge.config.exporters.write import export_settings
 from tests.config.exporters.recipes import DPO, config_of
 
 EVERY = {"memory.checkpoint_every_n_layers": 2}
+FP8 = {"quantization.fp8_training": True}
+BLOCKS = {"quantization.scheme": "fp8", "strategy": "qlora"}
+FOUR_OVER_SIX = {
+    "quantization.scheme": "nvfp4",
+    "strategy": "qlora",
+    "quantization.four_over_six": True,
+}
+VARLEN = {"model.attn_implementation": "varlen", "packing": True}
 OFFLOAD = {"memory.activation_offload": True}
 GRAPHS = {"trainer.torch_compile": True, "hardware.torch_compile_mode": "reduce-overhead"}
 
@@ -26,6 +34,17 @@ def left_out(system, *changes):
 @pytest.mark.parametrize(
     ("system", "changes", "name", "value"),
     [
+        ("surogate", FP8, "recipe", "fp8_hybrid"),
+        ("surogate", {}, "recipe", None),
+        ("axolotl", FP8, "fp8", True),
+        ("llama-factory", FP8, "fp8", True),
+        ("llama-factory", {}, "fp8", None),
+        ("surogate", {**BLOCKS, "quantization.fp8_block_size": "64"}, "qlora_block_size", 64),
+        ("surogate", {"quantization.fp8_block_size": "64"}, "qlora_block_size", None),
+        ("surogate", FOUR_OVER_SIX, "qlora_four_over_six", True),
+        ("trl", VARLEN, "attn_implementation", "sdpa"),
+        ("axolotl", VARLEN, "attn_implementation", "sdpa"),
+        ("llama-factory", VARLEN, "flash_attn", "sdpa"),
         ("trl", OFFLOAD, "activation_offloading", True),
         ("trl", {}, "activation_offloading", None),
         ("axolotl", OFFLOAD, "activation_offloading", True),
@@ -51,6 +70,17 @@ def test_the_option_of_the_other_system(system, changes, name, value):
 @pytest.mark.parametrize(
     ("system", "changes", "setting"),
     [
+        ("trl", FP8, "quantization.fp8_training"),
+        (
+            "surogate",
+            {**BLOCKS, "quantization.fp8_block_size": "16"},
+            "quantization.fp8_block_size",
+        ),
+        (
+            "surogate",
+            {**FP8, "quantization.fp8_recipe": "rowwise"},
+            "quantization.fp8_training",
+        ),
         ("trl", {**DPO, **EVERY}, "memory.checkpoint_every_n_layers"),
         ("axolotl", EVERY, "memory.checkpoint_every_n_layers"),
         ("llama-factory", OFFLOAD, "memory.activation_offload"),

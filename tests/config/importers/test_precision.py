@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from modelforge.config.importers.read import import_settings
+from modelforge.config.resolve import flatten
 from tests.config.importers.examples import line_of, settings_of
 
 # A file of each system without anything else that matters here.
@@ -12,10 +13,13 @@ FILES = {
     "surogate": "model: acme/oak\nsequence_len: 512\n",
     "trl": "model_name_or_path: acme/oak\nlearning_rate: 0.0001\n",
     "axolotl": "base_model: acme/oak\ndatasets:\n  - path: acme/rows\n    type: alpaca\n",
+    "llama-factory": "model_name_or_path: acme/oak\nstage: sft\nfinetuning_type: lora\n",
     "safe-synthesizer": "training:\n  pretrained_model: acme/oak\n",
 }
 EVERY, OFFLOAD = "memory.checkpoint_every_n_layers", "memory.activation_offload"
 MODE, COMPILE = "hardware.torch_compile_mode", "trainer.torch_compile"
+FP8, RECIPE = "quantization.fp8_training", "quantization.fp8_recipe"
+BLOCK, FOUR = "quantization.fp8_block_size", "quantization.four_over_six"
 VRAM = "memory.max_vram_fraction"
 CASES = [
     ("surogate", "offload_residual: true\n", {OFFLOAD: True}),
@@ -23,6 +27,17 @@ CASES = [
     ("surogate", "use_cuda_graphs: true\n", {COMPILE: True, MODE: "reduce-overhead"}),
     ("surogate", "use_cuda_graphs: true\nqlora_bnb: true\n", {COMPILE: None, MODE: None}),
     ("surogate", "use_cuda_graphs: false\n", {COMPILE: None}),
+    ("surogate", "recipe: fp8_hybrid\n", {FP8: True, RECIPE: "tensorwise"}),
+    ("surogate", "recipe: fp8-hybrid\n", {FP8: True}),
+    ("surogate", "recipe: bf16\n", {FP8: False, "hardware.precision": "bf16"}),
+    ("surogate", "recipe: nvfp4\n", {FP8: None}),
+    ("surogate", "recipe: fp8_hybrid\nqlora_bnb: true\n", {FP8: None}),
+    ("surogate", "qlora_fp8: true\nqlora_block_size: 64\n", {BLOCK: "64"}),
+    ("surogate", "qlora_block_size: 64\n", {BLOCK: "auto"}),
+    ("surogate", "qlora_fp4: true\nqlora_four_over_six: true\n", {FOUR: True}),
+    ("surogate", "qlora_four_over_six: true\n", {FOUR: False}),
+    ("axolotl", "fp8: true\n", {FP8: True}),
+    ("llama-factory", "fp8: true\n", {FP8: True}),
     ("trl", "activation_offloading: true\n", {OFFLOAD: True}),
     (
         "trl",
@@ -55,6 +70,8 @@ def test_what_an_option_becomes(system, lines, expected):
     ("system", "lines", "option", "result"),
     [
         ("surogate", "offload_residual: true\n", "offload_residual", "renamed"),
+        ("surogate", "recipe: nvfp4\n", "recipe", "refused"),
+        ("surogate", "recipe: fp8_hybrid\nqlora_bnb: true\n", "recipe", "refused"),
         ("surogate", "use_cuda_graphs: true\nqlora_bnb: true\n", "use_cuda_graphs", "no-effect"),
         ("trl", "activation_offloading: true\n", "activation_offloading", "renamed"),
         ("axolotl", "activation_offloading: disk\n", "activation_offloading", "converted"),
@@ -69,3 +86,13 @@ def test_what_an_option_becomes(system, lines, expected):
 def test_the_report_says_what_was_done(system, lines, option, result):
     imported = import_settings(FILES[system] + lines, "file.yaml", system).imported
     assert line_of(imported, option).result == result
+
+
+def test_nanochat_multiplies_in_fp8_by_the_recipe():
+    def recipe_of(arguments):
+        text = f"python -m scripts.base_train --depth=6 {arguments}"
+        return flatten(import_settings(text, "the command").imported.recipe)
+
+    found = recipe_of("--fp8 --fp8-recipe=rowwise")
+    assert (found[FP8], found[RECIPE]) == (True, "rowwise")
+    assert recipe_of("")[FP8] is False

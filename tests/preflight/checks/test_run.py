@@ -146,6 +146,41 @@ FOUND = [
         "default",
         make_context(COMPILING, use_4bit=False).with_settings(GRAPHS),
     ),
+    (
+        "fp8-training-card",
+        "blocker",
+        "quantization.fp8_training",
+        False,
+        make_context(AMPERE, quantization={"fp8_training": True}),
+    ),
+    (
+        "fp8-training-card",
+        "caution",
+        "quantization.fp8_training",
+        False,
+        make_context(quantization={"fp8_training": True, "allow_slow": True}),
+    ),
+    (
+        "fp8-training-slow",
+        "caution",
+        "trainer.torch_compile",
+        True,
+        make_context(WORKSTATION, quantization={"fp8_training": True}),
+    ),
+    (
+        "package-missing",
+        "blocker",
+        "quantization.fp8_training",
+        False,
+        make_context(WORKSTATION, quantization={"fp8_training": True}),
+    ),
+    (
+        "package-missing",
+        "blocker",
+        "quantization.four_over_six",
+        False,
+        make_context(BLACKWELL, **scheme("nvfp4", four_over_six=True)),
+    ),
     ("fp8-card", "blocker", SCHEME, "fp8-weight-only", make_context(AMPERE, **scheme("fp8"))),
     ("fp8-card", "blocker", SCHEME, "fp8-weight-only", make_context(**scheme("fp8"))),
     ("nvfp4-card", "blocker", SCHEME, "bnb-4bit", make_context(WORKSTATION, **scheme("nvfp4"))),
@@ -510,6 +545,15 @@ FOUND = [
 ]
 
 NOT_FOUND = [
+    ("fp8-training-card", make_context(WORKSTATION, quantization={"fp8_training": True})),
+    ("fp8-training-card", make_context()),
+    ("fp8-training-slow", make_context(WORKSTATION)),
+    (
+        "fp8-training-slow",
+        make_context(COMPILING, use_4bit=False).with_settings(
+            {"trainer.torch_compile": True, "quantization.fp8_training": True}
+        ),
+    ),
     ("memory-limited", make_context(WORKSTATION)),
     ("memory-limited", make_context(memory={"max_vram_fraction": 0.5})),
     ("host-memory-short", make_context(WORKSTATION, LLAMA_8B, LONG)),

@@ -158,6 +158,21 @@ def test_the_adapter_of_the_starter_is_counted_exactly():
         ("optimizer", {"optim": "sgd"}, {"optim": "adamw_8bit"}),
         ("optimizer", {"optim": "adamw_8bit"}, {"optim": "paged_adamw_32bit"}),
         ("activations", {}, {"gradient_checkpointing": False}),
+        (
+            "activations",
+            {"use_4bit": False, "lora_dropout": 0},
+            {"lora_dropout": 0, "quantization": {"fp8_training": True}},
+        ),
+        (
+            "activations",
+            {"adapter": {"enabled": False}, "quantization": {"fp8_training": True}},
+            {"adapter": {"enabled": False}},
+        ),
+        (
+            "weights",
+            {"quantization": {"scheme": "nvfp4"}},
+            {"quantization": {"scheme": "nvfp4", "four_over_six": True}},
+        ),
         ("activations", {}, {"memory": {"checkpoint_every_n_layers": 2}}),
         (
             "activations",

@@ -24,10 +24,15 @@ WIDTHS = {
     "num_key_value_heads": 4,
     "head_dim": 64,
 }
+# Its plan is that of a GPU.
+VARLEN = {"model": {"attn_implementation": "varlen"}, "device": "cuda", "bf16": True}
 WAYS = {
     "whole": {"adapter": {"enabled": False}},
     "lora": {"lora_dropout": 0.0},
     "dropout": {"lora_dropout": 0.05},
+    "fp8": {"lora_dropout": 0.0, "quantization": {"fp8_training": True}},
+    "fp8-dropout": {"lora_dropout": 0.05, "quantization": {"fp8_training": True}},
+    "fp8-whole": {"adapter": {"enabled": False}, "quantization": {"fp8_training": True}},
     "dora": {"adapter": {"use_dora": True}, "lora_dropout": 0.05},
 }
 PLACES = [("cpu", "fp32"), ("cpu", "bf16"), ("cuda", "fp32"), ("cuda", "bf16")]
@@ -82,6 +87,8 @@ def test_a_block_keeps_what_the_formula_says(tmp_path, kind, way, device, precis
         (1, {"data": {"padding_free": True}}),
         (2, {"packing": True}),
         (2, {"packing": True, "data": {"packing_strategy": "wrapped"}}),
+        (4, {"data": {"padding_free": True}, **VARLEN}),
+        (2, {"packing": True, **VARLEN}),
     ],
 )
 def test_a_mask_is_kept_where_rows_have_to_be_separated(tmp_path, rows, more):

@@ -20,14 +20,36 @@ def quantized(scheme: str, what: str) -> Option:
     return by(read, False, kind="bool")
 
 
-def recipe(value: str, _: Values) -> Outcome:
+def recipe(value: str, values: Values) -> Outcome:
     """Return what the numeric recipe of matrix products becomes."""
     if value == "bf16":
-        return Outcome("converted", {"hardware.precision": "bf16"}, "16-bit training.")
+        settings = {"hardware.precision": "bf16", "quantization.fp8_training": False}
+        return Outcome("converted", settings, "16-bit training.")
     if value == "nvfp4":
         why = "PyTorch cannot train with FP4 matrix products. As a frozen base: qlora_fp4."
         return Outcome("refused", why=why)
-    return Outcome("refused", why="Training in FP8 comes with a later version.")
+    if quantized_by := next((name for name in QLORA if values.get(name)), None):
+        why = f"The frozen weights are quantized by {quantized_by}; their products are in 16 bits."
+        return Outcome("refused", why=why)
+    settings = {"hardware.precision": "bf16", "quantization.fp8_training": True}
+    why = "Each product is scaled by its own numbers, not by those of steps before."
+    return Outcome("converted", settings | {"quantization.fp8_recipe": "tensorwise"}, why)
+
+
+def block_size(value: int, values: Values) -> Outcome:
+    """Return what the side of the blocks of FP8 weights becomes."""
+    if not values.get("qlora_fp8"):
+        off = {"quantization.fp8_block_size": "auto"}
+        return Outcome("converted", off, "qlora_fp8 is off, so there are no blocks.")
+    return Outcome("converted", {"quantization.fp8_block_size": str(value)}, "Its name here.")
+
+
+def four_over_six(value: bool, values: Values) -> Outcome:
+    """Return what the two scales of blocks of FP4 weights become."""
+    if not values.get("qlora_fp4"):
+        off = {"quantization.four_over_six": False}
+        return Outcome("converted", off, "qlora_fp4 is off, so no weights are stored in FP4.")
+    return Outcome("renamed", {"quantization.four_over_six": value})
 
 
 def graphs(value: bool, values: Values) -> Outcome:

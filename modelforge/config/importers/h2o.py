@@ -16,6 +16,7 @@ from modelforge.config.importers.options import (
     taken,
 )
 from modelforge.config.importers.report import Outcome
+from modelforge.config.importers.shared.optimizers import rate_of_layers
 from modelforge.config.importers.system import System
 from modelforge.config.importers.training_arguments import epochs
 from modelforge.errors import Problem
@@ -341,8 +342,7 @@ OPTIONS: dict[str, Option] = {
     f"{T}lora_unfreeze_layers": refused(VARIANT, []),
     f"{T}use_dora": renamed("adapter.use_dora"),
     f"{T}use_rslora": renamed("adapter.use_rslora"),
-    f"{T}differential_learning_rate": no_effect("One rate is used for all weights."),
-    f"{T}differential_learning_rate_layers": refused("One rate is used for all weights.", []),
+    **rate_of_layers(T),
     f"{T}freeze_layers": refused(VARIANT, []),
     f"{T}attention_implementation": by(
         lambda value, _: (

@@ -67,7 +67,10 @@ def optimizer(default: Any = ABSENT) -> Option:
             return Outcome("refused", why=f"{value} is not an optimizer here. There are {known}.")
         ours = OPTIMIZERS[value]
         result: Result = "taken" if ours == value else "converted"
-        return Outcome(result, {"optim": ours}, "" if ours == value else "Its name today.")
+        # Weights decay everywhere in the Muon of other systems.
+        plain = {"optimizer.cautious_weight_decay": False} if ours == "muon" else {}
+        why = "" if ours == value else "Its name today."
+        return Outcome(result, {"optim": ours, **plain}, why)
 
     return by(read, default, kind="text")
 

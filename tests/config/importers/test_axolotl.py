@@ -66,11 +66,18 @@ def test_preferences_have_their_columns():
         ("gradient_checkpointing: offload", "gradient_checkpointing", True),
         ("val_set_size: 300", "eval_split", None),
         ("wandb_project: oak", "logging.report_to", "wandb"),
+        ("optimizer: muon", "optim", "muon"),
+        ("embedding_lr: 1.0e-05", "optimizer.unembedding_lr", 1e-5),
+        ("learning_rate: 2.0e-4\nembedding_lr_scale: 0.1", "optimizer.embedding_lr", 2e-5),
+        ("embedding_lr_scale: 0.1", "optimizer.embedding_lr", None),
+        ("loraplus_lr_ratio: 16", "optimizer.loraplus_ratio", 16),
+        ("loraplus_lr_embedding: 1.0e-6", "optimizer.embedding_lr", None),
         ("excess_length_strategy: drop", "data.truncation_strategy", "delete"),
     ],
 )
 def test_values_are_converted(value, setting, result):
-    assert settings_of(f"{MODEL}{value}\n").get(setting) == result
+    found = settings_of(f"{MODEL}{value}\n").get(setting)
+    assert found == (pytest.approx(result) if isinstance(result, float) else result)
 
 
 @pytest.mark.parametrize(

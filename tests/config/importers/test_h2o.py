@@ -81,3 +81,16 @@ def test_rows_without_parent_ids_stay_single():
     (source,) = read_example("h2o", "01-causal").recipe["data"]["sources"]
 
     assert "parent_field" not in source
+
+
+def test_layers_with_a_rate_of_their_own_are_groups_of_weights():
+    text = "llm_backbone: acme/pine\ntraining:\n  differential_learning_rate: 2.0e-6\n"
+    layers = "  differential_learning_rate_layers: [embed]\n"
+    found = settings_of(text + layers)
+    assert found["optimizer.embedding_lr"] == found["optimizer.unembedding_lr"] == 2e-6
+    assert "optimizer.matrix_lr" not in found
+    assert not any(name.startswith("optimizer.") for name in settings_of(text))
+    full = f"architecture:\n  backbone_dtype: bfloat16\n{text}  lora: false\n"
+    whole = settings_of(full + layers.replace("embed", "backbone"))
+    assert whole["optimizer.matrix_lr"] == whole["optimizer.scalar_lr"] == 2e-6
+    assert "optimizer.adapter_lr" not in whole

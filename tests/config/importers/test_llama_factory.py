@@ -212,3 +212,14 @@ def test_pure_bfloat16_is_that_of_the_weights_where_all_are_trained():
     assert "model.dtype" not in settings_of(text, "llama-factory")
     full = settings_of(text.replace(": lora", ": full"), "llama-factory")
     assert (full["model.dtype"], full["hardware.precision"]) == ("bfloat16", "bf16")
+
+
+def test_muon_and_loraplus_are_settings():
+    found = settings_of(f"{MODEL}optim: adamw_torch\nuse_muon: true\nloraplus_lr_ratio: 16.0\n")
+    assert found["optim"] == "muon"
+    assert found["optimizer.cautious_weight_decay"] is False
+    assert found["optimizer.loraplus_ratio"] == 16
+    assert "optimizer.embedding_lr" not in found
+    rated = settings_of(f"{MODEL}loraplus_lr_ratio: 16.0\nloraplus_lr_embedding: 1.0e-6\n")
+    assert rated["optimizer.embedding_lr"] == 1e-6
+    assert settings_of(f"{MODEL}use_muon: false\n")["optim"] == "adamw_torch"

@@ -251,3 +251,13 @@ def test_a_run_with_normuon_that_is_resumed_ends_with_the_same_weights(bench):
     assert max(rates) == pytest.approx(0.02, rel=0.1)
     resumed = load_file(run.output / "adapter_model.safetensors")
     assert all(resumed[name].equal(weight) for name, weight in whole.items())
+
+
+def test_preferences_are_trained_by_muon_too(bench, write_rows):
+    bench.rows = write_rows(
+        [{"prompt": f"What is {n}?", "chosen": f"It is {n}.", "rejected": "No."} for n in range(8)]
+    )
+    adapter = {"enabled": False}
+    run = bench.prepare(strategy="dpo", optim="normuon", max_steps=2, adapter=adapter)
+    events = bench.work(run)
+    assert events[-1].kind == "finished", events[-1].data

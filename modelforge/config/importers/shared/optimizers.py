@@ -10,6 +10,8 @@ from modelforge.config.importers.report import Outcome
 ASKS_NOTHING = "This value asks for nothing."
 # What the updates of Muon are scaled by in Surogate and nanochat.
 ORIGINAL = {"optimizer.muon_scale": "original"}
+# H2O's own rate of the layers that have another one.
+DIFFERENTIAL_RATE = 1e-5
 # Surogate's options of NorMuon: our setting, the default there, and the type.
 NORMUON: dict[str, tuple[str, Any, str]] = {
     "normuon_momentum": ("optimizer.muon_momentum", 0.95, "number"),
@@ -69,6 +71,36 @@ def axolotl_rates() -> dict[str, Option]:
         "embedding_lr": rate_of_tables(),
         "embedding_lr_scale": by(scaled, kind="numeric"),
     }
+
+
+def rate_of_layers(prefix: str) -> dict[str, Option]:
+    """Return H2O LLM Studio's options of another rate for parts of the model."""
+    name = f"{prefix}differential_learning_rate"
+    known = {
+        "embed": ("optimizer.embedding_lr", "optimizer.unembedding_lr"),
+        "backbone": ("optimizer.matrix_lr", "optimizer.scalar_lr", "optimizer.adapter_lr"),
+    }
+
+    def rate(_value: Any, values: Values) -> Outcome:
+        layers = values.get(f"{name}_layers")
+        why = (
+            "The layers say whose rate it is." if layers else "There are no layers with this rate."
+        )
+        return Outcome("no-effect", why=why)
+
+    def layers(value: Any, values: Values) -> Outcome:
+        if unknown := [layer for layer in value if layer not in known]:
+            return Outcome("refused", why=f"{unknown[0]} is not a group of weights here.")
+        has_adapter = values.get(f"{prefix}lora") is not False
+        settings = {
+            setting: number(values.get(name, DIFFERENTIAL_RATE))
+            for layer in value
+            for setting in known[layer]
+            if has_adapter or setting != "optimizer.adapter_lr"
+        }
+        return Outcome("converted", settings, "Groups of weights have a setting each.")
+
+    return {name: by(rate, kind="numeric"), f"{name}_layers": by(layers, kind="list")}
 
 
 def use_muon() -> Option:

@@ -442,6 +442,11 @@ OTHER_EFFECTS: dict[str, dict[str, list[str]]] = {
             "surogate:model_type",
         ],
     },
+    "train/callbacks/test_samples.py": {
+        "test_a_resumed_run_has_step_0_once_and_every_step_once": [
+            "nanochat:sample-every",
+        ],
+    },
     "train/test_worker.py": {
         "test_the_same_seed_gives_the_same_bytes_and_another_seed_others": [
             "surogate:eval_seed",

@@ -63,7 +63,7 @@ OTHERWISE: Final[dict[str, frozenset[str]]] = {
         *("apply_recommended_values", "output_dir", "checkpoint_dir", "resume_from_checkpoint"),
         *("model_type", "eval_seed", "log_gpu_util"),
     }),
-    "nanochat": frozenset({"model-tag", "help"}),
+    "nanochat": frozenset({"sample-every", "model-tag", "help"}),
     "safe-synthesizer": frozenset({"effective_batch_size"}),
     "stack-wise": frozenset({"training.checkpoint_dir", "precision_options"}),
 }  # fmt: skip

@@ -14,6 +14,7 @@ import yaml
 from modelforge.config.engines import COMMANDS
 from modelforge.config.exporters import surogate
 from modelforge.config.exporters.facts import Facts
+from modelforge.config.plan.make import Plan
 from modelforge.data.canonical.convert import Canonical
 from modelforge.errors import Problem
 from modelforge.modeling.errors import WorkerError
@@ -171,6 +172,7 @@ def write_config(
         "datasets": rows.datasets(files, "train"),
         **({"validation_datasets": validation} if validation else {}),
         "validation_split_ratio": 0.0,
+        "eval_steps": _evaluated_every(job.plan),
         "output_dir": str(files.output),
         "checkpoint_dir": str(files.checkpoints),
         "log_file": str(files.log),
@@ -181,6 +183,14 @@ def write_config(
     }
     text = yaml.safe_dump(options, sort_keys=False, allow_unicode=True, width=100)
     files.config.write_text(text, encoding="utf-8")
+
+
+def _evaluated_every(plan: Plan) -> int:
+    """Return the interval of evaluations; Surogate evaluates before a step, and not at the end."""
+    if not plan.eval_steps:
+        return 0
+    is_at_end = plan.total_steps is not None and plan.eval_steps >= plan.total_steps
+    return max(1, plan.total_steps - 1) if is_at_end and plan.total_steps else plan.eval_steps
 
 
 def command_of(job: Job, program: tuple[str, ...], files: EngineFiles) -> list[str]:

@@ -67,6 +67,7 @@ def test_the_program_trains_and_its_adapter_becomes_the_result(bench, surogate):
     assert (first["loss"], first["tokens"], first["tokens_per_s"]) == (3.0, 128, 6400.0)
     assert (first["grad_norm"], first["gpu_percent"], first["seconds"]) == (0.5, 91, 0.02)
     assert [event.data["step"] for event in events["eval"]] == [2, 4]
+    assert [event.data["best"] for event in events["eval"]] == [True, True]
     assert [event.data["path"] for event in events["saved"]] == [
         "checkpoints/checkpoint-2",
         "checkpoints/checkpoint-4",
@@ -90,6 +91,8 @@ def test_the_yaml_has_the_values_of_the_plan_and_our_rows(bench, surogate):
     assert options["sequence_len"] == 512
     assert (options["lora_rank"], options["lora_alpha"]) == (4, 8)
     assert options["validation_split_ratio"] == 0.0
+    # Before the last step: the program does not evaluate after it.
+    assert options["eval_steps"] == 5
     train, evaluation = rows_of(run, "train"), rows_of(run, "eval")
     assert (len(train), len(evaluation)) == (12, 4)
     roles = [message["role"] for message in train[0]["messages"]]

@@ -12,6 +12,7 @@ from typing import Any
 
 from modelforge.diagnosis.classify import Cause
 from modelforge.preflight.speed import LONGEST_FACTOR
+from modelforge.runs.event_types import PlanEvent
 from modelforge.runs.timeline import Timeline
 from modelforge.runs.view import RunView
 from modelforge.services.diagnosis import Change
@@ -135,19 +136,25 @@ def trained(snapshot: RunSnapshot) -> Markup:
     plan = snapshot.timeline.stage.plan
     if plan is None:
         return el("p.help", "Facts on the training appear here once the data is tokenized.")
-    tokens, all_tokens = plan.trained_tokens, fmt.number(plan.all_tokens)
     rows = [
         row("Training rows", fmt.number(plan.train_rows)),
         row("Evaluation rows", fmt.number(plan.eval_rows)),
-        # Online methods generate the tokens they train on.
-        row("Prompt tokens", all_tokens)
-        if tokens is None
-        else row("Trained tokens", f"{fmt.number(tokens)} of {all_tokens}"),
+        _token_row(plan),
         row("Truncated rows", fmt.number(plan.truncated_rows)),
         row("Trainable parameters", fmt.number(plan.trainable_parameters)),
         row("Precision", f"{plan.precision or '–'} on {plan.device or '–'}"),
     ]
     return join([el("h2.quiet", "Training"), el("hr"), rows, tracker_commands(snapshot.trackers)])
+
+
+def _token_row(plan: PlanEvent) -> Markup:
+    """Return the tokens of an epoch; empty where another program counts them."""
+    if plan.all_tokens is None:
+        return EMPTY
+    if plan.trained_tokens is None:  # online methods generate the tokens they train on
+        return row("Prompt tokens", fmt.number(plan.all_tokens))
+    counts = fmt.number(plan.trained_tokens), fmt.number(plan.all_tokens)
+    return row("Trained tokens", " of ".join(counts))
 
 
 def tracker_commands(folder: Path | None) -> Markup:

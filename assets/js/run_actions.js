@@ -24,7 +24,10 @@ async function post(path, body, whenBusy) {
 const runOf = (button) => encodeURIComponent(button.dataset.run ?? "");
 
 actions["resume-run"] = (button) => whileDisabled(button, async () => {
-  const reply = await post(`runs/${runOf(button)}/resume`, {}, async (busy) => {
+  const choice = document.querySelector("select#resume-step");
+  // A run in the queue resumes from its newest checkpoint, so an earlier one is refused while this computer is in use.
+  const isEarlier = choice instanceof HTMLSelectElement && choice.selectedIndex > 0;
+  const reply = await post(`runs/${runOf(button)}/resume`, isEarlier ? { step: Number(choice.value) } : {}, isEarlier ? undefined : async (busy) => {
     const text = `${busy} This run can wait in the queue and resumes when its turn comes.`;
     if (await ask("This computer is in use", text, "Add to queue", false) && await post(`queue/${runOf(button)}`, {})) location.assign("/runs");
     return undefined;

@@ -77,10 +77,14 @@ def _add_run_commands(new: NewCommand) -> None:
     stop.add_argument("--discard", action="store_true", help="discard its model")
     stop.add_argument("--yes", action="store_true", help="discard it without asking")
     resume = new("resume", _resume, "Resume an unfinished run.")
+    resume.add_argument(
+        "--step", type=int, metavar="N", help="checkpoint to start from; later ones are deleted"
+    )
     more = new("continue", _continue, "Start a new run that continues from the end of this one.")
     amount = more.add_mutually_exclusive_group()
     amount.add_argument("--epochs", type=int, metavar="N", help="additional epochs")
     amount.add_argument("--steps", type=int, metavar="N", help="additional steps")
+    more.add_argument("--from-step", type=int, metavar="N", help="checkpoint to continue from")
     retry = new("retry", _retry, "Start a failed run again with the suggested fix.")
     bundle = new("bundle", _bundle, "Write a support bundle (zip) without private data.")
     for command in (show, stop, resume, more, retry, bundle):
@@ -156,7 +160,7 @@ def _stop(options: argparse.Namespace, forge: Forge) -> int:
 
 
 def _resume(options: argparse.Namespace, forge: Forge) -> int:
-    forge.resume.resume(options.run)
+    forge.resume.resume(options.run, options.step)
     return _show(options, forge)
 
 
@@ -165,7 +169,9 @@ def _continue(options: argparse.Namespace, forge: Forge) -> int:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise ConfigError(Problem(f"--{name}", f"{value} is too small.", "Give 1 or more."))
-    options.run = forge.resume.continue_run(options.run, epochs=options.epochs, steps=options.steps)
+    options.run = forge.resume.continue_run(
+        options.run, epochs=options.epochs, steps=options.steps, from_step=options.from_step
+    )
     return _show(options, forge)
 
 

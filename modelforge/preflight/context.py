@@ -79,6 +79,7 @@ class RunContext:
             start_from=self.plan.start_from,
             home=self.home,
         )
+        context = replace(context, resume_from=self.plan.resume_from)
         return replace(changed, plan=make_plan(config, context))
 
     @cached_property

@@ -100,6 +100,20 @@ def list_checkpoints(run: RunFolder) -> list[Checkpoint]:
     return sorted(checkpoints, key=lambda item: (item.stage or 0, item.step), reverse=True)
 
 
+def read_checkpoint(folder: Path) -> Checkpoint | None:
+    """Return the checkpoint in a folder; None if it has no manifest, or files of other sizes."""
+    try:
+        found = _read(folder, find_json(folder / MANIFEST)) if folder.is_dir() else None
+    except (OSError, ValueError):
+        return None
+    return found if found and verify(folder, hashes=False) is None else None
+
+
+def valid_checkpoints(run: RunFolder) -> list[Checkpoint]:
+    """Return the checkpoints whose files have the sizes of their manifests, newest first."""
+    return [each for each in list_checkpoints(run) if verify(each.path, hashes=False) is None]
+
+
 def newest_valid(run: RunFolder, *, hashes: bool = True) -> tuple[Checkpoint | None, list[Damage]]:
     """Return the newest valid checkpoint, and the damaged ones that are newer.
 
@@ -144,6 +158,26 @@ def prune(run: RunFolder, limit: int, *, newest: int, best: int | None) -> None:
     others.sort(key=lambda path: (_step(path) < newest, _step(path)))
     for path in others[: max(0, len(folders) - limit)]:
         remove(path)
+
+
+def remove_later(run: RunFolder, checkpoint: Checkpoint) -> None:
+    """Delete the checkpoints after this one, of its stage or a later one, damaged ones too."""
+    known = {each.path: (each.stage or 0, each.step) for each in list_checkpoints(run)}
+    own = (checkpoint.stage or 0, checkpoint.step)
+    for path in list(_folders(run)):
+        if known.get(path, (checkpoint.stage or 0, _step(path))) > own:
+            remove(path)
+
+
+def copy_with_best(source: Path, target: Path) -> None:
+    """Copy a checkpoint, and the best one of its run if it is intact, into the folder `target`."""
+    state = find_json(source / "trainer_state.json") or {}
+    best = source.parent / f"checkpoint-{state.get('best_global_step')}"
+    paths = {source, best} if best.is_dir() and verify(best) is None else {source}
+    for path in paths:
+        staged = target / f"{STAGED}{path.name}"
+        shutil.copytree(path, staged)
+        move_into_place(staged, target / path.name)
 
 
 def sweep(run: RunFolder) -> None:

@@ -52,6 +52,7 @@ from modelforge.services.measurements import (
     TrialRunResults,
     trace_key,
 )
+from modelforge.services.resume_source import find_resume_source
 
 T = TypeVar("T")
 CACHE_SIZE = 64
@@ -159,6 +160,7 @@ class PreflightService:
         facts = self._find_model(config.model_name, errors)
         data = self._load_data(config, errors)
         adapter = _collect(errors, lambda: self._find_adapter(config, facts))
+        resumed = _collect(errors, lambda: find_resume_source(config, self._home))
         _collect(errors, lambda: check_reward_model(config, self._home))
         machine = self._machine.for_run()
         if facts is None:
@@ -174,7 +176,7 @@ class PreflightService:
             start_from=adapter,
             home=self._home,
         )
-        plan = make_plan(config, context)
+        plan = make_plan(config, replace(context, resume_from=str(resumed) if resumed else None))
         machine = machine.when_idle() if idle else machine
         run = RunContext(config, plan, machine, facts, summary, self._home, data or NO_DATA)
         key = _trial_run_key(run)

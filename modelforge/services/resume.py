@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,8 +19,17 @@ from modelforge.config.schema.config import TrainingConfig
 from modelforge.config.schema.run_length import Measure
 from modelforge.data.sources.load import source_entries
 from modelforge.errors import BusyError, ConfigError, Problem
-from modelforge.runs.atomic_files import disk_error, find_json, write_json
-from modelforge.runs.checkpoints import Checkpoint, Damage, list_checkpoints, newest_valid, verify
+from modelforge.runs.atomic_files import disk_error, write_json
+from modelforge.runs.checkpoints import (
+    Checkpoint,
+    Damage,
+    copy_with_best,
+    list_checkpoints,
+    newest_valid,
+    remove_later,
+    valid_checkpoints,
+    verify,
+)
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.states import RunState
 from modelforge.runs.store import STAGING, NewRun
@@ -66,6 +75,15 @@ class ResumeOption:
 
 
 @dataclass(frozen=True)
+class SavedStep:
+    """A checkpoint that a run can be resumed or continued from."""
+
+    step: int
+    stage: Annotated[int | None, about("Its stage, in runs with several.")]
+    bytes: Annotated[int, about("Its size.")]
+
+
+@dataclass(frozen=True)
 class ResumeOptions:
     """The ways to continue a run that is over."""
 
@@ -73,6 +91,9 @@ class ResumeOptions:
     continue_: Annotated[ResumeOption, Field(alias="continue")]
     start_from: ResumeOption
     damaged: Annotated[list[Damage], about("Damaged checkpoints, which are skipped.")]
+    checkpoints: Annotated[
+        list[SavedStep], about("Intact checkpoints to choose from, the newest first.")
+    ] = field(default_factory=list)
 
 
 class ResumeService:
@@ -91,18 +112,23 @@ class ResumeService:
             _continue_option(view, checkpoint),
             _adapter_option(view, folder),
             damaged,
+            [SavedStep(each.step, each.stage, each.size) for each in valid_checkpoints(folder)],
         )
 
-    def resume(self, run_id: str) -> str:
+    def resume(self, run_id: str, step: int | None = None) -> str:
         """Start a run again, from its newest valid checkpoint if it has one; return its id.
 
+        With `step` it starts from the checkpoint of that step, and later ones are deleted.
         Raises BusyError while this or another run is active, ConfigError if the run cannot be
         resumed, BlockedError if it does not fit any more.
         """
         folder = self._require(run_id, lambda options: options.resume)
         self._launcher.require_fit(Layer("body", self._runs.view(run_id).config))
+        chosen = None if step is None else _checkpoint_of(folder, step)
         with self._launcher.claim():
             self._launcher.require_free()
+            if chosen is not None:
+                remove_later(folder, chosen)
             self._launcher.launch(folder, again=True)
         return folder.id
 
@@ -112,10 +138,12 @@ class ResumeService:
         *,
         epochs: int | None = None,
         steps: int | None = None,
+        from_step: int | None = None,
         request_id: str | None = None,
     ) -> str:
         """Start a new run that continues from the end of this one; return the new id.
 
+        With `from_step` it continues from the checkpoint of that step.
         The new run is longer by `epochs` or `steps`; by default by one epoch, or by as many steps
         as the run has. Raises what `RunService.start` raises.
         """
@@ -126,7 +154,7 @@ class ResumeService:
             self._require(run_id, lambda options: options.continue_)
             run = self._prepare_longer(self._runs.view(run_id), epochs, steps, request_id)
             try:
-                _copy_checkpoints(folder, staged)
+                _copy_checkpoints(folder, staged, from_step)
             except OSError as error:
                 raise disk_error(error, staged) from error
             return run
@@ -167,18 +195,27 @@ class ResumeService:
         return run
 
 
-def _copy_checkpoints(folder: RunFolder, staged: Path) -> None:
-    """Copy the newest and the best checkpoint, and the reward model, and note their origin."""
-    newest, _damaged = newest_valid(folder)
+def _checkpoint_of(folder: RunFolder, step: int) -> Checkpoint:
+    """Return the intact checkpoint of a step; raises ConfigError with the steps there are."""
+    chosen = next((each for each in list_checkpoints(folder) if each.step == step), None)
+    if chosen is not None and verify(chosen.path) is None:
+        return chosen
+    steps = ", ".join(f"{each.step}" for each in valid_checkpoints(folder) if each != chosen)
+    what = f"There is no intact checkpoint of step {step:,}."
+    remedy = f"Choose one of the steps {steps}." if steps else "Start the run from the beginning."
+    raise ConfigError(Problem("step", what, remedy))
+
+
+def _copy_checkpoints(folder: RunFolder, staged: Path, step: int | None) -> None:
+    """Copy a checkpoint, the best one, and the reward model, and note their origin.
+
+    Without a step it is the newest intact one.
+    """
+    newest = newest_valid(folder)[0] if step is None else _checkpoint_of(folder, step)
     if newest is None:
         what = "None of its checkpoints is complete."
         raise ConfigError(Problem("run", what, START_FROM_ADAPTER))
-    state = find_json(newest.path / "trainer_state.json") or {}
-    best_step = state.get("best_global_step")
-    best = next((each for each in list_checkpoints(folder) if each.step == best_step), newest)
-    for checkpoint in {newest.path, best.path}:
-        if checkpoint == newest.path or verify(checkpoint) is None:
-            shutil.copytree(checkpoint, staged / "checkpoints" / checkpoint.name)
+    copy_with_best(newest.path, staged / "checkpoints")
     if folder.has_reward_model:
         shutil.copytree(folder.reward_model, staged / folder.reward_model.name)
     write_json(staged / folder.came_from.name, {"run": folder.id, "step": newest.step})

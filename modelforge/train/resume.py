@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
+from modelforge.errors import Problem
+from modelforge.modeling.errors import WorkerError
 from modelforge.runs import checkpoints
-from modelforge.runs.atomic_files import find_json
+from modelforge.runs.atomic_files import find_json, write_json
 from modelforge.runs.checkpoints import Checkpoint
 from modelforge.runs.event_types import ResumedEvent, StoppedEvent
 from modelforge.runs.layout import RunFolder
@@ -24,6 +27,8 @@ def find_resume_point(run: RunFolder, log: EventLog) -> Checkpoint | None:
     if run.has_reward_model:
         remove_first_stage_checkpoints(run)
     found, damaged = checkpoints.newest_valid(run)
+    if found is None:
+        found = _adopt_checkpoint(run)
     for damage in damaged:
         text = f"{damage.name} is damaged and was skipped: {damage.why}."
         log.note("checkpoint-damaged", text)
@@ -36,6 +41,32 @@ def find_resume_point(run: RunFolder, log: EventLog) -> Checkpoint | None:
         stage = FIRST_STAGE + 1 if run.has_reward_model else None
         log.write(ResumedEvent(step=0, stage=stage, damaged=skipped))
     return found
+
+
+def _adopt_checkpoint(run: RunFolder) -> Checkpoint | None:
+    """Copy the checkpoint of another run that the plan names, and return it; None without one.
+
+    Raises:
+        WorkerError: It is damaged.
+        OSError: It cannot be copied.
+    """
+    record = find_json(run.config) or {}
+    source = (record.get("plan") or {}).get("resume_from")
+    if not source or record.get("trial_run"):
+        return None
+    folder = Path(source)
+    damage = checkpoints.verify(folder)
+    if damage is not None:
+        what = f"{damage.name} of the run {folder.parent.parent.name} is damaged: {damage.why}."
+        remedy = "Choose another checkpoint, or leave it empty to start from the beginning."
+        problem = Problem("trainer.resume_from_checkpoint", what, remedy)
+        raise WorkerError("checkpoint-damaged", problem)
+    checkpoints.copy_with_best(folder, run.checkpoints)
+    adopted = checkpoints.read_checkpoint(run.checkpoints / folder.name)
+    if adopted is not None:
+        came_from = {"run": folder.parent.parent.name, "step": adopted.step}
+        write_json(run.came_from, came_from)
+    return adopted
 
 
 def remove_first_stage_checkpoints(run: RunFolder) -> None:

@@ -123,3 +123,54 @@ def test_a_run_without_checkpoint_can_only_start_over(serving, settings):
     assert options["resume"]["text"] == "Starts from the beginning: no checkpoint was saved."
     assert client.post(f"/api/runs/{run_id}/continue").status_code == 422
     assert client.post(f"/api/runs/{run_id}/resume").status_code == 202
+
+
+def steps_of(client, run_id):
+    return [each["step"] for each in client.get(f"/api/runs/{run_id}/again").json()["checkpoints"]]
+
+
+def test_a_run_resumes_from_a_chosen_step(lost):
+    client, run_id = lost
+    assert steps_of(client, run_id) == [3, 2, 1]
+    assert client.post(f"/api/runs/{run_id}/resume", json={"step": 2}).status_code == 202
+    until_state(client, run_id, "finished")
+    events = client.get(
+        f"/api/runs/{run_id}/events", headers={"accept": "application/json"}
+    ).json()["events"]
+    (resumed,) = [event for event in events if event["kind"] == "resumed"]
+    assert resumed["data"]["step"] == 2
+    assert steps_of(client, run_id) == [5, 4, 3, 2, 1]
+    assert client.get(f"/api/runs/{run_id}").json()["step"] == 5
+
+
+def test_a_step_without_a_checkpoint_is_refused_and_nothing_is_deleted(lost):
+    client, run_id = lost
+    for verb, body in (("resume", {"step": 7}), ("continue", {"from_step": 7})):
+        response = client.post(f"/api/runs/{run_id}/{verb}", json=body)
+        assert response.status_code == 422
+        (problem,) = response.json()["problems"]
+        assert problem["what"] == "There is no intact checkpoint of step 7."
+        assert problem["remedy"] == "Choose one of the steps 3, 2, 1."
+    assert steps_of(client, run_id) == [3, 2, 1]
+
+
+def test_a_new_run_continues_from_a_chosen_step(lost):
+    client, run_id = lost
+    body = {"steps": 4, "from_step": 1}
+    new_id = client.post(f"/api/runs/{run_id}/continue", json=body).json()["id"]
+    until_state(client, new_id, "finished")
+    assert client.get(f"/api/runs/{new_id}").json()["step"] == 4  # one, and three of this actor
+    assert steps_of(client, run_id) == [3, 2, 1]
+
+
+def test_a_new_run_begins_with_the_checkpoint_that_it_names(lost, settings):
+    client, run_id = lost
+    name = "trainer.resume_from_checkpoint"
+    checked = client.post("/api/preflight", json=settings | {name: f"{run_id}:2"}).json()
+    (change,) = [each for each in checked["plan"]["changes"] if each["where"] == name]
+    assert change["used"] == "checkpoint-2"
+    assert run_id in change["reason"]
+    newest = client.post("/api/preflight", json=settings | {name: True}).json()["plan"]
+    assert newest["resume_from"].endswith("checkpoint-3")
+    refused = client.post("/api/preflight", json=settings | {name: f"{run_id}:9"}).json()
+    assert [problem["where"] for problem in refused["problems"]] == [name]

@@ -369,3 +369,40 @@ def test_the_checkpoint_limit_is_kept(bench, answers, left):
     assert (best is None) == (answers.get("evaluation") is not None or "eval_split" in answers)
     kept = run.checkpoints / f"checkpoint-{best or 4}" / "adapter_model.safetensors"
     assert kept.read_bytes() == adapter(run)
+
+
+def resuming(bench, source, **settings):
+    """Return the folder of a new run that resumes from a checkpoint of another one."""
+    run = bench.prepare(**SHORT | settings)
+    record = json.loads(run.config.read_text("utf-8"))
+    record["plan"]["resume_from"] = str(source)
+    run.config.write_text(json.dumps(record), "utf-8")
+    return run
+
+
+def test_a_new_run_goes_on_from_a_chosen_checkpoint_of_another_to_the_byte(bench):
+    saved = {"trainer": {"save_total_limit": 9}}
+    first = bench.prepare(**SHORT | saved)
+    whole = bench.work(first)
+    before = sorted(path.name for path in first.checkpoints.iterdir())
+    run = resuming(bench, first.checkpoints / "checkpoint-3", **saved)
+    events = bench.work(run)
+    (resumed,) = reported(events, "resumed")
+    assert (resumed["step"], resumed["checkpoint"]) == (3, "checkpoint-3")
+    assert [data["step"] for data in reported(events, "step")] == [4, 5, 6, 7, 8]
+    assert adapter(run) == adapter(first)
+    assert reported(events, "finished")[0]["loss"] == reported(whole, "finished")[0]["loss"]
+    assert sorted(path.name for path in first.checkpoints.iterdir()) == before
+    assert json.loads(run.came_from.read_text("utf-8")) == {"run": first.id, "step": 3}
+
+
+def test_a_damaged_checkpoint_of_another_run_ends_the_new_one_with_its_setting(bench):
+    first = bench.prepare(**SHORT | {"max_steps": 3})
+    bench.work(first)
+    source = first.checkpoints / "checkpoint-3"
+    weights = source / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    events = bench.work(resuming(bench, source))
+    assert events[-1].kind == "failed"
+    assert "trainer.resume_from_checkpoint" in json.dumps(events[-1].data)
+    assert "checkpoint-3 of the run" in json.dumps(events[-1].data)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Query, Request, Response
 from fastapi.responses import FileResponse
+from pydantic import BaseModel, Field
 from starlette.background import BackgroundTask
 
 from modelforge.api.dependencies import BUSY, NO_RUN, ForgeDep, RequestIdText, created, error
@@ -19,6 +20,17 @@ router = APIRouter(route_class=ForgeRoute)
 NOT_POSSIBLE = {**NO_RUN, **BUSY, **error(422, "The run cannot be continued, or it is blocked.")}
 
 
+class LongerRun(BaseModel):
+    """How a new run continues from one that is over."""
+
+    epochs: int | None = Field(None, ge=1, le=10_000, description="Additional epochs.")
+    steps: int | None = Field(None, ge=1, le=10**9, description="Additional steps.")
+    from_step: int | None = Field(
+        None, ge=1, le=10**9, description="The step of its checkpoint; else the newest one."
+    )
+    request_id: RequestIdText = None
+
+
 @router.get("/runs/{run_id}/again", responses=NO_RUN)
 def continue_options(run_id: str, forge: ForgeDep) -> ResumeOptions:
     """Return the ways to continue a run, and why each is not possible where it is not."""
@@ -26,9 +38,21 @@ def continue_options(run_id: str, forge: ForgeDep) -> ResumeOptions:
 
 
 @router.post("/runs/{run_id}/resume", status_code=202, responses=NOT_POSSIBLE)
-def resume(run_id: str, forge: ForgeDep) -> RunStatus:
+def resume(
+    run_id: str,
+    forge: ForgeDep,
+    step: Annotated[
+        int | None,
+        Body(
+            ge=1,
+            le=10**9,
+            embed=True,
+            description="The step of a checkpoint; later checkpoints are deleted.",
+        ),
+    ] = None,
+) -> RunStatus:
     """Resume an unfinished run from its newest intact checkpoint, or from the beginning."""
-    forge.resume.resume(run_id)
+    forge.resume.resume(run_id, step)
     return RunStatus(id=run_id, state=forge.runs.state(run_id))
 
 
@@ -38,15 +62,13 @@ def continue_run(
     request: Request,
     response: Response,
     forge: ForgeDep,
-    epochs: Annotated[int | None, Body(ge=1, le=10_000, description="Additional epochs.")] = None,
-    steps: Annotated[int | None, Body(ge=1, le=10**9, description="Additional steps.")] = None,
-    request_id: Annotated[RequestIdText, Body()] = None,
+    longer: LongerRun | None = None,
 ) -> RunStatus:
     """Start a new run that continues training the result of this one, which stays unchanged.
 
     The default is one more epoch, or the same number of steps again.
     """
-    new_id = forge.resume.continue_run(run_id, epochs=epochs, steps=steps, request_id=request_id)
+    new_id = forge.resume.continue_run(run_id, **(longer or LongerRun()).model_dump())
     return created(request, response, forge, new_id)
 
 

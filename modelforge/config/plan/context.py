@@ -53,6 +53,7 @@ class PlanContext:
         kind: Kind of the model: decoder, encoder-decoder, encoder or unknown.
         packages: Installed optional packages.
         start_from: Folder of the adapter that training starts from.
+        resume_from: Folder of the checkpoint of another run that this one resumes from.
         row_tokens: Mean length of a row in tokens.
         profile_length: Length of rows of the profile in tokens; None for that of a shipped one.
         longest_row: Length of the longest row in tokens, estimated.
@@ -70,6 +71,7 @@ class PlanContext:
     kind: str = "decoder"
     packages: frozenset[str] = frozenset()
     start_from: str | None = None
+    resume_from: str | None = None
     row_tokens: float | None = None
     native_linux: bool = True
     profile_length: int | None = None

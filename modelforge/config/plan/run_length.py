@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from modelforge.config.methods import facts_of
 from modelforge.config.plan.context import ChangeLog, ModelFlops, PlanContext
@@ -207,6 +208,26 @@ def _record_unused(config: TrainingConfig, used: RunLength, log: ChangeLog) -> N
         if value is not None and name != used.measure:
             reason = f"{used.measure} decides the length of the run{steps}."
             log.record(name, None, reason)
+
+
+def resume_from(config: TrainingConfig, context: PlanContext, log: ChangeLog) -> str | None:
+    """Return the folder of the checkpoint to resume from, and record which one it is."""
+    name = "trainer.resume_from_checkpoint"
+    if config.trainer.resume_from_checkpoint is None:
+        return None
+    if context.resume_from is None:
+        reason = "No earlier run with this model, data and strategy has a checkpoint."
+        return log.record(name, None, reason)
+    folder = PurePath(context.resume_from)
+    reason = f"Training goes on from {folder.name} of the run {folder.parent.parent.name}."
+    log.record(name, folder.name, reason)
+    return context.resume_from
+
+
+def checkpoint_step(folder: str | None) -> int:
+    """Return the step of a checkpoint by the name of its folder; 0 without one."""
+    number = PurePath(folder or "").name.removeprefix("checkpoint-")
+    return int(number) if number.isdecimal() else 0
 
 
 def reward_steps(config: TrainingConfig, train_rows: int | None) -> int | None:

@@ -106,6 +106,18 @@ def _steps_are_not_zero(config: TrainingConfig) -> Iterator[Problem]:
         )
 
 
+@rule("adapter.start_from", "trainer.resume_from_checkpoint")
+def _single_beginning(config: TrainingConfig) -> Iterator[Problem]:
+    name = config.trainer.resume_from_checkpoint
+    if name is not None and config.adapter.start_from is not None:
+        yield Problem(
+            "trainer.resume_from_checkpoint",
+            f"It is {name[:60]!r}, and adapter.start_from is {config.adapter.start_from[:60]!r}: "
+            "training can begin with one of them.",
+            "Remove adapter.start_from; the checkpoint has its own adapter.",
+        )
+
+
 @rule("strategy", "trainer.target_tokens", "trainer.target_flops")
 def _measured_tokens_are_read(config: TrainingConfig) -> Iterator[Problem]:
     if not facts_of(config).generates:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator
 
 from modelforge.config.schema.base import ALL_CACHES, Group, SettingsGroup, setting
+
+# The checkpoint of the newest run with the same model and data.
+NEWEST = "newest"
 
 # The settings that say how long a run is; the first that is set decides.
 Measure = Literal[
@@ -15,6 +20,15 @@ Measure = Literal[
     "trainer.fractional_epochs",
     "num_train_epochs",
 ]
+
+
+def _read_checkpoint_name(value: Any) -> Any:
+    """Return true as `newest`, false as none, and a step as text; other values unchanged."""
+    if value is False or str(value).strip().lower() in ("false", "no", "off"):
+        return None
+    if value is True or str(value).strip().lower() in ("true", "yes", "on", NEWEST):
+        return NEWEST
+    return str(value) if isinstance(value, int) else value
 
 
 class RunLength(SettingsGroup):
@@ -40,4 +54,13 @@ class RunLength(SettingsGroup):
 
     Counted as 6 for each weight of a matrix and each token, 4 for frozen weights, and those of the
     attention; recomputed activations are not counted. Used instead of epochs, records and tokens.
+    """
+
+    resume_from_checkpoint: Annotated[str | None, BeforeValidator(_read_checkpoint_name)] = setting(
+        None, "Resume from checkpoint", Group.SAVING, min_length=1, max_length=4096
+    )
+    """Begin with the weights, optimizer and step of a checkpoint: RUN, RUN:STEP or a folder.
+
+    newest, or true, is that of the newest run with the same model, data and strategy, if it has
+    one; a number is a step of it. The checkpoint is copied, and its run is not changed.
     """

@@ -67,6 +67,7 @@ TRAINING_CHECKS: tuple[Check, ...] = (
     settings.slow_evaluation,
     settings.learning_rate,
     settings.length_known,
+    settings.checkpoint_is_early,
     settings.plan_changes,
     settings.unused_settings,
     settings.tracker_missing,

@@ -11,7 +11,7 @@ from modelforge.config.fields import specs_by_name
 from modelforge.config.optimizers import MUON, RESULT_SCHEDULES
 from modelforge.config.plan.make import Change
 from modelforge.config.plan.memory import GRAPH_MODES
-from modelforge.config.plan.run_length import ruling_measure
+from modelforge.config.plan.run_length import checkpoint_step, ruling_measure
 from modelforge.config.resolve import flatten
 from modelforge.config.rules.training import requested_trackers
 from modelforge.config.schema.runtime import TRACKER_ADDRESSES
@@ -214,6 +214,18 @@ def few_steps(context: RunContext) -> Iterator[Finding]:
         measure,
         better,
     )
+
+
+def checkpoint_is_early(context: RunContext) -> Iterator[Finding]:
+    """Refuse a run that ends before the step of the checkpoint that it resumes from."""
+    step, total = checkpoint_step(context.plan.resume_from), context.plan.total_steps
+    if step and total is not None and total <= step:
+        yield blocker(
+            "checkpoint-too-late",
+            f"The checkpoint is of step {step:,}, and the run has {total:,} steps.",
+            f"Train for more than {step:,} steps, or choose an earlier checkpoint.",
+            "trainer.resume_from_checkpoint",
+        )
 
 
 def length_known(context: RunContext) -> Iterator[Finding]:

@@ -94,3 +94,14 @@ def test_the_learning_rate_of_a_longer_run_is_explained(ended_run, schedule):
     run = ended_run()
     planned = dataclasses.replace(run.plan, lr_scheduler_type=schedule)
     assert rate_when_longer(dataclasses.replace(run, plan=planned), 5)
+
+
+def test_a_checkpoint_is_chosen_where_there_are_several(forge, ended_run):
+    run = ended_run(events=FAILED)
+    folder = forge.runs.folder(run.id)
+    save(folder, 1_200)
+    assert "resume-step" not in actions(forge, run)
+    save(folder, 1_300)
+    shown = actions(forge, run)
+    assert shown.index('value="1300"') < shown.index('value="1200"')
+    assert "deletes the later checkpoints" in shown

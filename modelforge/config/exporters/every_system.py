@@ -73,6 +73,7 @@ RULES: dict[str, Rule] = {
     "schedule.power": elsewhere("lr_scheduler_type"),
     "schedule.patience": elsewhere("lr_scheduler_type"),
     "schedule.auto_learning_rate": elsewhere("learning_rate"),
+    "trainer.resume_from_checkpoint": left_out("It has no checkpoints of this program."),
     "trainer.target_tokens": steps_of("trainer.target_tokens"),
     "trainer.target_flops": steps_of("trainer.target_flops"),
     "data.records_to_sample": steps_of("data.records_to_sample"),

@@ -26,6 +26,8 @@ from modelforge.config.importers.precision.arguments import (
 )
 from modelforge.config.importers.report import Outcome
 from modelforge.config.importers.shared.optimizers import axolotl_rates
+from modelforge.config.importers.shared.results import early_stopping
+from modelforge.config.importers.shared.resuming import resumed
 from modelforge.config.importers.system import System
 from modelforge.config.importers.training_arguments import (
     epochs,
@@ -315,9 +317,9 @@ OPTIONS: dict[str, Option] = {
     "gradient_checkpointing": by(checkpointing, False),
     "gradient_checkpointing_kwargs": by(checkpointing_arguments, kind="map"),
     "activation_offloading": by(offloading),
-    "early_stopping_patience": renamed("evaluation.early_stopping_patience"),
-    "resume_from_checkpoint": no_effect("A stopped run is resumed by its button."),
-    "auto_resume_from_checkpoints": no_effect("A stopped run is resumed by its button."),
+    "early_stopping_patience": early_stopping(),
+    "resume_from_checkpoint": resumed(),
+    "auto_resume_from_checkpoints": resumed(),
     "local_rank": no_effect("There is one process."),
     "logging_steps": interval("logging.logging_steps", "logging interval"),
     "flash_attention": _attention("flash_attention_2"),

@@ -21,6 +21,7 @@ from modelforge.config.importers.options import (
 )
 from modelforge.config.importers.report import Outcome
 from modelforge.config.importers.shared.optimizers import loraplus, use_muon
+from modelforge.config.importers.shared.results import early_stopping
 from modelforge.config.importers.system import System
 from modelforge.config.importers.training_arguments import GPUS, training_arguments
 from modelforge.errors import Problem
@@ -285,7 +286,7 @@ OPTIONS: dict[str, Option] = {
     "compute_accuracy": no_effect("The share of right tokens is always measured."),
     "include_effective_tokens_per_second": no_effect("Tokens per second are always shown."),
     "include_mfu": no_effect("Tokens per second are always shown."),
-    "early_stopping_steps": renamed("evaluation.early_stopping_patience"),
+    "early_stopping_steps": early_stopping(),
     "dataset": datasets("data.sources"),
     "eval_dataset": datasets("data.validation_sources"),
     "dataset_dir": no_effect("Each data source has a path."),

@@ -16,6 +16,7 @@ from modelforge.config.importers.options import (
     words,
 )
 from modelforge.config.importers.report import Outcome
+from modelforge.config.importers.shared.resuming import resumed_step
 from modelforge.config.importers.system import System
 from modelforge.errors import Problem
 
@@ -33,12 +34,6 @@ def _steps(value: int, _: Values) -> Outcome:
     if value == -1:
         return Outcome("no-effect", why="-1 leaves the length of the training to other options.")
     return Outcome("renamed", {"max_steps": value})
-
-
-def _resume(value: int, _: Values) -> Outcome:
-    if value == -1:
-        return Outcome("no-effect", why="-1 asks for nothing.")
-    return Outcome("no-effect", why="A stopped run is resumed by its button.")
 
 
 def _evaluated(value: int, _: Values) -> Outcome:
@@ -131,7 +126,7 @@ OPTIONS: dict[str, Option] = {
     "warmup-ratio": renamed("warmup_ratio", 0.0),
     "warmdown-ratio": renamed("schedule.decay_ratio", 0.5),
     "final-lr-frac": renamed("schedule.final_lr_fraction", 0.0),
-    "resume-from-step": by(_resume, -1, kind="int"),
+    "resume-from-step": resumed_step(-1),
     "eval-every": by(_evaluated, 250, kind="int"),
     "eval-tokens": coming(NOTHING, kind="int"),
     "core-metric-every": coming(NOTHING, -1, kind="int"),

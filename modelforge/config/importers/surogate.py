@@ -34,6 +34,7 @@ from modelforge.config.importers.shared.optimizers import (
     normuon_options,
     surogate_optimizer,
 )
+from modelforge.config.importers.shared.resuming import resumed
 from modelforge.config.importers.surogate_data import (
     data_problems,
     has_preferences,
@@ -193,7 +194,7 @@ OPTIONS: dict[str, Option] = {
     "num_epochs": epochs(3),
     "output_dir": no_effect("Runs are stored in the folder of ModelForge."),
     "checkpoint_dir": no_effect("Checkpoints are stored in the folder of the run."),
-    "resume_from_checkpoint": no_effect("A stopped run is resumed by its button."),
+    "resume_from_checkpoint": resumed(False),
     "save_steps": by(_saved, 50, kind="int", least=0),
     "save_total_limit": renamed("trainer.save_total_limit", 5),
     "model": renamed("model_name", kind="text"),

@@ -20,8 +20,15 @@ from modelforge.config.importers.options import (
 )
 from modelforge.config.importers.precision.arguments import checkpointing_arguments, compile_mode
 from modelforge.config.importers.report import Outcome, Result
-from modelforge.config.optimizers import LearningRateSchedule, Optim
+from modelforge.config.importers.shared.results import (
+    RESULT_ARGUMENTS,
+    is_share,
+    result_argument,
+)
+from modelforge.config.importers.shared.resuming import resumed
+from modelforge.config.optimizers import RESULT_SCHEDULES, LearningRateSchedule, Optim
 from modelforge.config.schema.runtime import COMPILE_MODES
+from modelforge.config.validation_messages import shown
 
 GPUS = "training on several GPUs"
 OWN_FOLDER = "Runs are stored in the folder of ModelForge."
@@ -34,7 +41,7 @@ LOG_LEVELS = {
     "passive": "info",
 }
 ASKS_NOTHING = "This value asks for nothing."
-RESUMED = "A stopped run is resumed by its button."
+RESUMED = "A run here always resumes with its data, callbacks and random numbers."
 # Spellings of optimizers: older names of Transformers, and PyTorch's own.
 OPTIMIZERS = {name: name for name in get_args(Optim)} | {
     "adamw_hf": "adamw_torch",
@@ -141,26 +148,24 @@ def _eval_strategy(value: Any, _: Values) -> Outcome:
     return Outcome("no-effect", why="eval_steps says how often.")
 
 
-def _is_share(part: Any, whole: Any) -> bool:
-    both = (part, whole)
-    is_number = all(isinstance(n, (int, float)) and not isinstance(n, bool) for n in both)
-    return is_number and 0 <= part < whole
-
-
 def schedule_arguments(value: Any, values: Values) -> Outcome:
     """Return what the arguments of the schedule become: the decay, and the rate at the end."""
     if not isinstance(value, dict):
         return Outcome("refused", why="Write its arguments by name.")
     settings, unknown = {}, []
-    rate, end = (number(each) for each in (values.get("learning_rate"), value.get("lr_end")))
+    rate = number(values.get("learning_rate"))
     kind = values.get("lr_scheduler_type") or values.get("lr_scheduler")
     for name, part in value.items():
         if name in SCHEDULE_ARGUMENTS:
             settings[SCHEDULE_ARGUMENTS[name]] = part
-        elif name == "lr_end" and _is_share(end, rate):
-            settings["schedule.final_lr_fraction"] = end / rate
+        elif name in ("lr_end", "min_lr") and is_share(number(part), rate):
+            settings["schedule.final_lr_fraction"] = number(part) / rate
         elif name in SHAPES and SHAPES[name] == kind:
             settings[SHAPE_SETTINGS[name]] = part
+        elif kind in RESULT_SCHEDULES and name in RESULT_ARGUMENTS:
+            found = result_argument(name, part, rate)
+            settings |= found or {}
+            unknown += [] if found is not None else [f"{name} of {shown(part)}"]
         elif name != "power" or part != 1:
             unknown.append(str(name))
     if unknown:
@@ -175,11 +180,18 @@ def _save_strategy(value: Any, _: Values) -> Outcome:
 
 
 def precision(name: str) -> Option:
-    """Return the option `bf16` or `fp16`; off, it leaves the precision to the other one."""
+    """Return the option `bf16` or `fp16`; off, it leaves the precision to the other one.
 
-    def read(value: bool | None, _: Values) -> Outcome:
+    Both off is training in fp32.
+    """
+    other = "fp16" if name == "bf16" else "bf16"
+
+    def read(value: bool | None, values: Values) -> Outcome:
         if value:
             return Outcome("taken", {name: True})
+        if value is False and values.get(other) is False:
+            why = "Neither 16-bit format is on, which is fp32."
+            return Outcome("converted", {"hardware.precision": "fp32"}, why)
         return Outcome("no-effect", why="The precision is chosen for this computer.")
 
     return by(read, kind="bool")
@@ -216,7 +228,6 @@ _WITHOUT_EFFECT: dict[str, str] = {
     "do_train": ALWAYS_TRAINS,
     "do_eval": ALWAYS_TRAINS,
     "do_predict": "Answers are given on the pages Chat and Evaluation.",
-    "resume_from_checkpoint": RESUMED,
     "ignore_data_skip": RESUMED,
     "restore_callback_states_from_checkpoint": RESUMED,
     "bf16_full_eval": "Evaluation has the precision of the training.",
@@ -308,6 +319,7 @@ OPTIONS: dict[str, Option] = {
     "gradient_accumulation_steps": taken("gradient_accumulation_steps"),
     "max_grad_norm": taken("max_grad_norm"),
     "label_smoothing_factor": refused("The loss is not smoothed here.", 0.0),
+    "resume_from_checkpoint": resumed(),
     "bf16": precision("bf16"),
     "fp16": precision("fp16"),
     "gradient_checkpointing": taken("gradient_checkpointing"),

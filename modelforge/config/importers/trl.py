@@ -44,6 +44,7 @@ DEFAULTS: dict[str, Any] = {
     "seed": 42,
     "warmup_steps": 0,
     "train_sampling_strategy": "random",
+    "fp16": False,
 }
 # Options that only a preference training has.
 PREFERENCE = ("beta", "ld_alpha", "f_divergence_type", "use_weighting", "precompute_ref_log_probs")

@@ -41,6 +41,7 @@ from modelforge.runs.evaluations import EvaluationFolder
 from modelforge.runs.index import Index
 from modelforge.runs.jobs import job_folders
 from modelforge.runs.process.warm_worker import WarmWorker
+from modelforge.runs.resume_source import find_resume_source
 from modelforge.runs.store import package_versions
 from modelforge.services.cache import Cache, file_stamp
 from modelforge.services.jobs.view import correction
@@ -52,7 +53,6 @@ from modelforge.services.measurements import (
     TrialRunResults,
     trace_key,
 )
-from modelforge.services.resume_source import find_resume_source
 
 T = TypeVar("T")
 CACHE_SIZE = 64

@@ -404,5 +404,5 @@ def test_a_damaged_checkpoint_of_another_run_ends_the_new_one_with_its_setting(b
     weights.write_bytes(weights.read_bytes()[:-1] + b"?")
     events = bench.work(resuming(bench, source))
     assert events[-1].kind == "failed"
-    assert "trainer.resume_from_checkpoint" in json.dumps(events[-1].data)
+    assert events[-1].data["cause"] == "checkpoint-damaged"
     assert "checkpoint-3 of the run" in json.dumps(events[-1].data)

@@ -235,7 +235,7 @@ EFFECTS: dict[str, dict[str, list[str]]] = {
             "trainer.neftune_noise_alpha",
         ],
     },
-    "runs/test_resume_source.py": {
+    "services/checkpoints/test_source.py": {
         "test_a_run_a_step_of_it_and_a_folder_are_found": [
             "trainer.resume_from_checkpoint",
         ],

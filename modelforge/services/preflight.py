@@ -41,9 +41,9 @@ from modelforge.runs.evaluations import EvaluationFolder
 from modelforge.runs.index import Index
 from modelforge.runs.jobs import job_folders
 from modelforge.runs.process.warm_worker import WarmWorker
-from modelforge.runs.resume_source import find_resume_source
 from modelforge.runs.store import package_versions
 from modelforge.services.cache import Cache, file_stamp
+from modelforge.services.checkpoints.source import find_resume_source
 from modelforge.services.jobs.view import correction
 from modelforge.services.machine import MachineService
 from modelforge.services.measurements import (

@@ -10,7 +10,7 @@ from modelforge.config.resolve import Layer, resolve
 from modelforge.errors import ConfigError, NotFoundError
 from modelforge.paths import Home
 from modelforge.runs import checkpoints
-from modelforge.runs.resume_source import find_resume_source
+from modelforge.services.checkpoints.source import find_resume_source
 
 BASE = {"task": "text-generation", "model_name": "starter", "dataset": "rows.jsonl"}
 BASE |= {"compute_specs": "low_end"}

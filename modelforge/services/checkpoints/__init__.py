@@ -1,0 +1,1 @@
+"""Checkpoints of runs that other runs begin with."""

@@ -23,11 +23,12 @@ NOT_POSSIBLE = {**NO_RUN, **BUSY, **error(422, "The run cannot be continued, or 
 class LongerRun(BaseModel):
     """How a new run continues from one that is over."""
 
-    epochs: int | None = Field(None, ge=1, le=10_000, description="Additional epochs.")
-    steps: int | None = Field(None, ge=1, le=10**9, description="Additional steps.")
-    from_step: int | None = Field(
-        None, ge=1, le=10**9, description="The step of its checkpoint; else the newest one."
-    )
+    epochs: Annotated[int | None, Field(ge=1, le=10_000, description="Additional epochs.")] = None
+    steps: Annotated[int | None, Field(ge=1, le=10**9, description="Additional steps.")] = None
+    from_step: Annotated[
+        int | None,
+        Field(ge=1, le=10**9, description="The step of its checkpoint; else the newest."),
+    ] = None
     request_id: RequestIdText = None
 
 

@@ -19,7 +19,7 @@ const LOADING = {
 /**
  * @param {HTMLElement} root @param {import("./page.js").Server} server
  * @param {import("./train.js").Form} form
- * @param {{ changed: () => void, takeSettings: (file: File) => Promise<boolean> }} page `takeSettings` shows a file of settings
+ * @param {{ changed: () => void, takeSettings: (file: File, all: File[]) => Promise<boolean> }} page `takeSettings` shows a file of settings
  */
 export function openData(root, server, form, { changed, takeSettings }) {
   const content = find("#data-content", root), mapping = find("#mapping", root);
@@ -81,8 +81,10 @@ export function openData(root, server, form, { changed, takeSettings }) {
     /** @type {Source[]} */
     const sources = [];
     showFailure("upload");
-    for (const file of [...(files ?? [])]) {
-      if (await takeSettings(file)) continue;
+    const all = [...(files ?? [])], isSettings = (/** @type {File} */ file) => Number(/\.ya?ml$/i.test(file.name));
+    // Settings come last: they may name data that is dropped with them.
+    for (const file of [...all].sort((first, second) => isSettings(first) - isSettings(second))) {
+      if (await takeSettings(file, all)) continue;
       const path = await upload(file);
       if (path) sources.push({ path });
     }
@@ -147,6 +149,14 @@ export function openData(root, server, form, { changed, takeSettings }) {
     else setRoles(source, /** @type {any} */ (field), /** @type {any} */ (all("[data-role-of]", box)));
     useSources(sources);
   });
+
+  /** Set what the rows of a file cannot be read without, such as the person of a chat. */
+  actions["choose-of-file"] = (button) => {
+    const sources = (facts?.sources ?? []).map((source) => ({ ...source })), { place, name = "", value = "" } = button.dataset;
+    if (!sources[Number(place)]) return;
+    setSourceField(sources[Number(place)], name, value);
+    useSources(sources);
+  };
 
   /** Give an unused column a role, as its list in the tab Columns does. */
   actions["give-role"] = (button) => {

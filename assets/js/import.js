@@ -4,10 +4,10 @@ import { showSettingsExport } from "./settings_export.js";
 
 /** @typedef {import("./train.js").Form} Form */
 /** @typedef {import("./types").ImportReply} ImportReply */
-/** What is read: its name and text, the system it is read as, and what the form keeps. @typedef {{ name: string, text: string, system: string, keep: string[] }} Source */
+/** What is read: its name and text, the system it is read as, what the form keeps, and LLaMA-Factory's dataset_info.json. @typedef {{ name: string, text: string, system: string, keep: string[], dataset_info: string }} Source */
 
 const KEY = "modelforge-import", MAX_BYTES = 1048576;
-const SETTINGS_FILE = /\.(?:ya?ml|json)$/i;
+const INFO = "dataset_info.json", SETTINGS_FILE = /\.(?:ya?ml|json)$/i;
 
 /** The parts of a form that settings replace. @param {Form} form */
 const copyOf = (form) => ({ profile: form.profile, values: form.values, recipe: form.recipe, changes: form.changes, kept: form.kept, adapterOf: form.adapterOf, nextOf: form.nextOf, edits: form.edits });
@@ -18,7 +18,7 @@ const copyOf = (form) => ({ profile: form.profile, values: form.values, recipe: 
  */
 export function openImport(root, server, form, { changed, show, openRecipe }) {
   /** @type {Source} */
-  let source = load(sessionStorage, KEY) ?? { name: "", text: "", system: "", keep: [] };
+  let source = load(sessionStorage, KEY) ?? { name: "", text: "", system: "", keep: [], dataset_info: "" };
   /** @type {ImportReply | null} */
   let latest = null;
   let reads = 0;
@@ -46,9 +46,9 @@ export function openImport(root, server, form, { changed, show, openRecipe }) {
     find("#import-source", root).hidden = isClosed;
   }
 
-  /** @param {string} name @param {string} text */
-  function take(name, text) {
-    source = { name, text, system: "", keep: [] };
+  /** @param {string} name @param {string} text @param {string} [info] */
+  function take(name, text, info = "") {
+    source = { name, text, system: "", keep: [], dataset_info: info };
     field.value = text;
     latest = null;
   }
@@ -75,8 +75,13 @@ export function openImport(root, server, form, { changed, show, openRecipe }) {
     show();
   }
 
-  /** Whether a dropped file holds settings, which are then shown; data is left to the data card. @param {File} file @returns {Promise<boolean>} */
-  async function takeFile(file) {
+  /**
+   * Whether a dropped file holds settings, which are then shown; data is left to the data card.
+   * @param {File} file @param {File[]} all the files that are dropped together @returns {Promise<boolean>}
+   */
+  async function takeFile(file, all) {
+    const info = all.find((other) => other.name === INFO && other.size <= MAX_BYTES), isAlone = !all.some((other) => /\.ya?ml$/i.test(other.name));
+    if (file.name === INFO) { if (isAlone) toast(`Drop ${INFO} together with the file of settings that names its data.`, true); return true; }
     const isJson = file.name.toLowerCase().endsWith(".json");
     if (!SETTINGS_FILE.test(file.name) || (isJson && file.size > MAX_BYTES)) return false;
     if (file.size > MAX_BYTES) { toast(`${file.name} is too large: a file of settings may have up to 1.0 MiB.`, true); return true; }
@@ -90,7 +95,7 @@ export function openImport(root, server, form, { changed, show, openRecipe }) {
       if (await openRecipe(file.name, text)) { toast(`The recipe ${file.name} is opened.`); if (isOpen()) leave(); }
       return true;
     }
-    take(file.name, text);
+    take(file.name, text, await info?.text());
     goTo();
     return true;
   }

@@ -42,6 +42,7 @@ def test_every_page_has_a_heading_and_names(url, opened):
     found = {}
     for path in (
         "/?new=1",
+        "/?import=1",
         f"/?run={active}",
         f"/?run={ids['first']}",
         f"/?run={ids['third']}",
@@ -66,6 +67,10 @@ def test_every_page_has_a_heading_and_names(url, opened):
             for card in ("task", "model", "machine"):
                 unfold(page, card)
             page.locator("#tab-settings-all").click()
+        if path == "/?import=1":
+            page.locator("#import-text").fill("sample_packing: true\nlora_rank: 8\nrecipe: nvfp4\n")
+            page.locator("#import-read").click()
+            page.locator("#import-report").wait_for()
         if "tab=evaluation" in path:
             page.locator("#run-evaluation .card:visible").first.wait_for()
         if problems := page.evaluate(PROBLEMS):

@@ -3,8 +3,11 @@
 import json
 import re
 import time
+import zipfile
 
 import pytest
+
+from tests.data.formats.workbooks import write_workbook
 
 pytestmark = pytest.mark.browser
 
@@ -45,6 +48,18 @@ def broken_sharegpt(path):
 def odd_csv(path):
     rows = "".join(f"Wo ist Paket {n}?;Paket {n} kommt morgen.;{n}\n" for n in range(30))
     path.write_text(f"Anliegen;Erwiderung;Nummer\n{rows}", encoding="utf-8")
+    return path
+
+
+def whatsapp(path):
+    """Thirty days on which Anna asks and Ben answers."""
+    days = [f"{1 + n % 28:02d}.{1 + n // 28:02d}.24" for n in range(30)]
+    lines = [
+        f"{day}, 10:00 - Anna: Where is parcel {n}?\n"
+        f"{day}, 10:01 - Ben: Parcel {n} comes on Monday. Call +49 170 1234567.\n"
+        for n, day in enumerate(days)
+    ]
+    path.write_text("".join(lines), encoding="utf-8")
     return path
 
 
@@ -286,3 +301,36 @@ def test_pairs_are_sampled_and_picked_with_a_key(servers, home_with_starter, ope
     assert [row["prompt"] for row in rows] == ["Name a colour.", "Name an animal."]
     assert rows[0]["chosen"].strip() == better.strip()
     assert all(row["chosen"] != row["rejected"] for row in rows)
+
+
+def test_the_person_of_a_chat_export_is_chosen_and_trained(server, opened, tmp_path):
+    page = opened(server.url)
+    upload(page, whatsapp(tmp_path / "WhatsApp Chat.txt"))
+    until(page, "sum-data", "cannot be used yet")
+    asked = page.get_by_role("group", name="Who shall the model be?")
+    asked.get_by_role("button", name="Ben").click()
+    until(page, "sum-data", "30 rows · conversations")
+    first = page.locator("#mapping td").first
+    assert '"role": "assistant", "content": "Parcel 0 comes on Monday' in first.inner_text()
+    assert "+49 170 1234567" in first.inner_text()
+    page.get_by_label("Mask numbers and addresses").select_option("true")
+    page.wait_for_function("!document.querySelector('#mapping td').textContent.includes('1234567')")
+    page.wait_for_selector('#start[aria-disabled="false"]')
+    page.locator("#start").click()
+    page.locator('#page[data-state="finished"]').wait_for()
+    page.get_by_role("tab", name="Settings").click()
+    settings = page.locator('[data-part="run-settings"]').inner_text()
+    assert "chat_person: Ben" in settings
+    assert "chat_mask: true" in settings
+
+
+def test_a_sheet_in_a_zip_archive_is_read(server, opened, tmp_path):
+    rows = [["prompt", "completion"], *([f"Where is {n}?", f"On shelf {n}."] for n in range(30))]
+    sheets = {"Notes": [["note"], ["none"]], "Pairs": rows}
+    book = write_workbook(tmp_path / "book.xlsx", sheets)
+    with zipfile.ZipFile(tmp_path / "book.zip", "w") as archive:
+        archive.write(book, "book.xlsx")
+    page = opened(server.url)
+    upload(page, tmp_path / "book.zip")
+    page.get_by_label("Sheet", exact=True).select_option("Pairs")
+    until(page, "sum-data", "30 rows")

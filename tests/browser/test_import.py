@@ -1,5 +1,6 @@
 """Settings of another program are dropped on the Train page, read there, used and trained."""
 
+import json
 import zipfile
 from pathlib import Path
 
@@ -19,9 +20,17 @@ optimizer: adamw
 max_steps: 6
 recipe: nvfp4
 """
-DROP = """([name, text]) => {
+FACTORY = """\
+model_name_or_path: starter
+stage: sft
+finetuning_type: lora
+dataset: shelves
+cutoff_len: 256
+max_steps: 6
+"""
+DROP = """(files) => {
   const carried = new DataTransfer();
-  carried.items.add(new File([text], name));
+  for (const [name, text] of files) carried.items.add(new File([text], name));
   const event = { dataTransfer: carried, bubbles: true, cancelable: true };
   document.dispatchEvent(new DragEvent('drop', event));
 }"""
@@ -32,8 +41,8 @@ def server(servers, home_with_starter):
     return servers(home_with_starter)
 
 
-def drop(page, name, text):
-    page.evaluate(DROP, [name, text])
+def drop(page, *files):
+    page.evaluate(DROP, list(files))
 
 
 def use(page):
@@ -44,7 +53,7 @@ def use(page):
 def test_a_surogate_file_is_dropped_read_used_and_trained(server, opened):
     page = opened(server.url)
     page.locator("#f-lora_r").fill("24")
-    drop(page, "theirs.yaml", SUROGATE)
+    drop(page, ("theirs.yaml", SUROGATE))
     report = page.locator("#import-report")
     report.wait_for()
     assert page.get_by_role("heading", name="Surogate").is_visible()
@@ -101,9 +110,9 @@ def test_a_command_line_is_pasted_and_read_as_another_system(server, opened):
 
 def test_own_recipes_and_data_are_no_import(server, opened):
     page = opened(server.url)
-    drop(page, "mine.yaml", "lora_r: 24\ndataset: sample:captain\n")
+    drop(page, ("mine.yaml", "lora_r: 24\ndataset: sample:captain\n"))
     page.wait_for_function("document.querySelector('#f-lora_r').value === '24'")
-    drop(page, "rows.json", '{"data": [{"question": "Why?", "answer": "So."}]}')
+    drop(page, ("rows.json", '{"data": [{"question": "Why?", "answer": "So."}]}'))
     page.wait_for_function("document.querySelector('#text-dataset').value.endsWith('rows.json')")
     assert page.locator("#page").get_attribute("data-mode") == "form"
 
@@ -112,7 +121,7 @@ def test_the_data_of_the_form_is_kept_on_request(server, opened):
     page = opened(server.url)
     page.get_by_label("The captain").check()
     page.wait_for_selector('#start[aria-disabled="false"]')
-    drop(page, "theirs.yaml", SUROGATE.replace("sample:captain", "absent.jsonl"))
+    drop(page, ("theirs.yaml", SUROGATE.replace("sample:captain", "absent.jsonl")))
     page.get_by_text("The form will ask for this:").wait_for()
     page.get_by_label("Keep the data of the form").check()
     page.get_by_text("The form will ask for this:").wait_for(state="detached")
@@ -166,3 +175,20 @@ def test_the_form_and_a_run_are_exported_and_ejected(server, opened):
     page.locator("#eject-run").click()
     ask.get_by_text("The script needs TRL and PEFT alone.").wait_for()
     assert ask.get_by_label("Write them for").input_value() == "script"
+
+
+def test_a_file_is_dropped_with_its_data_and_what_names_them(server, opened):
+    page = opened(server.url)
+    rows = [{"ask": f"Where is {n}?", "say": f"On shelf {n}."} for n in range(30)]
+    columns = {"prompt": "ask", "response": "say"}
+    drop(
+        page,
+        ("theirs.yaml", FACTORY),
+        ("dataset_info.json", json.dumps({"shelves": {"file_name": "s.json", "columns": columns}})),
+        ("s.json", json.dumps(rows)),
+    )
+    page.get_by_role("heading", name="LLaMA-Factory").wait_for()
+    assert "Data: s.json" in page.locator("#import-report").inner_text()
+    page.get_by_text("form now → then").wait_for()
+    use(page)
+    assert page.locator('[data-part="sum-data"]').inner_text().startswith("s.json · 30 rows")

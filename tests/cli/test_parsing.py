@@ -226,13 +226,13 @@ def test_an_unexpected_error_is_a_sentence_and_its_traceback_is_in_a_log(
     def fail(*_):
         raise error
 
-    monkeypatch.setattr("modelforge.cli.main._presets", fail)
-    assert main(["presets"]) == 1
+    monkeypatch.setattr("modelforge.cli.main._schema", fail)
+    assert main(["schema"]) == 1
     log = home / "logs" / "command.log"
     output = capsys.readouterr()
     assert output.err == f"{text} The traceback is in {log}.\n"
     assert "Traceback" in log.read_text("utf-8")
-    assert main(["presets", "--json", "--home", str(home / "other")]) == 1
+    assert main(["schema", "--json", "--home", str(home / "other")]) == 1
     [problem] = json.loads(capsys.readouterr().out)["problems"]
     assert str(home / "other" / "logs") in problem["remedy"]
 

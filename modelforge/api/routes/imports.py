@@ -26,6 +26,9 @@ class ForeignSettings:
 
     text: Annotated[str, Field(max_length=MAX_BYTES, description="The file or command line.")]
     name: Annotated[str, Field(max_length=200, description="Shown in messages.")] = "the file"
+    dataset_info: Annotated[
+        str, Field(max_length=MAX_BYTES, description="LLaMA-Factory's `dataset_info.json`.")
+    ] = ""
     system: Annotated[
         str | None, Field(max_length=40, description="Its system; null to recognise it.")
     ] = None
@@ -48,4 +51,5 @@ def list_systems() -> list[KnownSystem]:
 @router.post("/import", responses=UNREADABLE)
 def import_foreign(file: ForeignSettings) -> Imported:
     """Return our settings and a line for each option of the file; nothing is stored."""
-    return import_settings(file.text, file.name, file.system).imported
+    found = import_settings(file.text, file.name, file.system, dataset_info=file.dataset_info)
+    return found.imported

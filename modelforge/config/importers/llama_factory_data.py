@@ -63,6 +63,14 @@ def read_dataset_info(values: Mapping[str, Any], folder: Path) -> dict[str, Any]
     return {}
 
 
+def parse_dataset_info(text: str) -> DatasetInfo:
+    """Return the content of a `dataset_info.json` whose folder is unknown; raises ConfigError.
+
+    Its files are named as they are there.
+    """
+    return DatasetInfo(Path(), read_text(text, INFO).values)
+
+
 def datasets(setting: str) -> Option:
     """Return the option `dataset` or `eval_dataset`."""
 

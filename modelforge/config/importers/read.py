@@ -18,6 +18,7 @@ from modelforge.config.importers import (
     unsloth,
 )
 from modelforge.config.importers.foreign_file import read_command, read_text
+from modelforge.config.importers.llama_factory_data import INFO, parse_dataset_info
 from modelforge.config.importers.recognize import recognize
 from modelforge.config.importers.report import Imported
 from modelforge.config.importers.system import System
@@ -46,7 +47,12 @@ class Recognized:
 
 
 def import_settings(
-    text: str, name: str, system: str | None = None, folder: Path | None = None
+    text: str,
+    name: str,
+    system: str | None = None,
+    folder: Path | None = None,
+    *,
+    dataset_info: str = "",
 ) -> Recognized:
     """Return what the options of a file or a command line become here.
 
@@ -55,6 +61,7 @@ def import_settings(
         name: Shown in messages.
         system: The name of its system; None to recognise it by its options.
         folder: Where it is stored, with the files that it refers to; None if that is unknown.
+        dataset_info: The content of LLaMA-Factory's `dataset_info.json`, if there is no folder.
 
     Raises ConfigError with everything that is wrong; then nothing is taken.
     """
@@ -66,6 +73,8 @@ def import_settings(
         chosen = _named(system)
     if folder is not None:
         file = replace(file, beside={**file.beside, **chosen.beside(file.values, folder)})
+    if dataset_info:
+        file = replace(file, beside={**file.beside, INFO: parse_dataset_info(dataset_info)})
     return Recognized(chosen.read(file), signs)
 
 

@@ -131,6 +131,8 @@ SYSTEM_PROMPTS = {
     "field": "from a column",
     "fixed": "the same for all rows",
 }
+# What is asked while nothing can be read without an answer.
+ASKED = {"chat_person": "Who shall the model be?", "sheet": "Which sheet?"}
 ROWS_SHOWN = 4
 MAX_COLUMNS_SHOWN = 60
 MAX_CELL_CHARS = 160
@@ -326,7 +328,8 @@ def _source(
     more += [_field(place, name, source, found) for name in shown]
     is_open = any(source.get(name) not in (None, "", "none") for name in MORE)
     is_open = is_open or "chat_person" in found.choices
-    table = _table(place, source, found) if found.columns else ""
+    asked = [] if found.columns else [(n, ASKED[n], found.choices[n]) for n in found.choices]
+    table = _table(place, source, found) if found.columns else render("form", "asked", place, asked)
     return render("form", "source", place, legend, table, found.written, boxes, more, is_open)
 
 

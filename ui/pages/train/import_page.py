@@ -28,12 +28,16 @@ MAX_REFUSED = 5
 
 @dataclass(frozen=True)
 class _Source:
-    """What is read: its text and name, its system if that was chosen, what the form keeps."""
+    """What is read: its text and name, its system if that was chosen, what the form keeps.
+
+    `dataset_info` is the content of a `dataset_info.json` that was dropped beside it.
+    """
 
     text: str
     name: str
     system: str
     keep: frozenset[str]
+    dataset_info: str
 
     @classmethod
     def read(cls, request: Any) -> _Source:
@@ -46,6 +50,7 @@ class _Source:
             name if is_pasted else text(request, "name").strip(),
             text(request, "system").strip(),
             frozenset(texts(request, "keep")) & KEEPABLE.keys(),
+            text(request, "dataset_info"),
         )
 
     def recognized(self) -> Recognized:
@@ -53,7 +58,8 @@ class _Source:
         if not self.text.strip():
             what = "There is nothing to read."
             raise ConfigError(Problem(self.name, what, "Paste a file or a command line."))
-        return import_settings(self.text, self.name, self.system or None)
+        system = self.system or None
+        return import_settings(self.text, self.name, system, dataset_info=self.dataset_info)
 
 
 def functions(forge: Forge) -> list[ServerFunction]:

@@ -302,6 +302,8 @@ def test_the_persons_of_a_chat_export_are_offered(tmp_path):
     assert not found.columns
     page = column_mapping.editor([{"path": "chat.txt"}], [found])
     assert '<option value="&lt;b&gt;Anna">' in page
+    assert "Who shall the model be?" in page
+    assert 'data-name="chat_person" data-value="&lt;b&gt;Anna"' in page
     assert 'data-map="chat_mask"' in page
     chosen = {"path": str(path), "chat_person": "Ben", "chat_mask": "true"}
     found = read_columns(Home(tmp_path / "home"), chosen)
@@ -309,6 +311,7 @@ def test_the_persons_of_a_chat_export_are_offered(tmp_path):
     page = column_mapping.editor([chosen], [found])
     assert '<option value="Ben" selected>' in page
     assert '<option value="true" selected>yes' in page
+    assert "Who shall the model be?" not in page
 
 
 def test_the_sheets_of_a_workbook_are_offered(tmp_path):

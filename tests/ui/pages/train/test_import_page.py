@@ -151,3 +151,15 @@ def test_values_are_written_for_people():
     assert file_value(["all-linear"]) == '["all-linear"]'
     assert len(file_value("x" * 500)) == 90
     assert breakable("a_b.c<") == "a_<wbr>b.<wbr>c&lt;"
+
+
+def test_data_of_llama_factory_is_named_by_the_info_that_is_dropped_with_it(read):
+    text = "model_name_or_path: a/b\nstage: sft\nfinetuning_type: lora\ndataset: letters\n"
+    assert "Enter its path" in read(text).parts["import-options"]
+    info = '{"letters": {"file_name": "letters.json", "columns": {"prompt": "ask"}}}'
+    reply = read(text, dataset_info=info)
+    assert reply.recipe["data"]["sources"][0]["path"] == "letters.json"
+    assert reply.recipe["data"]["sources"][0]["instruction_field"] == "ask"
+    wrong = read(text, dataset_info="{")
+    assert not wrong.is_read
+    assert "dataset_info.json" in wrong.parts["import-system"]

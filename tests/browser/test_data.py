@@ -3,7 +3,6 @@
 import json
 import re
 import time
-import zipfile
 
 import pytest
 
@@ -324,13 +323,10 @@ def test_the_person_of_a_chat_export_is_chosen_and_trained(server, opened, tmp_p
     assert "chat_mask: true" in settings
 
 
-def test_a_sheet_in_a_zip_archive_is_read(server, opened, tmp_path):
+def test_the_sheet_of_a_workbook_is_chosen(server, opened, tmp_path):
     rows = [["prompt", "completion"], *([f"Where is {n}?", f"On shelf {n}."] for n in range(30))]
     sheets = {"Notes": [["note"], ["none"]], "Pairs": rows}
-    book = write_workbook(tmp_path / "book.xlsx", sheets)
-    with zipfile.ZipFile(tmp_path / "book.zip", "w") as archive:
-        archive.write(book, "book.xlsx")
     page = opened(server.url)
-    upload(page, tmp_path / "book.zip")
+    upload(page, write_workbook(tmp_path / "book.xlsx", sheets))
     page.get_by_label("Sheet", exact=True).select_option("Pairs")
     until(page, "sum-data", "30 rows")

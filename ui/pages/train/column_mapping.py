@@ -327,7 +327,7 @@ def _source(
     shown = [name for name in MORE if source.get(name) or _ONLY_FOR.get(name, "") in found.written]
     more += [_field(place, name, source, found) for name in shown]
     is_open = any(source.get(name) not in (None, "", "none") for name in MORE)
-    is_open = is_open or "chat_person" in found.choices
+    is_open = is_open or any(len(values) > 1 for values in found.choices.values())
     asked = [] if found.columns else [(n, ASKED[n], found.choices[n]) for n in found.choices]
     table = _table(place, source, found) if found.columns else render("form", "asked", place, asked)
     return render("form", "source", place, legend, table, found.written, boxes, more, is_open)

@@ -96,7 +96,8 @@ def _here(name: str, line: ReportLine, settings: Mapping[str, Any]) -> tuple[str
     specs = source_specs() if group else specs_by_name()
     spec = specs.get(name.removeprefix(group))
     value = settings.get(name, line.value)
-    return ("Data" if name == "dataset" else spec.label if spec else name), words(spec, value)
+    label = "Data" if name in ("dataset", "data.sources") else spec.label if spec else name
+    return label, words(spec, value)
 
 
 def changes(found: SettingChanges, imported: Imported) -> Markup:

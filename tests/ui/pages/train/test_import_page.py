@@ -64,7 +64,7 @@ def test_every_option_has_a_line_with_its_result_and_reason(read):
     table = reply.parts["import-options"]
     text = plain(table)
     assert "What becomes of its 9 options" in text
-    assert "datasets: 1 entry converted Sources: letters.jsonl" in text.replace(" :", ":")
+    assert "datasets: 1 entry converted Data: letters.jsonl" in text.replace(" :", ":")
     rows = [plain(row) for row in table.split("<tr")]
     nvfp4 = next(row for row in rows if "recipe: nvfp4" in row)
     assert "8 recipe: nvfp4 refused left out PyTorch cannot train with FP4" in nvfp4

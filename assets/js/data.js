@@ -81,9 +81,8 @@ export function openData(root, server, form, { changed, takeSettings }) {
     /** @type {Source[]} */
     const sources = [];
     showFailure("upload");
-    const all = [...(files ?? [])], isSettings = (/** @type {File} */ file) => Number(/\.ya?ml$/i.test(file.name));
-    // Settings come last: they may name data that is dropped with them.
-    for (const file of [...all].sort((first, second) => isSettings(first) - isSettings(second))) {
+    const all = [...(files ?? [])], isYaml = (/** @type {File} */ file) => /\.ya?ml$/i.test(file.name);
+    for (const file of all.filter((file) => !isYaml(file))) {
       if (await takeSettings(file, all)) continue;
       const path = await upload(file);
       if (path) sources.push({ path });
@@ -91,6 +90,8 @@ export function openData(root, server, form, { changed, takeSettings }) {
     setText("upload", "");
     picker.value = "";
     useSources(sources);
+    // They may name data that is dropped with them.
+    for (const file of all.filter(isYaml)) await takeSettings(file, all);
   }
 
   /** Files that are refused are all named below the drop area. @param {string} text */

@@ -38,7 +38,7 @@ WHOLE = "modelforge export, with self-test"
 PYTHON = [sys.executable, "-c"]
 MERGE = """
 import sys; from pathlib import Path
-from modelforge.export.merge import merge
+from modelforge.modeling.merging.weights import merge
 base, adapter, target = map(Path, sys.argv[1:4]); target.mkdir()
 merge(base, adapter, target)
 """

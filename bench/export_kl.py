@@ -56,8 +56,8 @@ def _measure(name: str, folder: Path, starter: Path, tokenizer: Any) -> list[dic
     from modelforge.export.answers import ANSWER_TOKENS
     from modelforge.export.gguf.quantize import FILE_TYPES
     from modelforge.export.gguf.write import write_gguf
-    from modelforge.export.merge import merge
     from modelforge.export.self_test import compare_gguf
+    from modelforge.modeling.merging.weights import merge
     from tests.export.cases import make_model, small_tokenizer
 
     folder.mkdir()

@@ -86,6 +86,14 @@ EFFECTS: dict[str, dict[str, list[str]]] = {
             "logging.run_name",
         ],
     },
+    "train/callbacks/test_breakdown.py": {
+        "test_the_time_of_each_part_is_measured": [
+            "logging.time_breakdown",
+        ],
+        "test_the_memory_of_each_part_is_measured": [
+            "logging.memory_breakdown",
+        ],
+    },
     "train/callbacks/test_gpu_limits.py": {
         "test_training_pauses_until_the_gpu_has_cooled_down": [
             "hardware.max_gpu_temperature",
@@ -116,6 +124,11 @@ EFFECTS: dict[str, dict[str, list[str]]] = {
         ],
         "test_step_0_is_the_base_model_and_later_steps_are_not": [
             "evaluation.sample_prompts",
+        ],
+    },
+    "train/test_merge.py": {
+        "test_the_merged_model_answers_as_the_base_model_with_the_adapter": [
+            "adapter.merge_after_training",
         ],
     },
     "train/test_log_output.py": {

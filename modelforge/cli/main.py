@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelforge import __version__
 from modelforge.cli import (
+    breakdown,
     chat,
     data,
     evaluate,
@@ -132,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     chat.add(add, _forge)
     evaluate.add(add, commands, shared, _forge)
     samples.add(add, _forge)
+    breakdown.add(add, _forge)
     export.add(add, commands, shared, _forge)
     serve.add(add, _forge)
     import_settings.add(add)

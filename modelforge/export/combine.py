@@ -17,8 +17,8 @@ from transformers import AutoConfig
 
 from modelforge.errors import Problem, RunError
 from modelforge.export.job import AdapterPart, Job
-from modelforge.export.merge import empty_model
 from modelforge.modeling.errors import first_line
+from modelforge.modeling.merging.weights import empty_model
 from modelforge.runs.exports import Combination
 from modelforge.runs.portable.model_card import file_name
 

@@ -16,8 +16,8 @@ from transformers import AutoConfig
 from modelforge.errors import Problem, RunError
 from modelforge.export import merged
 from modelforge.export.job import Job
-from modelforge.export.merge import INDEX
-from modelforge.export.old_names import FULL, SLIDING, old_names
+from modelforge.modeling.merging.old_names import FULL, SLIDING, old_names
+from modelforge.modeling.merging.weights import INDEX
 from modelforge.runs.atomic_files import read_json
 from modelforge.runs.jobs import StepWriter
 

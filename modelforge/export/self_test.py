@@ -26,8 +26,8 @@ from modelforge.export.float32 import compute_in_float32
 from modelforge.export.gguf import check
 from modelforge.export.gguf.check import Measured
 from modelforge.export.gguf.tensors import direction_difference, relative_difference
-from modelforge.export.merge import shards_of
 from modelforge.export.trained_answers import embeddings, logits, render, stop_ids, token_ids
+from modelforge.modeling.merging.weights import shards_of
 from modelforge.paths import PROJECT_ROOT
 
 Progress = Callable[[float], None]

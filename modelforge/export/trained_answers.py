@@ -26,7 +26,7 @@ from modelforge.export.answers import (
     weight_file,
 )
 from modelforge.export.float32 import compute_in_float32
-from modelforge.export.merge import merge_in_place
+from modelforge.modeling.merging.weights import merge_in_place
 from modelforge.modeling.tokenize.template import TEMPLATE_ERRORS
 
 Progress = Callable[[float], None]

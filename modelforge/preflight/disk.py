@@ -7,6 +7,7 @@ from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.models.architecture import ModelInfo
 from modelforge.preflight.memory.estimate import trained_sizes
+from modelforge.preflight.merging import merge_disk_gib
 from modelforge.units import GIB
 
 TOKENIZER_GIB = 16 / 1024
@@ -23,7 +24,8 @@ def disk_needed_gib(config: TrainingConfig, plan: Plan, model: ModelInfo | None)
     download = 0.0 if model.local else model.weights_gib
     # One more checkpoint is being written before an old one is deleted.
     checkpoints = checkpoints_kept(config, plan) + 1
-    return checkpoints * checkpoint + saved + EVENTS_GIB + download
+    merged = merge_disk_gib(config, plan, model)
+    return checkpoints * checkpoint + saved + EVENTS_GIB + download + merged
 
 
 def checkpoints_kept(config: TrainingConfig, plan: Plan) -> int:

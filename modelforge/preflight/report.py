@@ -17,6 +17,7 @@ from modelforge.preflight.context import RunContext
 from modelforge.preflight.disk import disk_needed_gib
 from modelforge.preflight.evaluation_time import evaluation_seconds
 from modelforge.preflight.memory.estimate import MemoryPart, mean_bits, quantized_bits
+from modelforge.preflight.merging import merge_seconds
 from modelforge.preflight.speed import estimate_seconds, estimate_step, longest_seconds
 from modelforge.preflight.suggest.fit import FitSuggestion, search_fit
 from modelforge.preflight.suggest.speedups import (
@@ -231,7 +232,9 @@ def _seconds(context: RunContext) -> tuple[float | None, SecondsBasis]:
 def _measured_seconds(context: RunContext, result: TrialRunResult | None) -> float | None:
     if result is None:
         return None
-    return result.seconds(context.config, context.plan, context.eval_rows)
+    merging = merge_seconds(context.config, context.plan, context.model)
+    seconds = result.seconds(context.config, context.plan, context.eval_rows)
+    return None if seconds is None else seconds + merging
 
 
 def _as_dict(context: RunContext, result: TrialRunResult | None) -> dict[str, Any] | None:

@@ -22,6 +22,7 @@ from modelforge.preflight.memory.estimate import (
     recomputed_layers,
     weight_bytes,
 )
+from modelforge.preflight.merging import merge_seconds
 
 if TYPE_CHECKING:
     from modelforge.data.checks.summary import DatasetSummary
@@ -326,7 +327,8 @@ def estimate_seconds(context: RunContext) -> float | None:
     if context.plan.torch_compile and context.plan.device == "cuda":
         loading += compile_seconds(context.config, model)
     work = total * step.seconds + _evaluation_seconds(context) + sample_seconds(context)
-    return work * (context.step_time_factor or 1.0) + loading
+    merging = merge_seconds(context.config, context.plan, model)
+    return work * (context.step_time_factor or 1.0) + loading + merging
 
 
 def compile_seconds(config: TrainingConfig, model: ModelInfo) -> float:

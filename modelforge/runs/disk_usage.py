@@ -10,7 +10,7 @@ from modelforge.runs.layout import RunFolder
 # Part → the names in a run folder that belong to it; all others are its record.
 PARTS = {
     "checkpoints": ("checkpoints",),
-    "output": ("output",),
+    "output": ("output", "merged"),
     "reward_model": ("reward_model",),
     "logs": ("worker.log", "events.jsonl"),
 }

@@ -14,6 +14,7 @@ from functools import lru_cache
 from types import NoneType
 from typing import Annotated, Any, ClassVar
 
+import modelforge.runs.progress.measured_events  # noqa: F401  (enters its kinds)
 from modelforge.runs.event_fields import KINDS, Event, Info, StageEvent, field_specs
 
 
@@ -41,7 +42,8 @@ class ResumedEvent(Event):
 class PhaseEvent(Event):
     """The worker entered a phase or made progress in it, at most four times per second.
 
-    Phases: loading, tokenizing, training, evaluating, sampling, scoring, saving, paused, trial_run.
+    Phases: loading, tokenizing, training, evaluating, sampling, scoring, saving, merging, paused,
+    trial_run.
     """
 
     kind: ClassVar[str] = "phase"
@@ -255,6 +257,7 @@ class FinishedEvent(Event):
     steps: Annotated[int | None, Info("Steps that were made.")] = None
     seconds: Annotated[float | None, Info("Time since the training began.", "s")] = None
     output: Annotated[str | None, Info("Folder of the output, in the run folder.")] = None
+    merged: Annotated[str | None, Info("Folder of the merged model there.", omitted=True)] = None
     loss: Annotated[float | None, Info("Newest training loss.")] = None
     eval_loss: Annotated[float | None, Info("Best evaluation loss.")] = None
     best_step: Annotated[int | None, Info("Step of the best evaluation.")] = None

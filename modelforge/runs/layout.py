@@ -74,6 +74,10 @@ class RunFolder:
     trackers = _Entry("trackers")
     # The trained adapter or full model, with its tokenizer.
     output = _Entry("output")
+    # The adapter merged into the base model, with `adapter.merge_after_training`.
+    merged = _Entry("merged")
+    # Folder in which that is written before it is renamed to `merged`.
+    merged_staged = _Entry(".merged-staged")
     # Folder in which the output is written before it is renamed to `output`.
     output_staged = _Entry(".output-staged")
 

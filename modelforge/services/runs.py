@@ -8,10 +8,12 @@ from pathlib import Path
 from modelforge.config.resolve import Layer
 from modelforge.errors import NotFoundError
 from modelforge.paths import open_regular
+from modelforge.runs.atomic_files import find_json
 from modelforge.runs.events import EventRecord, read_events
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.listing import RunFilter
 from modelforge.runs.process.supervisor import Supervisor
+from modelforge.runs.progress.breakdown import Breakdown, breakdown
 from modelforge.runs.samples import SampleTime, sample_times
 from modelforge.runs.states import RunState
 from modelforge.runs.store import Store
@@ -69,6 +71,13 @@ class RunService:
         reader = self.timeline(run_id)
         reader.poll()
         return sample_times(reader.timeline)
+
+    def breakdown(self, run_id: str) -> Breakdown:
+        """Return measured time and memory by part, beside the estimate; raises NotFoundError."""
+        reader = self.timeline(run_id)
+        reader.poll()
+        report = find_json(self._store.get(run_id).preflight) or {}
+        return breakdown(reader.timeline, report.get("memory") or ())
 
     def views(self, filters: RunFilter | None = None, *, limit: int | None = None) -> list[RunView]:
         """Return the readable runs that match, newest first.

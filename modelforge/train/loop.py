@@ -1,9 +1,8 @@
-"""Train, and finish the run: save the result, or stop with or without it."""
+"""Train: from the rows of a run to its trained weights."""
 
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,13 +20,14 @@ from modelforge.modeling.generate import GenerationEvaluator, GenerationSetup
 from modelforge.modeling.tokenize import dataset
 from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.modeling.tokenize.template import ChatTemplate, stop_ids_of, template_of_run
-from modelforge.runs.event_types import FinishedEvent, ScoresEvent, StoppedEvent
-from modelforge.train import save
+from modelforge.runs.event_types import ScoresEvent
 from modelforge.train.callbacks import monitors, trackers
 from modelforge.train.callbacks.gpu_limits import GpuLimitCallback, gpu_limits, nvml_sensors
 from modelforge.train.callbacks.reporter import EventReporter, TrainingProgress
 from modelforge.train.callbacks.samples import SampleCallback, Sampler
 from modelforge.train.callbacks.system_stats import SystemStats
+from modelforge.train.callbacks.time_breakdown import measure_parts
+from modelforge.train.finish import finish
 from modelforge.train.job import Job, WorkerContext
 from modelforge.train.stop import StopRequested
 from modelforge.train.trainer import row_losses
@@ -292,6 +292,7 @@ def _add_callbacks(
     monitors.attach(trainer, job.config, context.log, reporter.progress)
     name = f"{job.name} {stage.name}" if stage is not None else job.name
     trackers.attach(trainer, job.config, job.run, context.log, name)
+    measure_parts(context, trainer, stage.number if stage is not None else None)
 
 
 def add_gpu_limits(context: WorkerContext, trainer: Any, reporter: EventReporter) -> None:
@@ -302,48 +303,6 @@ def add_gpu_limits(context: WorkerContext, trainer: Any, reporter: EventReporter
     if limits:
         pause = GpuLimitCallback(limits, context.log, context.stop, reporter.resume_clock)
         trainer.add_callback(pause)
-
-
-def finish(context: WorkerContext, trainer: Any, progress: TrainingProgress, began: float) -> None:
-    """Save the output and write the ending event. `began` is a `time.monotonic()` value."""
-    if not progress.is_complete:
-        _finish_stopped(context, trainer, progress)
-        return
-    _save_output(context, trainer, progress)
-    event = FinishedEvent(
-        steps=progress.step,
-        seconds=round(time.monotonic() - began, 1),
-        output=context.job.run.output.name,
-        loss=progress.loss,
-        eval_loss=progress.best_loss,
-        best_step=progress.best_step,
-    )
-    context.log.end(event, f"Finished after {progress.step:,} steps.")
-
-
-def _finish_stopped(context: WorkerContext, trainer: Any, progress: TrainingProgress) -> None:
-    run, log = context.job.run, context.log
-    if context.stop.mode == "discard" or progress.step == 0:
-        # The output may be of an earlier worker of this run.
-        for folder in (run.checkpoints, run.output):
-            shutil.rmtree(folder, ignore_errors=True)
-        text = f"Stopped at step {progress.step:,}; nothing is kept."
-        log.end(StoppedEvent(step=progress.step, kept=False), text)
-        return
-    # The newest weights are the best while the evaluation loss still falls.
-    best_step = None if progress.best_step == progress.eval_step else progress.best_step
-    if best_step is not None:
-        load_best_model(trainer)
-    _save_output(context, trainer, progress)
-    text = f"Stopped at step {progress.step:,}; the trained weights are kept."
-    log.end(StoppedEvent(step=progress.step, kept=True, best_step=best_step), text)
-
-
-def _save_output(context: WorkerContext, trainer: Any, progress: TrainingProgress) -> None:
-    job = context.job
-    what = "adapter" if job.plan.trains == "adapter" else "model"
-    context.log.phase("saving", f"Saving the {what}")
-    save.save(job, trainer, context.log.note, steps=progress.step, eval_loss=progress.best_loss)
 
 
 def token_counts(tokenized: dataset.Tokenized) -> dict[str, Any]:

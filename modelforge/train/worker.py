@@ -165,7 +165,8 @@ def _nothing_to_load(*_args: Any) -> Any:
 
 def _report_failure(run: RunFolder, error: Exception, log: EventLog) -> None:
     traceback.print_exc(file=sys.stderr)
-    shutil.rmtree(run.output_staged, ignore_errors=True)
+    for folder in (run.output_staged, run.merged_staged):
+        shutil.rmtree(folder, ignore_errors=True)
     failure = explain(error)
     with contextlib.suppress(ForgeError):  # the disk may be too full to write the failure event
         log.end(failure, f"Failed: {failure.what} {failure.remedy}")

@@ -8,6 +8,7 @@ import pytest
 
 from modelforge.runs.event_types import SamplesEvent
 from modelforge.runs.events import EventWriter
+from modelforge.runs.progress.measured_events import TimeBreakdownEvent
 from tests.api.conftest import until_state
 from tests.runs.homes import put_run
 
@@ -267,3 +268,13 @@ def test_samples_over_time_are_listed(client, home):
     assert first["answers"] == [answer]
     assert (first["step"], first["seconds"]) == (0, 1.5)
     assert client.get("/api/runs/unknown/samples").status_code == 404
+
+
+def test_time_and_memory_by_part_are_returned(client, home):
+    folder = put_run(home.root, 5)
+    with EventWriter(folder.events) as events:
+        events.write(TimeBreakdownEvent(step=3, parts={"forward": 2.0, "backward": 6.0}))
+    measured = client.get(f"/api/runs/{folder.id}/breakdown").json()
+    assert [part["share"] for part in measured["time"]] == [0.25, 0.75]
+    assert measured["memory"] == []
+    assert client.get("/api/runs/unknown/breakdown").status_code == 404

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from modelforge.errors import RunError
 from modelforge.export.combine import combine_parts
 from modelforge.export.job import AdapterPart
-from modelforge.export.merge import merge
+from modelforge.modeling.merging.weights import merge
 from tests.export.test_merge import SHAPE
 
 pytestmark = pytest.mark.torch

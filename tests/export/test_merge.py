@@ -14,9 +14,9 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from modelforge.errors import RunError
 from modelforge.export.float32 import compute_in_float32
-from modelforge.export.merge import INDEX, SINGLE, merge, merge_in_place
 from modelforge.export.self_test import compare_merged
 from modelforge.export.trained_answers import answers_of, round_answers
+from modelforge.modeling.merging.weights import INDEX, SINGLE, merge, merge_in_place
 from tests.export.cases import make_model
 from tests.export.trained import HELD_OUT
 

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from modelforge.errors import RunError
-from modelforge.export.merge import INDEX
 from modelforge.export.mlx import adapt, mlx_config
+from modelforge.modeling.merging.weights import INDEX
 from tests.export.cases import CONFIGS, SHAPE
 
 pytestmark = pytest.mark.torch

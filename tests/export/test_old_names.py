@@ -8,7 +8,7 @@ import pytest
 import transformers
 from transformers import AutoConfig
 
-from modelforge.export.old_names import old_names, write_old_names
+from modelforge.modeling.merging.old_names import old_names, write_old_names
 from tests.export.cases import CONFIGS, GEMMA, HEADS, SHAPE
 
 pytestmark = pytest.mark.torch
@@ -92,6 +92,6 @@ def test_a_config_that_would_be_misread_is_left_alone(tmp_path, monkeypatch):
     saved(tmp_path, *CONFIGS["qwen3"])
     before = (tmp_path / "config.json").read_bytes()
     wrong = {"rope_scaling": {"type": "linear", "factor": 2.0}}
-    monkeypatch.setattr("modelforge.export.old_names.old_names", lambda _values: wrong)
+    monkeypatch.setattr("modelforge.modeling.merging.old_names.old_names", lambda _values: wrong)
     write_old_names(tmp_path)
     assert (tmp_path / "config.json").read_bytes() == before

@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from modelforge.export import trained_answers
 from modelforge.export.answers import Answers
-from modelforge.export.merge import merge
+from modelforge.modeling.merging.weights import merge
 from tests.export.cases import HEADS, SHAPE, small_tokenizer
 
 HELD_OUT = [

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from modelforge.preflight.disk import disk_needed_gib
 from tests.preflight.contexts import LAPTOP, LLAMA_8B, STARTER, WORKSTATION, make_context
 
@@ -34,3 +36,12 @@ def test_every_checkpoint_that_is_kept_counts():
     assert one < three
     at_the_end = {"trainer": {"save_steps": -1}, "evaluation": {"keep_best": False}}
     assert needed(LAPTOP, STARTER, **often, **at_the_end) < one
+
+
+def test_a_merged_model_is_written_beside_the_adapter():
+    merged = {"adapter": {"merge_after_training": True}}
+    more = needed(WORKSTATION, LLAMA_8B, **merged) - needed(WORKSTATION, LLAMA_8B)
+    assert more == pytest.approx(LLAMA_8B.weights_gib)
+    whole = {"adapter": {"enabled": False, "merge_after_training": True}, "use_4bit": False}
+    plain = {"adapter": {"enabled": False}, "use_4bit": False}
+    assert needed(LAPTOP, STARTER, **whole) == needed(LAPTOP, STARTER, **plain)

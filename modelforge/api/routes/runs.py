@@ -27,6 +27,7 @@ from modelforge.api.errors import ForgeRoute
 from modelforge.api.schemas import MAX_RUNS, RunDetails, RunQuery, RunStatus
 from modelforge.api.sse import RunFollower, follow_run
 from modelforge.runs.listing import RunRow
+from modelforge.runs.progress.breakdown import Breakdown
 from modelforge.runs.samples import SampleTime
 from modelforge.runs.trash import DeletedRun
 from modelforge.units import MIB
@@ -106,6 +107,16 @@ def samples(run_id: str, forge: ForgeDep) -> list[SampleTime]:
     Those of step 0 are the base model's. The list is empty while there are none.
     """
     return forge.runs.samples(run_id)
+
+
+@router.get("/runs/{run_id}/breakdown", responses=NO_RUN)
+def breakdown(run_id: str, forge: ForgeDep) -> Breakdown:
+    """Return the measured time and memory of a run by part, with the estimated memory beside it.
+
+    They are measured with `logging.time_breakdown` and `logging.memory_breakdown`; without, the
+    lists are empty.
+    """
+    return forge.runs.breakdown(run_id)
 
 
 @router.get(

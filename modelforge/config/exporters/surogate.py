@@ -326,6 +326,7 @@ RULES: dict[str, Rule] = {
     "adapter.init": default_only("adapter.init", "Adapters start with the usual weights."),
     "adapter.dtype": _dtype,
     "adapter.start_from": left_out("The adapter that training starts from cannot be named."),
+    "adapter.merge_after_training": option("merge_adapter"),
     "quantization.scheme": _storage,
     "quantization.fp8_training": _recipe,
     "quantization.fp8_block_size": _block_size,
@@ -342,6 +343,8 @@ RULES: dict[str, Rule] = {
     "logging.experiment": option("aim_experiment"),
     "logging.repo": option("aim_repo"),
     "logging.log_file": option("log_file"),
+    "logging.time_breakdown": option("debug_time_breakdown"),
+    "logging.memory_breakdown": option("debug_memory_breakdown"),
 }
 SYSTEM = TargetSystem(
     name="surogate",

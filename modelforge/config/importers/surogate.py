@@ -310,7 +310,7 @@ OPTIONS: dict[str, Option] = {
         ["all-linear"],
         kind="names",
     ),
-    "merge_adapter": no_effect("The Export page merges the adapter.", kind="bool"),
+    "merge_adapter": renamed("adapter.merge_after_training", False, kind="bool"),
     "qlora_fp4": quantized("nvfp4", "The frozen weights are stored in NVFP4"),
     "qlora_fp8": quantized("fp8", "The frozen weights are stored in FP8"),
     "qlora_bnb": quantized("bnb-4bit", "The frozen weights are stored in NF4"),

@@ -38,6 +38,6 @@ OPTIONS: dict[str, Option] = {
     "aim_experiment": renamed("logging.experiment"),
     "aim_repo": by(_repo, kind="text"),
     "aim_name": renamed("logging.run_name"),
-    "debug_time_breakdown": no_effect("Times stand in the log of the run."),
-    "debug_memory_breakdown": no_effect("The plan shows memory by part."),
+    "debug_time_breakdown": renamed("logging.time_breakdown", kind="bool"),
+    "debug_memory_breakdown": renamed("logging.memory_breakdown", kind="bool"),
 }

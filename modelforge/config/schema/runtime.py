@@ -150,6 +150,20 @@ class Logging(SettingsGroup):
     always in the log with its traceback. Pages and charts do not depend on it.
     """
 
+    time_breakdown: bool = setting(False, "Measure time by part", Group.LOGGING)
+    """Measure how long data, forward pass, backward pass, optimizer, evaluation and saving take.
+
+    The page of the run shows it as a table and a bar. On a GPU the times are those of CUDA events,
+    so that measuring does not make the GPU wait.
+    """
+
+    memory_breakdown: bool = setting(False, "Measure memory by part", Group.LOGGING)
+    """Measure how much memory weights, gradients, optimizer and activations take.
+
+    The page of the run shows it beside the estimate of the plan. Activations are what remains of
+    the peak, so they include temporary tensors.
+    """
+
     log_file: str | None = setting(
         None, "Copy of the log", Group.LOGGING, min_length=5, max_length=4096
     )

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Literal
 
-from modelforge.config.schema.base import BOTH, MEMORY, Group, Names, SettingsGroup, setting
+from modelforge.config.schema.base import (
+    ALL_CACHES,
+    BOTH,
+    MEMORY,
+    Group,
+    Names,
+    SettingsGroup,
+    setting,
+)
 
 MAX_LAYERS = 200
 
@@ -118,6 +126,16 @@ class Adapter(SettingsGroup):
         "", "Fully trained modules", Group.ADAPTER, max_length=1000, affects=MEMORY
     )
     """Names of modules trained in full beside the adapter, with commas."""
+
+    merge_after_training: bool = setting(
+        False, "Merge after training", Group.ADAPTER, irrelevant_for=ALL_CACHES
+    )
+    """Merge the adapter into the base model when the run has finished.
+
+    The merged model is written into the run folder beside the adapter, in the precision of the base
+    model. If it cannot be merged, the run keeps its adapter and says why. A stopped run is not
+    merged.
+    """
 
     start_from: str | None = setting(
         None, "Start from", Group.ADAPTER, min_length=1, max_length=4096

@@ -9,9 +9,11 @@ from modelforge.preflight.context import RunContext
 from modelforge.preflight.disk import disk_needed_gib
 from modelforge.preflight.memory.estimate import OVERHEAD_GIB, host_gib, part_gib
 from modelforge.preflight.memory.traced import longest_row_tokens
+from modelforge.preflight.merging import merge_memory_gib, merges
 from modelforge.preflight.suggest.fit import FitOptions, FitSuggestion
 
 MIN_FREE_DISK_GIB = 2.0
+MERGE = "adapter.merge_after_training"
 # Settings that only follow another change.
 DEPENDENT_SETTINGS = {"gradient_accumulation_steps", "lora_alpha", "use_8bit"}
 
@@ -55,6 +57,39 @@ def memory_short(context: RunContext, fit: FitOptions) -> Iterator[Finding]:
                 f"{suggestion.words}.",
                 *_setting(suggestion),
             )
+
+
+def merge_needs_memory(context: RunContext) -> Iterator[Finding]:
+    """Warn of a merge at the end that needs more main memory than is free."""
+    model, free = context.model, context.machine.ram_free_gib
+    if model is None or free is None or not merges(context.config, context.plan):
+        return
+    needed = merge_memory_gib(model)
+    # On the CPU the training itself holds the model in main memory.
+    free -= part_gib(context.memory, "weights") if context.plan.device == "cpu" else 0.0
+    if needed > free:
+        yield caution(
+            "merge-memory",
+            f"Merging the adapter needs about {needed:.1f} GiB of main memory; about "
+            f"{max(0.0, free):.1f} GiB will be free.",
+            "Merge it later on the Export page, on a computer with more memory.",
+            MERGE,
+            False,
+        )
+
+
+def merge_impossible(context: RunContext) -> Iterator[Finding]:
+    """Refuse a merge into weights that are stored quantized."""
+    model = context.model
+    if model is not None and model.quantization and merges(context.config, context.plan):
+        yield blocker(
+            "merge-quantized",
+            f"The weights of {model.name} are stored quantized ({model.quantization}); merging "
+            "would round them again.",
+            "Set it to false, or train on the model with 16-bit weights.",
+            MERGE,
+            False,
+        )
 
 
 def memory_unknown(context: RunContext) -> Iterator[Finding]:

@@ -50,6 +50,8 @@ LOADING_CHECKS: tuple[Check, ...] = (
 FIT_CHECKS: tuple[FitCheck, ...] = (resources.weights_too_large, resources.memory_short)
 TRAINING_CHECKS: tuple[Check, ...] = (
     resources.disk_space,
+    resources.merge_impossible,
+    resources.merge_needs_memory,
     data.wrong_kind,
     data.nothing_to_train,
     data.no_prompt_fits,

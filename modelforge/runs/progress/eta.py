@@ -86,6 +86,8 @@ class EtaEstimator:
 
     def _seconds_left(self) -> float | None:
         timings = self.timings
+        if timings.phase.name == "merging":
+            return self.phase_seconds_left()
         if timings.total_steps is None:
             return self._whole_run()
         if timings.stages is not None and timings.stages[0] < timings.stages[1]:

@@ -17,6 +17,7 @@ from modelforge.modeling.tokenize.dataset import DatasetRequest, Progress, Token
 from modelforge.modeling.tokenize.template import ChatTemplate
 from modelforge.train import loop
 from modelforge.train.callbacks.samples import sample_base
+from modelforge.train.finish import finish
 from modelforge.train.job import Job, WorkerContext
 from modelforge.train.strategies.rewards import DTYPES
 from modelforge.train.trainer.arguments import make_trainer
@@ -72,7 +73,7 @@ def run(
     progress = loop.train(context, trainer, loop.token_counts(tokenized), sampler=sampler)
     if REFERENCE_ADAPTER in getattr(trainer.model, "peft_config", {}):
         trainer.model.delete_adapter(REFERENCE_ADAPTER)  # otherwise it would be saved
-    loop.finish(context, trainer, progress, began)
+    finish(context, trainer, progress, began)
 
 
 def load_reference(context: WorkerContext) -> Any:

@@ -34,6 +34,7 @@ from modelforge.train import loop
 from modelforge.train.callbacks.reporter import TrainingProgress
 from modelforge.train.callbacks.samples import sample_base
 from modelforge.train.event_log import EventLog
+from modelforge.train.finish import finish
 from modelforge.train.job import Job, WorkerContext
 from modelforge.train.loop import Stage
 from modelforge.train.resume import remove_first_stage_checkpoints
@@ -175,7 +176,7 @@ def _train_policy(
         raise StopRequested
     if progress.is_complete and prompts.eval is not None:
         _report_scores(context, completions, progress, len(prompts.eval))
-    loop.finish(context, trainer, progress, began)
+    finish(context, trainer, progress, began)
 
 
 def _load_reward(context: WorkerContext, rule: Rule | None, stage: Stage | None) -> Reward:

@@ -81,6 +81,8 @@ def scheme(name, **more):
     return {"use_4bit": False, "quantization": {"scheme": name, **more}}
 
 
+MERGED = {"adapter": {"merge_after_training": True}}
+
 # code, level, where, suggested, context
 FOUND = [
     (
@@ -200,6 +202,20 @@ FOUND = [
         "logging.report_to",
         "aim",
         make_context(TRACKING, logging={"report_to": "mlflow, aim"}),
+    ),
+    (
+        "merge-memory",
+        "caution",
+        "adapter.merge_after_training",
+        False,
+        make_context(replace(WORKSTATION, ram_free_gib=3.0), LLAMA_8B, **MERGED),
+    ),
+    (
+        "merge-quantized",
+        "blocker",
+        "adapter.merge_after_training",
+        False,
+        make_context(WORKSTATION, replace(LLAMA_8B, quantization="4-bit"), **MERGED),
     ),
     (
         "log-file",
@@ -581,6 +597,8 @@ NOT_FOUND = [
     ("tracker-missing", make_context(logging={"report_to": "none"})),
     ("tracker-online", make_context(TRACKING, logging={"report_to": "wandb"})),
     ("tracker-online", make_context(logging={"wandb_mode": "online"})),
+    ("merge-memory", make_context(WORKSTATION, LLAMA_8B, **MERGED)),
+    ("merge-quantized", make_context(WORKSTATION, replace(LLAMA_8B, quantization="4-bit"))),
     ("log-file", make_context(logging={"log_file": "~/run.log"})),
     ("tracker-folder", make_context(logging={"repo": "/no/such/folder/aim"})),
     ("nothing-quantized", make_context(WORKSTATION, quantization={"skip_first_layers": 29})),

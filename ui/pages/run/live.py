@@ -93,6 +93,7 @@ class RunFollower:
             changes=self._forge.diagnosis.changes(self._id) if is_over else [],
             offers=self._forge.resume.options(self._id) if is_over else None,
             trackers=folder.trackers,
+            merged=folder.merged,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from modelforge.config.recipe import dump_recipe
+from modelforge.runs.progress.breakdown import breakdown
 from modelforge.runs.timeline import Stage, Timeline
 from ui.contract import ChartData
 from ui.html import format as fmt
@@ -11,6 +12,7 @@ from ui.html.components import chart_card, empty_state, progress
 from ui.html.markup import EMPTY, Markup, el, join
 from ui.html.templates import render
 from ui.metrics import CHART_NOTES
+from ui.pages.run import breakdown as parts
 from ui.pages.run import metrics, result, samples, side_panel
 from ui.pages.run import state as summary
 from ui.pages.run.side_panel import RunSnapshot
@@ -45,6 +47,7 @@ def slow_parts(snapshot: RunSnapshot) -> dict[str, Markup]:
     return {
         "run-printed": join([snapshot.printed]),
         "run-facts": side_panel.trained(snapshot),
+        "run-breakdown": parts.cards(breakdown(timeline, snapshot.planned.get("memory") or ())),
         "run-samples": metrics.samples(timeline),
         "run-scores": metrics.scores(timeline),
         "samples-over-time": samples.over_time(timeline, is_over=snapshot.run.state.is_over),

@@ -11,7 +11,7 @@ from ui.pages.run import state
 from ui.pages.run.side_panel import RunSnapshot
 
 # Notes with these codes explain the verdict.
-NOTE_CODES = ("early-stop", "loss-guard", "phase-", "tracker-failed", "not-scored")
+NOTE_CODES = ("early-stop", "loss-guard", "phase-", "tracker-failed", "not-scored", "not-merged")
 MAX_NOTES = 6
 
 

@@ -38,7 +38,7 @@ class RunSnapshot:
     """A run at one moment: its record, the state from its events, its plan and its output.
 
     `cause` is why it failed or was lost, and `changes` are what the suggested fix would change;
-    `trackers` is the folder with the logs of experiment trackers.
+    `trackers` and `merged` are the folders of the logs of trackers and of the merged model.
     """
 
     run: RunView
@@ -50,6 +50,7 @@ class RunSnapshot:
     changes: list[Change] = field(default_factory=list)
     offers: ResumeOptions | None = None
     trackers: Path | None = None
+    merged: Path | None = None
 
 
 def next_runs(queue: QueueView, run_id: str) -> Markup:
@@ -144,7 +145,15 @@ def trained(snapshot: RunSnapshot) -> Markup:
         row("Trainable parameters", fmt.number(plan.trainable_parameters)),
         row("Precision", f"{plan.precision or '–'} on {plan.device or '–'}"),
     ]
-    return join([el("h2.quiet", "Training"), el("hr"), rows, tracker_commands(snapshot.trackers)])
+    parts = [rows, merged_model(snapshot.merged), tracker_commands(snapshot.trackers)]
+    return join([el("h2.quiet", "Training"), el("hr"), parts])
+
+
+def merged_model(folder: Path | None) -> Markup:
+    """Return where the merged model is; empty if there is none."""
+    if folder is None or not folder.is_dir():
+        return EMPTY
+    return render("run", "merged", str(folder))
 
 
 def _token_row(plan: PlanEvent) -> Markup:

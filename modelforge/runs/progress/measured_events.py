@@ -1,0 +1,34 @@
+"""Events with what a run has measured about itself, beside those of `event_types`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from modelforge.runs.event_fields import Info, StageEvent
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimeBreakdownEvent(StageEvent):
+    """How long each part of the training has taken since the newest start.
+
+    Parts: loading, data, generation, forward, backward, clipping, optimizer, evaluation, saving,
+    other.
+    """
+
+    kind: ClassVar[str] = "time_breakdown"
+    step: Annotated[int, Info("Newest step.")]
+    parts: Annotated[dict[str, float], Info("Seconds by part.", "s")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryBreakdownEvent(StageEvent):
+    """How much memory each part of the training has taken at its peak.
+
+    Parts: weights, adapter, gradients, optimizer, activations, overhead.
+    """
+
+    kind: ClassVar[str] = "memory_breakdown"
+    step: Annotated[int, Info("Newest step.")]
+    parts: Annotated[dict[str, float], Info("GiB by part.", "GiB")]
+    peak_gib: Annotated[float | None, Info("Peak memory of the worker.", "GiB")] = None

@@ -1,0 +1,61 @@
+"""Finish a run: save the result and merge it, or stop with or without it."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from typing import Any
+
+from modelforge.runs.event_types import FinishedEvent, StoppedEvent
+from modelforge.train import save
+from modelforge.train.callbacks.reporter import TrainingProgress
+from modelforge.train.job import WorkerContext
+from modelforge.train.merge import merge_result
+from modelforge.train.trainer.private import load_best_model
+
+
+def finish(context: WorkerContext, trainer: Any, progress: TrainingProgress, began: float) -> None:
+    """Save the output and write the ending event. `began` is a `time.monotonic()` value."""
+    if not progress.is_complete:
+        _finish_stopped(context, trainer, progress)
+        return
+    _save_output(context, trainer, progress)
+    merged = merge_result(context, trainer)
+    if context.stop.mode == "discard":
+        _finish_stopped(context, trainer, progress)
+        return
+    event = FinishedEvent(
+        steps=progress.step,
+        seconds=round(time.monotonic() - began, 1),
+        output=context.job.run.output.name,
+        merged=merged,
+        loss=progress.loss,
+        eval_loss=progress.best_loss,
+        best_step=progress.best_step,
+    )
+    context.log.end(event, f"Finished after {progress.step:,} steps.")
+
+
+def _finish_stopped(context: WorkerContext, trainer: Any, progress: TrainingProgress) -> None:
+    run, log = context.job.run, context.log
+    if context.stop.mode == "discard" or progress.step == 0:
+        # The output may be of an earlier worker of this run.
+        for folder in (run.checkpoints, run.output, run.merged):
+            shutil.rmtree(folder, ignore_errors=True)
+        text = f"Stopped at step {progress.step:,}; nothing is kept."
+        log.end(StoppedEvent(step=progress.step, kept=False), text)
+        return
+    # The newest weights are the best while the evaluation loss still falls.
+    best_step = None if progress.best_step == progress.eval_step else progress.best_step
+    if best_step is not None:
+        load_best_model(trainer)
+    _save_output(context, trainer, progress)
+    text = f"Stopped at step {progress.step:,}; the trained weights are kept."
+    log.end(StoppedEvent(step=progress.step, kept=True, best_step=best_step), text)
+
+
+def _save_output(context: WorkerContext, trainer: Any, progress: TrainingProgress) -> None:
+    job = context.job
+    what = "adapter" if job.plan.trains == "adapter" else "model"
+    context.log.phase("saving", f"Saving the {what}")
+    save.save(job, trainer, context.log.note, steps=progress.step, eval_loss=progress.best_loss)

@@ -24,6 +24,7 @@ from modelforge.train.callbacks.system_stats import synchronized_time
 from modelforge.train.job import WorkerContext
 from modelforge.train.optimizer.groups import trained_sizes
 from modelforge.train.trainer.checkpointing import PROGRESS
+from modelforge.train.trainer.offload import activations_offloaded, forget_offloaded
 from modelforge.train.trainer.oom_recovery import OomRecoveryMixin, out_of_memory
 from modelforge.train.trainer.private import (
     batch_size_restored,
@@ -215,6 +216,7 @@ class _Trials:
         except (RuntimeError, MemoryError) as error:
             if out_of_memory(error) is None:
                 raise
+            forget_offloaded(self._trainer)
             self._free_memory()
             return None
         return sum(self._lengths[row] for row in rows) / min(seconds[1:])
@@ -230,7 +232,7 @@ class _Trials:
         trainer, model = self._trainer, self._trainer.model
         self._context.stop.check()
         began, before = synchronized_time(self._plan.device), psutil.Process().memory_info().rss
-        with trainer.accelerator.autocast():
+        with activations_offloaded(trainer), trainer.accelerator.autocast():
             loss = trainer.compute_loss(model, prepare_inputs(trainer, dict(batch)))
         tokens = batch["input_ids"].numel() if "input_ids" in batch else 1
         # What the forward pass keeps per token predicts whether the next size fits.

@@ -24,6 +24,7 @@ from modelforge.train.trainer.microbatch import (
     split_batch,
     truncate_metrics,
 )
+from modelforge.train.trainer.offload import forget_offloaded
 from modelforge.train.trainer.private import TrainerHost
 from modelforge.train.trainer.state import TrainerSnapshot
 
@@ -188,6 +189,7 @@ class OomRecoveryMixin(TrainerHost):
         tokens = self.state.num_input_tokens_seen
         self._before_step.restore(self)
         self.state.num_input_tokens_seen = tokens
+        forget_offloaded(self)
         clear_device_cache(garbage_collection=True)
         self._recompute_if_needed(splits)
 

@@ -96,7 +96,7 @@ def test_where_the_optimizer_does_not_fit_on_the_gpu_nothing_is_tried(monkeypatc
     model = torch.nn.Linear(8, 8, bias=False)
     monkeypatch.setattr(torch, "empty", full)
     trials = object.__new__(_Trials)
-    trials._plan = SimpleNamespace(device="cuda", optim=optim)
+    trials._plan = SimpleNamespace(device="cuda", optim=optim, trained_bytes=4)
     trials._trainer = SimpleNamespace(model=model)
     trials._is_short = False
     assert trials._optimizer_memory() is None

@@ -89,8 +89,8 @@ def rate_of_layers(prefix: str) -> dict[str, Option]:
         return Outcome("no-effect", why=why)
 
     def layers(value: Any, values: Values) -> Outcome:
-        if unknown := [layer for layer in value if layer not in known]:
-            return Outcome("refused", why=f"{unknown[0]} is not a group of weights here.")
+        if unknown := [layer for layer in map(str, value) if layer not in known]:
+            return Outcome("refused", why=f"{unknown[0][:40]} is not a group of weights here.")
         has_adapter = values.get(f"{prefix}lora") is not False
         settings = {
             setting: number(values.get(name, DIFFERENTIAL_RATE))

@@ -39,8 +39,9 @@ def test_the_form_is_searched_reset_and_undone(servers, home_with_starter, opene
     search.fill("warm")
     page.get_by_label("LoRA rank", exact=True).wait_for(state="hidden")
     labels = page.locator("#settings-basic label:visible").all_inner_texts()
-    # Choices are searched too: some schedules have a warm-up.
-    assert labels == ["Learning rate schedule", "Warm-up ratio", "Warm-up steps"]
+    # Choices and help are searched too: some schedules have a warm-up.
+    steps = ["Warm-up steps", "Decay steps"]
+    assert labels == ["Learning rate schedule", "Warm-up ratio", *steps]
     search.fill("no such setting")
     page.get_by_text("No setting matches.").wait_for()
     search.fill("")
@@ -87,7 +88,7 @@ def test_a_narrow_window_shows_the_caution_and_starts(servers, home_with_starter
     assert page.locator(".nav a").evaluate_all(INSIDE)
     page.get_by_label("The captain").check()
     page.wait_for_selector('#dock-start[aria-disabled="false"]')
-    page.locator(".dock").get_by_text("fits").wait_for()
+    page.locator(".dock.for-form").get_by_text("fits").wait_for()
     page.get_by_label("Learning rate", exact=True).fill("5e-2")
     cautions = page.get_by_role("button", name="1 caution")
     cautions.click()
@@ -96,7 +97,7 @@ def test_a_narrow_window_shows_the_caution_and_starts(servers, home_with_starter
     top, bottom = box.evaluate(
         "box => [box.getBoundingClientRect().top, box.getBoundingClientRect().bottom]"
     )
-    assert 0 <= top < bottom <= page.locator(".dock").bounding_box()["y"]
+    assert 0 <= top < bottom <= page.locator(".dock.for-form").bounding_box()["y"]
     box.get_by_role("button", name=re.compile("^Keep 5e-2")).click()
     cautions.wait_for(state="hidden")
     page.get_by_role("button", name="Show", exact=True).click()

@@ -374,6 +374,11 @@ EFFECTS: dict[str, dict[str, list[str]]] = {
             "logging.logging_steps",
         ],
     },
+    "train/test_tokenizer.py": {
+        "test_rows_are_tokenized_saved_and_ended_with_the_borrowed_tokenizer": [
+            "model.tokenizer",
+        ],
+    },
     "train/test_row_order.py": {
         "test_rows_are_trained_in_their_order_when_they_are_not_shuffled": [
             "data.shuffle",

@@ -16,6 +16,7 @@ Note = tuple[str, str]
 FILE = "generation_config.json"
 # Fields that others depend on.
 SWITCHES = ("do_sample", "num_beams", "use_cache", "return_dict_in_generate")
+TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 _REFUSALS = (ValueError, TypeError, AttributeError, KeyError, ImportError)
 
 
@@ -40,11 +41,18 @@ def load_generation_config(
 
 
 def generation_config_of(plan: Plan) -> tuple[GenerationConfig, list[Note]]:
-    """Return the generation config of the run's model, as `load_generation_config` does."""
+    """Return the generation config of the run's model, as `load_generation_config` does.
+
+    With the tokenizer of another model it names no tokens: their ids have other meanings.
+    """
     is_folder = Path(plan.model_path).is_dir()
-    return load_generation_config(
+    generation, notes = load_generation_config(
         plan.model_path, revision=plan.model_revision, local_files_only=is_folder
     )
+    if plan.tokenizer_path is not None:
+        for name in TOKENS:
+            setattr(generation, name, None)
+    return generation, notes
 
 
 def keep_valid(values: Mapping[str, Any]) -> tuple[GenerationConfig, list[str]]:

@@ -67,9 +67,9 @@ def _copy_files(folder: Path, plan: Plan) -> list[str]:
         # What was written before the error may be incomplete.
         (folder / name).unlink(missing_ok=True)
         found = cached_file(
-            plan.model_path,
+            plan.tokenizer_path or plan.model_path,
             name,
-            revision=plan.model_revision,
+            revision=None if plan.tokenizer_path else plan.model_revision,
             local_files_only=True,
             _raise_exceptions_for_gated_repo=False,
             _raise_exceptions_for_missing_entries=False,
@@ -83,7 +83,7 @@ def _copy_files(folder: Path, plan: Plan) -> list[str]:
 
 def _is_of_model(file: Path, plan: Plan) -> bool:
     """Return whether a file, or what it links to, is in the model's folder or the Hub cache."""
-    folder = Path(plan.model_path)
+    folder = Path(plan.tokenizer_path or plan.model_path)
     root = folder if folder.is_dir() else Path(HF_HUB_CACHE)
     return file.resolve().is_relative_to(root.resolve())
 

@@ -67,6 +67,8 @@ class ModelInfo:
         rope_type: scaling of its rotary position embeddings; "" if it has none of these.
         download_bytes: size of the files that a download would fetch; 0 if it is on this machine.
         generation_fields: fields of its generation config that cannot be saved.
+        tokenizer: the folder of a tokenizer that is used in place of its own.
+        shared_tokens: share of the tokens of that tokenizer that have the same id in its own.
     """
 
     name: str
@@ -98,6 +100,8 @@ class ModelInfo:
     tokens: int | None = None
     broken_tensor: str = ""
     download_bytes: int = 0
+    tokenizer: str | None = None
+    shared_tokens: float | None = None
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict, repr=False, compare=False)
 
     @property

@@ -59,7 +59,7 @@ def resolve_model(
         return _from_folder(STARTER, home.starter_model)
     if _is_path(name):
         return _from_folder(name, _existing_folder(name))
-    if not _is_hub_id(name):
+    if not is_hub_id(name):
         what = f"{name[:120]!r} is neither `starter`, nor an existing folder, nor a Hub id."
         raise ConfigError(Problem(SETTING, what, "A Hub id looks like Qwen/Qwen3-0.6B."))
     return _from_hub(name, endpoint, cache)
@@ -75,7 +75,7 @@ def model_stamp(name: str, home: Home) -> tuple[tuple[str, int, int], ...]:
         return folder_stamp(home.starter_model)
     if _is_path(name):
         return folder_stamp(expand_user(name))
-    if not _is_hub_id(name):
+    if not is_hub_id(name):
         return ()
     from modelforge.models import hub  # noqa: PLC0415 - importing httpx takes 0.2 s
 
@@ -85,7 +85,7 @@ def model_stamp(name: str, home: Home) -> tuple[tuple[str, int, int], ...]:
     return folder_stamp(folder)
 
 
-def _is_hub_id(name: str) -> bool:
+def is_hub_id(name: str) -> bool:
     """Return whether the client of the Hub accepts the name."""
     return bool(_HUB_ID.fullmatch(name)) and not any(part in name for part in ("--", ".."))
 
@@ -201,7 +201,7 @@ def _model_info(
         revision=revision,
         parameters=parameters,
         weights_gib=weights.bytes / GIB,
-        has_chat_template=_has_chat_template(folder),
+        has_chat_template=has_chat_template(folder),
         local=weights.local,
         remote_code="auto_map" in config,
         licence=licence,
@@ -223,7 +223,8 @@ def _require_special_tokens(path: Path) -> None:
             raise ConfigError(Problem(SETTING, what, "Correct the file, or choose another model."))
 
 
-def _has_chat_template(folder: Path) -> bool:
+def has_chat_template(folder: Path) -> bool:
+    """Return whether a folder has a chat template beside its tokenizer."""
     if any((folder / file).is_file() for file in ("chat_template.jinja", "chat_template.json")):
         return True
     tokenizer_config = folder / "tokenizer_config.json"

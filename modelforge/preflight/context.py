@@ -185,6 +185,7 @@ def build_plan_context(
         device=device,
         model_path=model.path,
         model_revision=model.revision,
+        tokenizer_path=model.tokenizer,
         compute_capability=gpu.compute_capability if gpu else None,
         context=model.context,
         train_rows=train_rows,

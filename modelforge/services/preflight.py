@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -26,7 +27,8 @@ from modelforge.models.adapters import find_adapter
 from modelforge.models.architecture import ModelInfo
 from modelforge.models.resolve import UnusableWeightsError, model_stamp, resolve_model
 from modelforge.models.reward_model import check_reward_model
-from modelforge.paths import Home
+from modelforge.models.tokenizer import tokenizer_folder, with_tokenizer
+from modelforge.paths import Home, folder_stamp
 from modelforge.preflight import Report, RunContext, preflight
 from modelforge.preflight.cache_key import trial_run_key
 from modelforge.preflight.context import NO_DATA, build_plan_context, train_rows
@@ -158,6 +160,7 @@ class PreflightService:
         config = resolved.config
         errors: list[ForgeError] = []
         facts = self._find_model(config.model_name, errors)
+        facts = _collect(errors, lambda: self._with_tokenizer(config, facts)) or facts
         data = self._load_data(config, errors)
         adapter = _collect(errors, lambda: self._find_adapter(config, facts))
         resumed = _collect(errors, lambda: find_resume_source(config, self._home))
@@ -315,6 +318,18 @@ class PreflightService:
         except ForgeError as error:
             errors.append(error)
             return None
+
+    def _with_tokenizer(self, config: TrainingConfig, facts: ModelInfo | None) -> ModelInfo | None:
+        """Return the facts of a model with the tokenizer that the settings name, if they do."""
+        if facts is None or config.model.tokenizer is None:
+            return facts
+        folder = tokenizer_folder(config.model.tokenizer, self._home)
+        own: Path | None = None
+        with contextlib.suppress(ForgeError):
+            own = tokenizer_folder(facts.name, self._home)
+        stamps = folder_stamp(folder), folder_stamp(own) if own else ()
+        key = facts.name, str(folder), *stamps, facts
+        return self._models.get(key, lambda: with_tokenizer(facts, own, folder))
 
     def _find_adapter(self, config: TrainingConfig, facts: ModelInfo | None) -> str | None:
         """Return the folder of the adapter to start from, or None for a new adapter."""

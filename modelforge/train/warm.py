@@ -173,7 +173,8 @@ class ProbeHandler:
         return template_of_run(tokenizer, cached.stop_ids, config)
 
     def _tokenizer(self, plan: Plan) -> _CachedTokenizer:
-        key = plan.model_path, plan.model_revision, folder_stamp(plan.model_path)
+        source = plan.tokenizer_path or plan.model_path
+        key = plan.model_path, plan.model_revision, source, folder_stamp(source)
         if key not in self._tokenizers:
             tokenizer, generation = load_tokenizer(plan)
             while len(self._tokenizers) >= CACHED_TOKENIZERS:

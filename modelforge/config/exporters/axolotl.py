@@ -299,6 +299,7 @@ RULES: dict[str, Rule] = {
     "data.num_workers": option("dataloader_num_workers"),
     "packing": option("sample_packing"),
     "group_by_length": option("group_by_length"),
+    "model.tokenizer": option("tokenizer_config"),
     "data.shuffle": lambda value, _: (
         Written(why="Rows are shuffled there.")
         if value

@@ -60,6 +60,7 @@ RULES: dict[str, Rule] = {
     "data.role_weights": left_out(SAME_WEIGHT),
     "data.message_weights": left_out("Answers that are trained weigh the same."),
     "logging.wandb_mode": not_needed("Set WANDB_MODE there."),
+    "model.tokenizer": left_out("The tokenizer of the model is used.", [None]),
     "data.shuffle": left_out("Rows are in random order there.", [True]),
     "dataset": elsewhere("data.sources"),
     "fp16": elsewhere("hardware.precision"),

@@ -190,6 +190,12 @@ def _finish(values: Values, _: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def _tokenizer(value: str, values: Values) -> Outcome:
+    if value == values.get("base_model"):
+        return Outcome("no-effect", why="It is the tokenizer of the model.")
+    return Outcome("renamed", {"model.tokenizer": value})
+
+
 ORDER = "Rows are shuffled in every pass, unless curriculum_sampling is on."
 
 
@@ -204,7 +210,7 @@ OPTIONS: dict[str, Option] = {
     **NOT_OFFERED,
     "base_model": renamed("model_name", kind="text"),
     "base_model_config": no_effect("The configuration stands with the model."),
-    "tokenizer_config": no_effect("The tokenizer of the model is used."),
+    "tokenizer_config": by(_tokenizer, kind="text"),
     "model_type": no_effect("The type is read from the model."),
     "tokenizer_type": no_effect("The tokenizer of the model is used."),
     "tokenizer_use_fast": no_effect("Tokenizers are always the fast ones."),

@@ -245,7 +245,7 @@ OPTIONS: dict[str, Option] = {
     f"{D}dataset_path": by(_dataset, kind="text"),
     f"{D}use_dummy_data": by(_dummy, kind="bool"),
     f"{D}num_samples": by(_rows, kind="int", least=1),
-    f"{D}tokenizer_path": coming("a borrowed tokenizer", None),
+    f"{D}tokenizer_path": renamed("model.tokenizer", kind="text"),
     f"{D}max_length": by(_max_length, kind="int", least=1),
     f"{D}num_workers": renamed("data.num_workers", 0),
     f"{D}shuffle": taken("data.shuffle", True, kind="bool"),

@@ -59,6 +59,7 @@ class PlanContext:
         longest_row: Length of the longest row in tokens, estimated.
         model_type: The family of the model as Transformers names it, such as mistral.
         model_flops: Operations of training; None where the shape of the model is unknown.
+        tokenizer_path: Folder of a tokenizer of another model.
         native_linux: Whether the driver is that of Linux itself, not of Windows or WSL.
     """
 
@@ -78,6 +79,7 @@ class PlanContext:
     longest_row: int | None = None
     model_type: str = ""
     model_flops: ModelFlops | None = None
+    tokenizer_path: str | None = None
 
 
 def is_native_linux(system: str, release: str = "") -> bool:

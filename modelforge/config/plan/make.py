@@ -57,6 +57,7 @@ class Plan:
         warmup_steps: Below 1 a share of the run, else a number of steps.
         start_from: Folder of the adapter that training starts from.
         resume_from: Folder of the checkpoint of another run that this one resumes from.
+        tokenizer_path: Folder of a tokenizer of another model; None for the model's own.
         loss_piece: Trained tokens per chunk of the loss.
         torch_compile_mode: Mode of torch.compile; None without it.
         fp8_recipe: Scaling of FP8 products in training; None multiplies in the precision.
@@ -91,6 +92,7 @@ class Plan:
     adapter_dtype: Literal["float32", "bfloat16"] = "float32"
     start_from: str | None = None
     resume_from: str | None = None
+    tokenizer_path: str | None = None
     torch_compile: bool = False
     torch_compile_mode: str | None = None
     activation_offload: bool = False
@@ -196,6 +198,7 @@ def _make(config: TrainingConfig, context: PlanContext, log: ChangeLog) -> Plan:
         save_steps=training.save_interval(config, eval_steps, log),
         start_from=context.start_from,
         resume_from=run_length.resume_from(config, context, log),
+        tokenizer_path=context.tokenizer_path,
         **_of_device(config, context, quantization, log),
         max_completion_length=training.completion_length(config, length, log),
         **window.as_fields(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from modelforge.config.schema.base import BOTH, MEMORY, Group, SettingsGroup, setting
+from modelforge.config.schema.base import ALL_CACHES, BOTH, MEMORY, Group, SettingsGroup, setting
 from modelforge.config.schema.data import MAX_TEXT
 
 # The largest factor that is accepted, and the largest that is chosen from the rows.
@@ -21,6 +21,15 @@ class Model(SettingsGroup):
     """How messages become text: empty for the model's own, a name, or a .jinja file.
 
     The names are chatml, llama3, qwen, gemma.
+    """
+
+    tokenizer: str | None = setting(
+        None, "Tokenizer", Group.MODEL, min_length=1, max_length=4096, irrelevant_for=ALL_CACHES
+    )
+    """The tokenizer of another model on this computer: its folder or name; empty uses the own one.
+
+    Its ids must have a row in the embeddings of the model. Where tokens have other ids than in the
+    model's own tokenizer, the model has to learn them anew.
     """
 
     system_prompt: str | None = setting(

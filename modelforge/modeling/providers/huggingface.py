@@ -78,7 +78,7 @@ def load(
         WorkerError: The model is missing, gated, or of an unsupported kind.
     """
     with report_loading(plan, progress):
-        tokenizer = open_tokenizer(plan.model_path, **hub_arguments(plan))
+        tokenizer = open_plan_tokenizer(plan)
         model = quantization.make_trainable(load_weights(plan, config, head))
     use_float8(model, config, plan, quantization.block_names(model), gpu_capability(plan))
     _require_offsets(tokenizer, plan)
@@ -154,13 +154,19 @@ def load_tokenizer(plan: Plan) -> tuple[Any, GenerationConfig]:
     Raises:
         WorkerError: As `load` does.
     """
-    hub = hub_arguments(plan)
     try:
-        tokenizer = open_tokenizer(plan.model_path, **hub)
+        tokenizer = open_plan_tokenizer(plan)
     except _LOAD_ERRORS as error:
         raise _worker_error(plan, error) from error
     _require_offsets(tokenizer, plan)
     return tokenizer, generation_config_of(plan)[0]
+
+
+def open_plan_tokenizer(plan: Plan) -> Any:
+    """Return the tokenizer of the run: the model's own, or the one of another model."""
+    if plan.tokenizer_path is not None:
+        return open_tokenizer(plan.tokenizer_path, local_files_only=True)
+    return open_tokenizer(plan.model_path, **hub_arguments(plan))
 
 
 def load_config(plan: Plan) -> Any:
@@ -208,7 +214,8 @@ def _require_rows(model: Any, tokenizer: Any, plan: Plan) -> None:
     rows = model.get_input_embeddings().weight.shape[0]
     tokens = max(tokenizer.get_vocab().values(), default=-1) + 1
     if tokens > rows:
-        what = f"The tokenizer of {plan.model_path} has {tokens:,} tokens, its embeddings {rows:,}."
+        name = plan.tokenizer_path or plan.model_path
+        what = f"The tokenizer of {name} has {tokens:,} tokens, the embeddings have {rows:,} rows."
         remedy = "Enlarge the embeddings with resize_token_embeddings and save the model."
         raise WorkerError("tokens-without-rows", Problem("model_name", what, remedy))
 

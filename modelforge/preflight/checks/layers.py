@@ -14,6 +14,8 @@ ALL_LINEAR = "all-linear"
 # Layers that training adds to the model, or that share the weights of the embeddings.
 _HEADS = ("lm_head", "qa_outputs", "score", "classifier")
 _SHOWN = 8
+# Below this share of tokens with the same id, a tokenizer of another model is warned of.
+SHARED_TOKENS = 0.9
 
 
 def unknown_layers(context: RunContext) -> Iterator[Finding]:
@@ -41,12 +43,25 @@ def tokens_without_rows(context: RunContext) -> Iterator[Finding]:
         return
     yield blocker(
         "tokens-without-rows",
-        f"The tokenizer of {model.name} has {model.tokens:,} tokens, but its embeddings have "
-        f"{rows:,} rows: tokens from {rows:,} on cannot be read.",
+        f"The tokenizer of {model.tokenizer or model.name} has {model.tokens:,} tokens, but the "
+        f"embeddings have {rows:,} rows: tokens from {rows:,} on cannot be read.",
         "Enlarge the embeddings with resize_token_embeddings and save the model, or use the "
         "tokenizer that belongs to it.",
-        "model_name",
+        "model.tokenizer" if model.tokenizer else "model_name",
     )
+
+
+def tokenizer_borrowed(context: RunContext) -> Iterator[Finding]:
+    """Warn of a tokenizer of another model whose tokens have other ids."""
+    model = context.model
+    if model is None or model.shared_tokens is None or model.shared_tokens >= SHARED_TOKENS:
+        return
+    text = (
+        f"Only {100 * model.shared_tokens:.0f} % of the tokens of {model.tokenizer} have the same "
+        f"id in the tokenizer of {model.name}: the model has to learn the others anew."
+    )
+    remedy = "Use the tokenizer of the model, or train all weights on much data."
+    yield caution("tokenizer-borrowed", text, remedy, "model.tokenizer")
 
 
 def weights_not_finite(context: RunContext) -> Iterator[Finding]:

@@ -32,6 +32,7 @@ LOADING_CHECKS: tuple[Check, ...] = (
     model.chat_template_file,
     model.rope_scaling,
     layers.tokens_without_rows,
+    layers.tokenizer_borrowed,
     layers.weights_not_finite,
     layers.unknown_layers,
     machine.device_missing,

@@ -37,6 +37,8 @@ def test_data_has_its_rows():
     assert recipe["data"]["shuffle"] is True
     in_order = import_settings("data:\n  shuffle: false\n", "a.yaml", "stack-wise").imported.recipe
     assert in_order["data"]["shuffle"] is False
+    borrowed = import_settings("data:\n  tokenizer_path: ./gpt2\n", "a.yaml", "stack-wise")
+    assert borrowed.imported.recipe["model"]["tokenizer"] == "./gpt2"
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from typing import Annotated, Any, Literal, TypedDict, TypeVar, Unpack, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WrapValidator
@@ -95,6 +98,18 @@ def _number_or_auto(value: Any, validate: Callable[[Any], Any]) -> Any:
         raise PydanticCustomError(first["type"], "{reason}", {"reason": first["msg"]}) from None
 
 
+def _describe_number(extra: dict[str, Any], bounds: dict[str, Any], schema: dict[str, Any]) -> None:
+    """Write the bounds of a number that may also be `auto` as JSON Schema names them."""
+    names = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
+    for union in (schema, *schema.get("anyOf", [])):
+        for name in names.keys() & union.keys():
+            del union[name]
+        for part in union.get("anyOf", []):
+            if part.get("type") in ("integer", "number"):
+                part.update({names[name]: bound for name, bound in bounds.items()})
+    schema.update(extra)
+
+
 def setting(default: T, label: str, group: str = "", **options: Unpack[SettingOptions]) -> T:
     """Declare a setting in a group of the form; the settings of a data source have none.
 
@@ -110,7 +125,8 @@ def setting(default: T, label: str, group: str = "", **options: Unpack[SettingOp
     extra = {"x-group": group, "x-basic": info.get("basic", False)}
     if "unit" in info:
         extra["x-unit"] = info["unit"]
-    field: Any = Field(default, title=label, json_schema_extra=extra, **bounds)
+    as_schema = partial(_describe_number, extra, bounds) if info.get("auto") else extra
+    field: Any = Field(default, title=label, json_schema_extra=as_schema, **bounds)
     if info.get("auto"):
         field.metadata.append(WrapValidator(_number_or_auto))
     field.metadata.append(info)
@@ -118,13 +134,16 @@ def setting(default: T, label: str, group: str = "", **options: Unpack[SettingOp
 
 
 def _join_names(value: Any) -> Any:
-    """Return a list of names as text with commas; other values unchanged."""
+    """Return a list of names, or its JSON text, as text with commas; other values unchanged."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        with contextlib.suppress(ValueError, RecursionError):
+            value = json.loads(value)
     is_list = isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value)
     return ", ".join(value) if is_list else value
 
 
 # Names with commas; a list is accepted too.
-Names = Annotated[str, BeforeValidator(_join_names)]
+Names = Annotated[str, BeforeValidator(_join_names, json_schema_input_type=str | list[str])]
 
 
 def _join_lines(value: Any) -> Any:
@@ -134,7 +153,7 @@ def _join_lines(value: Any) -> Any:
 
 
 # Texts, one per line; a list is accepted too.
-Lines = Annotated[str, BeforeValidator(_join_lines)]
+Lines = Annotated[str, BeforeValidator(_join_lines, json_schema_input_type=str | list[str])]
 
 
 class SettingsGroup(BaseModel):

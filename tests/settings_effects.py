@@ -27,6 +27,9 @@ EFFECTS: dict[str, dict[str, list[str]]] = {
         "test_without_a_chat_template_the_texts_stand_alone": ["data.use_chat_template"],
         "test_every_answer_begins_with_the_prefix_which_is_not_trained": ["model.response_prefix"],
     },
+    "modeling/test_hub_kernels.py": {
+        "test_a_kernel_of_the_hub_is_used_only_where_it_is_allowed": ["model.allow_hub_kernels"],
+    },
     "modeling/test_rope.py": {
         "test_yarn_keeps_high_frequencies_and_divides_low_ones": ["model.rope_type"],
         "test_a_scaling_is_applied_once": ["model.rope_factor"],

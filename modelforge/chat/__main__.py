@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, TextIO
 
 from modelforge.chat.protocol import ChatServer
+from modelforge.modeling.hub_kernels import block_hub_kernels
 
 EXIT_TIMEOUT_S = 5.0
 
@@ -24,6 +25,7 @@ def main() -> int:
         output.flush()
 
     # Set after stdout is redirected, so that no library output gets between the JSON lines.
+    block_hub_kernels()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     ChatServer(send, make_model=_make_model).serve(_requests(sys.stdin))

@@ -67,15 +67,8 @@ def load_weights(request: LoadRequest) -> Any:
         record = read_json(RunFolder(Path(request.run)).config)
         plan = Plan.from_dict(record["plan"], record["config"])
         if plan.device == request.device and plan.quantization != "none":
-            plan = replace(
-                plan,
-                model_path=request.model_path,
-                model_revision=request.revision,
-                precision=precision,
-                dtype=None,
-            )
             config = TrainingConfig.from_record(record["config"])
-            return huggingface.load_weights(plan, config, request.head)
+            return huggingface.load_weights(_here(plan, request, precision), config, request.head)
         scaled = scaled_config(request.model_path, plan, revision=request.revision)
         arguments = {} if scaled is None else {"config": scaled}
     if request.device == "cuda":
@@ -94,6 +87,18 @@ def load_weights(request: LoadRequest) -> Any:
         **arguments,
     )
     return model.to(request.device)
+
+
+def _here(plan: Plan, request: LoadRequest, precision: Any) -> Plan:
+    """Return the plan of a run for chat: another place of its model, precision and attention."""
+    return replace(
+        plan,
+        model_path=request.model_path,
+        model_revision=request.revision,
+        precision=precision,
+        dtype=None,
+        attn_implementation=plan.local_attention,
+    )
 
 
 def load_tokenizer(request: LoadRequest, adapter: str | None) -> Any:

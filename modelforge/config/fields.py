@@ -37,6 +37,7 @@ class FieldSpec:
             `map` text by text.
         minimum, maximum: Bounds of a number, or of the length of a text.
         group: Group of the form; empty for the settings of a source.
+        is_open: Whether other values than `choices` are allowed.
     """
 
     name: str
@@ -58,6 +59,7 @@ class FieldSpec:
     affects: tuple[Aspect, ...] = ()
     irrelevant_for: tuple[Cache, ...] = ()
     auto: bool = False
+    is_open: bool = False
 
 
 @cache
@@ -117,6 +119,7 @@ def _spec(name: str, field: FieldInfo) -> FieldSpec:
         default=None if field.is_required() else field.get_default(),
         required=field.is_required(),
         nullable=nullable,
+        is_open=bool(field.examples),
         **next(note for note in field.metadata if isinstance(note, dict)),
     )
 

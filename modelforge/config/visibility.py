@@ -29,6 +29,9 @@ def _is(name: str, *values: str, text: str = "") -> Condition:
 
 
 _ON_CUDA = _is("hardware.device", "auto", "cuda", text="on an NVIDIA GPU")
+_HUB_KERNEL = Condition(
+    "with an attention kernel of the Hub", lambda get: "/" in get("model.attn_implementation")
+)
 _SCALED = Condition("with rope scaling", lambda get: get("model.rope_type") != "none")
 _ADAPTER = _is("adapter.enabled", "true", text="with an adapter")
 _COMPLETIONS = _is("strategy", "sft", "qlora")
@@ -124,6 +127,7 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "adapter.enabled": (_is("strategy", "sft", "dpo", "rlhf"),),
     "lora_r": (_ADAPTER,),
     "model.rope_factor": (_SCALED,),
+    "model.allow_hub_kernels": (_HUB_KERNEL,),
     "lora_alpha": (_ADAPTER, _is("adapter.alpha_over_r", "", text="without alpha over rank")),
     "lora_dropout": (_ADAPTER, _DROPOUT),
     "use_4bit": (_ADAPTER, _BITS_BY_FLAGS, _is("use_8bit", "false", text="without 8-bit weights")),

@@ -11,6 +11,7 @@ import sys
 import threading
 from pathlib import Path
 
+from modelforge.modeling.hub_kernels import block_hub_kernels
 from modelforge.runs.evaluations import EvaluationFolder
 from modelforge.runs.process.job_process import end_with_stdin, exit_now
 
@@ -19,6 +20,7 @@ def main(path: Path) -> int:
     """Do an evaluation and return the exit code."""
     folder, ending = EvaluationFolder(path), threading.Lock()
     end_with_stdin(folder, ending)
+    block_hub_kernels()
     # Everything that is needed is on this computer, and nothing is looked up.
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
         os.environ[name] = "1"

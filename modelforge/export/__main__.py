@@ -11,6 +11,7 @@ import sys
 import threading
 from pathlib import Path
 
+from modelforge.modeling.hub_kernels import block_hub_kernels
 from modelforge.runs.atomic_files import find_json
 from modelforge.runs.exports import ExportFolder
 from modelforge.runs.process.job_process import end_with_stdin, exit_now
@@ -20,6 +21,7 @@ def main(path: Path) -> int:
     """Do an export and return the exit code."""
     folder, ending = ExportFolder(path), threading.Lock()
     end_with_stdin(folder, ending)
+    block_hub_kernels()
     request = (find_json(folder.record_file) or {}).get("request") or {}
     if request.get("format") != "hub":
         # Everything that is needed is on this computer, and nothing is looked up.

@@ -39,6 +39,7 @@ OPTIONAL_PACKAGES = (
     "flash_attn",
     "flash_attn_interface",
     "triton",
+    "kernels",
     *PROVIDER_PACKAGES,
     *TRACKERS,
 )

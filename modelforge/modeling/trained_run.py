@@ -71,6 +71,7 @@ def load_base_as_trained(folder: Path, plan: Plan, config: TrainingConfig, devic
             model_revision=None,
             precision=precision,
             dtype=None,
+            attn_implementation=plan.local_attention,
         )
         return huggingface.load_weights(local, config, head).eval()
     if device == "cuda":

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from modelforge.modeling.hub_kernels import block_hub_kernels
 from modelforge.runs.layout import RunFolder
 from modelforge.train import environment
 from modelforge.train.worker import needs_fresh_process, preload, run_worker
@@ -35,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _wait_for_run() -> int:
     """Import the training stack, and do the first run named on stdin."""
     environment.configure_process()
+    block_hub_kernels()
     preload()
     from modelforge.modeling.tokenize import dataset  # noqa: F401, PLC0415  (preloads it)
     from modelforge.train import save  # noqa: F401, PLC0415  (preloads it)

@@ -22,9 +22,12 @@ from modelforge.config.methods import METHOD_FACTS, Head
 from modelforge.config.plan.context import is_native_linux
 from modelforge.config.plan.make import Plan, releases_memory
 from modelforge.config.providers import PROVIDER_FACTS
+from modelforge.config.schema.config import TrainingConfig
+from modelforge.config.schema.model import is_hub_kernel
 from modelforge.config.visible_gpu import VISIBLE, visible_gpu
 from modelforge.errors import ForgeError, Problem
 from modelforge.modeling.errors import WorkerError, explain
+from modelforge.modeling.hub_kernels import block_hub_kernels
 from modelforge.runs.atomic_files import write_json
 from modelforge.runs.checkpoints import Checkpoint
 from modelforge.runs.event_types import StartedEvent
@@ -106,8 +109,18 @@ def needs_fresh_process(path: Path) -> bool:
         return True  # the memory of an imported training stack belongs to the engine
     if any(name in sys.modules for name in patched):
         return True
+    if is_hub_kernel(job.plan.attn_implementation):
+        return True  # the package that loads it is blocked here
     chosen = visible_gpu(job.config.hardware.gpu_index)[VISIBLE]
     return job.plan.device == "cuda" and os.environ.get(VISIBLE) != chosen
+
+
+def _limit_downloads(config: TrainingConfig, plan: Plan) -> None:
+    """Forbid access to the Hub, and to its kernels, where the run needs none."""
+    kernel = plan.attn_implementation if is_hub_kernel(plan.attn_implementation) else None
+    environment.go_offline_for_local_models(plan.model_path, config.trainer.reward_model, kernel)
+    if kernel is None:
+        block_hub_kernels()
 
 
 def _do_run(run: RunFolder, stop: Stop, log: EventLog, checkpoint: Checkpoint | None) -> None:
@@ -120,7 +133,7 @@ def _do_run(run: RunFolder, stop: Stop, log: EventLog, checkpoint: Checkpoint | 
     environment.set_visible_gpu(plan.device, config.hardware.gpu_index)
     if releases_memory(config, plan):
         environment.return_freed_memory()
-    environment.go_offline_for_local_models(plan.model_path, config.trainer.reward_model)
+    _limit_downloads(config, plan)
     provider, strategy = preload(config.provider, plan.method)
     if job.is_trial_run:
         from modelforge.train.callbacks.system_stats import reset_peak

@@ -23,6 +23,7 @@ REFUSED = [
     ({"fp16": True, "bf16": True}, "bf16"),
     ({"fp16": True, "hardware": {"precision": "bf16"}}, "hardware.precision"),
     ({"bf16": True, "hardware": {"precision": "fp32"}}, "hardware.precision"),
+    ({"model": {"attn_implementation": "acme/attention"}}, "model.allow_hub_kernels"),
     ({"model": {"rope_factor": 2}}, "model.rope_factor"),
     (
         {"model": {"chat_template": "chatml"}, "data": {"use_chat_template": False}},

@@ -50,6 +50,7 @@ CASES = [
     ("memory.activation_offload", {}, {"provider": "unsloth"}),
     ("memory.max_vram_fraction", {}, {"hardware.device": "cpu"}),
     ("lora_r", {}, FULL),
+    ("model.allow_hub_kernels", {"model.attn_implementation": "acme/attention"}, {}),
     ("model.rope_factor", {"model.rope_type": "yarn"}, {}),
     ("lora_dropout", RLHF, {"strategy": "dpo"}),
     ("group_by_length", {"strategy": "dpo"},

@@ -308,6 +308,7 @@ RULES: dict[str, Rule] = {
     "model.chat_template": _template,
     "model.system_prompt": option("default_system_message"),
     "model.attn_implementation": attention,
+    "model.allow_hub_kernels": not_needed("Its attention is one of a list."),
     "model.response_prefix": left_out("Write the prefix into the chat template."),
     "data.use_chat_template": left_out("Conversations go through a template there.", [True]),
     "data.padding_side": left_out("Its own side of padding is used.", ["auto", "right"]),

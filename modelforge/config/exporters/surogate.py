@@ -279,6 +279,7 @@ RULES: dict[str, Rule] = {
     "model.attn_implementation": _attention,
     "data.use_chat_template": option("use_chat_template"),
     "data.padding_side": _padding,
+    "model.allow_hub_kernels": not_needed("Surogate has its own attention kernels."),
     "model.response_prefix": option("response_prefix"),
     "model.dtype": elsewhere("hardware.precision"),
     "model.rope_type": _rope,

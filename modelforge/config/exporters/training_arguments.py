@@ -190,6 +190,7 @@ ARGUMENTS: dict[str, Rule] = {
     "logging.report_to": trackers,
     "logging.project": option("project"),
     "adapter.start_from": left_out("The adapter that training starts from cannot be named."),
+    "model.allow_hub_kernels": not_needed("A kernel of the Hub is loaded there without asking."),
     "model.response_prefix": left_out("Write the prefix into the chat template."),
     "data.use_chat_template": left_out("Conversations go through a template there.", [True]),
     "data.padding_side": left_out("Its own side of padding is used.", ["auto", "right"]),

@@ -41,6 +41,10 @@ ROPE_TYPES = ("linear", "dynamic", "yarn")
 # What a scaling that is written as a group may hold.
 _ROPE_KEYS = ("type", "rope_type", "factor", "original_max_position_embeddings")
 UNDERFLOW = "Weights that are trained in full cannot be float16: their gradients underflow."
+HUB_KERNEL = (
+    "It is native code of the Hub, so sdpa is used; to use it, set model.attn_implementation to "
+    "its name and model.allow_hub_kernels."
+)
 
 
 @dataclass(frozen=True)

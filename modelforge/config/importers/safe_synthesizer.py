@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from modelforge.config.importers.options import (
+    HUB_KERNEL,
     Option,
     Values,
     by,
@@ -96,8 +97,7 @@ def _peft(value: str, values: Values) -> Outcome:
 
 def _attention(value: str, _: Values) -> Outcome:
     if "/" in value:
-        why = "Attention from a repository of the Hub runs its code; sdpa is used."
-        return Outcome("refused", why=why)
+        return Outcome("refused", why=HUB_KERNEL)
     return Outcome("renamed", {"model.attn_implementation": value})
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from modelforge.config.importers.foreign_file import PROGRAM
 from modelforge.config.importers.options import (
+    HUB_KERNEL,
     UNDERFLOW,
     Option,
     Values,
@@ -237,7 +238,7 @@ OPTIONS: dict[str, Option] = {
     "torch_dtype": by(_dtype, kind="text"),
     "attn_implementation": by(
         lambda value, _: (
-            Outcome("refused", why="Attention from the Hub runs its code.")
+            Outcome("refused", why=HUB_KERNEL)
             if "/" in str(value)
             else Outcome("renamed", {"model.attn_implementation": value})
         ),

@@ -19,6 +19,7 @@ from modelforge.config.plan.context import Change, ChangeLog, Device, PlanContex
 from modelforge.config.plan.rope import ContextPlan, context_plan
 from modelforge.config.profiles import profile_length
 from modelforge.config.schema.config import TrainingConfig
+from modelforge.config.schema.model import is_hub_kernel
 
 __all__ = ["Change", "Device", "Plan", "PlanContext", "make_plan"]
 
@@ -124,6 +125,12 @@ class Plan:
     def weights_dtype(self) -> weights.WeightsDtype:
         """The number format of the weights that are not quantized."""
         return self.dtype or weights.usual_dtype(self.precision, self.trains)
+
+    @property
+    def local_attention(self) -> str:
+        """The attention for everything but training, which loads no kernel of the Hub."""
+        is_kernel = is_hub_kernel(self.attn_implementation)
+        return "sdpa" if is_kernel else self.attn_implementation
 
     @property
     def trained_bytes(self) -> int:

@@ -8,6 +8,7 @@ from modelforge.config.methods import facts_of
 from modelforge.config.optimizers import SCHEMES, StorageFormat
 from modelforge.config.plan.context import ChangeLog, Device, PlanContext
 from modelforge.config.schema.config import TrainingConfig
+from modelforge.config.schema.model import is_hub_kernel
 
 # Package, and the compute capability of the GPUs it has kernels for: in words, from, below.
 FLASH = {
@@ -124,6 +125,8 @@ def attention(config: TrainingConfig, context: PlanContext, precision: str, log:
     if configured == VARLEN:
         reason = _no_varlen(config, context, precision)
         return log.record("model.attn_implementation", "sdpa", reason) if reason else VARLEN
+    if is_hub_kernel(configured):
+        return _hub_kernel(configured, context, precision, log)
     if configured not in FLASH:
         return configured
     package, gpus, lowest, beyond = FLASH[configured]
@@ -160,6 +163,16 @@ def joins_rows(config: TrainingConfig) -> bool:
     return config.data.padding_free or (
         config.packing and config.data.packing_strategy in POSITION_PACKING
     )
+
+
+def _hub_kernel(kernel: str, context: PlanContext, precision: str, log: ChangeLog) -> str:
+    if context.device != "cuda":
+        reason = "Attention kernels of the Hub need an NVIDIA GPU."
+    elif precision == "fp32":
+        reason = "It needs a 16-bit precision; this run uses fp32."
+    else:
+        return kernel
+    return log.record("model.attn_implementation", "sdpa", reason)
 
 
 def effective_alpha(config: TrainingConfig) -> int:

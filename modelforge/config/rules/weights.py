@@ -9,6 +9,7 @@ from modelforge.config.methods import facts_of
 from modelforge.config.plan.weights import effective_alpha
 from modelforge.config.rules.registry import rule
 from modelforge.config.schema.config import TrainingConfig
+from modelforge.config.schema.model import is_hub_kernel
 from modelforge.config.validation_messages import shown
 from modelforge.errors import Problem
 
@@ -245,6 +246,18 @@ def _trained_weights_have_a_range(config: TrainingConfig) -> Iterator[Problem]:
             "Without an adapter all weights are trained, and weights in float16 cannot be: their "
             "gradients underflow.",
             "Choose auto, float32 or bfloat16.",
+        )
+
+
+@rule("model.allow_hub_kernels", "model.attn_implementation")
+def _hub_kernel_is_allowed(config: TrainingConfig) -> Iterator[Problem]:
+    model = config.model
+    if is_hub_kernel(model.attn_implementation) and not model.allow_hub_kernels:
+        yield Problem(
+            "model.allow_hub_kernels",
+            f"{shown(model.attn_implementation)} is a kernel of the Hub: native code that would be "
+            "downloaded and run on this computer.",
+            "Set it to true if you trust its authors, or choose the attention sdpa.",
         )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
 
 from modelforge.config.schema.base import ALL_CACHES, BOTH, MEMORY, Group, SettingsGroup, setting
 from modelforge.config.schema.data import MAX_TEXT
@@ -12,6 +14,18 @@ MAX_ROPE_FACTOR = 128
 MAX_AUTO_ROPE_FACTOR = 6
 MAX_CONTEXT = 2**24
 MAX_PREFIX = 1000
+_KERNEL = r"\w[\w.-]*/\w[\w.-]*(@[\w.-]+)?(:[\w.-]+)?"
+_IMPLEMENTATIONS = ("sdpa", "eager", "varlen", "flash_attention_2", "flash_attention_3")
+Attention = Annotated[
+    str,
+    StringConstraints(pattern=f"^({'|'.join(_IMPLEMENTATIONS)}|{_KERNEL})$", max_length=200),
+    Field(examples=list(_IMPLEMENTATIONS)),
+]
+
+
+def is_hub_kernel(attention: str) -> bool:
+    """Return whether an attention implementation is a kernel of the Hub."""
+    return "/" in attention
 
 
 class Model(SettingsGroup):
@@ -46,14 +60,19 @@ class Model(SettingsGroup):
     template, so that chat, evaluation, the API server and exports begin answers with it too.
     """
 
-    attn_implementation: Literal[
-        "sdpa", "eager", "varlen", "flash_attention_2", "flash_attention_3"
-    ] = setting("sdpa", "Attention", Group.MODEL, affects=BOTH)
-    """The attention implementation; sdpa is fast everywhere.
+    attn_implementation: Attention = setting("sdpa", "Attention", Group.MODEL, affects=BOTH)
+    """The attention implementation, or OWNER/NAME of a Hub kernel; sdpa is fast everywhere.
 
     varlen keeps packed rows, and those of padding-free batches, apart without a mask: faster and
     with less memory, on GPUs of compute capability 8.0 or higher, without a package.
-    flash_attention_2 and _3 need their package and a supported GPU.
+    flash_attention_2 and _3 need their package and a supported GPU. A kernel of the Hub, such as
+    kernels-community/flash-attn2, is native code that is downloaded: it has to be allowed.
+    """
+
+    allow_hub_kernels: bool = setting(False, "Allow Hub kernels", Group.MODEL)
+    """Allow to download the attention kernel from the Hub and to run its native code here.
+
+    Only for kernels whose authors you trust: such code can do everything that you can.
     """
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(

@@ -24,6 +24,7 @@ from modelforge.config.methods import Head
 from modelforge.config.plan.make import Plan
 from modelforge.config.plan.weights import VARLEN
 from modelforge.config.schema.config import TrainingConfig
+from modelforge.config.schema.model import is_hub_kernel
 from modelforge.diagnosis.classify import match_text
 from modelforge.errors import Problem
 from modelforge.modeling.errors import WorkerError, import_cause
@@ -48,6 +49,8 @@ GENERATING = ("causal", "seq2seq")
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 # The last two come from files whose content has the wrong type.
 _LOAD_ERRORS = (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError)
+# In the message of Transformers about a kernel of the Hub.
+_NO_KERNEL = "An error occurred while trying to load from"
 # Causes that get a message with the model's name below, instead of the general one.
 _WORDED_HERE = {
     "model-gated",
@@ -123,6 +126,8 @@ def load_weights(plan: Plan, config: TrainingConfig, head: Head) -> Any:
         arguments["device_map"] = {"": plan.device}
     # A loaded model is asked whether it can do without masks.
     attention = "sdpa" if plan.attn_implementation == VARLEN else plan.attn_implementation
+    if is_hub_kernel(attention):
+        arguments["allow_all_kernels"] = True  # as the settings of the run do
     try:
         return auto.from_pretrained(plan.model_path, attn_implementation=attention, **arguments)
     except ValueError as error:
@@ -285,6 +290,10 @@ def _worker_error(plan: Plan, error: Exception) -> WorkerError:
     if "safetensors" in text and ("no file named" in text or "does not appear" in text):
         what = f"{name} has no safetensors weights; other formats can run code and are refused."
         return WorkerError("model-unsafe", Problem("model_name", what, other))
+    if is_hub_kernel(plan.attn_implementation) and _NO_KERNEL in text:
+        what = f"The kernel {plan.attn_implementation} cannot be loaded: {first}"
+        problem = Problem("model.attn_implementation", what, "Check its name, or choose sdpa.")
+        return WorkerError("kernel-unavailable", problem)
     if "trust_remote_code" in text:
         what = f"{name} needs its own code, which ModelForge never runs."
         return WorkerError("model-unsafe", Problem("model_name", what, other))

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 
+from modelforge.config.schema.model import is_hub_kernel
 from modelforge.data.chat_templates import template_text
 from modelforge.errors import DataError, Finding, blocker, caution, note
 from modelforge.models.generation_fields import describe
 from modelforge.preflight.context import RunContext
 
+# What Transformers 5.17 works with.
+KERNELS = "kernels>=0.16,<0.17"
 # Per task: suitable kinds, their description, and a remedy.
 KINDS = {
     "text-generation": (
@@ -66,6 +71,22 @@ def generation_fields_dropped(context: RunContext) -> Iterator[Finding]:
     fields = context.model.generation_fields if context.model else ()
     if fields:
         yield note("generation-fields-dropped", describe(fields), where="model_name")
+
+
+def hub_kernel(context: RunContext) -> Iterator[Finding]:
+    """Refuse an attention kernel of the Hub that cannot be downloaded."""
+    kernel = context.plan.attn_implementation
+    if not is_hub_kernel(kernel):
+        return
+    if "kernels" not in context.machine.packages:
+        what = f"The kernel {kernel} needs the package kernels, which is not installed."
+        remedy = f'Run `{sys.executable} -m pip install "{KERNELS}"`, or choose sdpa.'
+    elif os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        what = f"HF_HUB_OFFLINE prevents the download of the kernel {kernel}."
+        remedy = "Unset it, or choose sdpa."
+    else:
+        return
+    yield blocker("kernel-unavailable", what, remedy, "model.attn_implementation", "sdpa")
 
 
 def rope_scaling(context: RunContext) -> Iterator[Finding]:

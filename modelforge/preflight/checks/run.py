@@ -31,6 +31,7 @@ LOADING_CHECKS: tuple[Check, ...] = (
     model.model_already_quantized,
     model.chat_template_file,
     model.rope_scaling,
+    model.hub_kernel,
     layers.tokens_without_rows,
     layers.tokenizer_borrowed,
     layers.weights_not_finite,

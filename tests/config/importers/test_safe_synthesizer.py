@@ -89,6 +89,14 @@ def test_the_context_grows_by_a_factor(line, found):
     assert (settings.get("model.rope_type"), settings.get("model.rope_factor")) == found
 
 
+def test_a_kernel_of_the_hub_needs_consent_here():
+    imported = read_example("safe-synthesizer", "10")
+    line = line_of(imported, "attn_implementation")
+    assert line.result == "refused"
+    assert "model.allow_hub_kernels" in line.why
+    assert "attn_implementation" not in imported.recipe["model"]
+
+
 def test_alpha_is_a_multiple_of_the_rank():
     recipe = read_example("safe-synthesizer", "09").recipe
     assert (recipe["lora_r"], recipe["lora_alpha"]) == (16, 8)

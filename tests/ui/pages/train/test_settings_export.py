@@ -11,8 +11,8 @@ from ui.pages.train import settings_export
 
 @pytest.fixture
 def export(forge):
-    (function,) = settings_export.functions(forge)
-    return function
+    functions = {function.__name__: function for function in settings_export.functions(forge)}
+    return functions["export_settings"]
 
 
 @pytest.fixture

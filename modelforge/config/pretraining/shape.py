@@ -108,7 +108,6 @@ def shape_of_depth(
     context: int,
     architecture: Architecture = Architecture.NANOCHAT,
     window_pattern: str = "L",
-    is_tied: bool = False,
 ) -> ModelShape:
     """Return the shape that a depth gives; all sizes are at least 1."""
     heads = ceil(depth * aspect_ratio / head_dim)
@@ -124,7 +123,6 @@ def shape_of_depth(
         vocab_size=vocab_size,
         context=context,
         windows=windows_of(window_pattern, depth, context),
-        is_tied=is_tied,
     )
 
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from modelforge.config.pretraining import horizon as h
-from modelforge.config.pretraining.shape import Architecture, layer_types, shape_of_depth, windows_of
+from modelforge.config.pretraining.shape import (
+    Architecture,
+    layer_types,
+    shape_of_depth,
+    windows_of,
+)
 
 # Depth → scaling parameters in millions, tokens of a step, steps.
 NANOCHAT = {
@@ -81,8 +88,9 @@ def test_a_short_training_gets_a_batch_that_leaves_it_enough_steps():
 def test_parameters_are_those_of_the_model_that_is_built(architecture, is_tied):
     from modelforge.modeling.pretraining.build import build_model
 
-    shape = nanochat(
-        2, vocab_size=512, context=64, head_dim=64, architecture=architecture, is_tied=is_tied
+    shape = replace(
+        nanochat(2, vocab_size=512, context=64, head_dim=64, architecture=architecture),
+        is_tied=is_tied,
     )
     model = build_model(shape)
     assert sum(weight.numel() for weight in model.parameters()) == shape.parameters

@@ -1,0 +1,147 @@
+"""CORE on a small bundle made by hand: its prompts, which tokens count, and its scores."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from modelforge.errors import DataError
+from modelforge.modeling.pretraining import core_score, core_tasks
+
+TASKS = [
+    ("capitals", "multiple_choice", 1, " ", 50.0),
+    ("pronouns", "schema", 0, " ", 50.0),
+    ("last_word", "language_modeling", 1, " ", 0.0),
+]
+ROWS = {
+    "capitals": [
+        {"query": "Capital of France:", "choices": ["Paris", "Rome"], "gold": 0},
+        {"query": "Capital of Italy:", "choices": ["Paris", "Rome"], "gold": 1},
+    ],
+    "pronouns": [
+        {
+            "context_options": ["The cup fell; the cup", "The cup fell; the table"],
+            "continuation": "broke.",
+            "gold": 0,
+        }
+    ],
+    "last_word": [
+        {"context": "One, two, ", "continuation": "three"},
+        {"context": "Red, green, ", "continuation": "blue"},
+    ],
+}
+
+
+def bundle(folder, tasks=TASKS, rows=ROWS):
+    (folder / "eval_data").mkdir(parents=True)
+    listed = []
+    baselines = ["Eval Task,Random baseline"]
+    for name, kind, shots, delimiter, baseline in tasks:
+        entry = {"label": name, "icl_task_type": kind, "dataset_uri": f"{name}.jsonl"}
+        listed.append(entry | {"num_fewshot": [shots], "continuation_delimiter": delimiter})
+        baselines.append(f"{name},{baseline}")
+        if name in rows:
+            text = "".join(json.dumps(row) + "\n" for row in rows[name])
+            (folder / "eval_data" / f"{name}.jsonl").write_text(text, encoding="utf-8")
+    (folder / "core.yaml").write_text(json.dumps({"icl_tasks": listed}), encoding="utf-8")
+    (folder / "eval_meta_data.csv").write_text("\n".join(baselines), encoding="utf-8")
+    return folder
+
+
+def encode(text):
+    return [0, *(ord(letter) for letter in text)]
+
+
+def text_of(ids):
+    return "".join(map(chr, ids))
+
+
+def task_named(folder, name):
+    return next(task for task in core_tasks.read_core_tasks(folder) if task.name == name)
+
+
+def test_examples_stand_before_the_question_and_only_the_answers_count(tmp_path):
+    task = task_named(bundle(tmp_path / "core"), "capitals")
+    first = next(at for at, row in enumerate(task.rows) if row["gold"] == 0)
+    asked = core_score.candidates(task, first, encode, 1000)
+    assert [text_of(each.ids[1:]) for each in asked] == [
+        "Capital of Italy: Rome\n\nCapital of France: Paris",
+        "Capital of Italy: Rome\n\nCapital of France: Rome",
+    ]
+    assert [text_of(each.ids[each.start : each.end]) for each in asked] == ["Paris", "Rome"]
+
+
+def test_of_two_contexts_only_their_common_continuation_counts(tmp_path):
+    task = task_named(bundle(tmp_path / "core"), "pronouns")
+    asked = core_score.candidates(task, 0, encode, 1000)
+    assert [text_of(each.ids[each.start : each.end]) for each in asked] == [" broke.", " broke."]
+
+
+def test_a_continuation_is_right_if_each_token_is_the_likeliest(tmp_path):
+    task = task_named(bundle(tmp_path / "core"), "last_word")
+    asked = core_score.candidates(task, 0, encode, 1000)
+    (only,) = asked
+    word = task.rows[0]["continuation"]
+    assert text_of(only.ids[only.start : only.end]) == f" {word}"
+
+    def said(ids, wrong=None):
+        likeliest = np.array(ids[1:])
+        if wrong is not None:
+            likeliest[wrong] += 1
+        return [core_score.Predicted(np.zeros(len(ids) - 1), likeliest)]
+
+    assert core_score.is_right(task, 0, asked, said(only.ids))
+    assert not core_score.is_right(task, 0, asked, said(only.ids, wrong=-1))
+    assert core_score.is_right(task, 0, asked, said(only.ids, wrong=0)), "before the continuation"
+
+
+def test_the_option_with_the_lowest_mean_loss_is_chosen(tmp_path):
+    """Paris has 5 letters and Rome 4: the mean counts, not the sum."""
+    task = task_named(bundle(tmp_path / "core"), "capitals")
+
+    def predict(sequences):
+        losses = {"Paris": 1.0, "Rome": 1.2}
+        found = []
+        for ids in sequences:
+            word = text_of(ids).rsplit(" ", 1)[1]
+            found.append(
+                core_score.Predicted(np.full(len(ids) - 1, losses[word]), np.array(ids[1:]))
+            )
+        return found
+
+    assert core_score.accuracy(task, encode, predict, most=10, context=1000) == 0.5
+    assert task.centred(0.5) == 0.0
+    assert task.centred(1.0) == 1.0
+    assert task.centred(0.25) == -0.5
+
+
+def test_a_long_prompt_loses_its_beginning(tmp_path):
+    task = task_named(bundle(tmp_path / "core"), "capitals")
+    for each in core_score.candidates(task, 0, encode, 12):
+        assert len(each.ids) == 12
+        assert text_of(each.ids[each.start : each.end]) in {"Paris", "Rome"}
+
+
+def test_all_problems_of_a_folder_are_named(tmp_path):
+    broken = {**ROWS, "last_word": [{"context": "no continuation"}]}
+    del broken["pronouns"]
+    with pytest.raises(DataError) as caught:
+        core_tasks.read_core_tasks(bundle(tmp_path / "core", rows=broken))
+    messages = [str(problem) for problem in caught.value.problems]
+    assert len(messages) == 2
+    assert "task pronouns: eval_data/pronouns.jsonl does not exist." in messages[0]
+    assert "last_word.jsonl line 1: “continuation” is missing or no text." in messages[1]
+    with pytest.raises(DataError, match=r"core.yaml does not exist") as caught:
+        core_tasks.read_core_tasks(tmp_path / "nothing")
+    assert len(caught.value.problems) == 2
+
+
+def test_a_task_outside_the_folder_is_not_read(tmp_path):
+    folder = bundle(tmp_path / "core")
+    (tmp_path / "secret.jsonl").write_text("{}\n", encoding="utf-8")
+    text = (folder / "core.yaml").read_text("utf-8")
+    (folder / "core.yaml").write_text(text.replace("capitals.jsonl", "../../secret.jsonl"), "utf-8")
+    with pytest.raises(DataError, match="outside eval_data"):
+        core_tasks.read_core_tasks(folder)

@@ -392,6 +392,16 @@ EFFECTS: dict[str, dict[str, list[str]]] = {
             "memory.auto_batch_size",
         ],
     },
+    "train/trainer/test_privacy.py": {
+        "test_a_run_reports_what_it_has_spent": [
+            "privacy.enabled",
+            "privacy.epsilon",
+            "privacy.max_grad_norm",
+        ],
+        "test_delta_follows_the_rows_unless_it_is_set": [
+            "privacy.delta",
+        ],
+    },
     "train/trainer/test_oom_recovery.py": {
         "test_without_the_autopilot_out_of_memory_fails_the_run": [
             "memory.autopilot",

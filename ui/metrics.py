@@ -45,6 +45,7 @@ METRIC_CHARTS = (
     _evaluation("QA scores", ("f1", "F1", "c1"), ("exact_match", "exact match", "ember")),
     _evaluation("ROUGE", ("rouge1", "ROUGE-1", "c1"), ("rougeL", "ROUGE-L", "ember")),
     _evaluation("Perplexity", ("perplexity", "evaluation", "ember")),
+    _training("Epsilon", "epsilon", with_evaluation=False),
     TOKEN_ACCURACY,
 )
 # Score → its title and meaning.
@@ -88,6 +89,8 @@ CHART_NOTES = {
     "Completion length": "The mean length of the generated completions in tokens; neither "
     "direction is better in itself. Warning signs: it reaches the maximum completion length "
     "(answers are cut off), or falls to a few tokens.",
+    "Epsilon": "The privacy that was spent by then, for each training row; less is more private. "
+    "It grows with every step and ends below the epsilon of the settings.",
     "QA scores": "Answers to the evaluation rows compared with the reference answers: the "
     "overlap of words (F1) and the share that is equal; higher is better. Warning sign: they "
     "fall while the training loss falls.",

@@ -37,7 +37,7 @@ LATER = ("training from nothing", "growing a model stack by stack", "training on
 # Values that are tried where an option names none.
 TRIED: tuple[Any, ...] = (
     *(True, False, 1, 2, 0.5, "text", "auto", "linear", "/text", "/text.log"),
-    *(["text"], [0.5], [{"path": "text"}], {0: {}}, {"type": "dpo"}),
+    *(["text"], [0.5], [{"path": "text"}], {0: {}}, {"type": "dpo"}, {"dp_enabled": True}),
 )
 # Options that are given beside the one that is tried, because it has no effect without them.
 BESIDE: dict[str, dict[str, Any]] = {
@@ -82,7 +82,7 @@ BEYOND: Final[dict[str, frozenset[str]]] = {
     "surogate": frozenset({"ep_load_balance_threshold", "train_vision"}),
     # Other groups of its files; the document has the group of the training.
     "safe-synthesizer": frozenset({
-        *("data", "data_source", "generation", "evaluation", "privacy", "time_series"),
+        *("data", "data_source", "generation", "evaluation", "time_series"),
     }),
 }  # fmt: skip
 CONTRACT = "modelforge"

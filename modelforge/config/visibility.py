@@ -114,6 +114,7 @@ _COMPILED = _is("trainer.torch_compile", "true", text="with a compiled model")
 _RECOMPUTED = _is("gradient_checkpointing", "true", text="with gradient checkpointing")
 _EARLY_STOPPING = _is("evaluation.early_stopping", "true", text="with early stopping")
 _TRACKED = Condition("with trackers", lambda get: get("logging.report_to") not in ("", "none"))
+_PRIVATE = _is("privacy.enabled", "true", text="with differential privacy")
 _BY_AIM = Condition("with the tracker aim", lambda get: "aim" in get("logging.report_to"))
 _BY_EXPERIMENT = Condition(
     "with the tracker mlflow or aim",
@@ -184,6 +185,10 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "evaluation.early_stopping": (_EVALUATED,),
     "evaluation.early_stopping_patience": (_EVALUATED, _EARLY_STOPPING),
     "evaluation.early_stopping_threshold": (_EVALUATED, _EARLY_STOPPING),
+    "privacy.enabled": (_TEXT, _COMPLETIONS),
+    "privacy.epsilon": (_PRIVATE,),
+    "privacy.delta": (_PRIVATE,),
+    "privacy.max_grad_norm": (_PRIVATE,),
     "logging.project": (_TRACKED,),
     "logging.experiment": (_BY_EXPERIMENT,),
     "logging.repo": (_BY_AIM,),

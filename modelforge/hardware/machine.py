@@ -40,6 +40,7 @@ OPTIONAL_PACKAGES = (
     "flash_attn_interface",
     "triton",
     "kernels",
+    "opacus",
     *PROVIDER_PACKAGES,
     *TRACKERS,
 )

@@ -135,7 +135,8 @@ def estimate_step(context: RunContext) -> StepEstimate | None:
     if plan.device == "cuda":
         seconds = max(seconds, _launch_seconds(config, plan, model))
         seconds += _offload_seconds(context, layout)
-    batches = plan.gradient_accumulation_steps
+    passes = config.per_device_train_batch_size // config.rows_per_pass
+    batches = plan.gradient_accumulation_steps * passes
     update = muon_flops(config, plan, model) / flops
     return StepEstimate(batches * layout.useful, batches * seconds + update)
 
@@ -185,7 +186,7 @@ def batch_layout(config: TrainingConfig, plan: Plan, summary: DatasetSummary) ->
     Concatenated rows are separated by a full attention mask, so a token costs as much as if it
     attended to the whole micro-batch; without a mask it attends to its own row.
     """
-    rows, longest = config.per_device_train_batch_size, float(plan.max_length)
+    rows, longest = config.rows_per_pass, float(plan.max_length)
     mean = min(longest, estimate_tokens(summary.mean_chars))
     has_mask = plan.attn_implementation != VARLEN
     if config.packing:
@@ -202,7 +203,7 @@ def padded_length(config: TrainingConfig, plan: Plan, summary: DatasetSummary) -
     if config.packing:
         return float(plan.max_length)
     mean, longest = estimate_tokens(summary.mean_chars), estimate_tokens(summary.longest_chars)
-    share = min(0.8, 0.175 * math.log2(config.per_device_train_batch_size))
+    share = min(0.8, 0.175 * math.log2(config.rows_per_pass))
     if plan.group_by_length:
         share = min(0.1, share)
     if config.data.padding_free:

@@ -36,7 +36,11 @@ from modelforge.runs.event_types import (
 )
 from modelforge.runs.events import EventRecord, parse_lines, read_chunks, tail_events
 from modelforge.runs.progress.downsample import Curve, DownsampledCurve, Point
-from modelforge.runs.progress.measured_events import MemoryBreakdownEvent, TimeBreakdownEvent
+from modelforge.runs.progress.measured_events import (
+    MemoryBreakdownEvent,
+    PrivacyEvent,
+    TimeBreakdownEvent,
+)
 from modelforge.runs.progress.timings import StepTimings
 
 SAMPLES = 24
@@ -46,7 +50,7 @@ SERIES = ("loss", "learning_rate", "tokens_per_s", "cpu_percent", "gpu_percent")
 # Measured before the checkpoint that a run resumes from, and therefore not its newest values.
 _DROPPED_ON_RESUME = (
     *(PlanEvent, StepEvent, EvalEvent, ScoresEvent, AdjustedEvent),
-    *(TimeBreakdownEvent, MemoryBreakdownEvent),
+    *(TimeBreakdownEvent, MemoryBreakdownEvent, PrivacyEvent),
 )
 _E = TypeVar("_E", bound=Event)
 

@@ -21,6 +21,7 @@ PROOFS: dict[str, tuple[str, ...]] = {
     "quantization": ("torchao.quantization",),
     "gguf": ("xllamacpp",),
     "lm-eval": ("lm_eval",),
+    "privacy": ("opacus.accountants",),
     "tensorboard": ("torch.utils.tensorboard",),
     "trackio": ("trackio",),
     "wandb": ("wandb",),

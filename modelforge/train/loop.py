@@ -29,6 +29,7 @@ from modelforge.train.callbacks.system_stats import SystemStats
 from modelforge.train.callbacks.time_breakdown import measure_parts
 from modelforge.train.finish import finish
 from modelforge.train.job import Job, WorkerContext
+from modelforge.train.privacy import protect_rows, report_privacy
 from modelforge.train.stop import StopRequested
 from modelforge.train.trainer import row_losses
 from modelforge.train.trainer.batch_size import set_best_batch_size
@@ -182,12 +183,12 @@ def train(
     resume_from = checkpoint.path if checkpoint and is_resumed else None
     batch_size = set_best_batch_size(context, trainer, resume_from)
     facts = _with_length(context, trainer, stage, facts)
+    parts = (parts or {}) | protect_rows(context, trainer, facts["steps_per_epoch"])
     if job.is_trial_run:
         steps = run_trial(context, trainer, facts, evaluator, sampler)
         return TrainingProgress(step=steps, eval_step=steps, is_complete=True)
     reporter = _report_events(context, trainer, facts, number)
-    saved: dict[str, Stateful] = {"reporter": reporter, **(parts or {}), **batch_size}
-    saved.update(_recovery(context, trainer))
+    saved = {"reporter": reporter, **parts, **batch_size, **_recovery(context, trainer)}
     _keep_checkpoints(context, trainer, number, saved)
     _add_callbacks(context, trainer, reporter, stage)
     if sampler is not None:
@@ -219,7 +220,8 @@ def _report_events(
 
 def _recovery(context: WorkerContext, trainer: Any) -> dict[str, BatchSplits]:
     """Enable the recovery from running out of memory, if configured; return its saved state."""
-    if not context.job.config.memory.autopilot:
+    # A batch of one row cannot be split.
+    if not context.job.config.memory.autopilot or context.job.config.privacy.enabled:
         return {}
     return enable_oom_recovery(trainer, context.log.write)
 
@@ -238,6 +240,10 @@ def keep_row_losses(context: WorkerContext, trainer: Any, *, resumes: bool) -> N
     """Let the trainer keep the losses of its rows, where it can."""
     job = context.job
     if not job.config.evaluation.row_losses or not isinstance(trainer, RowLossMixin):
+        return
+    if job.config.privacy.enabled:
+        text = "The losses of rows are not kept: they would reveal what privacy protects."
+        context.log.note("row-losses-off", text)
         return
     if job.plan.torch_compile or PROVIDER_FACTS[job.config.provider].patches:
         text = "The losses of rows are not kept: the loss is compiled or replaced."
@@ -292,7 +298,9 @@ def _add_callbacks(
     monitors.attach(trainer, job.config, context.log, reporter.progress)
     name = f"{job.name} {stage.name}" if stage is not None else job.name
     trackers.attach(trainer, job.config, job.run, context.log, name)
-    measure_parts(context, trainer, stage.number if stage is not None else None)
+    number = stage.number if stage is not None else None
+    measure_parts(context, trainer, number)
+    report_privacy(context, trainer, number)
 
 
 def add_gpu_limits(context: WorkerContext, trainer: Any, reporter: EventReporter) -> None:

@@ -46,7 +46,9 @@ def save(job: Job, trainer: Any, note: Note, *, steps: int, eval_loss: float | N
         with noting(note, "The generation config"):
             model.generation_config.save_pretrained(staged)
     with noting(note, "The model card"):
-        model_card(model, job, steps, eval_loss).save(staged / "README.md")
+        card = model_card(model, job, steps, eval_loss)
+        card.text += privacy_text(trainer)
+        card.save(staged / "README.md")
     return publish(job)
 
 
@@ -137,6 +139,21 @@ def make_card(
         auto=f"AutoPeft{auto}" if is_adapter else f"Auto{auto}",
     )
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}")
+
+
+def privacy_text(trainer: Any) -> str:
+    """Return the paragraph of the model card about differential privacy; empty without it."""
+    account = getattr(trainer, "privacy", None)
+    if account is None:
+        return ""
+    return (
+        "\n## Privacy\n\n"
+        f"Trained with differential privacy (DP-SGD) for each of {account.rows:,} rows: epsilon "
+        f"{account.epsilon:.3f} at delta {account.delta:.2g} by the Renyi accountant of Opacus; "
+        f"noise multiplier {account.noise:.3g}, gradients of rows clipped to "
+        f"{account.settings.max_grad_norm:g}, sample rate {account.sample_rate:.3g}, "
+        f"{account.done:,} steps.\n"
+    )
 
 
 def _eval_results(loss: float | None, datasets: list[str], task: str) -> list[EvalResult] | None:

@@ -6,6 +6,7 @@ from tests.config.problems import find_problems
 
 UNSLOTH = {"provider": "unsloth", "max_seq_length": 512}
 SUROGATE = {"hardware": {"engine": "surogate"}}
+PRIVATE = {"privacy": {"enabled": True}}
 WSD = {"lr_scheduler_type": "warmup_stable_decay"}
 INIT = "adapter.init"
 REFUSED = [
@@ -48,6 +49,18 @@ REFUSED = [
     ({"evaluation": {"early_stopping": True}, "eval_split": 0}, "evaluation.early_stopping"),
     ({"evaluation": {"sample_prompts": "\n".join("abcdefghi")}}, "evaluation.sample_prompts"),
     ({"logging": {"report_to": "tensorbored"}}, "logging.report_to"),
+    ({"strategy": "dpo", **PRIVATE}, "privacy.enabled"),
+    ({"task": "summarization", **PRIVATE}, "privacy.enabled"),
+    ({"provider": "unsloth", "max_seq_length": 512, **PRIVATE}, "privacy.enabled"),
+    ({"packing": True, **PRIVATE}, "packing"),
+    ({"data": {"padding_free": True}, **PRIVATE}, "data.padding_free"),
+    ({"data": {"truncation_strategy": "split"}, **PRIVATE}, "data.truncation_strategy"),
+    ({"data": {"shuffle": False}, **PRIVATE}, "data.shuffle"),
+    ({"data": {"sources": [{"path": "a"}, {"path": "b", "weight": 2}]}, **PRIVATE}, "data.sources"),
+    ({"fp16": True, **PRIVATE}, "fp16"),
+    ({"hardware": {"precision": "fp16"}, **PRIVATE}, "hardware.precision"),
+    ({"trainer": {"torch_compile": True}, **PRIVATE}, "trainer.torch_compile"),
+    ({"adapter": {"dtype": "bfloat16"}, **PRIVATE}, "adapter.dtype"),
     ({"logging": {"log_file": "logs/run.log"}}, "logging.log_file"),
     ({"logging": {"log_file": "/srv/notes.md"}}, "logging.log_file"),
     ({"logging": {"report_to": "aim", "repo": "here"}}, "logging.repo"),
@@ -245,6 +258,8 @@ TAKEN = [
     {"logging": {"report_to": "tensorboard, Trackio,wandb"}},
     {"logging": {"report_to": ["mlflow", "aim"], "project": "ships", "wandb_mode": "online"}},
     {"logging": {"report_to": "none"}},
+    {"strategy": "qlora", "use_4bit": True, **PRIVATE},
+    {"data": {"sources": [{"path": "a", "weight": 2}, {"path": "b", "weight": 2}]}, **PRIVATE},
     {"logging": {"log_file": "/srv/run.LOG", "log_level": "debug"}},
     {"logging": {"log_file": "C:\\\\logs\\\\run.txt"}},
     {"logging": {"report_to": "aim", "repo": "aim://there:53800"}},

@@ -92,6 +92,8 @@ CASES = [
     ("evaluation.early_stopping", {}, {"eval_split": 0}),
     ("evaluation.early_stopping_patience", {"evaluation.early_stopping": True}, {}),
     ("logging.project", {"logging.report_to": "tensorboard"}, {"logging.report_to": "none"}),
+    ("privacy.enabled", {}, {"strategy": "dpo"}),
+    ("privacy.epsilon", {"privacy.enabled": True}, {}),
     ("logging.experiment", {"logging.report_to": "mlflow"}, {"logging.report_to": "wandb"}),
     ("logging.repo", {"logging.report_to": "aim"}, {"logging.report_to": "mlflow"}),
     ("logging.wandb_mode", {"logging.report_to": "aim, wandb"}, {"logging.report_to": "aim"}),

@@ -101,6 +101,17 @@ def _attention(value: str, _: Values) -> Outcome:
     return Outcome("renamed", {"model.attn_implementation": value})
 
 
+def _privacy(value: dict[str, Any], _: Values) -> Outcome:
+    if value.get("dp_enabled") is not True:
+        return Outcome("no-effect", why="dp_enabled is off.")
+    names = {"epsilon": "epsilon", "delta": "delta", "per_sample_max_grad_norm": "max_grad_norm"}
+    settings: dict[str, Any] = {"privacy.enabled": True}
+    for name, ours in names.items():
+        if value.get(name) not in (None, "auto"):
+            settings[f"privacy.{ours}"] = value[name]
+    return Outcome("converted", settings, "Rows of the training data are protected.")
+
+
 def _check(values: Values) -> Iterator[Problem]:
     for name in ("num_input_records_to_sample", "learning_rate", "rope_scaling_factor"):
         value = values.get(name)
@@ -151,7 +162,8 @@ _OPTIONS: dict[str, Option] = {
 _TABLES = refused("It concerns the made-up table, not the training of the model.")
 OPTIONS = {
     **_OPTIONS,
-    **dict.fromkeys(("data", "generation", "evaluation", "privacy", "time_series"), _TABLES),
+    **dict.fromkeys(("data", "generation", "evaluation", "time_series"), _TABLES),
+    "privacy": by(_privacy, kind="map"),
     "data_source": renamed("dataset"),
     "effective_batch_size": no_effect("It follows from batch_size and accumulation."),
 }

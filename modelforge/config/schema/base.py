@@ -45,6 +45,7 @@ class Group(StrEnum):
     MEMORY = "Memory"
     HARDWARE = "Hardware"
     MODEL = "Model"
+    PRIVACY = "Privacy"
     LOGGING = "Logging"
 
 

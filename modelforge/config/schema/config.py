@@ -12,6 +12,7 @@ from modelforge.config.schema.data import Data, Source
 from modelforge.config.schema.memory import Memory
 from modelforge.config.schema.model import Model
 from modelforge.config.schema.optimizer import Optimizer, Schedule
+from modelforge.config.schema.privacy import Privacy
 from modelforge.config.schema.runtime import Hardware, Logging
 from modelforge.config.schema.training import Evaluation, Trainer
 from modelforge.config.schema.weights import Adapter, Quantization
@@ -39,6 +40,7 @@ class TrainingConfig(Contract):
     memory: Memory = Memory()
     hardware: Hardware = Hardware()
     logging: Logging = Logging()
+    privacy: Privacy = Privacy()
 
     @model_validator(mode="wrap")
     @classmethod
@@ -68,6 +70,11 @@ class TrainingConfig(Contract):
     def evaluates(self) -> bool:
         """Whether rows are split off for evaluation or have sources of their own."""
         return self.eval_split > 0 or bool(self.data.validation_sources)
+
+    @property
+    def rows_per_pass(self) -> int:
+        """The rows of one forward pass: one with differential privacy, else a micro-batch."""
+        return 1 if self.privacy.enabled else self.per_device_train_batch_size
 
     def with_changes(self, settings: Mapping[str, Any]) -> TrainingConfig:
         """Return the config with some settings set, by dotted names. Values are not validated."""

@@ -12,6 +12,7 @@ from modelforge.preflight.checks import (
     logs,
     machine,
     model,
+    privacy,
     provider,
     quantization,
     resources,
@@ -48,6 +49,7 @@ LOADING_CHECKS: tuple[Check, ...] = (
     quantization.mxfp4_model,
     quantization.package_missing,
     quantization.nothing_quantized,
+    privacy.privacy_impossible,
 )
 FIT_CHECKS: tuple[FitCheck, ...] = (resources.weights_too_large, resources.memory_short)
 TRAINING_CHECKS: tuple[Check, ...] = (
@@ -74,6 +76,7 @@ TRAINING_CHECKS: tuple[Check, ...] = (
     settings.checkpoint_is_early,
     settings.plan_changes,
     settings.unused_settings,
+    privacy.privacy_costs,
     settings.tracker_missing,
     settings.tracker_online,
     logs.repository_unusable,

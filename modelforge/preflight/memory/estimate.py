@@ -96,7 +96,8 @@ def estimate_memory(
     parts = {
         "weights": weight_bytes(config, plan, model),
         "adapter": trained * size if plan.trains == "adapter" else 0.0,
-        "gradients": trained * size,
+        # With differential privacy the sum of the clipped gradients is beside those of a row.
+        "gradients": trained * size * (2 if config.privacy.enabled else 1),
         "optimizer": optimizer.state_bytes(sizes, plan.trained_bytes),
         "activations": activations(config, plan, model, length),
         "logits": logits(config, plan, model, length),
@@ -277,7 +278,7 @@ def logits(config: TrainingConfig, plan: Plan, model: ModelInfo, length: int) ->
     vocab = model.vocab or 0
     if plan.facts.compares:
         return 16.0 * _tokens(config, plan, length) * vocab
-    rows = max(config.per_device_train_batch_size, config.per_device_eval_batch_size)
+    rows = max(config.rows_per_pass, config.per_device_eval_batch_size)
     return float(min(plan.loss_piece, rows * length) * vocab * (16 + plain_bytes(plan)))
 
 
@@ -285,7 +286,7 @@ def _tokens(config: TrainingConfig, plan: Plan, length: int) -> int:
     """Return the tokens of a micro-batch of rows of this length."""
     if plan.facts.generates:
         length += plan.max_completion_length
-    return plan.facts.sequences(config.per_device_train_batch_size) * length
+    return plan.facts.sequences(config.rows_per_pass) * length
 
 
 def block_bytes(config: TrainingConfig, plan: Plan, model: ModelInfo, length: int) -> float:
@@ -317,7 +318,7 @@ def block_bytes(config: TrainingConfig, plan: Plan, model: ModelInfo, length: in
 
 def _masked_length(config: TrainingConfig, plan: Plan, length: int) -> int:
     """Return the number of tokens in the mask of each token; 0 without a mask."""
-    rows = config.per_device_train_batch_size
+    rows = config.rows_per_pass
     if plan.attn_implementation == VARLEN:
         return 0
     if plan.facts.joins_rows and config.packing:

@@ -86,7 +86,7 @@ def traced_parts(
 def _generation(trace: MemoryTrace, config: TrainingConfig, plan: Plan, length: int) -> int:
     """Return the bytes of the KV cache while the completions of one step are generated."""
     batching = generation_batching(
-        config.per_device_train_batch_size,
+        config.rows_per_pass,
         config.gradient_accumulation_steps,
         config.trainer.num_generations,
     )

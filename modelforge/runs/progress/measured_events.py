@@ -32,3 +32,16 @@ class MemoryBreakdownEvent(StageEvent):
     step: Annotated[int, Info("Newest step.")]
     parts: Annotated[dict[str, float], Info("GiB by part.", "GiB")]
     peak_gib: Annotated[float | None, Info("Peak memory of the worker.", "GiB")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrivacyEvent(StageEvent):
+    """The privacy that the training has spent so far, for each training row (DP-SGD)."""
+
+    kind: ClassVar[str] = "privacy"
+    step: Annotated[int, Info("Newest step.")]
+    epsilon: Annotated[float, Info("Epsilon of the weights after this step.")]
+    delta: Annotated[float, Info("Probability that the bound does not hold.")]
+    noise_multiplier: Annotated[float, Info("Standard deviation of the noise, in clipping norms.")]
+    sample_rate: Annotated[float, Info("Probability of each row to be in a step.")]
+    max_grad_norm: Annotated[float, Info("Norm to which the gradient of each row is clipped.")]

@@ -54,7 +54,7 @@ def largest_batches(
     """Return the largest training batch and the largest evaluation batch."""
     facts = plan.facts
     eval_rows = config.per_device_eval_batch_size
-    rows = max(facts.min_rows, config.per_device_train_batch_size)
+    rows = max(facts.min_rows, config.rows_per_pass)
     padding_free = facts.joins_rows and config.data.padding_free
     packs = facts.joins_rows and config.packing
     evaluation = BatchShape(eval_rows, length, padding_free, eval_rows > 1)

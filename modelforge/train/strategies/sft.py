@@ -25,12 +25,15 @@ from modelforge.train.trainer.checkpointing import CheckpointMixin
 from modelforge.train.trainer.chunked_loss import sft_loss_chunk
 from modelforge.train.trainer.loss_weights import LossWeightMixin, WeightCollator
 from modelforge.train.trainer.oom_recovery import OomRecoveryMixin
+from modelforge.train.trainer.privacy import PrivacyMixin
 from modelforge.train.trainer.row_losses import RowCollator, RowLossMixin, with_row_ids
 
 HEAD = "causal"
 
 
-class SftTrainer(LossWeightMixin, RowLossMixin, OomRecoveryMixin, CheckpointMixin, SFTTrainer):
+class SftTrainer(
+    PrivacyMixin, LossWeightMixin, RowLossMixin, OomRecoveryMixin, CheckpointMixin, SFTTrainer
+):
     """TRL's SFTTrainer that also measures perplexity and bits per byte in evaluations."""
 
     by_tokens = True

@@ -73,12 +73,12 @@ def common_arguments(job: Job, *, evaluates: bool) -> dict[str, Any]:
         "output_dir": str(job.run.checkpoints),
         "num_train_epochs": config.num_train_epochs,
         "max_steps": config.max_steps,
-        "per_device_train_batch_size": config.per_device_train_batch_size,
+        **_batches(config, plan),
         "per_device_eval_batch_size": config.per_device_eval_batch_size,
-        "gradient_accumulation_steps": plan.gradient_accumulation_steps,
         "gradient_checkpointing": config.gradient_checkpointing,
         "gradient_checkpointing_kwargs": {"use_reentrant": False},
-        "max_grad_norm": config.max_grad_norm,
+        # With differential privacy the gradient of each row is clipped, before the noise.
+        "max_grad_norm": 0.0 if config.privacy.enabled else config.max_grad_norm,
         "neftune_noise_alpha": config.trainer.neftune_noise_alpha,
         "fp16": plan.precision == "fp16",
         "bf16": plan.precision == "bf16",  # set also when false: the default of TRL is true
@@ -95,6 +95,14 @@ def common_arguments(job: Job, *, evaluates: bool) -> dict[str, Any]:
         **_intervals(config, plan, evaluates=evaluates),
         **_offload(config, plan),
     }
+
+
+def _batches(config: TrainingConfig, plan: Plan) -> dict[str, int]:
+    """Return the batch size; with differential privacy the rows of a step are drawn at once."""
+    rows, batches = config.per_device_train_batch_size, plan.gradient_accumulation_steps
+    if config.privacy.enabled:
+        rows, batches = rows * batches, 1
+    return {"per_device_train_batch_size": rows, "gradient_accumulation_steps": batches}
 
 
 def sampling_strategy(

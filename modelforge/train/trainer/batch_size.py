@@ -74,7 +74,9 @@ def set_best_batch_size(
 
     It stays as configured where the loss compares the rows of a batch, and for online methods.
     """
-    is_enabled = context.job.config.memory.auto_batch_size
+    config = context.job.config
+    # With differential privacy each row passes the model alone.
+    is_enabled = config.memory.auto_batch_size and not config.privacy.enabled
     if not is_enabled or not isinstance(trainer, OomRecoveryMixin) or trainer.is_indivisible:
         return {}
     args = trainer.args

@@ -134,3 +134,12 @@ def test_a_value_outside_of_its_range_is_an_error(options, option):
 
 def test_without_a_section_its_options_are_read_too():
     assert settings_of("lora_alpha_over_r: 2\nlora_r: 4\nvalidation_steps: 5\n")["lora_alpha"] == 8
+
+
+def test_differential_privacy_is_taken():
+    text = "training:\n  batch_size: 4\nprivacy:\n  dp_enabled: {}\n  epsilon: 3\n  delta: auto\n"
+    settings = settings_of(text.format("true"), "safe-synthesizer")
+    assert settings["privacy.enabled"] is True
+    assert settings["privacy.epsilon"] == 3
+    assert "privacy.delta" not in settings
+    assert "privacy.enabled" not in settings_of(text.format("false"), "safe-synthesizer")

@@ -16,6 +16,7 @@ from modelforge.preflight.checks import (
     logs,
     machine,
     model,
+    privacy,
     provider,
     quantization,
     resources,
@@ -81,6 +82,7 @@ def scheme(name, **more):
     return {"use_4bit": False, "quantization": {"scheme": name, **more}}
 
 
+PRIVATE = {"privacy": {"enabled": True}}
 MERGED = {"adapter": {"merge_after_training": True}}
 
 # code, level, where, suggested, context
@@ -203,6 +205,19 @@ FOUND = [
         "aim",
         make_context(TRACKING, logging={"report_to": "mlflow, aim"}),
     ),
+    ("privacy-package", "blocker", "privacy.enabled", False, make_context(**PRIVATE)),
+    (
+        "privacy-precision",
+        "blocker",
+        "hardware.precision",
+        "fp32",
+        make_context(
+            replace(with_card(compute_capability=(7, 5)), packages=("opacus",)), **PRIVATE
+        ),
+    ),
+    ("privacy-few-rows", "caution", "privacy.enabled", None, make_context(**PRIVATE)),
+    ("privacy-spent", "note", "privacy.epsilon", None, make_context(**PRIVATE)),
+    ("privacy-evaluation", "note", "evaluation.keep_best", None, make_context(**PRIVATE)),
     (
         "merge-memory",
         "caution",
@@ -597,6 +612,11 @@ NOT_FOUND = [
     ("tracker-missing", make_context(logging={"report_to": "none"})),
     ("tracker-online", make_context(TRACKING, logging={"report_to": "wandb"})),
     ("tracker-online", make_context(logging={"wandb_mode": "online"})),
+    ("privacy-package", make_context(replace(LAPTOP, packages=("opacus",)), **PRIVATE)),
+    ("privacy-few-rows", make_context()),
+    ("privacy-precision", make_context(replace(AMPERE, packages=("opacus",)), **PRIVATE)),
+    ("privacy-spent", make_context(privacy={"epsilon": 3})),
+    ("privacy-evaluation", make_context(eval_split=0, **PRIVATE)),
     ("merge-memory", make_context(WORKSTATION, LLAMA_8B, **MERGED)),
     ("merge-quantized", make_context(WORKSTATION, replace(LLAMA_8B, quantization="4-bit"))),
     ("log-file", make_context(logging={"log_file": "~/run.log"})),
@@ -711,6 +731,7 @@ def test_every_check_is_in_the_list_once():
         logs,
         machine,
         model,
+        privacy,
         provider,
         quantization,
         resources,

@@ -11,7 +11,10 @@ from ui.pages.run import state
 from ui.pages.run.side_panel import RunSnapshot
 
 # Notes with these codes explain the verdict.
-NOTE_CODES = ("early-stop", "loss-guard", "phase-", "tracker-failed", "not-scored", "not-merged")
+NOTE_CODES = (
+    *("early-stop", "loss-guard", "phase-", "tracker-failed", "not-scored"),
+    *("not-merged", "privacy"),
+)
 MAX_NOTES = 6
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from modelforge.diagnosis.classify import Cause
 from modelforge.preflight.speed import LONGEST_FACTOR
 from modelforge.runs.event_types import PlanEvent
+from modelforge.runs.progress.measured_events import PrivacyEvent
 from modelforge.runs.timeline import Timeline
 from modelforge.runs.view import RunView
 from modelforge.services.diagnosis import Change
@@ -144,9 +145,21 @@ def trained(snapshot: RunSnapshot) -> Markup:
         row("Truncated rows", fmt.number(plan.truncated_rows)),
         row("Trainable parameters", fmt.number(plan.trainable_parameters)),
         row("Precision", f"{plan.precision or '–'} on {plan.device or '–'}"),
+        *_privacy(snapshot.timeline),
     ]
     parts = [rows, merged_model(snapshot.merged), tracker_commands(snapshot.trackers)]
     return join([el("h2.quiet", "Training"), el("hr"), parts])
+
+
+def _privacy(timeline: Timeline) -> list[Markup]:
+    """Return the privacy that was spent, for a run with differential privacy."""
+    spent = timeline.newest(PrivacyEvent)
+    if spent is None:
+        return []
+    return [
+        row("Privacy", f"ε {spent.epsilon:.2f} at δ {spent.delta:.1e}"),
+        row("Noise", f"{spent.noise_multiplier:.2f} × the norm of a row"),
+    ]
 
 
 def merged_model(folder: Path | None) -> Markup:

@@ -42,8 +42,7 @@ def privacy_costs(context: RunContext) -> Iterator[Finding]:
     config = context.config
     if not config.privacy.enabled:
         return
-    model = context.model
-    rows = None if model is None else train_rows(config, model, context.data)
+    rows = _rows(context)
     if rows is None:
         return
     if rows < FEW_ROWS:
@@ -67,3 +66,12 @@ def privacy_costs(context: RunContext) -> Iterator[Finding]:
             "Evaluation rows are not protected: the step that is kept depends on them.",
             where="evaluation.keep_best",
         )
+
+
+def _rows(context: RunContext) -> int | None:
+    """Return the number of training rows; without opened sources, by the summary of the data."""
+    model, summary = context.model, context.summary
+    rows = None if model is None else train_rows(context.config, model, context.data)
+    if rows is not None or summary is None:
+        return rows
+    return round(summary.rows * (1 - context.config.eval_split))

@@ -8,7 +8,7 @@ from ui.html.components import card
 from ui.html.markup import EMPTY, Markup, join
 from ui.html.templates import render
 
-TONES = ("c1", "ember", "c2", "c4", "c3", "c5", "c6", "c7")
+TONES = ("c1", "ember", "c2", "c4", "c3", "c5")
 
 
 def cards(measured: Breakdown) -> Markup:

@@ -20,11 +20,12 @@ from modelforge.train.stop import StopRequested
 NOT_MERGED = "not-merged"
 
 
-def merge_result(context: WorkerContext, trainer: Any) -> str | None:
+def merge_result(context: WorkerContext, trainer: Any | None) -> str | None:
     """Merge the saved adapter, if configured, and return the name of the folder.
 
     None is returned, with a note, where it cannot be merged or a stop is requested: the run keeps
-    its adapter. Optimizer and gradients are freed, so the trainer cannot train any more.
+    its adapter. Optimizer and gradients are freed, so the trainer cannot train any more; it is None
+    where another program has trained.
     """
     job, log = context.job, context.log
     if not job.config.adapter.merge_after_training or job.plan.trains != "adapter":
@@ -36,7 +37,8 @@ def merge_result(context: WorkerContext, trainer: Any) -> str | None:
         context.stop.check()
         log.phase("merging", text, done=round(100 * share), total=100)
 
-    _free_training(trainer)
+    if trainer is not None:
+        _free_training(trainer)
     staged, target = job.run.merged_staged, job.run.merged
     try:
         for folder in (staged, target):

@@ -37,6 +37,7 @@ from modelforge.train.engines.surogate_files import (
 from modelforge.train.engines.surogate_log import EngineLog, finite, number
 from modelforge.train.engines.surogate_process import EngineProcess, missing_engine
 from modelforge.train.job import WorkerContext
+from modelforge.train.merge import merge_result
 
 POLL_S = 0.25
 
@@ -52,7 +53,8 @@ def run(context: WorkerContext) -> None:
         files, context.checkpoint
     )
     rows = write_rows(context, files, loop.iter_split_rows(context))
-    write_config(job, files, rows, model=_local_model(context), resumes=resumes)
+    result.link_model(job, _local_model(context), files.model, context.log.note)
+    write_config(job, files, rows, resumes=resumes)
     context.stop.check()
     began = time.monotonic()
     context.log.phase("loading", "Starting Surogate")
@@ -68,17 +70,16 @@ def run(context: WorkerContext) -> None:
     run_.finish(began)
 
 
-def _local_model(context: WorkerContext) -> str:
+def _local_model(context: WorkerContext) -> Path:
     """Return the folder of the base model; a model of the Hub is downloaded first."""
     plan = context.job.plan
     if Path(plan.model_path).is_dir():
-        return plan.model_path
+        return Path(plan.model_path)
     context.log.phase("loading", f"Downloading {plan.model_path}")
     # Surogate cannot be told a revision.
-    return snapshot_download(
-        plan.model_path,
-        revision=plan.model_revision,
-        allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"],
+    patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+    return Path(
+        snapshot_download(plan.model_path, revision=plan.model_revision, allow_patterns=patterns)
     )
 
 
@@ -147,25 +148,30 @@ class EngineRun:
         mode, source = self.context.stop.mode, result.find_result(self.files)
         is_complete = self.engine.code == 0 and source is not None
         if mode is not None and (mode == "discard" or not is_complete):
-            self._finish_stopped(mode == "keep")
+            self._finish_stopped(keep=mode == "keep")
             return
         if not is_complete or source is None:
             raise self.engine.failure()
         self._adopt(source, self.step)
+        merged = merge_result(self.context, None)
+        if self.context.stop.mode == "discard":
+            self._finish_stopped(keep=False)
+            return
         event = FinishedEvent(
             steps=self.step,
             seconds=round(time.monotonic() - began, 1),
             output=self.context.job.run.output.name,
+            merged=merged,
             loss=self.loss,
             eval_loss=self.eval_loss,
         )
         self.context.log.end(event, f"Finished after {self.step:,} steps.")
 
-    def _finish_stopped(self, keep: bool) -> None:
+    def _finish_stopped(self, *, keep: bool) -> None:
         run, log = self.context.job.run, self.context.log
         newest, _damaged = checkpoints.newest_valid(run) if keep else (None, [])
         if newest is None:
-            for folder in (run.checkpoints, run.output, run.engine):
+            for folder in (run.checkpoints, run.output, run.merged, run.engine):
                 shutil.rmtree(folder, ignore_errors=True)
             text = f"Stopped at step {self.step:,}; nothing is kept."
             log.end(StoppedEvent(step=self.step, kept=False), text)
@@ -187,6 +193,7 @@ class EngineRun:
         result.adopt(
             self.context.job, source, self.context.log.note, steps=steps, eval_loss=self.eval_loss
         )
+        self.files.remove_results()
 
     def _report(self, entry: dict[str, Any]) -> None:
         kind = entry.get("log")

@@ -47,6 +47,11 @@ class EngineFiles:
         return self.folder / "surogate.yaml"
 
     @property
+    def model(self) -> Path:
+        """The base model as Surogate reads it."""
+        return self.folder / "model"
+
+    @property
     def log(self) -> Path:
         """Its log."""
         return self.folder / "log.json"
@@ -70,6 +75,11 @@ class EngineFiles:
         shutil.rmtree(self.folder, ignore_errors=True)
         for folder in (self.folder, self.output, self.checkpoints):
             folder.mkdir()
+
+    def remove_results(self) -> None:
+        """Delete what the run has taken over: tokens, checkpoints and the result."""
+        for folder in (self.output, self.checkpoints):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass
@@ -158,17 +168,16 @@ def _only_answer(messages: list[dict[str, Any]]) -> str | None:
     return str(messages[0]["content"]) if is_one else None
 
 
-def write_config(
-    job: Job, files: EngineFiles, rows: WrittenRows, *, model: str, resumes: bool
-) -> None:
-    """Write the YAML of a run; `model` is the folder or name that the weights are read from."""
+def write_config(job: Job, files: EngineFiles, rows: WrittenRows, *, resumes: bool) -> None:
+    """Write the YAML of a run."""
     options, _report = surogate.SYSTEM.walk(Facts(job.config, job.plan, data="rows"))
-    # The rows hold the system message, and they are divided already.
-    options.pop("system", None)
+    # The rows hold the system message, and the model has the template.
+    for name in ("system", "template"):
+        options.pop(name, None)
     validation = rows.datasets(files, "eval")
     options |= {
         "run_name": job.name,
-        "model": model,
+        "model": str(files.model),
         "datasets": rows.datasets(files, "train"),
         **({"validation_datasets": validation} if validation else {}),
         "validation_split_ratio": 0.0,

@@ -16,6 +16,7 @@ from modelforge.errors import Problem
 from modelforge.modeling.errors import WorkerError
 from modelforge.modeling.providers.huggingface import load_tokenizer
 from modelforge.modeling.tokenize.template import stop_ids_of, template_of_run
+from modelforge.modeling.tokenizer_files import FILES as TOKENIZER_FILES
 from modelforge.modeling.tokenizer_files import save_tokenizer
 from modelforge.runs import checkpoints
 from modelforge.runs.atomic_files import find_json
@@ -27,6 +28,7 @@ from modelforge.train.job import Job
 
 # Written last into a checkpoint.
 CHECKPOINT_DONE = "checkpoint.json"
+GENERATION = "generation_config.json"
 ADAPTER, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _STEP = re.compile(r"step_(\d{1,12})")
 _MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "config.json")
@@ -105,23 +107,36 @@ def adopt(job: Job, source: Path, note: save.Note, *, steps: int, eval_loss: flo
         for pattern in _MODEL_FILES:
             for file in source.glob(pattern):
                 shutil.copyfile(file, staged / file.name)
-    _write_side_files(job, note)
+    write_tokenizer(job, staged, note)
     with save.noting(note, "The model card"):
         card = save.make_card(job, steps, eval_loss, is_adapter=is_adapter)
         card.save(staged / "README.md")
     save.publish(job)
 
 
-def _write_side_files(job: Job, note: save.Note) -> None:
-    """Write tokenizer and generation config beside the staged weights."""
+def link_model(job: Job, source: Path, target: Path, note: save.Note) -> None:
+    """Make a folder with the files of the base model, and the tokenizer and template of the run.
+
+    Surogate renders conversations with the template that it finds there.
+    """
+    target.mkdir()
+    for file in source.iterdir():
+        if file.is_file() and file.name not in TOKENIZER_FILES:
+            (target / file.name).symlink_to(file.resolve())
+    # Its generation config is replaced too, and must not be written through the link.
+    (target / GENERATION).unlink(missing_ok=True)
+    write_tokenizer(job, target, note)
+
+
+def write_tokenizer(job: Job, folder: Path, note: save.Note) -> None:
+    """Write the tokenizer with the chat template of the run, and the generation config."""
     tokenizer, generation = load_tokenizer(job.plan)
     template = template_of_run(tokenizer, stop_ids_of(generation), job.config)
     generation.eos_token_id = sorted(template.stop_ids)
-    staged = job.run.output_staged
-    if why := save_tokenizer(tokenizer, staged, job.plan):
+    if why := save_tokenizer(tokenizer, folder, job.plan):
         note(save.SIDE_FILE, f"The tokenizer could not be saved: {why}")
     with save.noting(note, "The generation config"):
-        generation.save_pretrained(staged)
+        generation.save_pretrained(folder)
 
 
 def _checked_adapter(folder: Path) -> dict[str, Any]:

@@ -119,9 +119,9 @@ def main() -> int:
         first = max((int(name.removeprefix("step_")) for name in names), default=0)
     if PLAY == "again":
         log.add(log="step", step=0, step_tokens=1, duration_ms=1, norm=1, loss=9.0, lr=1, epoch=0)
-        time.sleep(1.0)
+        time.sleep(0.6)
         log = Log(Path(config["log_file"]))
-        time.sleep(1.0)
+        time.sleep(0.6)
     train(config, log, first)
     if PLAY == "nothing":
         return 0

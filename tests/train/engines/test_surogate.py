@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import yaml
 
 from modelforge.config.engines import VARIABLE
 from modelforge.config.importers.read import import_settings
+from modelforge.data.chat_templates import template_text
 from modelforge.runs import checkpoints
 from modelforge.runs.events import read_events
 
 pytestmark = pytest.mark.torch
 
+SPOKEN = {"system_prompt": "Be short.", "chat_template": "chatml"}
 ENGINE = {"hardware": {"engine": "surogate"}}
 SHORT = {**ENGINE, "max_steps": 6, "lora_r": 4, "lora_alpha": 8}
 
@@ -79,15 +82,20 @@ def test_the_program_trains_and_its_adapter_becomes_the_result(bench, surogate):
     model = PeftModel.from_pretrained(base, run.output)
     assert not (model(**tokens).logits == before).all()
     assert model.peft_config["default"].base_model_name_or_path == str(bench.model)
+    assert sorted(path.name for path in run.engine.iterdir() if path.is_dir()) == ["model"]
     assert "LoRA adapter" in (run.output / "README.md").read_text("utf-8")
 
 
 def test_the_yaml_has_the_values_of_the_plan_and_our_rows(bench, surogate):
     surogate()
-    run = bench.prepare(**SHORT, eval_split=0.25, model={"system_prompt": "Be short."})
+    run = bench.prepare(**SHORT, eval_split=0.25, model=SPOKEN)
     bench.work(run)
     options = config_of(run)
-    assert options["model"] == str(bench.model)
+    model = Path(options["model"])
+    assert (model / "model.safetensors").resolve() == bench.model / "model.safetensors"
+    template = (model / "chat_template.jinja").read_text("utf-8")
+    assert template == (run.output / "chat_template.jinja").read_text("utf-8")
+    assert template == template_text("chatml")
     assert options["sequence_len"] == 512
     assert (options["lora_rank"], options["lora_alpha"]) == (4, 8)
     assert options["validation_split_ratio"] == 0.0

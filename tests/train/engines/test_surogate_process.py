@@ -58,6 +58,7 @@ def test_a_program_that_ignores_a_stop_is_ended_with_its_worker(started):
     assert supervisor.state(run) in (RunState.STOPPED, RunState.LOST)
 
 
+@pytest.mark.slow
 def test_a_program_does_not_outlive_a_worker_that_is_killed(started):
     run, supervisor, program = started
     supervisor.tend()
@@ -79,11 +80,12 @@ def test_the_adapter_of_the_program_answers_in_a_chat(bench, surogate):
 
     from modelforge.chat.load import load_tokenizer, load_weights
     from modelforge.chat.requests import LoadRequest
-    from modelforge.export.merge import merge
 
     surogate()
-    run = bench.prepare(**{**RUN, "max_steps": 2})
-    bench.work(run)
+    run = bench.prepare(**{**RUN, "max_steps": 2}, adapter={"merge_after_training": True})
+    finished = bench.work(run)[-1]
+    assert finished.data["merged"] == run.merged.name
+    assert any(run.merged.glob("*.safetensors"))
     request = LoadRequest(str(bench.model), adapter=str(run.output), run=str(run.path))
     tokenizer = load_tokenizer(request, request.adapter)
     model = PeftModel.from_pretrained(load_weights(request), request.adapter)
@@ -91,9 +93,5 @@ def test_the_adapter_of_the_program_answers_in_a_chat(bench, surogate):
     tokens = tokenizer.apply_chat_template(
         messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
     )
-    merged = run.path / "merged"
-    merged.mkdir()
-    merge(bench.model, run.output, merged)
-    assert (merged / "model.safetensors").is_file()
     answer = model.generate(**tokens, max_new_tokens=3, do_sample=False)
     assert answer.shape[1] > tokens["input_ids"].shape[1]

@@ -40,7 +40,7 @@ class Model(SettingsGroup):
     tokenizer: str | None = setting(
         None, "Tokenizer", Group.MODEL, min_length=1, max_length=4096, irrelevant_for=ALL_CACHES
     )
-    """The tokenizer of another model on this computer: its folder or name; empty uses the own one.
+    """Folder or name of a model here whose tokenizer is used; empty uses the model's own.
 
     Its ids must have a row in the embeddings of the model. Where tokens have other ids than in the
     model's own tokenizer, the model has to learn them anew.

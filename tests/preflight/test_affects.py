@@ -39,7 +39,11 @@ BASES = (
     {"strategy": "dpo", **FULL},
 )
 # Properties of the config through which a setting is read.
-READ_AS = {"eval_split": {"evaluates"}}
+READ_AS = {
+    "eval_split": {"evaluates"},
+    "per_device_train_batch_size": {"rows_per_pass"},
+    "privacy.enabled": {"rows_per_pass"},
+}
 TEXTS = {"adapter.target_modules": ["q_proj"], "adapter.modules_to_save": ["lm_head"]}
 # The task selects another method for an encoder-decoder.
 ENCODER_DECODER = replace(STARTER, kind="encoder-decoder")

@@ -59,6 +59,8 @@ def _tokens(value: int, values: Values) -> Outcome:
 
 
 def _check(values: Values) -> Iterator[Problem]:
+    if not isinstance(values["run"], (str, int)) or isinstance(values["run"], bool):
+        yield Problem("run", "It has no name.", "Write one name, as in --run=first, or dummy.")
     horizon = ("num-iterations", "target-flops", "target-param-data-ratio")
     if all(values[name] <= 0 for name in horizon):
         what = "num-iterations, target-flops and target-param-data-ratio are all off."

@@ -77,10 +77,7 @@ def _refuse_mixture(file: ForeignFile, best: _Match, others: Sequence[_Match]) -
             continue
         first, second = best.own[0], strange[0]
         line = f" (line {file.line(first)})" if file.line(first) else ""
-        what = (
-            f"{second} is an option of {other.system.title}, "
-            f"{first}{line} one of {best.system.title}."
-        )
+        what = f"It is an option of {other.system.title}, {first}{line} one of {best.system.title}."
         remedy = "A file has the options of one system: divide it."
         raise ConfigError(Problem(file.where(second), what, remedy))
 

@@ -274,7 +274,10 @@ def _setting_problems(
     settings: Mapping[str, Any], lines: Sequence[_Read], file: ForeignFile
 ) -> Iterator[Problem]:
     """Yield the settings whose values this program does not take, at the options they come from."""
-    outer = [line for line in lines if not line.is_inner]
+    # Options of the file come last: their values are used, not the defaults of the system.
+    outer = sorted(
+        (line for line in lines if not line.is_inner), key=lambda line: not line.is_default
+    )
     sources = {name: line.name for line in outer for name in line.outcome.settings}
     for problem in value_problems(Layer(file.name, flatten(nest(settings)))):
         setting = problem.where.partition("[")[0]

@@ -279,6 +279,8 @@ def _max_length(
         return config.max_seq_length
     if window.rows is not None:
         reason = f"Rope scaling extends the context length to {window.length:,} tokens."
+        if context.longest_row is not None and window.rows != window.length:
+            reason += f" The longest row has about {context.longest_row:,} tokens."
         return log.record("max_seq_length", window.rows, reason)
     chosen = context.profile_length or profile_length(config.compute_specs)
     if limit is not None and limit < chosen:

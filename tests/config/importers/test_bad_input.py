@@ -89,8 +89,14 @@ def test_a_mixture_of_two_systems_names_both_with_their_lines():
     text = f"{SUROGATE}validation_split_ratio: 0.1\nbase_model: x\nval_set_size: 0.2\n"
     problem = only_problem(text)
     assert problem.where == "file.yaml, line 5, base_model"
-    assert "Axolotl" in problem.what
+    assert problem.what.startswith("It is an option of Axolotl, ")
     assert "(line 2)" in problem.what or "(line 3)" in problem.what or "(line 4)" in problem.what
+
+
+def test_a_value_out_of_range_has_the_line_of_its_option_and_not_that_of_a_default():
+    text = "model_name_or_path: x\nstage: sft\nfinetuning_type: lora\nwarmup_ratio: 7\n"
+    problem = only_problem(text)
+    assert problem.where == "file.yaml, line 4, warmup_ratio"
 
 
 PAIRS = [(one.name, other.name) for one in SYSTEMS for other in SYSTEMS if one is not other]

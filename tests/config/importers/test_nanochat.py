@@ -76,6 +76,8 @@ def test_tokens_of_an_update_are_batches():
         ("--fp8-recipe=columnwise", "fp8-recipe"),
         ("--device-type=tpu", "device-type"),
         ("--warmup-ratio=2", "warmup-ratio"),
+        ("--run", "run"),
+        ("--run first second", "run"),
     ],
 )
 def test_a_contradiction_is_an_error_with_its_option(options, option):

@@ -58,6 +58,10 @@ def test_a_length_that_is_asked_for_is_reached_beyond_six(plan):
     made = plan(1_200, rope_type="dynamic", max_model_len=7_500)
     assert scaling(made) == ("dynamic", 8.0, 7_500, 1_216)
     assert "7,500 tokens" in reason(made, "model.rope_factor")
+    assert reason(made, "max_seq_length") == (
+        "Rope scaling extends the context length to 7,500 tokens. "
+        "The longest row has about 1,200 tokens."
+    )
 
 
 def test_a_factor_that_is_set_is_used_with_the_whole_context(plan):

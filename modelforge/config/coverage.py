@@ -47,7 +47,7 @@ BESIDE: dict[str, dict[str, Any]] = {
         "optimizer": "normuon",
         "max_model_len": 4096,
     },
-    "safe-synthesizer": {"quantize_model": True},
+    "safe-synthesizer": {"quantize_model": True, "privacy": {"dp_enabled": True}},
     "stack-wise": {"data": {"dataset_path": "text"}},
 }
 ASKS_NOTHING = ("This value asks for nothing.", "It is empty, as if it were left out.")

@@ -101,15 +101,23 @@ def _attention(value: str, _: Values) -> Outcome:
     return Outcome("renamed", {"model.attn_implementation": value})
 
 
-def _privacy(value: dict[str, Any], _: Values) -> Outcome:
-    if value.get("dp_enabled") is not True:
-        return Outcome("no-effect", why="dp_enabled is off.")
-    names = {"epsilon": "epsilon", "delta": "delta", "per_sample_max_grad_norm": "max_grad_norm"}
-    settings: dict[str, Any] = {"privacy.enabled": True}
-    for name, ours in names.items():
-        if value.get(name) not in (None, "auto"):
-            settings[f"privacy.{ours}"] = value[name]
-    return Outcome("converted", settings, "Rows of the training data are protected.")
+def _private(value: bool, _: Values) -> Outcome:
+    if not value:
+        return Outcome("no-effect", why="This value asks for nothing.")
+    return Outcome("renamed", {"privacy.enabled": True})
+
+
+def _of_privacy(setting: str) -> Option:
+    """Return an option of differential privacy; without it the option asks for nothing."""
+
+    def read(value: float | str, values: Values) -> Outcome:
+        if not values.get("privacy.dp_enabled"):
+            return Outcome("no-effect", why="dp_enabled is off.")
+        if value == "auto":
+            return Outcome("no-effect", why="It is decided here in the same way if it is empty.")
+        return Outcome("renamed", {setting: number(value)})
+
+    return by(read, kind="number or text")
 
 
 def _check(values: Values) -> Iterator[Problem]:
@@ -163,7 +171,10 @@ _TABLES = refused("It concerns the made-up table, not the training of the model.
 OPTIONS = {
     **_OPTIONS,
     **dict.fromkeys(("data", "generation", "evaluation", "time_series"), _TABLES),
-    "privacy": by(_privacy, kind="map"),
+    "privacy.dp_enabled": by(_private, kind="bool"),
+    "privacy.epsilon": _of_privacy("privacy.epsilon"),
+    "privacy.delta": _of_privacy("privacy.delta"),
+    "privacy.per_sample_max_grad_norm": _of_privacy("privacy.max_grad_norm"),
     "data_source": renamed("dataset"),
     "effective_batch_size": no_effect("It follows from batch_size and accumulation."),
 }
@@ -175,5 +186,6 @@ SYSTEM = System(
     options=OPTIONS,
     check=_check,
     finish=_finish,
+    groups=frozenset(("privacy",)),
     section="training",
 )

@@ -18,8 +18,9 @@ from tests.config.importers.examples import (
 def test_every_option_of_its_training_group_is_known():
     imported = read_example("safe-synthesizer", "00-document")
     given = {line.name for line in imported.report if not line.is_default}
-    assert given == set(OPTIONS) - {
-        *("data", "generation", "evaluation", "privacy", "time_series", "data_source"),
+    of_training = {name for name in OPTIONS if not name.startswith("privacy.")}
+    assert given == of_training - {
+        *("data", "generation", "evaluation", "time_series", "data_source"),
         "effective_batch_size",
     }
 
@@ -143,3 +144,31 @@ def test_differential_privacy_is_taken():
     assert settings["privacy.epsilon"] == 3
     assert "privacy.delta" not in settings
     assert "privacy.enabled" not in settings_of(text.format("false"), "safe-synthesizer")
+
+
+@pytest.mark.parametrize(
+    ("lines", "where"),
+    [
+        ("dp_enabled: maybe", "line 4, privacy.dp_enabled"),
+        ("dp_enabled: true\n  epsilon: -1", "line 5, privacy.epsilon"),
+        ("dp_enabled: true\n  delta: small", "line 5, privacy.delta"),
+        ("per_sample_max_grad_norm: []", "line 4, privacy.per_sample_max_grad_norm"),
+    ],
+)
+def test_a_wrong_value_of_privacy_is_named_with_its_line(lines, where):
+    text = f"training:\n  batch_size: 4\nprivacy:\n  {lines}\n"
+    problems = problems_of(text, "safe-synthesizer")
+    assert [problem.where for problem in problems] == [f"file.yaml, {where}"]
+
+
+def test_every_option_of_privacy_has_a_line_of_the_report():
+    text = (
+        "training:\n  batch_size: 4\nprivacy:\n  dp_enabled: false\n  epsilon: 3\n  colour: red\n"
+    )
+    report = import_settings(text, "file.yaml", "safe-synthesizer").imported.report
+    found = {line.name: line.result for line in report if line.name.startswith("privacy")}
+    assert found == {
+        "privacy.dp_enabled": "no-effect",
+        "privacy.epsilon": "no-effect",
+        "privacy.colour": "refused",
+    }

@@ -97,10 +97,12 @@ def read_command(text: str, name: str = "the command line") -> ForeignFile:
     start = _options_start(parts)
     values: dict[str, Any] = {}
     for option, found in _options(parts[start:], name):
-        if option in values:
+        # Most programs read both spellings; the tables have underscores.
+        key = option.replace("-", "_")
+        if key in values:
             what = f"--{option} is given twice."
             raise ConfigError(Problem(name, what, "Keep one of them."))
-        values[option] = found
+        values[key] = found
     program = " ".join(parts[:start])
     return ForeignFile(name, values, command=True, program=program, beside={PROGRAM: program})
 

@@ -99,6 +99,24 @@ def test_a_value_out_of_range_has_the_line_of_its_option_and_not_that_of_a_defau
     assert problem.where == "file.yaml, line 4, warmup_ratio"
 
 
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("trl sft --model-name-or-path x --learning-rate 1e-4", "learning_rate"),
+        ("axolotl train a.yml --base-model x --learning-rate=1e-4", "learning_rate"),
+    ],
+)
+def test_options_of_a_command_line_may_have_dashes(command, option):
+    report = import_settings(command, "x").imported.report
+    line = next(line for line in report if line.name == option and not line.is_default)
+    assert line.setting == "learning_rate"
+
+
+def test_an_option_that_is_given_in_both_spellings_is_given_twice():
+    problem = only_problem("trl sft --model_name_or_path x --learning_rate 1 --learning-rate 2")
+    assert problem.what == "--learning-rate is given twice."
+
+
 PAIRS = [(one.name, other.name) for one in SYSTEMS for other in SYSTEMS if one is not other]
 
 

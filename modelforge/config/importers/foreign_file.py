@@ -103,6 +103,9 @@ def read_command(text: str, name: str = "the command line") -> ForeignFile:
             what = f"--{option} is given twice."
             raise ConfigError(Problem(name, what, "Keep one of them."))
         values[key] = found
+    for part in parts[:start]:
+        if part.endswith((".yaml", ".yml", ".json")):
+            values.setdefault("config", part)
     program = " ".join(parts[:start])
     return ForeignFile(name, values, command=True, program=program, beside={PROGRAM: program})
 

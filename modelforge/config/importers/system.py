@@ -162,6 +162,8 @@ class System:
         return wrong_value(self.options.get(name), value)
 
     def _unknown(self, name: str) -> Outcome:
+        if name == "config":
+            return Outcome("refused", why="Import that file by itself.")
         last = name.rpartition(".")[2]
         near = difflib.get_close_matches(name, self.options, n=1, cutoff=0.75)
         near = near or [known for known in self.options if known.rpartition(".")[2] == last][:1]

@@ -112,6 +112,13 @@ def test_options_of_a_command_line_may_have_dashes(command, option):
     assert line.setting == "learning_rate"
 
 
+@pytest.mark.parametrize("program", ["axolotl train", "llamafactory-cli train", "trl sft"])
+def test_a_file_that_a_command_line_names_has_a_line_of_the_report(program):
+    report = import_settings(f"{program} a.yaml --learning_rate 1e-4", "x").imported.report
+    line = next(line for line in report if line.name == "config")
+    assert (line.value, line.result) == ("a.yaml", "refused")
+
+
 def test_an_option_that_is_given_in_both_spellings_is_given_twice():
     problem = only_problem("trl sft --model_name_or_path x --learning_rate 1 --learning-rate 2")
     assert problem.what == "--learning-rate is given twice."

@@ -9,7 +9,7 @@ from modelforge.config.schema.config import TrainingConfig
 from modelforge.config.schema.training import Trainer
 
 ModelKind = Literal["decoder", "encoder-decoder", "encoder", "unknown"]
-Method = Literal["sft", "seq2seq", "span", "dpo", "kto", "orpo", "rlhf"]
+Method = Literal["sft", "seq2seq", "span", "dpo", "kto", "orpo", "rlhf", "pretraining"]
 # The head on the body of the model: language model, sequence to sequence, answer span, reward.
 Head = Literal["causal", "seq2seq", "span", "reward"]
 
@@ -109,11 +109,14 @@ METHOD_FACTS: dict[Method, MethodFacts] = {
         counts_tokens=False,
         groups_by_length=False,
     ),
+    "pretraining": MethodFacts("Pretraining", groups_by_length=False),
 }
 
 
 def method_of(config: TrainingConfig, kind: str = "decoder") -> Method:
     """Return the method that trains `config` on a model of this kind."""
+    if config.pretraining.enabled:
+        return "pretraining"
     if config.strategy == "rlhf":
         return "rlhf"
     if config.strategy == "dpo":

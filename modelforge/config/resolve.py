@@ -16,6 +16,7 @@ from modelforge.config.rules.registry import broken_rules
 from modelforge.config.schema.base import AUTO
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.config.schema.data import Source
+from modelforge.config.schema.pretraining import is_model_tag, missing_defaults, pretraining_of
 from modelforge.config.validation_messages import (
     MAX_INTEGER,
     invalid_value,
@@ -27,6 +28,7 @@ from modelforge.config.validation_messages import (
 from modelforge.errors import ConfigError, Problem
 
 CONTRACT = "contract"
+FROM_NOTHING = "training from nothing"
 MAX_SOURCES = 100
 # A similar name is searched for each unknown setting; more than these are only counted.
 MAX_UNKNOWN = 50
@@ -138,7 +140,23 @@ def _merge(layers: tuple[Layer, ...]) -> _Merged:
         error, merged.values[name] = _coerce(spec, value)
         if error:
             merged.refuse(name, invalid_value(spec, value, error))
+    _complete(merged)
     return merged
+
+
+def _complete(merged: _Merged) -> None:
+    """Add the defaults of a training from nothing, where it is switched on."""
+    valid = {name: value for name, value in merged.values.items() if name not in merged.invalid}
+    group = pretraining_of(nest(valid))
+    if group is None:
+        return
+    added = missing_defaults(nest(merged.values))
+    if is_model_tag(merged.values.get("model_name")):
+        added["model_name"] = group.model_tag
+    for name, value in added.items():
+        if value != merged.values.get(name):
+            merged.values[name] = value
+            merged.origins[name] = FROM_NOTHING
 
 
 def _check_profile(merged: _Merged, profiles: Collection[str] | None) -> None:

@@ -115,6 +115,8 @@ _RECOMPUTED = _is("gradient_checkpointing", "true", text="with gradient checkpoi
 _EARLY_STOPPING = _is("evaluation.early_stopping", "true", text="with early stopping")
 _TRACKED = Condition("with trackers", lambda get: get("logging.report_to") not in ("", "none"))
 _PRIVATE = _is("privacy.enabled", "true", text="with differential privacy")
+_FROM_NOTHING = _is("pretraining.enabled", "true", text="with training from nothing")
+_OF_A_MODEL = _is("pretraining.enabled", "false", text="with a base model")
 _BY_AIM = Condition("with the tracker aim", lambda get: "aim" in get("logging.report_to"))
 _BY_EXPERIMENT = Condition(
     "with the tracker mlflow or aim",
@@ -189,6 +191,18 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "privacy.epsilon": (_PRIVATE,),
     "privacy.delta": (_PRIVATE,),
     "privacy.max_grad_norm": (_PRIVATE,),
+    "pretraining.": (_FROM_NOTHING,),
+    "pretraining.enabled": (_TEXT, _is("strategy", "sft")),
+    "pretraining.vocab_size": (
+        _FROM_NOTHING,
+        _is("pretraining.tokenizer", "train", text="with a tokenizer of its own"),
+    ),
+    "pretraining.window_pattern": (_FROM_NOTHING, _is("pretraining.arch", "qwen3")),
+    "pretraining.target_flops": (_FROM_NOTHING, _COUNTED),
+    "pretraining.target_param_data_ratio": (_FROM_NOTHING, _COUNTED),
+    "model.chat_template": (_OF_A_MODEL,),
+    "model.tokenizer": (_OF_A_MODEL,),
+    "model.rope_type": (_OF_A_MODEL,),
     "logging.project": (_TRACKED,),
     "logging.experiment": (_BY_EXPERIMENT,),
     "logging.repo": (_BY_AIM,),

@@ -9,6 +9,8 @@ GROUPS = {"model", "quantization", "adapter", "data", "optimizer", "schedule", "
     "memory",
     "hardware",
     "logging",
+    "privacy",
+    "pretraining",
 }
 
 

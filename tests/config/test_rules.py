@@ -7,6 +7,14 @@ from tests.config.problems import find_problems
 UNSLOTH = {"provider": "unsloth", "max_seq_length": 512}
 SUROGATE = {"hardware": {"engine": "surogate"}}
 PRIVATE = {"privacy": {"enabled": True}}
+TAG = {"model_name": "d6"}
+NOTHING = {"pretraining": {"enabled": True}}
+
+
+def nothing(**group):
+    return {"pretraining": {"enabled": True, **group}}
+
+
 WSD = {"lr_scheduler_type": "warmup_stable_decay"}
 INIT = "adapter.init"
 REFUSED = [
@@ -61,6 +69,29 @@ REFUSED = [
     ({"hardware": {"precision": "fp16"}, **PRIVATE}, "hardware.precision"),
     ({"trainer": {"torch_compile": True}, **PRIVATE}, "trainer.torch_compile"),
     ({"adapter": {"dtype": "bfloat16"}, **PRIVATE}, "adapter.dtype"),
+    ({"strategy": "dpo", **NOTHING, **TAG}, "strategy"),
+    ({"task": "summarization", **NOTHING, **TAG}, "task"),
+    ({"model_name": "starter", **NOTHING}, "model_name"),
+    ({"adapter": {"enabled": True}, **NOTHING, **TAG}, "adapter.enabled"),
+    ({"quantization": {"scheme": "nvfp4"}, **NOTHING, **TAG}, "adapter.enabled"),
+    ({"packing": True, **NOTHING, **TAG}, "packing"),
+    ({"model": {"tokenizer": "starter"}, **NOTHING, **TAG}, "model.tokenizer"),
+    ({"model": {"rope_type": "yarn"}, **NOTHING, **TAG}, "model.rope_type"),
+    ({"trainer": {"target_tokens": 9}, **NOTHING, **TAG}, "trainer.target_tokens"),
+    (nothing(target_param_data_ratio=-1) | TAG, "pretraining.target_param_data_ratio"),
+    (nothing(window_pattern="SXL") | TAG, "pretraining.window_pattern"),
+    (nothing(window_pattern="SL") | TAG, "pretraining.window_pattern"),
+    (nothing(n_heads=5) | TAG, "pretraining.n_heads"),
+    (nothing(d_model=100) | TAG, "pretraining.d_model"),
+    (nothing(head_dim=15) | TAG, "pretraining.head_dim"),
+    (nothing(n_kv_heads=4) | TAG, "pretraining.n_kv_heads"),
+    (nothing(depth=100, aspect_ratio=1024) | TAG, "pretraining.depth"),
+    (nothing(total_batch_tokens=0) | TAG, "pretraining.total_batch_tokens"),
+    (
+        nothing(total_batch_tokens=12_000) | TAG | {"max_seq_length": 512},
+        "pretraining.total_batch_tokens",
+    ),
+    (nothing(vocab_size=259) | TAG, "pretraining.vocab_size"),
     ({"logging": {"log_file": "logs/run.log"}}, "logging.log_file"),
     ({"logging": {"log_file": "/srv/notes.md"}}, "logging.log_file"),
     ({"logging": {"report_to": "aim", "repo": "here"}}, "logging.repo"),
@@ -258,6 +289,12 @@ TAKEN = [
     {"logging": {"report_to": "tensorboard, Trackio,wandb"}},
     {"logging": {"report_to": ["mlflow", "aim"], "project": "ships", "wandb_mode": "online"}},
     {"logging": {"report_to": "none"}},
+    {**NOTHING, **TAG},
+    nothing(window_pattern="SSL", arch="qwen3") | TAG,
+    nothing(d_model=96, n_heads=4, n_kv_heads=2, d_ff=40, n_layers=3) | TAG,
+    nothing(total_batch_tokens=16_384) | TAG | {"max_seq_length": 512},
+    nothing(target_param_data_ratio=-1) | TAG | {"max_steps": 5},
+    nothing(depth=2) | TAG | {"schedule": {"decay_steps": 20}},
     {"strategy": "qlora", "use_4bit": True, **PRIVATE},
     {"data": {"sources": [{"path": "a", "weight": 2}, {"path": "b", "weight": 2}]}, **PRIVATE},
     {"logging": {"log_file": "/srv/run.LOG", "log_level": "debug"}},

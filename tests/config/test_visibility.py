@@ -16,6 +16,7 @@ REGEX = {**RLHF, "trainer.reward": "regex"}
 WSD = {"lr_scheduler_type": "warmup_stable_decay"}
 FULL = {"adapter.enabled": False}
 
+NOTHING = {"pretraining.enabled": True}
 CASES = [
     ("trainer.preference_beta", {"strategy": "dpo"}, {"strategy": "sft"}),
     ("trainer.precompute_ref_log_probs", {"strategy": "dpo"},
@@ -92,6 +93,13 @@ CASES = [
     ("evaluation.early_stopping", {}, {"eval_split": 0}),
     ("evaluation.early_stopping_patience", {"evaluation.early_stopping": True}, {}),
     ("logging.project", {"logging.report_to": "tensorboard"}, {"logging.report_to": "none"}),
+    ("pretraining.enabled", {}, {"strategy": "dpo"}),
+    ("pretraining.enabled", {}, {"task": "summarization"}),
+    ("pretraining.depth", NOTHING, {}),
+    ("pretraining.vocab_size", NOTHING, {**NOTHING, "pretraining.tokenizer": "starter"}),
+    ("pretraining.window_pattern", {**NOTHING, "pretraining.arch": "qwen3"}, NOTHING),
+    ("pretraining.target_param_data_ratio", NOTHING, {**NOTHING, "max_steps": 9}),
+    ("model.tokenizer", {}, NOTHING),
     ("privacy.enabled", {}, {"strategy": "dpo"}),
     ("privacy.epsilon", {"privacy.enabled": True}, {}),
     ("logging.experiment", {"logging.report_to": "mlflow"}, {"logging.report_to": "wandb"}),

@@ -32,6 +32,7 @@ class Group(StrEnum):
     """The groups of the form, in the order in which it shows them."""
 
     TASK = "Task"
+    PRETRAINING = "From nothing"
     TRAINING = "Training"
     PREFERENCES = "Preferences"
     REWARDS = "Rewards"

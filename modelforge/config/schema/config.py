@@ -12,6 +12,7 @@ from modelforge.config.schema.data import Data, Source
 from modelforge.config.schema.memory import Memory
 from modelforge.config.schema.model import Model
 from modelforge.config.schema.optimizer import Optimizer, Schedule
+from modelforge.config.schema.pretraining import Pretraining, with_defaults
 from modelforge.config.schema.privacy import Privacy
 from modelforge.config.schema.runtime import Hardware, Logging
 from modelforge.config.schema.training import Evaluation, Trainer
@@ -41,6 +42,7 @@ class TrainingConfig(Contract):
     hardware: Hardware = Hardware()
     logging: Logging = Logging()
     privacy: Privacy = Privacy()
+    pretraining: Pretraining = Pretraining()
 
     @model_validator(mode="wrap")
     @classmethod
@@ -55,7 +57,7 @@ class TrainingConfig(Contract):
                 resolve(Layer("call", values))
             except ConfigError as error:
                 raise ValueError(str(error)) from error
-        return handler(values)
+        return handler(with_defaults(values) if isinstance(values, Mapping) else values)
 
     @classmethod
     def from_record(cls, values: Mapping[str, Any]) -> Self:

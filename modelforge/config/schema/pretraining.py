@@ -84,7 +84,7 @@ class Pretraining(SettingsGroup):
     """Number of tokens of the tokenizer that is trained: 256 bytes, 4 special tokens and merges."""
 
     tokenizer: str = setting(
-        TRAIN, "Tokenizer", Group.PRETRAINING, min_length=1, max_length=4096, affects=BOTH
+        TRAIN, "Tokenizer source", Group.PRETRAINING, min_length=1, max_length=4096, affects=BOTH
     )
     """train makes a byte-level BPE tokenizer from your text; else a model whose one is borrowed.
 

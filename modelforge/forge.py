@@ -26,6 +26,7 @@ from modelforge.services.chats.questions import QuestionService
 from modelforge.services.chats.saved import SavedChatService
 from modelforge.services.chats.votes import VoteService
 from modelforge.services.datasets import DatasetService
+from modelforge.services.dial import DialService
 from modelforge.services.diagnosis import DiagnosisService
 from modelforge.services.downloads import DownloadService
 from modelforge.services.evaluations.at_end import EndedRuns
@@ -80,6 +81,7 @@ class Forge:
         environment = self.machine.warm_environment
         self._warm_worker = warm = WarmWorker(home, command=warm_worker, environment=environment)
         self.preflight = PreflightService(home, self.machine, warm, index)
+        self.dial = DialService(self.preflight)
         self.layers = LayerService(self.machine, self.preflight, home.profiles)
         self.chat = ChatService(chat, store, training, self.preflight, self.machine, lease)
         launcher = RunLauncher(store, training, warm, self.preflight, self.chat)

@@ -31,6 +31,7 @@ def _evaluation(title: str, *curves: tuple[str, str, str]) -> MetricChart:
 TOKEN_ACCURACY = _training("Token accuracy", "mean_token_accuracy")
 # The first charts that have points are drawn, in this order.
 METRIC_CHARTS = (
+    _training("Bits per byte", "bits_per_byte"),
     _training("Mean reward", "reward"),
     _training("Groups without signal", "groups_without_signal", with_evaluation=False),
     _training("Reward margin", "rewards/margins", "margin"),
@@ -67,6 +68,10 @@ CHART_NOTES = {
     "(the model memorizes the rows: train for fewer epochs), or the loss jumps and stays high "
     "(lower the learning rate). In training on rewards it stays near 0 and says little: look at "
     "the rewards.",
+    "Bits per byte": "How many bits the model needs for one byte of text, by the bytes of the text "
+    "itself, so that models with different tokenizers can be compared; lower is better. For "
+    "comparison: gzip needs about 2.9 for English prose. Warning sign: it rises on the text held "
+    "out for evaluation while that of training falls (more text, or fewer passes over it).",
     "Mean reward": "The mean reward of the generated completions; higher is better. Warning "
     "signs: it does not rise, or it rises while the samples get worse (the reward then values "
     "something else than you do).",

@@ -65,6 +65,12 @@ actions["start-from-run"] = (button) => whileDisabled(button, async () => {
   }
 });
 
+// Open the Train page with the settings that teach a new model to chat.
+actions["teach-chat"] = (button) => {
+  store(sessionStorage, FORM_KEY, { profile: null, values: JSON.parse(button.dataset.settings ?? "{}"), recipe: {} });
+  location.assign("/?new=1");
+};
+
 actions["apply-fix"] = (button) => whileDisabled(button, async () => {
   if (!(await ask(`${button.textContent}?`, button.dataset.changes ?? "", "Start", false))) return;
   // One id per button: a click that is sent twice starts one run.

@@ -2,6 +2,7 @@
 import { openData } from "./data.js";
 import { openDownloads } from "./downloads.js";
 import { FORM_KEY, actions, all, call, find, findInput, load, newRequestId, patch, saveFile, showFailure, store, toast, whileDisabled } from "./page.js";
+import { isFromNothing, openFromNothing } from "./from_nothing.js";
 import { openImport } from "./import.js";
 import { askToNotify } from "./notify.js";
 import { openNextRun } from "./next_run.js";
@@ -43,6 +44,7 @@ export function open(root, server) {
   openPresets(server, form, changed);
   openSettingsExport(server, () => (page.dataset.mode === "run" ? { run: new URLSearchParams(location.search).get("run") ?? "" } : form));
   const followDownload = openDownloads(root, server, () => changed(0));
+  const nothing = openFromNothing(root, server, form, { changed, useSingle: () => data.useSingle() });
   const plan = openPlan(root, server, form, { apply, changed, check });
 
   // Input
@@ -102,7 +104,8 @@ export function open(root, server) {
 
   actions["reset-form"] = () => {
     const before = { profile: form.profile, values: form.values, recipe: form.recipe, changes: form.changes, kept: form.kept, nextOf: form.nextOf, edits: form.edits };
-    Object.assign(form, { profile: null, values: {}, recipe: {}, changes: [], kept: [], nextOf: null, edits: null });
+    const kind = isFromNothing(form) ? { "pretraining.enabled": "true" } : {};
+    Object.assign(form, { profile: null, values: kind, recipe: {}, changes: [], kept: [], nextOf: null, edits: null });
     data.useSingle();
     changed(0);
     toast("All choices are discarded.", false, () => { Object.assign(form, before); changed(0); });
@@ -234,6 +237,8 @@ export function open(root, server) {
     find("#reset-form", root).hidden = !form.profile && !Object.keys(form.values).length && !Object.keys(form.recipe).length;
     find("#enqueue", root).setAttribute("aria-disabled", String(!reply.can_queue));
     plan.apply(reply, openDetails);
+    const number = checks;
+    nothing.apply(reply, () => number === checks);
     followDownload();
   }
 
@@ -275,7 +280,7 @@ export function open(root, server) {
     for (const field of fields("[data-text-for]")) {
       const name = field.dataset.textFor ?? "", value = reply.values[name] ?? "";
       const hasTile = fields(`input[type="radio"][name="${name}"]`).some((tile) => tile.value === value);
-      if (!isTyping(field, name)) field.value = hasTile ? "" : value;
+      if (!isTyping(field, name)) field.value = hasTile || value === field.dataset.unset ? "" : value;
     }
   }
 
@@ -370,18 +375,18 @@ export function open(root, server) {
     unfollow();
     if (run) { page.dataset.mode = "run"; follow(root, server, run); scrollTo(0, 0); return; }
     if (imports.isOpen()) { page.dataset.mode = "import"; imports.open(); scrollTo(0, 0); return; }
+    nothing.begin();
     const number = checks;
     /** @type {TrainReply | undefined} */
     const reply = await call(server, "open", shownForm());
     if (!reply) return;
-    if (reply.active && !address.has("new")) {
+    if (reply.active && !address.has("new") && !address.has("from")) {
       patch(reply.parts);
       history.replaceState({}, "", `/?run=${encodeURIComponent(reply.active)}`);
       show();
       return;
     }
     page.dataset.mode = "form";
-    document.title = "Train · ModelForge";
     if (number === checks) apply(reply);
     root.dataset.usable = "true";
     plan.traceMemory(reply, () => number === checks);

@@ -18,6 +18,7 @@ from modelforge.api.dependencies import (
 from modelforge.api.errors import ForgeRoute
 from modelforge.api.routes.history import attachment
 from modelforge.api.schemas import MemoryInfo, Recommended, RunStatus
+from modelforge.services.dial import Dial
 from modelforge.services.pages.preflight_page import preflight_page
 from modelforge.services.preflight import Preflight
 from modelforge.services.trial_runs import TrialRunView
@@ -67,6 +68,17 @@ def preflight_report(settings: Settings, forge: ForgeDep) -> Response:
     """
     page = preflight_page(forge.preflight.check(settings), time.time())
     return attachment(page, "text/html", "preflight.html")
+
+
+@router.post("/dial", openapi_extra=SETTINGS_BODY)
+def dial(settings: Settings, forge: ForgeDep) -> Dial:
+    """Return what each depth of a training from nothing means on this machine.
+
+    One entry for every second depth from 2 to 24: parameters, tokens, FLOPs, memory and duration.
+    The depth of the settings has no effect. Settings or data that cannot be used give nulls;
+    `preflight` names the problems.
+    """
+    return forge.dial.read(settings)
 
 
 @router.post("/memory", openapi_extra=SETTINGS_BODY, responses=INVALID_SETTINGS)

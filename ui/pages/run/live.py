@@ -94,6 +94,7 @@ class RunFollower:
             offers=self._forge.resume.options(self._id) if is_over else None,
             trackers=folder.trackers,
             merged=folder.merged,
+            output=folder.output,
         )
 
 

@@ -13,7 +13,7 @@ from ui.html.markup import EMPTY, Markup, el, join
 from ui.html.templates import render
 from ui.metrics import CHART_NOTES
 from ui.pages.run import breakdown as parts
-from ui.pages.run import metrics, result, samples, side_panel
+from ui.pages.run import metrics, pretraining, result, samples, side_panel
 from ui.pages.run import state as summary
 from ui.pages.run.side_panel import RunSnapshot
 from ui.pages.run.state import (
@@ -50,6 +50,9 @@ def slow_parts(snapshot: RunSnapshot) -> dict[str, Markup]:
         "run-breakdown": parts.cards(breakdown(timeline, snapshot.planned.get("memory") or ())),
         "run-samples": metrics.samples(timeline),
         "run-scores": metrics.scores(timeline),
+        "run-writes": pretraining.writes(timeline, snapshot.run.plan),
+        "run-core": pretraining.core(timeline),
+        "run-teach": _next_step(snapshot),
         "samples-over-time": samples.over_time(timeline, is_over=snapshot.run.state.is_over),
         "samples-side": samples.side(snapshot.run, timeline, has_result=snapshot.has_result),
         "run-metrics": _metric_cards(timeline.stage),
@@ -149,6 +152,13 @@ def _head(snapshot: RunSnapshot) -> Markup:
     return render("run", "head", run.name, texts, str(run.state))
 
 
+def _next_step(snapshot: RunSnapshot) -> Markup:
+    """Return the card that prepares the next step of a new model."""
+    if snapshot.output is None or not snapshot.has_result:
+        return EMPTY
+    return pretraining.next_step(snapshot.run, snapshot.output)
+
+
 def _progress(snapshot: RunSnapshot) -> Markup:
     timeline, state = snapshot.timeline, snapshot.run.state
     share = completed_share(timeline)
@@ -178,8 +188,12 @@ def _numbers(snapshot: RunSnapshot) -> Markup:
     timeline, now = snapshot.timeline, snapshot.timeline.stage
     gpu = now.last("gpu_percent")
     name, load = ("CPU", now.last("cpu_percent")) if gpu is None else ("GPU", gpu)
+    if pretraining.is_from_nothing(snapshot.run.plan):
+        headline = pretraining.headline(timeline)
+    else:
+        headline = [(name, value, "") for name, value in metrics.headline(now)]
     values = [
-        *((name, value, "") for name, value in metrics.headline(now)),
+        *headline,
         ("Tokens per second", fmt.number(now.last("tokens_per_s")), ""),
         (name, fmt.number(load), "%"),
         ("Peak memory", fmt.number(timeline.peak_memory_gib, 1), "GiB"),

@@ -39,7 +39,8 @@ class RunSnapshot:
     """A run at one moment: its record, the state from its events, its plan and its output.
 
     `cause` is why it failed or was lost, and `changes` are what the suggested fix would change;
-    `trackers` and `merged` are the folders of the logs of trackers and of the merged model.
+    `trackers`, `merged` and `output` are the folders of the logs of trackers, of the merged model
+    and of the result.
     """
 
     run: RunView
@@ -52,6 +53,7 @@ class RunSnapshot:
     offers: ResumeOptions | None = None
     trackers: Path | None = None
     merged: Path | None = None
+    output: Path | None = None
 
 
 def next_runs(queue: QueueView, run_id: str) -> Markup:

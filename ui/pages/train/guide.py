@@ -27,7 +27,13 @@ def intro(forge: Forge, found: LayerStack, dataset: str) -> Markup:
     where = f"your {gpus[0].name}" if gpus else "this computer"
     time = f" With a sample it takes {time_text(report)} on {where}." if report else ""
     text = f"Choose data, press Start, talk to the result.{time} Nothing leaves this computer."
-    return join([el("h1", "Teach a language model something of your own"), el("p", text)])
+    link = el("a", "start from nothing", href="/?from=nothing", data_action="from-nothing")
+    return join(
+        [
+            el("h1", "Teach a language model something of your own"),
+            el("p", text, " Or ", link, ": a small new model from plain text."),
+        ]
+    )
 
 
 def _report_of_sample(forge: Forge, found: LayerStack) -> Report | None:

@@ -7,6 +7,7 @@ from typing import Any
 from modelforge.data.sources.uploads import MAX_UPLOAD_BYTES
 from modelforge.errors import BusyError, ForgeError
 from modelforge.forge import Forge
+from modelforge.services.dial import DEPTHS
 from ui.contract import RecipeReply, Reply, StartReply, TrainReply, error_text
 from ui.html.gradio_page import ServerFunction, flag, gradio_page, number, text, timestamp
 from ui.html.templates import render
@@ -16,6 +17,7 @@ from ui.pages.run import page as run_page
 from ui.pages.train import (
     data_actions,
     form,
+    from_nothing,
     guide,
     import_page,
     model_card,
@@ -61,9 +63,16 @@ def page(forge: Forge) -> None:
     functions += [show_progress, *_run_functions(forge), *_data_functions(forge)]
     functions += [*model_card.download_functions(forge), *trial_run.functions(forge)]
     functions += [*presets.functions(forge), *import_page.functions(forge)]
-    functions += settings_export.functions(forge)
+    functions += [*settings_export.functions(forge), *from_nothing.functions(forge)]
     body = render(
-        "train", "body", form.groups(), run_page.SYSTEM_CHARTS, CHART_NOTES, MAX_UPLOAD_BYTES
+        "train",
+        "body",
+        form.groups(),
+        run_page.SYSTEM_CHARTS,
+        CHART_NOTES,
+        MAX_UPLOAD_BYTES,
+        DEPTHS,
+        from_nothing.SHAPES,
     )
     gradio_page(body, "train", *functions, mode="wait")
 

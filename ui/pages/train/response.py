@@ -31,6 +31,7 @@ from ui.pages.train import (
     data_card,
     fit_panel,
     form,
+    from_nothing,
     guide,
     model_card,
     plan_panel,
@@ -104,6 +105,7 @@ def reply(
     why = EMPTY if in_progress and can_queue else _why_not(state)
     parts = _settings_parts(forge, state, titles) | _check_parts(forge, state)
     parts |= _data_parts(forge, state) | _welcome(forge, state, is_opening=is_opening)
+    parts |= from_nothing.parts(checked, values)
     parts |= {"in-progress": in_progress, "why": why}
     return TrainReply(
         parts=dict(parts),
@@ -131,7 +133,8 @@ def _state(forge: Forge, entered: Entered, checked: PreflightResult | None) -> _
     found = forge.layers.stack(entered)
     values = form.values(found.all_layers)
     checked = checked or forge.preflight.check(*found.layers)
-    missing = [name for name in ("dataset", "model_name") if not values[name].strip()]
+    needed = ["dataset"] if values[from_nothing.ENABLED] == "true" else ["dataset", "model_name"]
+    missing = [name for name in needed if not values[name].strip()]
     stated = [problem for problem in checked.problems if problem.where not in missing]
     fields, others = form.errors(stated)
     data = _data_problems(checked.errors)
@@ -321,6 +324,7 @@ def _card_states(state: _State) -> dict[str, CardState]:
 
     settings = {spec.name for spec in form.fields()} | form.FLAGS.keys()
     return {
+        **from_nothing.card_states(errors),
         "machine": "done",
         "task": "wrong" if {"task", "strategy", "provider"} & errors.keys() else "done",
         "model": card("model_name"),

@@ -18,7 +18,8 @@ from modelforge.config.profiles import (
     recommended_models,
 )
 from modelforge.config.recipe_conflicts import overridden_settings
-from modelforge.config.resolve import Layer, flatten
+from modelforge.config.resolve import FROM_NOTHING, Layer, flatten, nest
+from modelforge.config.schema.pretraining import missing_defaults
 from modelforge.config.visibility import inapplicable_settings
 from modelforge.data.checks.summary import DatasetSummary
 from modelforge.errors import ForgeError, Problem
@@ -36,6 +37,8 @@ RECIPE, FORM, COMMAND = "recipe", "form", "you"
 FOR_MODEL = "recommended for the model"
 FOR_STRATEGY = "recommended for {}"
 RATINGS_CACHED = 512
+# The settings of a profile that also hold for a training from nothing.
+OF_MACHINE = ("compute_specs", "hardware.precision")
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,7 @@ class LayerService:
         summary = self._summary(base.texts)
         models = [*base.own_models, *base.other_models]
         model = next((one for one in models if one["name"] == base.texts["model_name"]), None)
-        if model is None and not base.texts["model_name"]:
+        if model is None and not base.texts["model_name"] and not base.is_from_nothing:
             model = self._default_model(base, summary)
         all_layers = base.layers_with(model or {})
         layers, hidden = base.applicable_with(model or {})
@@ -249,6 +252,7 @@ class _Base:
         self._user = form.layers_without(self.overridden)
         self.texts = setting_texts([Layer(profile, self._values), *self._user])
         self._strategy = self.texts["strategy"]
+        self.is_from_nothing = self.texts["pretraining.enabled"] == "true"
         adapter = self.texts.get("adapter.enabled") != "false"
         self._defaults = strategy_defaults(self._strategy, practice=practice, adapter=adapter)
         task = self.texts["task"]
@@ -275,7 +279,18 @@ class _Base:
         return _without(layers, self._hidden[key]), self._hidden[key]
 
     def layers_with(self, model: Mapping[str, Any]) -> list[Layer]:
-        """Return all layers with the recommended settings of a model."""
+        """Return all layers with the recommended settings of a model.
+
+        A training from nothing has no model: its defaults stand in their place.
+        """
+        if self.is_from_nothing:
+            values = {name: self._values[name] for name in OF_MACHINE if name in self._values}
+            stated = nest(setting_values(self._user, only_stated=True))
+            return [
+                Layer(self._profile, values),
+                Layer(FROM_NOTHING, missing_defaults(stated)),
+                *self._user,
+            ]
         settings = model.get("answers", {})
         return [
             Layer(self._profile, {"model_name": model.get("name", ""), **self._values}),
@@ -309,9 +324,12 @@ def _without(layers: Sequence[Layer], hidden: frozenset[str]) -> list[Layer]:
     return applicable
 
 
-def setting_values(layers: Sequence[Layer]) -> dict[str, Any]:
-    """Return the value of every setting, valid or not, by dotted name; the last layer wins."""
-    values = {spec.name: spec.default for spec in field_specs()}
+def setting_values(layers: Sequence[Layer], *, only_stated: bool = False) -> dict[str, Any]:
+    """Return the value of every setting, valid or not, by dotted name; the last layer wins.
+
+    With `only_stated` settings that no layer has are left out.
+    """
+    values = {} if only_stated else {spec.name: spec.default for spec in field_specs()}
     for layer in layers:
         values.update(flatten(layer.values))
     return values

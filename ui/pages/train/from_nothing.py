@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modelforge.config.pretraining.shape import Architecture, ModelShape
+from modelforge.config.pretraining.settings import shape_of
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.forge import Forge
 from modelforge.preflight.report import Report
@@ -68,7 +69,7 @@ def parts(checked: PreflightResult, values: Mapping[str, str]) -> dict[str, Mark
     if values.get(ENABLED) != "true":
         return {}
     config = checked.resolved.config if checked.resolved else None
-    shape = shape_of(config)
+    shape = _shape(checked)
     return {
         "dial-depth": join([values.get(DEPTH, "")]),
         "dial-numbers": _numbers(checked),
@@ -93,6 +94,14 @@ def card_states(errors: Mapping[str, str]) -> dict[str, str]:
         "shape": {"pretraining.arch", DEPTH},
     }  # fmt: skip
     return {name: "wrong" if names & errors.keys() else "done" for name, names in cards.items()}
+
+
+def _shape(checked: PreflightResult) -> ModelShape | None:
+    """Return the sizes of the model that is made; None while the settings are not valid."""
+    if checked.resolved is None:
+        return None
+    config, plan = checked.resolved.config, checked.plan
+    return shape_of(config.pretraining, context=plan.max_length if plan else config.max_seq_length)
 
 
 def _numbers(checked: PreflightResult) -> Markup:

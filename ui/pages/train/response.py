@@ -235,7 +235,8 @@ def hints(
     strategy = values["strategy"]
     adapter = values.get("adapter.enabled") != "false"
     rate = fmt.compact(default_learning_rate(strategy, practice=practice, adapter=adapter))
-    texts = {"learning_rate": f"Usual for {strategy}: {rate}."}
+    is_new = values.get(from_nothing.ENABLED) == "true"
+    texts = {} if is_new else {"learning_rate": f"Usual for {strategy}: {rate}."}
     if checked.resolved is None:
         return texts
     config = checked.resolved.config

@@ -18,17 +18,20 @@ from modelforge.runs.event_types import (
     PlanEvent,
     ResumedEvent,
     RewardTrialEvent,
+    SamplesEvent,
     SavedEvent,
     StepEvent,
     TrialRunEvent,
     parse,
 )
+from modelforge.runs.progress.measured_events import CoreEvent
 
 PACE_S = float(os.environ.get("MODELFORGE_ACTOR_PACE", "0.05"))
 folder, events = stage.enter()
 settings = json.loads(folder.config.read_text(encoding="utf-8"))
 total = settings["plan"]["total_steps"] or 60
 rng = random.Random(3)
+is_new = bool(settings["config"].get("pretraining", {}).get("enabled"))
 
 
 def phase(name: str, text: str, count: int = 0) -> None:
@@ -49,6 +52,16 @@ def save(step: int) -> None:
     made.mkdir(parents=True, exist_ok=True)
     (made / "trainer_state.json").write_text("{}", encoding="utf-8")
     checkpoints.write_manifest(made, step=step, stage=None)
+
+
+def measure(step: int) -> None:
+    """Write what is measured of a model that is trained from nothing."""
+    prompts = ("The capital of France is", "The opposite of hot is", "My favorite color is", "Gold")
+    answers = [{"prompt": each, "source": "general", "text": f"words of step {step}"}
+               for each in prompts]  # fmt: skip
+    events.write(SamplesEvent(step=step, answers=answers))
+    tasks = [{"name": f"task {place}", "score": 0.05 * (7 - place)} for place in range(10)]
+    events.write(CoreEvent(step=step, score=0.125, low=0.1, high=0.15, tasks=tasks))
 
 
 phase("loading", "Opening the training stack")
@@ -108,11 +121,21 @@ for step in range(first + 1, total + 1):
         events.write(PhaseEvent(name="evaluating", text="Checking on held-out rows"))
         time.sleep(PACE_S)
         held = loss + 0.09
-        events.write(EvalEvent(step=step, epoch=1.13 * step / total, loss=held, best=held < best))
+        bits = {"bits_per_byte": held / 1.4} if is_new else {}
+        events.write(
+            EvalEvent(
+                step=step, epoch=1.13 * step / total, loss=held, best=held < best, metrics=bits
+            )
+        )
+        if is_new:
+            measure(step)
         best = min(best, held)
-phase("saving", "Saving the adapter")
+phase("saving", "Saving the model" if is_new else "Saving the adapter")
 folder.output.mkdir()
-for name, text in (("adapter_config.json", "{}"), ("adapter_model.safetensors", "x" * 5000)):
+files = {"adapter_config.json": "{}", "adapter_model.safetensors": "x" * 5000}
+if is_new:
+    files = {"config.json": "{}", "model.safetensors": "x" * 5000}
+for name, text in files.items():
     (folder.output / name).write_text(text, encoding="utf-8")
 events.write(SavedEvent(step=total, path="output", best=True))
 leave("finished", "finished", steps=total, seconds=time.time() - began, output="output",

@@ -38,6 +38,8 @@ ABILITIES = (
     (21, "paragraphs that hang together. It knows common facts and is often wrong"),
     (99, "longer texts and knows many facts, with errors"),
 )
+# The context before it is planned, which decides on no size that is shown.
+USUAL_CONTEXT = 2048
 VOCABULARIES = (4096, 8192, 16384, 32768)
 SHAPES = (
     (Architecture.NANOCHAT, "nanochat", "As in nanochat. Export to GGUF is not possible."),
@@ -101,7 +103,8 @@ def _shape(checked: PreflightResult) -> ModelShape | None:
     if checked.resolved is None:
         return None
     config, plan = checked.resolved.config, checked.plan
-    return shape_of(config.pretraining, context=plan.max_length if plan else config.max_seq_length)
+    context = (plan.max_length if plan else None) or config.max_seq_length
+    return shape_of(config.pretraining, context=context or USUAL_CONTEXT)
 
 
 def _numbers(checked: PreflightResult) -> Markup:

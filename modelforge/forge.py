@@ -26,8 +26,8 @@ from modelforge.services.chats.questions import QuestionService
 from modelforge.services.chats.saved import SavedChatService
 from modelforge.services.chats.votes import VoteService
 from modelforge.services.datasets import DatasetService
-from modelforge.services.dial import DialService
 from modelforge.services.diagnosis import DiagnosisService
+from modelforge.services.dial import DialService
 from modelforge.services.downloads import DownloadService
 from modelforge.services.evaluations.at_end import EndedRuns
 from modelforge.services.evaluations.service import COMMAND as EVALUATOR

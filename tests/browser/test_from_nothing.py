@@ -91,4 +91,6 @@ def test_the_form_for_fine_tuning_is_kept_beside_it(server, opened, text):
     page.locator("#card-dial").wait_for(state="hidden")
     assert page.locator("#f-lora_r").input_value() == "24"
     page.get_by_role("link", name=re.compile("start from nothing", re.IGNORECASE)).first.click()
-    page.wait_for_function("document.querySelector('[data-part=\"dial-depth\"]').textContent == '3'")
+    page.wait_for_function(
+        "document.querySelector('[data-part=\"dial-depth\"]').textContent == '3'"
+    )

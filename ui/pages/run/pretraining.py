@@ -38,7 +38,9 @@ def headline(timeline: Timeline) -> list[tuple[str, str, str]]:
     """Return the most important numbers: name, value and unit."""
     now = timeline.stage
     bits = now.last_eval("bits_per_byte")
-    numbers = [("Bits per byte", fmt.number(now.last("bits_per_byte") if bits is None else bits, 3))]
+    numbers = [
+        ("Bits per byte", fmt.number(now.last("bits_per_byte") if bits is None else bits, 3))
+    ]
     if timeline.core_scores:
         numbers.append(("CORE score", fmt.number(timeline.core_scores[-1].score, 3)))
     else:
@@ -50,7 +52,6 @@ def utilization(stage: Stage) -> list[tuple[str, str, str]]:
     """Return the share of the peak of the GPU (MFU); nothing where it is unknown."""
     share = stage.last("mfu")
     return [] if share is None else [("MFU", fmt.number(100 * share), "%")]
-
 
 
 def writes(timeline: Timeline, plan: Plan) -> Markup:

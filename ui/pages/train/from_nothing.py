@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelforge.config.pretraining.shape import Architecture, ModelShape
 from modelforge.config.pretraining.settings import shape_of
+from modelforge.config.pretraining.shape import Architecture, ModelShape
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.forge import Forge
 from modelforge.preflight.report import Report
@@ -159,9 +159,7 @@ def curve(dial: Dial, checked: PreflightResult) -> Markup:
     low, high = min(seconds), max(seconds)
     low, high = (low / 1.2, high * 1.2)
     line = [(_left(depth), _top(value, low, high)) for depth, value in known]
-    ticks = [
-        (_top(tick, low, high), name) for tick, name in TICKS.items() if low <= tick <= high
-    ]
+    ticks = [(_top(tick, low, high), name) for tick, name in TICKS.items() if low <= tick <= high]
     depths = [(_left(depth), depth) for depth in DEPTHS]
     return render("pretrain", "curve", line, ticks, depths, *_marks(dial, checked, low, high))
 

@@ -37,10 +37,9 @@ def is_from_nothing(plan: Plan) -> bool:
 def headline(timeline: Timeline) -> list[tuple[str, str, str]]:
     """Return the most important numbers: name, value and unit."""
     now = timeline.stage
-    bits = now.last_eval("bits_per_byte")
-    numbers = [
-        ("Bits per byte", fmt.number(now.last("bits_per_byte") if bits is None else bits, 3))
-    ]
+    measured = now.last_eval("bits_per_byte")
+    bits = now.last("bits_per_byte") if measured is None else measured
+    numbers = [("Bits per byte", fmt.number(bits, 3))]
     if timeline.core_scores:
         numbers.append(("CORE score", fmt.number(timeline.core_scores[-1].score, 3)))
     else:

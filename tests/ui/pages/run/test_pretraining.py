@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from html import unescape
 from types import SimpleNamespace
 
 from modelforge.runs.event_types import EvalEvent, SamplesEvent, StepEvent
@@ -73,9 +74,7 @@ def test_bits_per_byte_are_the_first_number_and_the_first_chart():
 def test_a_new_model_that_is_ready_can_be_taught_to_chat(tmp_path):
     run = SimpleNamespace(id="r1", plan=NEW, state=SimpleNamespace(is_over=True))
     html = str(pretraining.next_step(run, tmp_path / "output"))
-    settings = json.loads(
-        re.search(r"data-settings='?\"?([^>]*?)\"", html)[1].replace("&#34;", '"')
-    )
+    settings = json.loads(unescape(re.search(r'data-settings="([^"]*)"', html)[1]))
     assert settings["model_name"] == str(tmp_path / "output")
     assert settings["dataset"] == "sample:general"
     assert settings["adapter.enabled"] == "false"

@@ -27,7 +27,6 @@ from modelforge.services.chats.saved import SavedChatService
 from modelforge.services.chats.votes import VoteService
 from modelforge.services.datasets import DatasetService
 from modelforge.services.diagnosis import DiagnosisService
-from modelforge.services.dial import DialService
 from modelforge.services.downloads import DownloadService
 from modelforge.services.evaluations.at_end import EndedRuns
 from modelforge.services.evaluations.service import COMMAND as EVALUATOR
@@ -41,6 +40,7 @@ from modelforge.services.history import HistoryService
 from modelforge.services.layers import LayerService
 from modelforge.services.machine import MachineService
 from modelforge.services.preflight import PreflightService
+from modelforge.services.pretraining.dial import DialService
 from modelforge.services.queue import QueueService
 from modelforge.services.resume import ResumeService
 from modelforge.services.runs import RunService

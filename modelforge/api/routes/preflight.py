@@ -18,9 +18,9 @@ from modelforge.api.dependencies import (
 from modelforge.api.errors import ForgeRoute
 from modelforge.api.routes.history import attachment
 from modelforge.api.schemas import MemoryInfo, Recommended, RunStatus
-from modelforge.services.dial import Dial
 from modelforge.services.pages.preflight_page import preflight_page
 from modelforge.services.preflight import Preflight
+from modelforge.services.pretraining.dial import Dial
 from modelforge.services.trial_runs import TrialRunView
 
 router = APIRouter(route_class=ForgeRoute)

@@ -11,8 +11,8 @@ from modelforge.config.pretraining.shape import Architecture, ModelShape
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.forge import Forge
 from modelforge.preflight.report import Report
-from modelforge.services.dial import DEPTHS, Dial, DialPoint
 from modelforge.services.preflight import PreflightResult
+from modelforge.services.pretraining.dial import DEPTHS, Dial, DialPoint
 from modelforge.units import human_number
 from ui.contract import Reply
 from ui.html import format as fmt

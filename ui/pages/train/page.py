@@ -7,9 +7,10 @@ from typing import Any
 from modelforge.data.sources.uploads import MAX_UPLOAD_BYTES
 from modelforge.errors import BusyError, ForgeError
 from modelforge.forge import Forge
-from modelforge.services.dial import DEPTHS
+from modelforge.services.pretraining.dial import DEPTHS
 from ui.contract import RecipeReply, Reply, StartReply, TrainReply, error_text
 from ui.html.gradio_page import ServerFunction, flag, gradio_page, number, text, timestamp
+from ui.html.markup import Markup
 from ui.html.templates import render
 from ui.metrics import CHART_NOTES
 from ui.pages.run import evaluation, next_run
@@ -64,7 +65,12 @@ def page(forge: Forge) -> None:
     functions += [*model_card.download_functions(forge), *trial_run.functions(forge)]
     functions += [*presets.functions(forge), *import_page.functions(forge)]
     functions += [*settings_export.functions(forge), *from_nothing.functions(forge)]
-    body = render(
+    gradio_page(_body(), "train", *functions, mode="wait")
+
+
+def _body() -> Markup:
+    """Return the cards of the form, and the skeleton of the page of a run."""
+    return render(
         "train",
         "body",
         form.groups(),
@@ -74,7 +80,6 @@ def page(forge: Forge) -> None:
         DEPTHS,
         from_nothing.SHAPES,
     )
-    gradio_page(body, "train", *functions, mode="wait")
 
 
 def _traced(forge: Forge, entered: Entered) -> Reply:

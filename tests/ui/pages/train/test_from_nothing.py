@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from modelforge.services.dial import Dial, DialPoint
 from modelforge.services.preflight import PreflightResult
+from modelforge.services.pretraining.dial import Dial, DialPoint
 from ui.pages.train import from_nothing, response
 from ui.pages.train.form import Entered
 

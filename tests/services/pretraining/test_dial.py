@@ -7,7 +7,7 @@ import pytest
 from modelforge.config.resolve import Layer
 from modelforge.forge import Forge
 from modelforge.paths import Home
-from modelforge.services.dial import DialPoint, with_measured_speed
+from modelforge.services.pretraining.dial import DialPoint, with_measured_speed
 
 SENTENCE = "The miller walked to the river and counted the stones that lay in the cold water. "
 

@@ -1,0 +1,1 @@
+"""Services of training from nothing."""

@@ -134,7 +134,11 @@ class RunProgress:
             self._show_step(data)
         elif event.kind == "eval":
             best = " (best so far)" if data["best"] else ""
-            self._print(f"Evaluation loss {data['loss']:.3f}{best}")
+            bits = (data.get("metrics") or {}).get("bits_per_byte")
+            per_byte = "" if bits is None else f", {bits:.3f} bits per byte"
+            self._print(f"Evaluation loss {data['loss']:.3f}{per_byte}{best}")
+        elif event.kind == "core":
+            self._print(f"CORE {data['score']:.3f} on {len(data['tasks'])} tasks")
         elif event.kind == "note":
             self._print(data["text"])
 

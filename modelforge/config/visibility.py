@@ -109,6 +109,8 @@ _READS_ROWS = _is("strategy", "sft", "qlora", "dpo", text="with any strategy but
 _COUNTED = Condition("without max steps", lambda get: get("max_steps") == "-1")
 _RATE_IS_SET = _is("schedule.auto_learning_rate", "false", text="with a rate of your own")
 _SAMPLED = Condition("with sample prompts", lambda get: get("evaluation.samples") != "0")
+_FROM_NOTHING = _is("pretraining.enabled", "true", text="in training from nothing")
+_WITH_CORE = Condition("with a CORE folder", lambda get: get("evaluation.core_bundle") != "")
 _TRANSFORMERS = _is("provider", "huggingface")
 _COMPILED = _is("trainer.torch_compile", "true", text="with a compiled model")
 _RECOMPUTED = _is("gradient_checkpointing", "true", text="with gradient checkpointing")
@@ -179,6 +181,10 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "evaluation.samples": (_TRANSFORMERS,),
     "evaluation.sample_prompts": (_TRANSFORMERS, _SAMPLED),
     "evaluation.sample_tokens": (_TRANSFORMERS, _SAMPLED),
+    "evaluation.sample_every": (_TRANSFORMERS, _SAMPLED),
+    "evaluation.core_bundle": (_FROM_NOTHING,),
+    "evaluation.core_every": (_FROM_NOTHING, _WITH_CORE),
+    "evaluation.core_max_per_task": (_FROM_NOTHING, _WITH_CORE),
     "evaluation.row_losses": (
         _TRANSFORMERS,
         _COMPLETIONS,

@@ -43,7 +43,7 @@ class PhaseEvent(Event):
     """The worker entered a phase or made progress in it, at most four times per second.
 
     Phases: loading, tokenizing, training, evaluating, sampling, scoring, saving, merging, paused,
-    trial_run.
+    core, trial_run.
     """
 
     kind: ClassVar[str] = "phase"
@@ -72,6 +72,8 @@ class PlanEvent(Event):
     trained_tokens: Annotated[int | None, Info("Labels of one epoch.", "tokens", True)] = None
     all_tokens: Annotated[int | None, Info("All tokens of one epoch.", "tokens")] = None
     truncated_rows: Annotated[int | None, Info("Rows that were truncated.")] = None
+    flops_per_token: Annotated[float | None, Info("FLOPs of a token.", "FLOPs", True)] = None
+    peak_flops: Annotated[float | None, Info("Peak of the GPU.", "FLOPs/s", True)] = None
     prompts_per_update: Annotated[int | None, Info("Prompts per RLHF step.", omitted=True)] = None
     answers_per_update: Annotated[int | None, Info("Answers per RLHF step.", omitted=True)] = None
     stage: Annotated[int | None, Info("Number of this stage, from 1.", omitted=True)] = None
@@ -93,6 +95,8 @@ class StepEvent(StageEvent):
     tokens: Annotated[int | None, Info("Tokens of these steps.", "tokens")] = None
     tokens_per_s: Annotated[float | None, Info("Throughput of training.", "tokens/s")] = None
     seconds: Annotated[float | None, Info("Mean training time of one step.", "s")] = None
+    tokens_so_far: Annotated[int | None, Info("Tokens of all steps.", "tokens", True)] = None
+    flops_so_far: Annotated[float | None, Info("FLOPs of all steps.", "FLOPs", True)] = None
     metrics: Annotated[dict[str, float], Info("Further metrics.")] = field(default_factory=dict)
     cpu_percent: Annotated[float | None, Info("CPU load of the machine.", "%")] = None
     ram_gib: Annotated[float | None, Info("Resident memory of the worker.", "GiB")] = None
@@ -260,6 +264,9 @@ class FinishedEvent(Event):
     merged: Annotated[str | None, Info("Folder of the merged model there.", omitted=True)] = None
     loss: Annotated[float | None, Info("Newest training loss.")] = None
     eval_loss: Annotated[float | None, Info("Best evaluation loss.")] = None
+    eval_bits_per_byte: Annotated[float | None, Info("Of the same evaluation.", omitted=True)] = (
+        None
+    )
     best_step: Annotated[int | None, Info("Step of the best evaluation.")] = None
     trial_run: Annotated[bool | None, Info("True for a trial run.", omitted=True)] = None
 

@@ -44,6 +44,9 @@ class RunSummary:
     total_steps: int | None
     loss: Annotated[float | None, about("The latest training loss.")]
     eval_loss: Annotated[float | None, about("The latest evaluation loss.")]
+    eval_bits_per_byte: Annotated[
+        float | None, about("Bits per byte of the evaluation rows; null where not measured.")
+    ]
     metrics: Annotated[
         dict[str, float],
         about("The latest other metrics; those of the evaluation rows begin with `eval_`."),
@@ -52,6 +55,10 @@ class RunSummary:
     scores: Annotated[
         dict[str, Any] | None,
         about("Scores of the answers to evaluation rows: `rows`, `before` and `after`."),
+    ]
+    core: Annotated[
+        dict[str, Any] | None,
+        about("The newest scores on CORE: `step`, `score`, `low`, `high`, `tasks`, `seconds`."),
     ]
     ending: Annotated[dict[str, Any] | None, about("The final event: `kind` and its data.")]
     tags: Annotated[tuple[str, ...], about("Tags set by users.")]

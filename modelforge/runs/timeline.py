@@ -37,6 +37,7 @@ from modelforge.runs.event_types import (
 from modelforge.runs.events import EventRecord, parse_lines, read_chunks, tail_events
 from modelforge.runs.progress.downsample import Curve, DownsampledCurve, Point
 from modelforge.runs.progress.measured_events import (
+    CoreEvent,
     MemoryBreakdownEvent,
     PrivacyEvent,
     TimeBreakdownEvent,
@@ -212,6 +213,8 @@ class Timeline(StageTimeline):
         self.samples: deque[SampleEvent] = deque(maxlen=SAMPLES)
         # The answers to the sample prompts, oldest first.
         self.answers: list[SamplesEvent] = []
+        # The scores on CORE, oldest first.
+        self.core_scores: list[CoreEvent] = []
         self.ending: Ending | None = None
         # The newest events that are worth a line in a log, with their Unix time.
         self.recent: deque[tuple[float, Event]] = deque(maxlen=RECENT)
@@ -256,6 +259,9 @@ class Timeline(StageTimeline):
         kept_samples = [s for s in self.samples if _is_before(s, number, event.step)]
         self.samples = deque(kept_samples, maxlen=SAMPLES)
         self.answers = [each for each in self.answers if _is_before(each, number, event.step)]
+        self.core_scores = [
+            each for each in self.core_scores if _is_before(each, number, event.step)
+        ]
         for kind in _DROPPED_ON_RESUME:
             self._newest.pop(kind, None)
 
@@ -286,6 +292,9 @@ class Timeline(StageTimeline):
     def _on_samples(self, _t: float, event: SamplesEvent) -> None:
         self.answers.append(event)
 
+    def _on_core(self, _t: float, event: CoreEvent) -> None:
+        self.core_scores.append(event)
+
     def _on_note(self, _t: float, event: NoteEvent) -> None:
         self.notes.append(event)
 
@@ -298,11 +307,14 @@ class Timeline(StageTimeline):
 _TRAINING = PhaseEvent(name="training", text="Training")
 # Always worth a line in the log; a phase is if it is new, an evaluation if it has a loss.
 _LOGGED = frozenset(
-    (StartedEvent, ResumedEvent, StepEvent, SavedEvent, ScoresEvent, NoteEvent, *get_args(Ending))
+    (
+        *(StartedEvent, ResumedEvent, StepEvent, SavedEvent, ScoresEvent, CoreEvent, NoteEvent),
+        *get_args(Ending),
+    )
 )
 
 
-def _is_before(sample: SampleEvent | SamplesEvent, stage: int, step: int) -> bool:
+def _is_before(sample: SampleEvent | SamplesEvent | CoreEvent, stage: int, step: int) -> bool:
     if sample.stage is not None and sample.stage != stage:
         return sample.stage < stage
     return sample.step <= step

@@ -18,6 +18,7 @@ from modelforge.config.schema.config import TrainingConfig
 from modelforge.config.schema.data import Source
 from modelforge.data.checks.parallel import CountCache
 from modelforge.data.checks.summary import DatasetSummary
+from modelforge.data.core_tasks import check_core_folder
 from modelforge.data.sources.combine import RunData
 from modelforge.data.sources.load import LoadedSource, load_sources
 from modelforge.data.sources.locate import find_source_files
@@ -165,6 +166,7 @@ class PreflightService:
         adapter = _collect(errors, lambda: self._find_adapter(config, facts))
         resumed = _collect(errors, lambda: find_resume_source(config, self._home))
         _collect(errors, lambda: check_reward_model(config, self._home))
+        _collect(errors, lambda: check_core_folder(config))
         machine = self._machine.for_run()
         if facts is None:
             return PreflightResult(resolved, data=data, machine=machine, errors=errors)

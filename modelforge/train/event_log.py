@@ -24,6 +24,7 @@ from modelforge.runs.event_types import (
     StepEvent,
 )
 from modelforge.runs.events import EventWriter
+from modelforge.runs.progress.measured_events import CoreEvent
 
 PHASE_EVERY_S = 0.25
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -139,7 +140,11 @@ def _line_of(event: Event) -> str | None:
                 name, value = "reward", event.metrics.get("reward")
             number = "unknown" if value is None else f"{value:.3f}"
             best = "  (best so far)" if event.best else ""
-            return f"step {event.step}  evaluation {name} {number}{best}"
+            bits = event.metrics.get("bits_per_byte")
+            per_byte = "" if bits is None else f"  {bits:.3f} bits per byte"
+            return f"step {event.step}  evaluation {name} {number}{per_byte}{best}"
+        case CoreEvent():
+            return f"step {event.step}  CORE {event.score:.3f} on {len(event.tasks)} tasks"
         case ResumedEvent(checkpoint=None):
             return "There is no checkpoint to resume from; training starts over."
         case ResumedEvent():

@@ -31,6 +31,7 @@ def finish(context: WorkerContext, trainer: Any, progress: TrainingProgress, beg
         merged=merged,
         loss=progress.loss,
         eval_loss=progress.best_loss,
+        eval_bits_per_byte=progress.best_bits_per_byte,
         best_step=progress.best_step,
     )
     context.log.end(event, f"Finished after {progress.step:,} steps.")

@@ -21,7 +21,7 @@ from modelforge.modeling.tokenize import dataset
 from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.modeling.tokenize.template import ChatTemplate, stop_ids_of, template_of_run
 from modelforge.runs.event_types import ScoresEvent
-from modelforge.train.callbacks import monitors, trackers
+from modelforge.train.callbacks import core_evaluation, monitors, trackers
 from modelforge.train.callbacks.gpu_limits import GpuLimitCallback, gpu_limits, nvml_sensors
 from modelforge.train.callbacks.reporter import EventReporter, TrainingProgress
 from modelforge.train.callbacks.samples import SampleCallback, Sampler
@@ -278,6 +278,7 @@ def _settle(context: WorkerContext, trainer: Any, progress: TrainingProgress) ->
     if trainer.best_is_lost or not keeps_best:
         # The newest weights are kept.
         progress.best_step, progress.best_loss = None, progress.eval_loss
+        progress.best_bits_per_byte = progress.eval_bits_per_byte
 
 
 def _save_checkpoint(context: WorkerContext, trainer: Any) -> None:
@@ -295,6 +296,7 @@ def _add_callbacks(
 ) -> None:
     job = context.job
     add_gpu_limits(context, trainer, reporter)
+    core_evaluation.attach(context, trainer, reporter.resume_clock)
     monitors.attach(trainer, job.config, context.log, reporter.progress)
     name = f"{job.name} {stage.name}" if stage is not None else job.name
     trackers.attach(trainer, job.config, job.run, context.log, name)

@@ -137,15 +137,19 @@ def eval_interval(config: TrainingConfig, total: int | None, log: ChangeLog) -> 
 def sample_rounds(
     config: TrainingConfig, method: Method, total: int | None, eval_steps: int | None
 ) -> int:
-    """Return how often the sample prompts are answered: at step 0, at evaluations, at the end."""
+    """Return how often the sample prompts are answered.
+
+    At step 0, at the end, and at evaluations or every `sample_every` steps.
+    """
     has_no_answers = METHOD_FACTS[method].head == "span"
     if not config.evaluation.samples or has_no_answers or not total:
         return 0
     if PROVIDER_FACTS[config.provider].adds_adapter:
         return 0
-    if not eval_steps:
+    every = config.evaluation.sample_every or eval_steps
+    if not every:
         return 2
-    return 1 + -(-total // eval_steps)
+    return 1 + -(-total // every)
 
 
 def save_interval(config: TrainingConfig, eval_steps: int | None, log: ChangeLog) -> int:

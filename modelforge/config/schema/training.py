@@ -183,6 +183,30 @@ class Evaluation(SettingsGroup):
     )
     """Longest answer to a sample prompt; all prompts are answered in one batch."""
 
+    sample_every: int = setting(
+        0, "Sample every", Group.EVALUATION, ge=0, unit="steps", irrelevant_for=MEMORY
+    )
+    """Steps between the answers to the sample prompts; 0 answers them at each evaluation."""
+
+    core_bundle: str | None = setting(
+        None, "CORE folder", Group.EVALUATION, min_length=1, max_length=4096, irrelevant_for=MEMORY
+    )
+    """Folder of the CORE tasks, to score a model that is trained from nothing; empty for none.
+
+    CORE is the mean of 22 tasks without a chat format, each centred on guessing. Small models
+    stay near 0: look at bits per byte and the samples first.
+    """
+
+    core_every: int = setting(
+        -1, "CORE every", Group.EVALUATION, ge=-1, unit="steps", irrelevant_for=MEMORY
+    )
+    """Steps between scores on CORE, which is always scored at the end; -1 for the end only."""
+
+    core_max_per_task: int = setting(
+        500, "Rows per CORE task", Group.EVALUATION, ge=1, unit="rows", irrelevant_for=MEMORY
+    )
+    """Most rows of each CORE task that are scored; more rows narrow the interval."""
+
     row_losses: bool = setting(True, "Losses of rows", Group.EVALUATION, irrelevant_for=MEMORY)
     """Keep the loss of each training row, to find rows that are wrong or not learned.
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from modelforge.modeling.pretraining.core_tasks import CoreTask, Row
+from modelforge.data.core_tasks import CoreTask, Row
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,12 @@ def is_right(
 
 
 def accuracy(task: CoreTask, encode: Encode, predict: Predict, *, most: int, context: int) -> float:
-    """Return the share of right answers among the first `most` rows of a task."""
-    count = min(most, len(task.rows))
+    """Return the share of right answers among the first `most` rows of a task.
+
+    Its examples are among these rows, too, as nanochat has it.
+    """
+    task = replace(task, rows=task.rows[:most])
+    count = len(task.rows)
     right = 0
     for index in range(count):
         asked = candidates(task, index, encode, context)

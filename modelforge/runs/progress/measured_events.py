@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar
 
 from modelforge.runs.event_fields import Info, StageEvent
 
@@ -45,3 +45,21 @@ class PrivacyEvent(StageEvent):
     noise_multiplier: Annotated[float, Info("Standard deviation of the noise, in clipping norms.")]
     sample_rate: Annotated[float, Info("Probability of each row to be in a step.")]
     max_grad_norm: Annotated[float, Info("Norm to which the gradient of each row is clipped.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoreEvent(StageEvent):
+    """The model was scored on CORE: the mean of tasks, each centred on guessing.
+
+    Each of `tasks` has `name`, `kind`, `rows`, `shots`, `accuracy`, `baseline` and `score`.
+    """
+
+    kind: ClassVar[str] = "core"
+    step: Annotated[int, Info("Step after which it was scored.")]
+    score: Annotated[float, Info("The mean; 0 is guessing, 1 is all correct.")]
+    low: Annotated[float | None, Info("Low end of the 95 % interval of the mean.")] = None
+    high: Annotated[float | None, Info("High end of that interval.")] = None
+    tasks: Annotated[list[dict[str, Any]], Info("The score of each task.")] = field(
+        default_factory=list
+    )
+    seconds: Annotated[float | None, Info("Time that scoring took.", "s")] = None

@@ -10,6 +10,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from modelforge.hardware.peak_flops import share_of_peak
 from modelforge.modeling.errors import not_finite
 from modelforge.runs.event_types import EvalEvent, PlanEvent, SavedEvent, StepEvent
 from modelforge.train.callbacks.system_stats import SystemStats
@@ -30,6 +31,7 @@ class TrainingProgress:
 
     Attributes:
         best_value: Best value of the watched metric; `best_loss` is None unless that is the loss.
+        best_bits_per_byte: Bits per byte of that evaluation; None where they are not measured.
         best_step: Step of the best evaluation.
         eval_step: Step of the newest evaluation.
         is_complete: False if the run was stopped; a training that early stopping ended is complete.
@@ -38,8 +40,10 @@ class TrainingProgress:
     step: int = 0
     loss: float | None = None
     eval_loss: float | None = None
+    eval_bits_per_byte: float | None = None
     best_loss: float | None = None
     best_value: float | None = None
+    best_bits_per_byte: float | None = None
     best_step: int | None = None
     eval_step: int | None = None
     is_complete: bool = False
@@ -152,8 +156,9 @@ class EventReporter(TrainerCallback):
                 tokens=new_tokens,
                 tokens_per_s=round(new_tokens / busy_s, 2),
                 seconds=round(busy_s / max(1, steps), 4),
-                metrics=trainer_metrics(logs),
+                metrics=trainer_metrics(logs) | self._utilization(new_tokens, busy_s),
                 stage=self._stage,
+                **self._so_far(tokens),
                 **self._stats.read(),
             )
         )
@@ -183,8 +188,10 @@ class EventReporter(TrainerCallback):
         is_best = state.global_step > 0 and _is_better(value, progress.best_value, args)
         loss = value if watched == "loss" else None
         progress.eval_loss, progress.eval_step = loss, state.global_step
+        progress.eval_bits_per_byte = metrics.get("eval_bits_per_byte")
         if is_best:
             progress.best_loss, progress.best_value = loss, value
+            progress.best_bits_per_byte = progress.eval_bits_per_byte
             progress.best_step = state.global_step
             # The best checkpoint must exist at the end, independent of the save interval.
             control.should_save = control.should_save or args.load_best_model_at_end
@@ -214,6 +221,21 @@ class EventReporter(TrainerCallback):
         """Start counting training time, at the beginning and after a pause."""
         self._report_training(state)
         self._clock = time.perf_counter()
+
+    def _utilization(self, tokens: int, seconds: float) -> dict[str, float]:
+        """Return the share of the peak of the GPU (MFU) by its name; empty where it is unknown."""
+        per_token, peak = self._facts.get("flops_per_token"), self._facts.get("peak_flops")
+        if per_token is None:
+            return {}
+        share = share_of_peak(per_token * tokens, seconds, peak)
+        return {} if share is None else {"mfu": round(share, 6)}
+
+    def _so_far(self, tokens: int) -> dict[str, Any]:
+        """Return tokens and FLOPs of all steps, in runs that are planned by them."""
+        per_token = self._facts.get("flops_per_token")
+        if per_token is None:
+            return {}
+        return {"tokens_so_far": tokens, "flops_so_far": per_token * tokens}
 
     def _report_training(self, state: TrainerState) -> None:
         self._log.phase("training", "Training", done=state.global_step, total=state.max_steps)

@@ -103,6 +103,8 @@ class Sampler:
         prompts: The prompts, at most 8.
         setup: Tokenizer, end tokens and padding of the model.
         stage: The training stage, in runs with stages.
+        continues: Whether the model continues the prompts instead of answering them; the space
+            in front of a continuation is then kept.
         asked: Steps whose answers are known; they are not generated again.
         is_off: Whether generating has failed in this run.
     """
@@ -113,6 +115,7 @@ class Sampler:
     stage: int | None = None
     asked: set[int] = field(default_factory=set)
     is_off: bool = False
+    continues: bool = False
 
     def ask_base(self, model: Any) -> None:
         """Ask the base model, before training and before an adapter is added.
@@ -177,7 +180,7 @@ class Sampler:
             "prompt": sample.prompt.text[:MAX_PROMPT_CHARS],
             "source": sample.source,
             "expected": sample.prompt.expected[:MAX_ANSWER_CHARS],
-            "text": text.strip()[:MAX_ANSWER_CHARS],
+            "text": (text.rstrip() if self.continues else text.strip())[:MAX_ANSWER_CHARS],
             "tokens": len(answer.ids),
             "cut": answer.cut,
         }
@@ -234,12 +237,13 @@ def sample_base(
 
 
 class SampleCallback(TrainerCallback):
-    """Asks the sample prompts at each evaluation and after the last step."""
+    """Asks the sample prompts at each evaluation or every n steps, and after the last step."""
 
     def __init__(
         self, sampler: Sampler, trainer: Any, resume_clock: Callable[[TrainerState], None]
     ) -> None:
         self._sampler, self._trainer, self._resume_clock = sampler, trainer, resume_clock
+        self._every = sampler.context.job.config.evaluation.sample_every
 
     def on_train_begin(self, _args: Any, state: TrainerState, *_rest: Any, **_kwargs: Any) -> None:
         """Ask a model that starts from an adapter before its first step."""
@@ -247,15 +251,22 @@ class SampleCallback(TrainerCallback):
             self._ask(state)
 
     def on_evaluate(self, _args: Any, state: TrainerState, *_rest: Any, **_kwargs: Any) -> None:
-        """Ask after an evaluation."""
-        self._ask(state)
+        """Ask after an evaluation, unless a number of steps is set."""
+        if not self._every:
+            self._ask(state)
 
     def on_step_end(
         self, _args: Any, state: TrainerState, control: TrainerControl, **_kwargs: Any
     ) -> None:
-        """Ask after the last step, unless it is evaluated."""
-        is_stopped = self._sampler.context.stop.mode is not None
-        if state.global_step >= state.max_steps and not control.should_evaluate and not is_stopped:
+        """Ask after every n-th step, and after the last one unless it is evaluated."""
+        if self._sampler.context.stop.mode is not None:
+            return
+        is_last = state.global_step >= state.max_steps
+        if self._every:
+            is_due = is_last or state.global_step % self._every == 0
+        else:
+            is_due = is_last and not control.should_evaluate
+        if is_due:
             self._ask(state)
 
     def _ask(self, state: TrainerState) -> None:

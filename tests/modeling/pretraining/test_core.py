@@ -7,8 +7,9 @@ import json
 import numpy as np
 import pytest
 
+from modelforge.data import core_tasks
 from modelforge.errors import DataError
-from modelforge.modeling.pretraining import core_score, core_tasks
+from modelforge.modeling.pretraining import core_score
 
 TASKS = [
     ("capitals", "multiple_choice", 1, " ", 50.0),
@@ -145,3 +146,102 @@ def test_a_task_outside_the_folder_is_not_read(tmp_path):
     (folder / "core.yaml").write_text(text.replace("capitals.jsonl", "../../secret.jsonl"), "utf-8")
     with pytest.raises(DataError, match="outside eval_data"):
         core_tasks.read_core_tasks(folder)
+
+
+def test_examples_are_among_the_rows_that_are_scored(tmp_path):
+    rows = [{"query": f"{number}:", "choices": ["odd", "even"], "gold": 0} for number in range(100)]
+    task = core_tasks.CoreTask("many", "multiple_choice", rows, 3, " ", 0.5)
+    asked = []
+
+    def predict(sequences):
+        asked.append(text_of(sequences[0][1:]))
+        return [
+            core_score.Predicted(np.zeros(len(ids) - 1), np.array(ids[1:])) for ids in sequences
+        ]
+
+    core_score.accuracy(task, encode, predict, most=4, context=1000)
+    used = {int(word.split(":")[0]) for text in asked for word in text.split("\n\n")}
+    assert used == {0, 1, 2, 3}
+
+
+def test_a_folder_is_checked_before_a_start_without_reading_rows(tmp_path):
+    broken = {**ROWS, "last_word": [{"context": "no continuation"}]}
+    folder = bundle(tmp_path / "core", rows=broken)
+    assert core_tasks._folder_problems(folder) == []
+    text = (folder / "eval_meta_data.csv").read_text("utf-8")
+    (folder / "eval_meta_data.csv").write_text(
+        text.replace("pronouns,50.0", "pronouns,100"), "utf-8"
+    )
+    (folder / "eval_data" / "capitals.jsonl").unlink()
+    messages = [str(problem) for problem in core_tasks._folder_problems(folder)]
+    assert len(messages) == 2
+    assert "task capitals: eval_data/capitals.jsonl does not exist." in messages[0]
+    assert "task pronouns: Its random baseline is 100; from 0 to below 100" in messages[1]
+
+
+@pytest.mark.parametrize("shots", ["3", [-1], [1.5]])
+def test_a_number_of_examples_must_be_a_whole_number(tmp_path, shots):
+    folder = bundle(tmp_path / "core")
+    text = (folder / "core.yaml").read_text("utf-8")
+    changed = text.replace('"num_fewshot": [0]', f'"num_fewshot": {json.dumps(shots)}')
+    (folder / "core.yaml").write_text(changed, "utf-8")
+    with pytest.raises(DataError, match="task pronouns: num_fewshot is"):
+        core_tasks.read_core_tasks(folder)
+
+
+def test_a_folder_without_tasks_is_refused(tmp_path):
+    folder = bundle(tmp_path / "core")
+    (folder / "core.yaml").write_text('{"icl_tasks": []}', "utf-8")
+    with pytest.raises(DataError, match="names no tasks"):
+        core_tasks.read_core_tasks(folder)
+
+
+def test_the_mean_and_its_interval_are_those_computed_by_hand():
+    """Scores of 0.5 and 0.2: the mean is 0.35.
+
+    With z² = 3.8415, the first has a share of (30 + 1.9207) / 43.8415 = 0.72810 and a variance of
+    0.72810 × 0.27190 / 43.8415 / 0.5² = 0.018062; the second of (20 + 1.9207) / 103.8415 = 0.21110
+    and 0.21110 × 0.78890 / 103.8415 = 0.0016038. The mean has (0.018062 + 0.0016038) / 4 =
+    0.0049165, and 1.96 times its root is 0.13743.
+    """
+    from modelforge.modeling.pretraining.core_result import CoreResult, TaskScore, as_data
+
+    first = TaskScore("a", "multiple_choice", 40, 10, 0.75, 0.5)
+    second = TaskScore("b", "language_modeling", 100, 0, 0.2, 0.0)
+    result = CoreResult((first, second))
+    assert result.score == pytest.approx(0.35)
+    assert result.interval == pytest.approx((0.35 - 0.13743, 0.35 + 0.13743), abs=1e-4)
+    assert as_data(result.tasks)[0]["score"] == 0.5
+
+
+def test_all_wrong_is_not_certain():
+    from modelforge.modeling.pretraining.core_result import CoreResult, TaskScore
+
+    few, many = (TaskScore("a", "schema", rows, 0, 0.0, 0.0) for rows in (5, 500))
+    widths = [np.ptp(CoreResult((task,)).interval) for task in (few, many)]
+    assert widths[0] > 10 * widths[1] > 0
+
+
+@pytest.mark.torch
+def test_predictions_do_not_depend_on_the_batch(monkeypatch):
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    from modelforge.config.pretraining.shape import Architecture, shape_of_depth
+    from modelforge.modeling.pretraining import core_predict
+    from modelforge.modeling.pretraining.build import build_model
+
+    shape = shape_of_depth(
+        2, aspect_ratio=16, head_dim=16, vocab_size=64, context=32, architecture=Architecture.LLAMA
+    )
+    model = build_model(shape, zero_projections=False).eval()
+    sequences = [[1, 5, 9, 2], [1, 7], [3, 3, 8, 9, 10, 11]]
+    together = core_predict.ModelPredictor(model)(sequences)
+    monkeypatch.setattr(core_predict, "MOST_LOGITS", 1)
+    alone = core_predict.ModelPredictor(model)(sequences)
+    for ids, one, other in zip(sequences, together, alone, strict=True):
+        logits = model(torch.tensor([ids])).logits[0, :-1]
+        expected = cross_entropy(logits, torch.tensor(ids[1:]), reduction="none")
+        for found in (one, other):
+            np.testing.assert_allclose(found.losses, expected.detach().numpy(), rtol=1e-4)
+            assert found.likeliest.tolist() == logits.argmax(-1).tolist()

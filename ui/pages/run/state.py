@@ -17,6 +17,7 @@ from modelforge.runs.event_types import (
     StepEvent,
     StoppedEvent,
 )
+from modelforge.runs.progress.measured_events import CoreEvent
 from modelforge.runs.timeline import Timeline
 from ui.html import format as fmt
 
@@ -25,6 +26,8 @@ PHASES = {
     "tokenizing": "Tokenizing",
     "training": "Training",
     "evaluating": "Evaluating",
+    "sampling": "Answering the sample prompts",
+    "core": "Scoring on CORE",
     "saving": "Saving",
     "trial_run": "Trial run",
 }
@@ -170,6 +173,8 @@ def _line(event: Event) -> str:
         case EvalEvent():
             best = " (best so far, kept)" if event.best else ""
             return f"evaluation loss {fmt.number(event.loss, 3)}{best}"
+        case CoreEvent():
+            return f"step {event.step}  CORE {fmt.number(event.score, 3)}"
         case ScoresEvent():
             return f"scored on {fmt.plural(event.rows or 0, 'evaluation row')}"
         case SavedEvent():

@@ -23,8 +23,11 @@ from typing import Any, Literal
 
 import yaml
 
+from modelforge.config.schema.config import TrainingConfig
 from modelforge.errors import DataError, Problem
+from modelforge.paths import expand_user
 
+SETTING = "evaluation.core_bundle"
 Kind = Literal["multiple_choice", "schema", "language_modeling"]
 Row = dict[str, Any]
 COLUMNS: dict[Kind, dict[str, type]] = {
@@ -85,11 +88,39 @@ def read_core_tasks(folder: Path) -> list[CoreTask]:
     return tasks
 
 
+def check_core_folder(config: TrainingConfig) -> None:
+    """Raise DataError for what is wrong with `evaluation.core_bundle`; rows are not read.
+
+    The rows are read before the first step.
+    """
+    name = config.evaluation.core_bundle
+    if name is None or not config.pretraining.enabled:
+        return
+    if problems := _folder_problems(expand_user(name)):
+        raise DataError(
+            [Problem(SETTING, f"{each.where}: {each.what}", each.remedy) for each in problems]
+        )
+
+
+def _folder_problems(folder: Path) -> list[Problem]:
+    problems: list[Problem] = []
+    listed = _list_of(folder, problems)
+    baselines = _baselines(folder, problems)
+    for entry in listed:
+        try:
+            _located(folder, entry, baselines)
+        except DataError as error:
+            problems += error.problems
+    return problems
+
+
 def _list_of(folder: Path, problems: list[Problem]) -> list[Row]:
     path = folder / "core.yaml"
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return [dict(entry) for entry in found["icl_tasks"]]
+        if entries := [dict(entry) for entry in found["icl_tasks"]]:
+            return entries
+        problems.append(Problem(str(path), "names no tasks.", "Use the file of the CORE bundle."))
     except OSError:
         what = "does not exist." if not path.exists() else "cannot be read."
         problems.append(Problem(str(path), what, "Point at the folder of the CORE bundle."))
@@ -119,8 +150,31 @@ def _baselines(folder: Path, problems: list[Problem]) -> dict[str, float]:
 
 
 def _task(folder: Path, entry: Row, baselines: dict[str, float]) -> CoreTask:
+    name, kind, path = _located(folder, entry, baselines)
+    rows = _rows(path, kind, _where(name))
+    random.Random(ORDER_SEED).shuffle(rows)
+    delimiter = str(entry.get("continuation_delimiter", " "))
+    return CoreTask(name, kind, rows, _shots(entry), delimiter, baselines.get(name, 0.0))
+
+
+def _shots(entry: Row) -> int:
+    """Return the examples in front of each row; raises DataError for what is not a number."""
+    listed = entry.get("num_fewshot") or [0]
+    shots = listed[0] if isinstance(listed, list) else listed
+    if isinstance(shots, int) and shots >= 0:
+        return shots
+    what = f"num_fewshot is {listed!r}; a list with one whole number from 0 is needed."
+    raise DataError(Problem(_where(str(entry.get("label"))), what))
+
+
+def _where(name: str) -> str:
+    return f"core.yaml, task {name}"
+
+
+def _located(folder: Path, entry: Row, baselines: dict[str, float]) -> tuple[str, Kind, Path]:
+    """Return name, type and file of a task; raises DataError for what is wrong with them."""
     name, asked = str(entry.get("label")), entry.get("icl_task_type")
-    where = f"core.yaml, task {name}"
+    where = _where(name)
     kind = next((each for each in COLUMNS if each == asked), None)
     if kind is None:
         what = f"icl_task_type is {asked!r}; {', '.join(COLUMNS)} are possible."
@@ -129,11 +183,11 @@ def _task(folder: Path, entry: Row, baselines: dict[str, float]) -> CoreTask:
         raise DataError(
             Problem(where, "eval_meta_data.csv has no random baseline for it.", "Add its line.")
         )
-    shots = entry.get("num_fewshot") or [0]
-    rows = _rows(_inside(folder, str(entry.get("dataset_uri")), where), kind, where)
-    random.Random(ORDER_SEED).shuffle(rows)
-    delimiter = str(entry.get("continuation_delimiter", " "))
-    return CoreTask(name, kind, rows, int(shots[0]), delimiter, baselines.get(name, 0.0))
+    if not 0 <= baselines.get(name, 0.0) < 1:
+        what = f"Its random baseline is {100 * baselines[name]:g}; from 0 to below 100 is possible."
+        raise DataError(Problem(where, what, "Correct its line of eval_meta_data.csv."))
+    _shots(entry)
+    return name, kind, _inside(folder, str(entry.get("dataset_uri")), where)
 
 
 def _inside(folder: Path, uri: str, where: str) -> Path:

@@ -129,6 +129,20 @@ EFFECTS: dict[str, dict[str, list[str]]] = {
             "evaluation.sample_prompts",
         ],
     },
+    "train/callbacks/test_core_evaluation.py": {
+        "test_without_a_number_of_steps_it_is_scored_at_the_end_only": [
+            "evaluation.core_max_per_task",
+        ],
+        "test_it_is_scored_every_n_steps_and_at_the_end_but_not_before_the_first": [
+            "evaluation.core_every",
+        ],
+        "test_only_a_training_from_nothing_with_a_folder_is_scored": [
+            "evaluation.core_bundle",
+        ],
+    },
+    "train/test_continuations.py": {
+        "test_samples_are_taken_every_n_steps_and_at_the_end": ["evaluation.sample_every"],
+    },
     "train/test_merge.py": {
         "test_the_merged_model_answers_as_the_base_model_with_the_adapter": [
             "adapter.merge_after_training",

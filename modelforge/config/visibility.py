@@ -109,8 +109,6 @@ _READS_ROWS = _is("strategy", "sft", "qlora", "dpo", text="with any strategy but
 _COUNTED = Condition("without max steps", lambda get: get("max_steps") == "-1")
 _RATE_IS_SET = _is("schedule.auto_learning_rate", "false", text="with a rate of your own")
 _SAMPLED = Condition("with sample prompts", lambda get: get("evaluation.samples") != "0")
-_FROM_NOTHING = _is("pretraining.enabled", "true", text="in training from nothing")
-_WITH_CORE = Condition("with a CORE folder", lambda get: get("evaluation.core_bundle") != "")
 _TRANSFORMERS = _is("provider", "huggingface")
 _COMPILED = _is("trainer.torch_compile", "true", text="with a compiled model")
 _RECOMPUTED = _is("gradient_checkpointing", "true", text="with gradient checkpointing")
@@ -119,6 +117,7 @@ _TRACKED = Condition("with trackers", lambda get: get("logging.report_to") not i
 _PRIVATE = _is("privacy.enabled", "true", text="with differential privacy")
 _FROM_NOTHING = _is("pretraining.enabled", "true", text="with training from nothing")
 _OF_A_MODEL = _is("pretraining.enabled", "false", text="with a base model")
+_WITH_CORE = Condition("with a CORE folder", lambda get: get("evaluation.core_bundle") != "")
 _BY_AIM = Condition("with the tracker aim", lambda get: "aim" in get("logging.report_to"))
 _BY_EXPERIMENT = Condition(
     "with the tracker mlflow or aim",

@@ -55,7 +55,9 @@ def continuation_sampler(context: WorkerContext, tokenizer: Any) -> Sampler | No
 
 
 def _prompt(text: str, tokenizer: Any, first: int, source: Source) -> SamplePrompt:
-    ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)[
+        "input_ids"
+    ]
     return SamplePrompt(EncodedPrompt(text, [first, *ids], ""), source)
 
 

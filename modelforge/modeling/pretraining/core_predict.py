@@ -57,7 +57,9 @@ def core_encoder(tokenizer: Any) -> Encode:
     first = document_id(tokenizer)
 
     def encode(text: str) -> list[int]:
-        ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)[
+            "input_ids"
+        ]
         return [first, *ids]
 
     return encode

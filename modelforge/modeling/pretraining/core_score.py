@@ -55,7 +55,8 @@ def candidates(task: CoreTask, index: int, encode: Encode, context: int) -> list
         texts = [f"{asked}{row['continuation']}"]
     tokens = [encode(shots + text) for text in texts]
     if task.kind == "multiple_choice":
-        first = _common(tokens)
+        # An option that another one begins with still has a token that is scored: its last.
+        first = min(_common(tokens), min(map(len, tokens)) - 1)
         spans = [(first, len(ids)) for ids in tokens]
     elif task.kind == "schema":
         last = _common([ids[::-1] for ids in tokens])

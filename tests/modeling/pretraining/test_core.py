@@ -118,6 +118,13 @@ def test_the_option_with_the_lowest_mean_loss_is_chosen(tmp_path):
     assert task.centred(0.25) == -0.5
 
 
+def test_an_option_that_another_begins_with_has_a_token_that_counts():
+    rows = [{"query": "Six times two:", "choices": ["12", "1"], "gold": 0}]
+    task = core_tasks.CoreTask("sums", "multiple_choice", rows, 0, " ", 0.5)
+    asked = core_score.candidates(task, 0, encode, 1000)
+    assert [text_of(each.ids[each.start : each.end]) for each in asked] == ["12", "1"]
+
+
 def test_a_long_prompt_loses_its_beginning(tmp_path):
     task = task_named(bundle(tmp_path / "core"), "capitals")
     for each in core_score.candidates(task, 0, encode, 12):

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from modelforge.errors import DataError
 from modelforge.runs.events import EventWriter, iter_events
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.progress.measured_events import CoreEvent
@@ -42,7 +43,9 @@ def folder(tmp_path):
 
 
 def train_with_core(tmp_path, folder, steps=5, **evaluation):
-    """Train the tiny model and return the events of its scores, and its context."""
+    """Train the tiny model; return the events of its scores, the trainer and the clock calls."""
+    from tokenizers.pre_tokenizers import WhitespaceSplit
+
     from modelforge.data.core_tasks import read_core_tasks
     from modelforge.train.callbacks.core_evaluation import CoreCallback
     from modelforge.train.event_log import EventLog
@@ -51,23 +54,23 @@ def train_with_core(tmp_path, folder, steps=5, **evaluation):
     run = RunFolder(tmp_path / "run")
     run.path.mkdir(exist_ok=True)
     trainer = trainer_for(tiny_llama(), run.path, max_steps=steps)
+    trainer.processing_class.backend_tokenizer.pre_tokenizer = WhitespaceSplit()
     writer = EventWriter(run.events)
     config = trainer_config(evaluation=evaluation)
     job = SimpleNamespace(config=config, run=run)
     context = SimpleNamespace(job=job, log=EventLog(writer), stop=Stop(run.stop))
     clocks = []
-    callback = CoreCallback(context, trainer, read_core_tasks(folder), clocks.append)
-    trainer.add_callback(callback)
+    trainer.add_callback(CoreCallback(context, trainer, read_core_tasks(folder), clocks.append))
     trainer.train()
     writer.close()
     scores = Timeline().add_all(iter_events(run.events)).core_scores
-    assert len(clocks) <= len(scores)
-    return scores, trainer, callback
+    return scores, trainer, clocks
 
 
 def test_it_is_scored_every_n_steps_and_at_the_end_but_not_before_the_first(tmp_path, folder):
-    scores, _, _ = train_with_core(tmp_path, folder, core_every=2)
+    scores, _, clocks = train_with_core(tmp_path, folder, core_every=2)
     assert [event.step for event in scores] == [2, 4, 5]
+    assert len(clocks) == 3, "scoring is not training time"
     last = scores[-1]
     assert [task["name"] for task in last.tasks] == ["choice", "schema", "words"]
     assert [task["rows"] for task in last.tasks] == [6, 1, 4]
@@ -111,6 +114,44 @@ def test_an_error_is_noted_and_ends_only_the_scoring(tmp_path, folder, monkeypat
     assert trainer.state.global_step == 5
     notes = [e.data for e in iter_events(tmp_path / "run" / "events.jsonl") if e.kind == "note"]
     assert [note["code"] for note in notes] == ["core-not-scored"]
+
+
+FROM_NOTHING = {
+    "pretraining": {"enabled": True},
+    "model_name": "d6",
+    "adapter": {"enabled": False},
+}
+
+
+def test_only_a_training_from_nothing_with_a_folder_is_scored(tmp_path, folder):
+    from modelforge.train.callbacks import core_evaluation
+
+    def callbacks_of(**settings):
+        added = []
+        run = RunFolder(tmp_path)
+        job = SimpleNamespace(config=trainer_config(**settings), run=run)
+        trainer = SimpleNamespace(add_callback=added.append)
+        core_evaluation.attach(SimpleNamespace(job=job), trainer, print)
+        return added
+
+    named = {"evaluation": {"core_bundle": str(folder)}}
+    assert len(callbacks_of(**FROM_NOTHING, **named)) == 1
+    assert callbacks_of(**FROM_NOTHING) == []
+    assert callbacks_of(**named) == []
+    (folder / "eval_data" / "words.jsonl").unlink()
+    with pytest.raises(DataError, match=r"words\.jsonl does not exist"):
+        callbacks_of(**FROM_NOTHING, **named)
+
+
+def test_a_folder_with_a_missing_task_is_refused_before_the_start(folder):
+    from modelforge.data.core_tasks import check_core_folder
+
+    config = trainer_config(**FROM_NOTHING, evaluation={"core_bundle": str(folder)})
+    check_core_folder(config)
+    (folder / "eval_data" / "words.jsonl").unlink()
+    with pytest.raises(DataError, match=r"task words: eval_data/words\.jsonl") as caught:
+        check_core_folder(config)
+    assert caught.value.problems[0].where == "evaluation.core_bundle"
 
 
 def test_scores_after_the_checkpoint_of_a_resume_are_dropped():

@@ -37,11 +37,11 @@ class ModelPredictor:
             for predicted in self._batch(sequences[start : start + count])
         ]
 
-    @torch.no_grad()
     def _batch(self, sequences: Sequence[list[int]]) -> list[Predicted]:
         ids = pad_sequence([torch.tensor(row) for row in sequences], batch_first=True)
         ids = ids.to(self.model.device)
-        logits = self.model(input_ids=ids, use_cache=False).logits[:, :-1].float()
+        with torch.no_grad():
+            logits = self.model(input_ids=ids, use_cache=False).logits[:, :-1].float()
         targets = ids[:, 1:]
         # cross_entropy wants the classes second: (batch, vocabulary, seq).
         losses = cross_entropy(logits.transpose(1, 2), targets, reduction="none").cpu().numpy()

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
+from modelforge.config.pretraining.peak_flops import peak_flops
 from modelforge.config.pretraining.settings import shape_of
-from modelforge.hardware.peak_flops import peak_flops
 from modelforge.train.job import Job
 
 

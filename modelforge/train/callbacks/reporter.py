@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from modelforge.hardware.peak_flops import share_of_peak
+from modelforge.config.pretraining.peak_flops import share_of_peak
 from modelforge.modeling.errors import not_finite
 from modelforge.runs.event_types import EvalEvent, PlanEvent, SavedEvent, StepEvent
 from modelforge.train.callbacks.system_stats import SystemStats

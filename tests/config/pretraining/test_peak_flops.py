@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modelforge.hardware.peak_flops import peak_flops, share_of_peak
+from modelforge.config.pretraining.peak_flops import peak_flops, share_of_peak
 
 
 @pytest.mark.parametrize(

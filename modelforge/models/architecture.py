@@ -32,7 +32,7 @@ _ENCODERS = frozenset(
 # Model types whose feed-forward block has two matrices and no gate.
 _UNGATED = frozenset(
     {"bloom", "codegen", "falcon", "gpt2", "gpt_bigcode", "gpt_neo", "gpt_neox", "gptj", "mpt"}
-    | {"opt", "phi", "starcoder2"}
+    | {"nanochat", "opt", "phi", "starcoder2"}
 )
 _TIED_BY_DEFAULT = frozenset(
     {"bloom", "cohere", "cohere2", "gemma", "gemma2", "gemma3", "gemma3_text", "gpt2"}

@@ -19,10 +19,11 @@ FILE = "tokenizer.json"
 MAX_BYTES = 64 * MIB
 
 
-def tokenizer_folder(name: str, home: Home) -> Path:
+def tokenizer_folder(name: str, home: Home, *, setting: str = SETTING) -> Path:
     """Return the folder of a tokenizer: the starter's, a folder, or a model in the Hub's cache.
 
-    Raises NotFoundError if it is not on this computer, ConfigError without a tokenizer.json.
+    `setting` is what problems are reported at. Raises NotFoundError if it is not on this computer,
+    ConfigError without a tokenizer.json.
     """
     name = name.strip()
     folder = home.starter_model if name == STARTER else expand_user(name)
@@ -33,11 +34,11 @@ def tokenizer_folder(name: str, home: Home) -> Path:
         if found is None:
             what = f"{name[:200]} is neither a folder nor a model on this computer."
             remedy = "Enter the folder of a model, or download the model first."
-            raise NotFoundError(Problem(SETTING, what, remedy))
+            raise NotFoundError(Problem(setting, what, remedy))
         folder = found
     if token_count(folder) is None:
         what = f"{folder} has no {FILE} that can be read."
-        raise ConfigError(Problem(SETTING, what, f"Choose a model with a {FILE}."))
+        raise ConfigError(Problem(setting, what, f"Choose a model with a {FILE}."))
     return folder.absolute()
 
 

@@ -10,11 +10,18 @@ from typing import TYPE_CHECKING, Any, Literal
 from modelforge.config.methods import METHOD_FACTS, method_of
 from modelforge.config.plan.context import PlanContext, is_native_linux
 from modelforge.config.plan.make import Plan, make_plan
+from modelforge.config.plan.pretraining import (
+    EVAL_SHARE,
+    LEAST_EVAL_TOKENS,
+    PretrainingPlan,
+    text_tokens,
+)
 from modelforge.config.profiles import profile_length
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.data.sources.combine import RunData
 from modelforge.errors import ForgeError
 from modelforge.models.architecture import ModelInfo
+from modelforge.models.from_nothing import new_model
 from modelforge.paths import Home
 from modelforge.preflight.memory.estimate import MemoryPart, estimate_memory, total_gib
 from modelforge.preflight.memory.traced import MemoryTrace, longest_row_tokens, traced_parts
@@ -68,19 +75,20 @@ class RunContext:
             long_prompts=None,
             last_run=None,
         )
-        if self.model is None:
+        model = new_model(config, self.home) if config.pretraining.enabled else self.model
+        if model is None:
             return changed
         context = build_plan_context(
             config,
             self.machine,
-            self.model,
-            train_rows=train_rows(config, self.model, self.data),
+            model,
+            train_rows=train_rows(config, model, self.data),
             summary=self.summary,
             start_from=self.plan.start_from,
             home=self.home,
         )
         context = replace(context, resume_from=self.plan.resume_from)
-        return replace(changed, plan=make_plan(config, context))
+        return replace(changed, model=model, plan=make_plan(config, context))
 
     @cached_property
     def formula_parts(self) -> list[MemoryPart]:
@@ -125,10 +133,23 @@ class RunContext:
 
     @property
     def eval_rows(self) -> int:
-        """About how many rows are evaluated."""
+        """About how many rows are evaluated; windows of the text in a training from nothing."""
+        if self.plan.pretraining is not None:
+            return self._eval_windows(self.plan.pretraining)
         if self.data.validation:
             return sum(source.rows for source in self.data.validation)
         return round((self.summary.rows if self.summary else 0) * self.config.eval_split)
+
+    def _eval_windows(self, planned: PretrainingPlan) -> int:
+        share, sources = self.config.eval_split, self.data.validation
+        tokens = (planned.text_tokens or 0.0) * share / max(1e-9, 1 - share)
+        if sources:
+            chars = sum(source.summary.mean_chars * source.rows for source in sources)
+            tokens = text_tokens(chars, planned.shape.vocab_size)
+        between = (self.plan.eval_steps or planned.steps) * planned.batch_tokens
+        return round(
+            min(tokens, max(LEAST_EVAL_TOKENS, EVAL_SHARE * between)) / planned.shape.context
+        )
 
     @property
     def gpu(self) -> Gpu | None:
@@ -186,19 +207,26 @@ def build_plan_context(
         model_path=model.path,
         model_revision=model.revision,
         tokenizer_path=model.tokenizer,
+        vocab_size=model.tokens if config.pretraining.enabled else None,
         compute_capability=gpu.compute_capability if gpu else None,
         context=model.context,
         train_rows=train_rows,
         kind=model.kind,
         packages=frozenset(machine.packages),
         start_from=start_from,
-        row_tokens=estimate_tokens(summary.mean_chars) if summary else None,
+        row_tokens=_row_tokens(config, model, summary) if summary else None,
         longest_row=int(estimate_tokens(summary.longest_chars)) if summary else None,
         model_type=model.model_type,
         model_flops=model_flops(config, model),
         native_linux=is_native_linux(machine.system),
         profile_length=profile_length(config.compute_specs, home.profiles if home else None),
     )
+
+
+def _row_tokens(config: TrainingConfig, model: ModelInfo, summary: DatasetSummary) -> float:
+    if config.pretraining.enabled:
+        return text_tokens(summary.mean_chars, model.vocab or config.pretraining.vocab_size) + 1
+    return estimate_tokens(summary.mean_chars)
 
 
 def train_rows(config: TrainingConfig, model: ModelInfo, data: RunData) -> int | None:
@@ -208,6 +236,10 @@ def train_rows(config: TrainingConfig, model: ModelInfo, data: RunData) -> int |
     """
     if not data.sources:
         return None
+    if config.pretraining.enabled:
+        # Parts of documents are held out by their hash, so a single document can be divided.
+        share = 0.0 if data.validation else config.eval_split
+        return max(1, round(data.summary.rows * (1 - share)))
     try:
         rows = data.train_rows(config.eval_split)
     except ForgeError:

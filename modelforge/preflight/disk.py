@@ -24,6 +24,9 @@ def disk_needed_gib(config: TrainingConfig, plan: Plan, model: ModelInfo | None)
     download = 0.0 if model.local else model.weights_gib
     # One more checkpoint is being written before an old one is deleted.
     checkpoints = checkpoints_kept(config, plan) + 1
+    if (planned := plan.pretraining) is not None:
+        # The start model, and the token files of the text.
+        download = saved + 4 * (planned.text_tokens or 0.0) / GIB
     merged = merge_disk_gib(config, plan, model)
     return checkpoints * checkpoint + saved + EVENTS_GIB + download + merged
 

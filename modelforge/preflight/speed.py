@@ -187,6 +187,9 @@ def batch_layout(config: TrainingConfig, plan: Plan, summary: DatasetSummary) ->
     attended to the whole micro-batch; without a mask it attends to its own row.
     """
     rows, longest = config.rows_per_pass, float(plan.max_length)
+    if plan.pretraining is not None:
+        windows = plan.pretraining.shape.windows
+        return BatchLayout(rows * longest, rows * longest, sum(windows) / len(windows))
     mean = min(longest, estimate_tokens(summary.mean_chars))
     has_mask = plan.attn_implementation != VARLEN
     if config.packing:
@@ -200,7 +203,7 @@ def batch_layout(config: TrainingConfig, plan: Plan, summary: DatasetSummary) ->
 
 def padded_length(config: TrainingConfig, plan: Plan, summary: DatasetSummary) -> float:
     """Return the mean length of a row with its padding, which grows with the rows of a batch."""
-    if config.packing:
+    if config.packing or config.pretraining.enabled:
         return float(plan.max_length)
     mean, longest = estimate_tokens(summary.mean_chars), estimate_tokens(summary.longest_chars)
     share = min(0.8, 0.175 * math.log2(config.rows_per_pass))

@@ -26,6 +26,7 @@ from modelforge.errors import ForgeError, NotFoundError, Problem, merge_errors
 from modelforge.hardware.machine import Machine
 from modelforge.models.adapters import find_adapter
 from modelforge.models.architecture import ModelInfo
+from modelforge.models.from_nothing import new_model
 from modelforge.models.resolve import UnusableWeightsError, model_stamp, resolve_model
 from modelforge.models.reward_model import check_reward_model
 from modelforge.models.tokenizer import tokenizer_folder, with_tokenizer
@@ -160,7 +161,7 @@ class PreflightService:
             return PreflightResult(errors=[error])
         config = resolved.config
         errors: list[ForgeError] = []
-        facts = self._find_model(config.model_name, errors)
+        facts = self._find_model(config, errors)
         facts = _collect(errors, lambda: self._with_tokenizer(config, facts)) or facts
         data = self._load_data(config, errors)
         adapter = _collect(errors, lambda: self._find_adapter(config, facts))
@@ -310,10 +311,15 @@ class PreflightService:
         stamps = self.source_stamps([source.source for source in data.sources])
         return self._prompts.get((stamps, tokenizer, file_stamp(tokenizer), limit), measure)
 
-    def _find_model(self, name: str, errors: list[ForgeError]) -> ModelInfo | None:
-        """Return the facts of a model, also of one whose weights are missing or damaged."""
+    def _find_model(self, config: TrainingConfig, errors: list[ForgeError]) -> ModelInfo | None:
+        """Return the facts of a model, also of one whose weights are missing or damaged.
+
+        Those of a model that is trained from nothing follow from the settings.
+        """
         try:
-            return self.model(name)
+            if config.pretraining.enabled:
+                return new_model(config, self._home)
+            return self.model(config.model_name)
         except UnusableWeightsError as error:
             errors.append(error)
             return error.model if error.model.parameters else None

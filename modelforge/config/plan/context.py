@@ -60,6 +60,7 @@ class PlanContext:
         model_type: The family of the model as Transformers names it, such as mistral.
         model_flops: Operations of training; None where the shape of the model is unknown.
         tokenizer_path: Folder of a tokenizer of another model.
+        vocab_size: Tokens of the tokenizer that a training from nothing borrows.
         native_linux: Whether the driver is that of Linux itself, not of Windows or WSL.
     """
 
@@ -80,6 +81,7 @@ class PlanContext:
     model_type: str = ""
     model_flops: ModelFlops | None = None
     tokenizer_path: str | None = None
+    vocab_size: int | None = None
 
 
 def is_native_linux(system: str, release: str = "") -> bool:

@@ -16,6 +16,11 @@ from modelforge.config.methods import METHOD_FACTS, Method, MethodFacts, facts_o
 from modelforge.config.optimizers import StorageFormat
 from modelforge.config.plan import memory, run_length, training, weights
 from modelforge.config.plan.context import Change, ChangeLog, Device, PlanContext
+from modelforge.config.plan.pretraining import (
+    PretrainingPlan,
+    effective_settings,
+    pretraining_plan,
+)
 from modelforge.config.plan.rope import ContextPlan, context_plan
 from modelforge.config.profiles import profile_length
 from modelforge.config.schema.config import TrainingConfig
@@ -37,6 +42,7 @@ COMPILERS = {
 DEFAULT_COMPLETION = 256
 MANY_ROWS = 10_000
 _CHANGES = TypeAdapter(list[Change])
+_PRETRAINING = TypeAdapter(PretrainingPlan | None)
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,7 @@ class Plan:
         dtype: Number format of the weights that are not quantized; None in older plans.
         rope_type, rope_factor: The scaling of the rotary position embeddings; none and 1 without.
         max_model_len: The scaled context length in tokens; None without scaling.
+        pretraining: Shape, length, batch and rates of a training from nothing; None for others.
     """
 
     model_path: str
@@ -114,6 +121,7 @@ class Plan:
     flops: float | None = None
     flops_per_token: float | None = None
     learning_rate: float | None = None
+    pretraining: PretrainingPlan | None = None
     changes: list[Change] = field(default_factory=list)
 
     @property
@@ -152,6 +160,7 @@ class Plan:
         for name, value in _configured(config, data).items():
             if known.get(name) is None:
                 known[name] = value
+        known["pretraining"] = _PRETRAINING.validate_python(known.get("pretraining"))
         return cls(**{**known, "changes": _CHANGES.validate_python(data["changes"])})
 
 
@@ -179,7 +188,10 @@ def _make(config: TrainingConfig, context: PlanContext, log: ChangeLog) -> Plan:
     window = context_plan(config, context, log)
     length = _max_length(config, context, window, log)
     config = training.with_learning_rate(config, context, log)
-    measured = _run_length(config, context, window, length, log)
+    planned = pretraining_plan(config, context, length, log)
+    if planned is not None:
+        config = config.with_changes(effective_settings(planned, config))
+    measured = _run_length(config, context, window, length, log, planned)
     total = measured["total_steps"]
     eval_steps = training.eval_interval(config, total, log)
     scheduler, scheduler_kwargs = training.scheduler(config, log)
@@ -226,17 +238,34 @@ def _weights(
 
 
 def _run_length(
-    config: TrainingConfig, context: PlanContext, window: ContextPlan, length: int, log: ChangeLog
+    config: TrainingConfig,
+    context: PlanContext,
+    window: ContextPlan,
+    length: int,
+    log: ChangeLog,
+    planned: PretrainingPlan | None,
 ) -> dict[str, Any]:
     """Return the fields of the plan about length and rate, and record which measure decides."""
-    planned = run_length.run_length(config, context, length, window.rope_factor)
-    run_length.record_length(config, planned, log, window.rope_factor)
+    if planned is not None:
+        return {
+            "total_steps": planned.steps,
+            "length_by": planned.measure,
+            "epochs": planned.epochs,
+            "tokens": float(planned.tokens),
+            "flops": planned.flops,
+            "flops_per_token": float(planned.shape.flops_per_token),
+            "learning_rate": config.learning_rate,
+            "reward_steps": None,
+            "pretraining": planned,
+        }
+    used = run_length.run_length(config, context, length, window.rope_factor)
+    run_length.record_length(config, used, log, window.rope_factor)
     return {
-        "total_steps": planned.steps,
-        "length_by": planned.measure,
-        "epochs": planned.epochs,
-        "tokens": planned.tokens,
-        "flops": planned.flops,
+        "total_steps": used.steps,
+        "length_by": used.measure,
+        "epochs": used.epochs,
+        "tokens": used.tokens,
+        "flops": used.flops,
         "flops_per_token": run_length.flops_per_token(config, context, length),
         "learning_rate": config.learning_rate,
         "reward_steps": run_length.reward_steps(config, context.train_rows),

@@ -184,8 +184,6 @@ class Pretraining(SettingsGroup):
 DEFAULTS: dict[str, Any] = {
     "task": "text-generation",
     "adapter.enabled": False,
-    "use_4bit": False,
-    "use_8bit": False,
     "per_device_train_batch_size": 16,
     "per_device_eval_batch_size": 16,
     "gradient_checkpointing": False,

@@ -77,6 +77,7 @@ def split_is_possible(context: RunContext) -> Iterator[Finding]:
     share, summary = context.config.eval_split, context.summary
     if context.config.data.validation_sources:
         return  # the plan reports that no rows are split off
+    is_divided = context.plan.pretraining is not None
     if share == 0:
         yield note(
             "no-evaluation",
@@ -93,7 +94,7 @@ def split_is_possible(context: RunContext) -> Iterator[Finding]:
             "eval_split",
             USUAL_SPLIT,
         )
-    elif summary and summary.rows < 2:
+    elif summary and summary.rows < 2 and not is_divided:
         yield blocker(
             "no-eval-rows",
             f"{summary.rows} row cannot be split into training and evaluation rows.",
@@ -105,7 +106,8 @@ def split_is_possible(context: RunContext) -> Iterator[Finding]:
 
 def rows_truncated(context: RunContext) -> Iterator[Finding]:
     """Note that the longest row exceeds the max sequence length."""
-    if context.summary is None or context.config.packing:
+    is_joined = context.config.packing or context.plan.pretraining is not None
+    if context.summary is None or is_joined:
         return
     longest, limit = int(estimate_tokens(context.summary.longest_chars)), context.plan.max_length
     if longest <= limit:
@@ -167,7 +169,7 @@ def nothing_to_train(context: RunContext) -> Iterator[Finding]:
     """Report plain text that `data.loss_on` leaves without a trained token."""
     loss_on, sources = context.config.data.loss_on, context.data.sources
     texts = [source.summary.name for source in sources if source.mapping.kind == "text"]
-    if loss_on not in _TURNS_ONLY or not texts:
+    if loss_on not in _TURNS_ONLY or not texts or context.plan.pretraining is not None:
         return
     names = ", ".join(texts[:3])
     more = f" and {len(texts) - 3} more" if len(texts) > 3 else ""

@@ -238,6 +238,8 @@ def length_known(context: RunContext) -> Iterator[Finding]:
             "Set max steps or epochs instead.",
             plan.length_by,
         )
+    if plan.pretraining is not None:
+        return
     is_measured = plan.length_by not in ("max_steps", "num_train_epochs")
     if is_measured and (plan.epochs or 0.0) > MANY_EPOCHS:
         label = specs_by_name()[plan.length_by].label

@@ -276,10 +276,27 @@ def logits(config: TrainingConfig, plan: Plan, model: ModelInfo, length: int) ->
     logits, log-probabilities, and the gradients of both (traced for dpo, kto, orpo and rlhf).
     """
     vocab = model.vocab or 0
+    if plan.pretraining is not None:
+        return _whole_logits(config, plan, model)
     if plan.facts.compares:
         return 16.0 * _tokens(config, plan, length) * vocab
     rows = max(config.rows_per_pass, config.per_device_eval_batch_size)
     return float(min(plan.loss_piece, rows * length) * vocab * (16 + plain_bytes(plan)))
+
+
+def _whole_logits(config: TrainingConfig, plan: Plan, model: ModelInfo) -> float:
+    """Return the bytes of all logits of a micro-batch of windows.
+
+    They are kept in three 32-bit copies, beside those of 16 bits; the soft cap of nanochat keeps
+    two more of the precision. An evaluation keeps two 32-bit copies.
+    """
+    size, vocab = plain_bytes(plan), model.vocab or 0
+    per_number = (
+        12.0 + (size if size == 2 else 0) + (2 * size if model.model_type == "nanochat" else 0)
+    )
+    trained = per_number * config.rows_per_pass
+    evaluated = 8.0 * config.per_device_eval_batch_size if config.evaluates else 0.0
+    return max(trained, evaluated) * plan.max_length * vocab
 
 
 def _tokens(config: TrainingConfig, plan: Plan, length: int) -> int:

@@ -66,7 +66,7 @@ class MemoryTrace:
 
 def longest_row_tokens(config: TrainingConfig, plan: Plan, summary: DatasetSummary | None) -> int:
     """Return the longest trained row in tokens, estimated from the dataset summary."""
-    if summary is None or config.packing:
+    if summary is None or config.packing or config.pretraining.enabled:
         return plan.max_length
     return min(plan.max_length, max_tokens(summary.longest_chars))
 

@@ -109,7 +109,8 @@ def search_fit(context: RunContext) -> FitOptions:
     """Return the suggestions, and the largest model where a run cannot be made to fit."""
     suggestions = suggest_fits(context)
     total, free = context.memory_total_gib, context.available_gib
-    if total is None or free is None or total <= free or suggestions:
+    is_new = context.config.pretraining.enabled
+    if total is None or free is None or total <= free or suggestions or is_new:
         return FitOptions(suggestions)
     return FitOptions([], largest_model(context))
 

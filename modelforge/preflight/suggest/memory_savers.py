@@ -12,7 +12,7 @@ from modelforge.config.plan.training import effective_accumulation
 from modelforge.config.rules.registry import broken_rules
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.preflight.context import RunContext
-from modelforge.preflight.speed import max_tokens
+from modelforge.preflight.memory.traced import longest_row_tokens
 
 MIN_LENGTH = 128
 MIN_RANK = 8
@@ -193,7 +193,7 @@ def shorter_rows(draft: Draft) -> Iterator[Saving]:
     """Yield shorter rows; with packing, more sequences per step keep its tokens the same."""
     config, summary = draft.config, draft.context.summary
     length, factor = draft.plan.max_length, 1
-    longest = max_tokens(summary.longest_chars) if summary and not config.packing else length
+    longest = longest_row_tokens(config, draft.plan, summary)
     if longest < length:
         length = 2 ** (longest - 1).bit_length()
     while length >= 2 * MIN_LENGTH:
@@ -202,8 +202,10 @@ def shorter_rows(draft: Draft) -> Iterator[Saving]:
         if config.packing:
             settings["gradient_accumulation_steps"] = config.gradient_accumulation_steps * factor
         words = f"Set the max sequence length to {length:,} tokens"
+        is_new = config.pretraining.enabled
+        lost = "the context is shorter" if is_new else "rows over {} tokens are truncated"
         cost = 3.0 + factor.bit_length() - 1
-        yield Saving(settings, words, cost, f"rows over {length:,} tokens are truncated")
+        yield Saving(settings, words, cost, lost.format(f"{length:,}"))
 
 
 def shorter_completions(draft: Draft) -> Iterator[Saving]:
@@ -214,6 +216,16 @@ def shorter_completions(draft: Draft) -> Iterator[Saving]:
         settings = {"trainer.max_completion_length": length}
         words = f"Set the max completion length to {length:,} tokens"
         yield Saving(settings, words, 3.5, "longer completions are cut off")
+
+
+def smaller_depth(draft: Draft) -> Iterator[Saving]:
+    """Yield smaller depths of a model that is trained from nothing."""
+    group = draft.config.pretraining
+    if not group.enabled:
+        return
+    for depth in range(group.depth - 1, 0, -1):
+        words = f"Set the depth to {depth}"
+        yield Saving({"pretraining.depth": depth}, words, 3.0, "the model is smaller")
 
 
 # In the order in which they are combined: what costs nothing first.
@@ -229,6 +241,13 @@ SAVERS: tuple[Saver, ...] = (
     lower_rank,
     shorter_completions,
     shorter_rows,
+    smaller_depth,
 )
 # These reduce what is learned.
-LOSSY_SAVERS: tuple[Saver, ...] = (lower_rank, adapter, shorter_completions, shorter_rows)
+LOSSY_SAVERS: tuple[Saver, ...] = (
+    lower_rank,
+    adapter,
+    shorter_completions,
+    shorter_rows,
+    smaller_depth,
+)

@@ -175,7 +175,7 @@ def _padding(context: RunContext) -> SpeedupOption | None:
 def _grouping(context: RunContext) -> SpeedupOption | None:
     config, batch = context.config, context.config.per_device_train_batch_size
     joined = config.packing or config.data.padding_free
-    if not context.plan.facts.splits_batch or batch == 1 or joined:
+    if not context.plan.facts.groups_by_length or batch == 1 or joined:
         return None
     if _padding(context) is not None:
         return None

@@ -14,6 +14,7 @@ from modelforge.paths import expand_user, read_regular, resource_folder
 SETTING = "model.chat_template"
 SUFFIX = ".jinja"
 MAX_BYTES = 2**20
+CHATML = "chatml"
 CHATML_TOKENS = ("<|im_start|>", "<|im_end|>")
 # For tokenizers without ChatML's tokens: roles in words, answers closed by the EOS token.
 PLAIN = (
@@ -97,7 +98,7 @@ def with_response_prefix(template: str, prefix: str) -> str:
 def default_template(vocabulary: Container[str]) -> tuple[str, str]:
     """Return name and source of the template for a model that has none: "chatml" or "plain"."""
     if all(token in vocabulary for token in CHATML_TOKENS):
-        return "chatml", _shipped_text("chatml")
+        return CHATML, _shipped_text(CHATML)
     return "plain", PLAIN
 
 

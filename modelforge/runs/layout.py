@@ -68,6 +68,12 @@ class RunFolder:
     checkpoints = _Entry("checkpoints")
     # Reward model trained in the first stage of RLHF; complete once `complete.json` exists.
     reward_model = _Entry("reward_model")
+    # The model of random weights that a training from nothing begins with, and its tokenizer.
+    start_model = _Entry("start_model")
+    # Folder in which it is made before it is renamed to `start_model`.
+    start_model_staged = _Entry(".start-model-staged")
+    # Token files of a training from nothing, until it has finished.
+    tokens = _Entry("tokens")
     # Files of the engine Surogate: its YAML, rows, log, checkpoints and output.
     engine = _Entry("engine")
     # Local data of experiment trackers, one folder each.

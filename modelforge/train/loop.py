@@ -131,14 +131,19 @@ def train_and_finish(
     facts: dict[str, Any],
     score: Score | None = None,
     sampler: Sampler | None = None,
-) -> None:
-    """Do the training of a run with one stage, score the result, and finish the run."""
+    parts: dict[str, Stateful] | None = None,
+) -> TrainingProgress:
+    """Do the training of a run with one stage, score the result, and finish the run.
+
+    `parts` are further objects that checkpoints save, by name. Returns the progress.
+    """
     began = time.monotonic()
     evaluator = score if isinstance(score, GenerationEvaluator) else None
-    progress = train(context, trainer, facts, evaluator=evaluator, sampler=sampler)
+    progress = train(context, trainer, facts, parts=parts, evaluator=evaluator, sampler=sampler)
     if progress.is_complete and score is not None:
         _score(context, progress, score)
     finish(context, trainer, progress, began)
+    return progress
 
 
 def _score(context: WorkerContext, progress: TrainingProgress, score: Score) -> None:

@@ -73,7 +73,7 @@ def noting(note: Note, name: str) -> Iterator[None]:
 _BODY = """\
 # {name}
 
-{what}, trained with ModelForge for {steps:,} steps.
+{what}, trained {begin}with ModelForge for {steps:,} steps.
 
 ```python
 from {library} import {auto}
@@ -113,13 +113,15 @@ def make_card(
 ) -> ModelCard:
     """Return a model card; `suffix` of the model class names its head, None a language model."""
     source, datasets = job.plan.model_path, hub_datasets(job.dataset)
-    base_card = card_of(source, job.plan.model_revision)
-    base_id = hub_id(source) or (hub_id(base_card.base_model) if base_card else None)
+    is_new = job.plan.method == "pretraining"
+    base_card = None if is_new else card_of(source, job.plan.model_revision)
+    base_id = None if is_new else hub_id(source)
+    base_id = base_id or (hub_id(base_card.base_model) if base_card else None)
     tag, auto = _HEADS[suffix] if suffix else _CAUSAL
     library = "peft" if is_adapter else "transformers"
     data = ModelCardData(
         base_model=base_id,
-        base_model_relation="adapter" if is_adapter else "finetune",
+        base_model_relation=None if is_new else "adapter" if is_adapter else "finetune",
         datasets=datasets or None,
         eval_results=_eval_results(eval_loss, datasets, tag),
         library_name=library,
@@ -130,15 +132,21 @@ def make_card(
         pipeline_tag=tag,
         tags=["modelforge", *(["lora"] if is_adapter else []), job.plan.method],
     )
-    shown = f"`{base_id or Path(source).name}`"
     body = _BODY.format(
         name=job.name,
-        what=f"A LoRA adapter for {shown}" if is_adapter else f"{shown} with all weights",
+        what=_described(f"`{base_id or Path(source).name}`", is_adapter=is_adapter, is_new=is_new),
+        begin="from nothing " if is_new else "",
         steps=steps,
         library=library,
         auto=f"AutoPeft{auto}" if is_adapter else f"Auto{auto}",
     )
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}")
+
+
+def _described(base: str, *, is_adapter: bool, is_new: bool) -> str:
+    if is_new:
+        return "A language model"
+    return f"A LoRA adapter for {base}" if is_adapter else f"{base} with all weights"
 
 
 def privacy_text(trainer: Any) -> str:

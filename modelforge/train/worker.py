@@ -118,7 +118,9 @@ def needs_fresh_process(path: Path) -> bool:
 def _limit_downloads(config: TrainingConfig, plan: Plan) -> None:
     """Forbid access to the Hub, and to its kernels, where the run needs none."""
     kernel = plan.attn_implementation if is_hub_kernel(plan.attn_implementation) else None
-    environment.go_offline_for_local_models(plan.model_path, config.trainer.reward_model, kernel)
+    # A training from nothing reads a tokenizer at most.
+    model = plan.tokenizer_path if plan.method == "pretraining" else plan.model_path
+    environment.go_offline_for_local_models(model, config.trainer.reward_model, kernel)
     if kernel is None:
         block_hub_kernels()
 
@@ -146,7 +148,7 @@ def _do_run(run: RunFolder, stop: Stop, log: EventLog, checkpoint: Checkpoint | 
         stop.check()
         began = time.monotonic()
         # The resolved revision is that of the run's model, not of a reward model.
-        source = replace(plan, model_path=path, model_revision=None) if path else plan
+        source = _plan_of(plan, path) if path else plan
         text = f"Loading {Path(source.model_path).name}"
         log.phase("loading", text)
 
@@ -161,6 +163,13 @@ def _do_run(run: RunFolder, stop: Stop, log: EventLog, checkpoint: Checkpoint | 
         return loaded
 
     strategy.run(WorkerContext(job, load, log, stop, checkpoint, load_seconds))
+
+
+def _plan_of(plan: Plan, path: str) -> Plan:
+    """Return the plan for a model other than that of the run."""
+    source = replace(plan, model_path=path, model_revision=None)
+    # The start model of a training from nothing has the tokenizer that it borrows.
+    return replace(source, tokenizer_path=None) if plan.method == "pretraining" else source
 
 
 def _run_surogate(context: WorkerContext) -> None:

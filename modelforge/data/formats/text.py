@@ -14,6 +14,8 @@ from modelforge.units import MIB
 _HEADING = re.compile(r"#{1,3} ")
 _FENCE = re.compile(r" {0,3}(```|~~~)")
 _MAX_PASSAGE_CHARS = MAX_ROW_BYTES // 4
+# A whole document is given in pieces of at least so many characters.
+PIECE_CHARS = MIB
 # A line, its number, and whether a passage begins with it.
 _MarkedLine = tuple[int, str, bool]
 
@@ -34,6 +36,21 @@ def read_text(file: DataFile) -> Iterator[Row]:
             for number, line in lines:
                 if line.strip():
                     yield Row(number, {"text": line.rstrip("\r\n")})
+
+
+def read_document(file: DataFile) -> Iterator[str]:
+    """Yield a text as it is, in pieces of whole lines; joined they are the text."""
+    lines: list[str] = []
+    size = 0
+    with file.open() as stream:
+        for _number, line in _decoded_lines(file, stream):
+            lines.append(line)
+            size += len(line)
+            if size >= PIECE_CHARS:
+                yield "".join(lines)
+                lines, size = [], 0
+    if lines:
+        yield "".join(lines)
 
 
 def _has_paragraphs(file: DataFile) -> bool:

@@ -16,7 +16,8 @@ from modelforge.train.trainer.arguments import cap_intervals
 def set_run_length(context: WorkerContext, trainer: Any, facts: Mapping[str, Any]) -> None:
     """Give the trainer the steps of the measure that rules, counted on the tokenized rows.
 
-    Does nothing where steps or whole epochs rule, which Transformers counts itself.
+    Does nothing where steps or whole epochs rule, which Transformers counts itself, or where the
+    plan knows the steps, as in a training from nothing.
 
     Args:
         context: The run.
@@ -28,7 +29,8 @@ def set_run_length(context: WorkerContext, trainer: Any, facts: Mapping[str, Any
     """
     job, args = context.job, trainer.args
     measure = ruling_measure(job.config)
-    if measure == "max_steps" or counts_epochs(job.config):
+    is_known = measure == "max_steps" or job.plan.method == "pretraining"
+    if is_known or counts_epochs(job.config):
         return
     epoch = tokenized_epoch(job, trainer, facts)
     epochs = epochs_of_run(job.config, epoch, job.plan.flops_per_token, job.plan.rope_factor)

@@ -91,6 +91,9 @@ def fit_line(sizes: Sequence[float], seconds: Sequence[float]) -> tuple[float, f
 
 def row_lengths(rows: Any, limit: int | None) -> list[int]:
     """Return the tokens that the model reads of each row, at most `limit`."""
+    if hasattr(rows, "token_counts"):
+        counts: list[int] = rows.token_counts()
+        return counts
     table = rows.with_format("arrow")[:]
     names = set(table.column_names)
 

@@ -1,0 +1,139 @@
+"""Runs from nothing, to their end."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+# Libraries below torch warn of their own deprecations.
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
+
+
+def reported(events, kind):
+    return [event.data for event in events if event.kind == kind]
+
+
+@pytest.fixture
+def finished(bench, from_nothing):
+    """Do a run with these settings, and return its folder and events."""
+
+    def do(**settings):
+        run = from_nothing(**settings)
+        events = bench.work(run)
+        assert events[-1].kind == "finished", events[-1].data
+        return run, events
+
+    return do
+
+
+def test_a_run_from_nothing_learns_and_leaves_a_normal_model(finished, book):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    run, events = finished(max_steps=40, eval_steps=20)
+    evaluations = reported(events, "eval")
+    bits = [each["metrics"]["bits_per_byte"] for each in evaluations]
+    assert [each["step"] for each in evaluations] == [20, 40]
+    assert bits[1] < bits[0] < 8
+    steps = reported(events, "step")
+    assert sum(each["tokens"] for each in steps) == 40 * 8 * 32
+    assert steps[-1]["loss"] < math.log(300) - 1
+    (plan,) = reported(events, "plan")
+    assert plan["all_tokens"] > plan["train_rows"] * 32 - 32
+    assert plan["epochs"] == pytest.approx(40 * 8 / plan["train_rows"], rel=0.01)
+    assert steps[-1]["epoch"] == pytest.approx(40 * 8 / plan["train_rows"])
+    tokenizer = AutoTokenizer.from_pretrained(run.output)
+    text = book.read_text("utf-8")[:500]
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+    model = AutoModelForCausalLM.from_pretrained(run.output)
+    assert type(model).__name__ == "LlamaForCausalLM"
+    ends = {tokenizer.convert_tokens_to_ids(token) for token in ("<|endoftext|>", "<|im_end|>")}
+    assert set(model.generation_config.eos_token_id) == ends
+    assert not run.tokens.exists()
+    assert (run.start_model / "config.json").is_file()
+
+
+@pytest.mark.parametrize("arch", ["nanochat", "qwen3"])
+def test_other_shapes(finished, arch):
+    pattern = "SL" if arch == "qwen3" else "L"
+    run, _events = finished(pretraining={"arch": arch, "window_pattern": pattern}, max_steps=2)
+    config = json.loads((run.output / "config.json").read_text())
+    assert config["model_type"] == arch
+    if arch == "qwen3":
+        assert config["layer_types"] == ["sliding_attention", "full_attention"]
+        assert config["sliding_window"] == 16
+
+
+def test_bits_per_byte_are_those_of_the_saved_model_on_the_held_out_text(finished, book):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from modelforge.train.job import Job
+    from modelforge.train.pretraining.corpus import documents
+
+    run, events = finished(evaluation={"keep_best": False})
+    model = AutoModelForCausalLM.from_pretrained(run.output)
+    tokenizer = AutoTokenizer.from_pretrained(run.output)
+    texts = list(documents(Job.read(run), held_out=True))
+    assert 0 < sum(map(len, texts)) < len(book.read_text("utf-8"))
+    ids = [
+        number
+        for text in texts
+        for number in (tokenizer.bos_token_id, *tokenizer(text, add_special_tokens=False).input_ids)
+    ]
+    nats = size = 0.0
+    for start in range(0, (len(ids) - 1) // 32 * 32, 32):
+        window = torch.tensor(ids[start : start + 33])
+        with torch.no_grad():
+            log_p = model(window[None, :-1]).logits[0].log_softmax(-1)
+        for place, target in enumerate(window[1:].tolist()):
+            if target != tokenizer.bos_token_id:
+                nats -= float(log_p[place, target])
+                size += len(tokenizer.convert_ids_to_tokens(target))
+    measured = reported(events, "eval")[-1]["metrics"]["bits_per_byte"]
+    assert measured == pytest.approx(nats / math.log(2) / size, rel=1e-4)
+
+
+def test_held_out_text_is_not_trained(finished, book):
+    from modelforge.train.job import Job
+    from modelforge.train.pretraining.corpus import documents
+
+    run, _events = finished(max_steps=1)
+    trained = "".join(documents(Job.read(run), held_out=False))
+    held_out = list(documents(Job.read(run), held_out=True))
+    whole = book.read_text("utf-8")
+    assert len(trained) + sum(map(len, held_out)) == len(whole)
+    assert held_out
+    assert all(part not in trained for part in held_out)
+
+
+def test_a_borrowed_tokenizer_is_that_of_the_result(finished, starter_folder):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    run, _events = finished(pretraining={"tokenizer": str(starter_folder)}, max_steps=1)
+    borrowed, result = (AutoTokenizer.from_pretrained(each) for each in (starter_folder, run.output))
+    assert result.get_vocab() == borrowed.get_vocab()
+    assert result.model_max_length == 32
+    model = AutoModelForCausalLM.from_pretrained(run.output)
+    assert model.config.vocab_size == 49152
+
+
+def test_a_text_shorter_than_a_context_is_named(bench, from_nothing, tmp_path):
+    short = tmp_path / "short.txt"
+    short.write_text("A few words.\nAnd no more.\n", encoding="utf-8")
+    run = from_nothing(text=short, pretraining={"vocab_size": 260})
+    (failed,) = reported(bench.work(run), "failed")
+    assert "tokens; one context needs 33" in failed["what"]
+
+
+def test_a_vocabulary_that_the_text_does_not_support_is_named(bench, from_nothing):
+    run = from_nothing(pretraining={"vocab_size": 8192})
+    (failed,) = reported(bench.work(run), "failed")
+    assert "8,192 are asked for" in failed["what"]
+    assert "set the vocabulary size to" in failed["remedy"]
+
+
+def test_without_held_out_text_nothing_is_evaluated(finished):
+    _run, events = finished(eval_split=0, max_steps=2)
+    assert not reported(events, "eval")

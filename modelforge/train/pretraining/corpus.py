@@ -11,6 +11,7 @@ from modelforge.data.sources.documents import iterate_documents, source_bytes
 from modelforge.data.sources.load import source_entries
 from modelforge.errors import Problem
 from modelforge.modeling.errors import WorkerError
+from modelforge.modeling.pretraining.token_bytes import document_id
 from modelforge.modeling.pretraining.token_file import (
     PART_CHARACTERS,
     TokenFileFacts,
@@ -20,7 +21,6 @@ from modelforge.modeling.pretraining.token_file import (
     read_facts,
     write_token_file,
 )
-from modelforge.modeling.pretraining.token_bytes import document_id
 from modelforge.train.job import Job, WorkerContext
 
 # A short text is divided into so many parts, so that some are held out.
@@ -105,7 +105,9 @@ def _joined(parts: list[str], chosen: list[bool]) -> Iterator[str]:
         yield text
 
 
-def open_corpus(context: WorkerContext, tokenizer: Any, folder: Path, context_length: int) -> Corpus:
+def open_corpus(
+    context: WorkerContext, tokenizer: Any, folder: Path, context_length: int
+) -> Corpus:
     """Return the tokens of the run; the token files are written where they are missing.
 
     Args:

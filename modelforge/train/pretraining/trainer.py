@@ -83,8 +83,6 @@ class PassCounter(TrainerCallback):
     def __init__(self, steps_per_pass: float) -> None:
         self._steps = steps_per_pass
 
-    def on_step_end(
-        self, _args: Any, state: TrainerState, *_rest: Any, **_kwargs: Any
-    ) -> None:
+    def on_step_end(self, _args: Any, state: TrainerState, *_rest: Any, **_kwargs: Any) -> None:
         """Set the epoch of a step."""
         state.epoch = state.global_step / self._steps

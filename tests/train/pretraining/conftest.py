@@ -11,10 +11,10 @@ import pytest
 
 from modelforge.data.checks.summary import summarize
 
-WORDS = (
+SENTENCE = (
     "the lamp keeper counts ships at night and writes their names into a long book while wind "
     "and rain beat on the old tower window where his daughter reads aloud about far islands"
-).split()
+)
 SETTINGS: dict[str, Any] = {
     "model_name": "",
     "pretraining": {
@@ -47,8 +47,8 @@ SETTINGS: dict[str, Any] = {
 
 def prose(sentences: int, seed: int = 1) -> str:
     """Return lines of words, each with a full stop."""
-    draw = random.Random(seed)
-    lines = [" ".join(draw.choices(WORDS, k=draw.randint(4, 12))) for _ in range(sentences)]
+    draw, words = random.Random(seed), SENTENCE.split()
+    lines = [" ".join(draw.choices(words, k=draw.randint(4, 12))) for _ in range(sentences)]
     return "".join(f"{line.capitalize()}.\n" for line in lines)
 
 

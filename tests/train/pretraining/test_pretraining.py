@@ -112,7 +112,9 @@ def test_a_borrowed_tokenizer_is_that_of_the_result(finished, starter_folder):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     run, _events = finished(pretraining={"tokenizer": str(starter_folder)}, max_steps=1)
-    borrowed, result = (AutoTokenizer.from_pretrained(each) for each in (starter_folder, run.output))
+    borrowed, result = (
+        AutoTokenizer.from_pretrained(each) for each in (starter_folder, run.output)
+    )
     assert result.get_vocab() == borrowed.get_vocab()
     assert result.model_max_length == 32
     model = AutoModelForCausalLM.from_pretrained(run.output)

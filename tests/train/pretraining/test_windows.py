@@ -52,9 +52,10 @@ def test_the_order_depends_on_the_seed_alone_and_not_on_the_length(windows):
     assert first_tokens(short) == first_tokens(long)[:30]
     assert first_tokens(short) != first_tokens(TrainingWindows(windows, 8, 30))
     # A window in the middle is the same without those before it.
-    assert long[50]["shift_labels"].tolist() == TrainingWindows(windows, 7, 60)[50][
-        "shift_labels"
-    ].tolist()
+    assert (
+        long[50]["shift_labels"].tolist()
+        == TrainingWindows(windows, 7, 60)[50]["shift_labels"].tolist()
+    )
 
 
 def test_windows_behind_the_end_raise(windows):

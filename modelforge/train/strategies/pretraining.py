@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from transformers import TrainingArguments, set_seed
 
 from modelforge.config.methods import Head
 from modelforge.config.optimizers import MUON
+from modelforge.config.plan.pretraining import effective_settings
 from modelforge.modeling.pretraining.token_bytes import ByteMeter, token_bytes
 from modelforge.train import loop
+from modelforge.train.continuations import continuation_sampler
+from modelforge.train.flops import flops_facts
 from modelforge.train.job import Job, WorkerContext
 from modelforge.train.pretraining.corpus import Corpus, CorpusHash, open_corpus
 from modelforge.train.pretraining.muon_schedule import MuonSchedule
@@ -29,6 +32,7 @@ LEAST_EVAL_TOKENS = 2**17
 
 def run(context: WorkerContext) -> None:
     """Do a whole run: make the model, tokenize the text, train, save."""
+    context = replace(context, job=with_planned_settings(context.job))
     job = context.job
     folder = start_model(context)
     loaded = context.load(HEAD, str(folder))
@@ -37,10 +41,18 @@ def run(context: WorkerContext) -> None:
     set_seed(job.config.trainer.seed)
     trainer = build_trainer(job, loaded, corpus)
     parts = {"corpus": CorpusHash(corpus.train.facts.sha256)}
-    facts = text_facts(job, trainer, corpus)
-    progress = loop.train_and_finish(context, trainer, facts, parts=parts)
+    facts = text_facts(job, trainer, corpus) | flops_facts(job, loaded.model.config.vocab_size)
+    sampler = continuation_sampler(context, loaded.tokenizer)
+    progress = loop.train_and_finish(context, trainer, facts, sampler=sampler, parts=parts)
     if progress.is_complete:
         shutil.rmtree(job.run.tokens, ignore_errors=True)
+
+
+def with_planned_settings(job: Job) -> Job:
+    """Return the job with the rates, the weight decay and the batch of its plan."""
+    planned = job.plan.pretraining
+    assert planned is not None, "the method is pretraining"
+    return replace(job, config=job.config.with_changes(effective_settings(planned, job.config)))
 
 
 def build_trainer(job: Job, loaded: Any, corpus: Corpus) -> PretrainingTrainer:

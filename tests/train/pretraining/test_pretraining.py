@@ -139,3 +139,56 @@ def test_a_vocabulary_that_the_text_does_not_support_is_named(bench, from_nothin
 def test_without_held_out_text_nothing_is_evaluated(finished):
     _run, events = finished(eval_split=0, max_steps=2)
     assert not reported(events, "eval")
+
+
+def test_the_result_is_taught_to_chat_as_any_other_model(finished, bench):
+    run, _events = finished(max_steps=2, max_seq_length=128)
+    chat = bench.prepare(
+        model_path=str(run.output), strategy="sft", adapter={"enabled": False}, max_steps=2
+    )
+    events = bench.work(chat)
+    assert events[-1].kind == "finished", events[-1].data
+    assert chat.has_model
+    assert not [note for note in reported(events, "note") if note["code"] == "end-token-put"]
+
+
+def test_a_trial_run_measures_memory_and_time(bench, from_nothing):
+    run = from_nothing()
+    record = json.loads(run.config.read_text())
+    run.config.write_text(json.dumps(record | {"trial_run": True}))
+    events = bench.work(run)
+    (measured,) = reported(events, "trial_run")
+    assert measured["tokens_per_s"] > 0
+    assert measured["seconds_per_eval_batch"] > 0
+    assert not run.output.exists()
+
+
+def test_the_batch_size_is_found(finished):
+    _run, events = finished(memory={"auto_batch_size": True}, max_steps=2)
+    adjusted = [
+        (each["micro_batch"], each["accumulation"]) for each in reported(events, "adjusted")
+    ]
+    assert all(size * times == 8 for size, times in adjusted)
+    assert sum(each["tokens"] for each in reported(events, "step")) == 2 * 8 * 32
+
+
+def test_momentum_and_decay_follow_the_schedule(finished):
+    from modelforge.train.pretraining import muon_schedule
+
+    seen = []
+    true = muon_schedule.MuonSchedule.on_step_begin
+
+    def watched(self, args, state, control, *, optimizer, **more):
+        true(self, args, state, control, optimizer=optimizer, **more)
+        group = next(each for each in optimizer.param_groups if "momentum" in each)
+        seen.append((round(group["momentum"], 6), group["weight_decay"]))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(muon_schedule.MuonSchedule, "on_step_begin", watched)
+        finished(max_steps=4)
+    assert [momentum for momentum, _decay in seen] == [
+        round(0.85 + 0.1 * step / 300, 6) for step in range(4)
+    ]
+    decays = [decay for _momentum, decay in seen]
+    assert decays == pytest.approx([decays[0] * share for share in (1, 0.75, 0.5, 0.25)])
+    assert decays[0] > 0

@@ -23,6 +23,7 @@ SETTINGS: dict[str, Any] = {
         "aspect_ratio": 16,
         "head_dim": 16,
         "vocab_size": 300,
+        "total_batch_tokens": 256,
     },
     "max_seq_length": 32,
     "max_steps": 8,
@@ -34,12 +35,13 @@ SETTINGS: dict[str, Any] = {
     "optim": "normuon",
     "optimizer": {
         "muon_scale": "original",
-        "matrix_lr": 0.02,
-        "embedding_lr": 0.05,
-        "unembedding_lr": 0.004,
-        "scalar_lr": 0.02,
+        # The plan multiplies rates by sqrt(256 / 2**19), and some by the root of 768 / 32.
+        "matrix_lr": 0.9,
+        "embedding_lr": 0.5,
+        "unembedding_lr": 0.04,
+        "scalar_lr": 0.9,
     },
-    "weight_decay": 0.2,
+    "weight_decay": 0.01,
     "max_grad_norm": 0.0,
     "adapter": {"enabled": False},
 }

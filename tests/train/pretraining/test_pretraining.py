@@ -142,7 +142,8 @@ def test_without_held_out_text_nothing_is_evaluated(finished):
 
 
 def test_the_result_is_taught_to_chat_as_any_other_model(finished, bench):
-    run, _events = finished(max_steps=2, max_seq_length=128)
+    group = {"total_batch_tokens": 1024}
+    run, _events = finished(pretraining=group, max_steps=2, max_seq_length=128)
     chat = bench.prepare(
         model_path=str(run.output), strategy="sft", adapter={"enabled": False}, max_steps=2
     )

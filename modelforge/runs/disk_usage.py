@@ -12,6 +12,7 @@ PARTS = {
     "checkpoints": ("checkpoints",),
     "output": ("output", "merged"),
     "reward_model": ("reward_model",),
+    "start_model": ("start_model", "tokens"),
     "logs": ("worker.log", "events.jsonl"),
 }
 RECORD, LEFTOVERS = "record", "leftovers"

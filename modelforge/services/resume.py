@@ -207,7 +207,7 @@ def _checkpoint_of(folder: RunFolder, step: int) -> Checkpoint:
 
 
 def _copy_checkpoints(folder: RunFolder, staged: Path, step: int | None) -> None:
-    """Copy a checkpoint, the best one, and the reward model, and note their origin.
+    """Copy a checkpoint, the best one, and the models of the run, and note their origin.
 
     Without a step it is the newest intact one.
     """
@@ -218,6 +218,8 @@ def _copy_checkpoints(folder: RunFolder, staged: Path, step: int | None) -> None
     copy_with_best(newest.path, staged / "checkpoints")
     if folder.has_reward_model:
         shutil.copytree(folder.reward_model, staged / folder.reward_model.name)
+    if folder.start_model.is_dir():
+        shutil.copytree(folder.start_model, staged / folder.start_model.name)
     write_json(staged / folder.came_from.name, {"run": folder.id, "step": newest.step})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,7 +131,7 @@ def train_and_finish(
     facts: dict[str, Any],
     score: Score | None = None,
     sampler: Sampler | None = None,
-    parts: dict[str, Stateful] | None = None,
+    parts: Mapping[str, Stateful] | None = None,
 ) -> TrainingProgress:
     """Do the training of a run with one stage, score the result, and finish the run.
 
@@ -167,7 +167,7 @@ def train(
     trainer: Any,
     facts: dict[str, Any],
     stage: Stage | None = None,
-    parts: dict[str, Stateful] | None = None,
+    parts: Mapping[str, Stateful] | None = None,
     evaluator: GenerationEvaluator | None = None,
     sampler: Sampler | None = None,
 ) -> TrainingProgress:
@@ -188,7 +188,7 @@ def train(
     resume_from = checkpoint.path if checkpoint and is_resumed else None
     batch_size = set_best_batch_size(context, trainer, resume_from)
     facts = _with_length(context, trainer, stage, facts)
-    parts = (parts or {}) | protect_rows(context, trainer, facts["steps_per_epoch"])
+    parts = {**(parts or {})} | protect_rows(context, trainer, facts["steps_per_epoch"])
     if job.is_trial_run:
         steps = run_trial(context, trainer, facts, evaluator, sampler)
         return TrainingProgress(step=steps, eval_step=steps, is_complete=True)

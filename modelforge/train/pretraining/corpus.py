@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from modelforge.modeling.errors import WorkerError
 from modelforge.modeling.pretraining.token_bytes import document_id
 from modelforge.modeling.pretraining.token_file import (
     PART_CHARACTERS,
+    Encoder,
     TokenFileFacts,
     TokenWindows,
     is_held_out,
@@ -137,7 +138,7 @@ def open_corpus(
     return Corpus(windows, TokenWindows(held_out, context_length))
 
 
-def encoder(tokenizer: Any) -> Callable[[list[str]], list[list[int]]]:
+def encoder(tokenizer: Any) -> Encoder:
     """Return a function from texts to token ids, in which special tokens are text."""
 
     def encode(texts: list[str]) -> list[list[int]]:

@@ -118,7 +118,7 @@ def training_arguments(job: Job, *, evaluates: bool) -> TrainingArguments:
 def text_facts(job: Job, trainer: PretrainingTrainer, corpus: Corpus) -> dict[str, Any]:
     """Return the fields of the plan event about the text; a row is a window."""
     windows, evaluated = len(corpus.train), trainer.eval_dataset
-    facts = {
+    facts: dict[str, Any] = {
         "train_rows": windows,
         "eval_rows": 0 if evaluated is None else len(evaluated),
         "trained_tokens": windows * corpus.train.context,

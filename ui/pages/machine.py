@@ -42,6 +42,7 @@ PARTS = {
     "output": "results",
     "checkpoints": "checkpoints",
     "reward_model": "reward models",
+    "start_model": "start models",
     "logs": "logs",
     "record": "records",
     "leftovers": "leftovers",

@@ -24,6 +24,7 @@ from modelforge.runs.event_types import (
     TrialRunEvent,
     parse,
 )
+from modelforge.runs.progress.measured_events import CoreEvent
 
 PACE_S = float(os.environ.get("MODELFORGE_ACTOR_PACE", "0.05"))
 folder, events = stage.enter()
@@ -59,6 +60,8 @@ def measure(step: int) -> None:
     answers = [{"prompt": each, "source": "general", "text": f"words of step {step}"}
                for each in prompts]  # fmt: skip
     events.write(SamplesEvent(step=step, answers=answers))
+    tasks = [{"name": f"task {place}", "score": 0.05 * (7 - place)} for place in range(10)]
+    events.write(CoreEvent(step=step, score=0.125, low=0.1, high=0.15, tasks=tasks))
 
 
 phase("loading", "Opening the training stack")

@@ -27,7 +27,8 @@ def text(tmp_path):
 
 
 def layer(dataset, **more):
-    return Layer("form", {"dataset": dataset, "pretraining.enabled": True, **more})
+    stated = {"dataset": dataset, "compute_specs": "low_end", "pretraining.enabled": True}
+    return Layer("form", {**stated, **more})
 
 
 def test_a_deeper_model_is_larger_and_takes_longer(forge, text):

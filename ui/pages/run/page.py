@@ -51,6 +51,7 @@ def slow_parts(snapshot: RunSnapshot) -> dict[str, Markup]:
         "run-samples": metrics.samples(timeline),
         "run-scores": metrics.scores(timeline),
         "run-writes": pretraining.writes(timeline, snapshot.run.plan),
+        "run-core": pretraining.core(timeline),
         "run-teach": _next_step(snapshot),
         "samples-over-time": samples.over_time(timeline, is_over=snapshot.run.state.is_over),
         "samples-side": samples.side(snapshot.run, timeline, has_result=snapshot.has_result),

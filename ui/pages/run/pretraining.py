@@ -1,10 +1,11 @@
-"""The page of a training from nothing: bits per byte, what it writes, and the next step."""
+"""The page of a training from nothing: bits per byte, what it writes, CORE, and the next step."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from modelforge.config.plan.make import Plan
 from modelforge.runs.samples import SampleTime, sample_times
@@ -16,8 +17,8 @@ from ui.html.markup import EMPTY, Markup
 from ui.html.templates import render
 
 METHOD = "pretraining"
-# What the card shows; the tab of the samples has all.
-MOST_PROMPTS, MOST_TIMES = 3, 3
+# What the cards show before the tab of the samples and the list of all tasks.
+MOST_PROMPTS, MOST_TIMES, MOST_TASKS = 3, 3, 8
 MAX_CHARS = 160
 # The settings of the fine-tuning that teaches a new model to chat, beside its name.
 TO_CHAT = {
@@ -38,9 +39,12 @@ def headline(timeline: Timeline) -> list[tuple[str, str, str]]:
     now = timeline.stage
     measured = now.last_eval("bits_per_byte")
     bits = now.last("bits_per_byte") if measured is None else measured
-    loss = fmt.number(now.last_eval("loss"), 2)
-    numbers = [("Bits per byte", fmt.number(bits, 3), ""), ("Evaluation loss", loss, "")]
-    return numbers + utilization(now)
+    numbers = [("Bits per byte", fmt.number(bits, 3))]
+    if timeline.core_scores:
+        numbers.append(("CORE score", fmt.number(timeline.core_scores[-1].score, 3)))
+    else:
+        numbers.append(("Evaluation loss", fmt.number(now.last_eval("loss"), 2)))
+    return [(name, value, "") for name, value in numbers] + utilization(now)
 
 
 def utilization(stage: Stage) -> list[tuple[str, str, str]]:
@@ -73,6 +77,36 @@ def _thinned(times: Sequence[SampleTime]) -> list[SampleTime]:
 def _text_of(time: SampleTime, prompt: str) -> str:
     text = next((answer.text for answer in time.answers if answer.prompt == prompt), "")
     return text if len(text) <= MAX_CHARS else f"{text[:MAX_CHARS]} …"
+
+
+def core(timeline: Timeline) -> Markup:
+    """Return the newest score on CORE with its tasks, the best first; empty without one."""
+    if not timeline.core_scores:
+        return EMPTY
+    event = timeline.core_scores[-1]
+    tasks = sorted(event.tasks, key=lambda task: -float(task.get("score") or 0.0))
+    rows = [_task(task) for task in tasks]
+    interval = ""
+    if event.low is not None and event.high is not None:
+        interval = f", 95 % interval {event.low:.3f} to {event.high:.3f}"
+    text = (
+        f"0 is guessing, 1 is all correct. The mean of {fmt.plural(len(rows), 'task')} at step "
+        f"{event.step:,} is {event.score:.3f}{interval}."
+    )
+    body = render("pretrain", "core", text, rows[:MOST_TASKS], rows[MOST_TASKS:])
+    return card("CORE", body, fmt.plural(len(rows), "task"))
+
+
+def _task(task: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
+    """Return name, score, start and width of the bar in percent, and the tone of a task."""
+    score = float(task.get("score") or 0.0)
+    # The axis goes from -1/3 to 1, so that zero is at a quarter.
+    length = 75 * min(1.0, abs(score))
+    start = 25.0 if score >= 0 else max(0.0, 25.0 - length)
+    width = min(length, 75.0 if score >= 0 else 25.0)
+    tone = "c1" if score >= 0 else "c5"
+    number = f"{score:.3f}".replace("-", "−")
+    return str(task.get("name", "")), number, f"{start:.1f}", f"{width:.1f}", tone
 
 
 def next_step(run: RunView, folder: Path) -> Markup:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 from modelforge.runs.event_types import EvalEvent, SamplesEvent, StepEvent
 from modelforge.runs.events import EventRecord
+from modelforge.runs.progress.measured_events import CoreEvent
 from modelforge.runs.timeline import Timeline
 from ui.pages.run import metrics, pretraining
 
@@ -43,6 +44,20 @@ def test_what_it_writes_is_shown_at_the_first_a_middle_and_the_last_step():
 
 def test_a_run_without_samples_shows_no_card():
     assert pretraining.writes(timeline(), NEW) == ""
+    assert pretraining.core(timeline()) == ""
+
+
+def test_core_lists_the_tasks_with_a_bar_from_guessing():
+    tasks = [{"name": "boolq", "score": -0.1}, {"name": "arc_easy", "score": 0.2}]
+    html = str(pretraining.core(timeline(
+        CoreEvent(step=5, score=0.01, tasks=tasks),
+        CoreEvent(step=9, score=0.05, low=0.02, high=0.08, tasks=tasks),
+    )))  # fmt: skip
+    assert "at step 9 is 0.050, 95 % interval 0.020 to 0.080" in words(html)
+    assert html.index("arc_easy") < html.index("boolq")
+    assert 'style="left:25.0%;width:15.0%"' in html
+    assert 'style="left:17.5%;width:7.5%"' in html
+    assert "−0.100" in html
 
 
 def test_bits_per_byte_are_the_first_number_and_the_first_chart():

@@ -37,7 +37,6 @@ def test_it_needs_text_and_no_model(forge, text):
     assert reply.errors == {}
     assert reply.can_start, (words(reply.parts["why"]), words(reply.parts["problems"]))
     assert reply.values["adapter.enabled"] == "false"
-    assert reply.values["use_4bit"] == "false"
 
 
 def test_the_cards_tell_what_follows_from_the_depth(forge, text):

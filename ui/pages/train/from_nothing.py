@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from modelforge.config.fields import specs_by_name
+from modelforge.config.plan.pretraining import PretrainingPlan
 from modelforge.config.pretraining.settings import shape_of
 from modelforge.config.pretraining.shape import Architecture, ModelShape
-from modelforge.config.schema.config import TrainingConfig
 from modelforge.forge import Forge
 from modelforge.preflight.report import Report
 from modelforge.services.preflight import PreflightResult
@@ -70,14 +71,15 @@ def parts(checked: PreflightResult, values: Mapping[str, str]) -> dict[str, Mark
     """Return the parts of the cards; none unless the form starts from nothing."""
     if values.get(ENABLED) != "true":
         return {}
-    config = checked.resolved.config if checked.resolved else None
-    shape = _shape(checked)
-    return {
+    shape, planned = _shape(checked), checked.plan.pretraining if checked.plan else None
+    text = {"sum-data": join([_text_summary(checked, planned)])} if planned else {}
+    return text | {
         "dial-depth": join([values.get(DEPTH, "")]),
         "dial-numbers": _numbers(checked),
         "sum-tokenizer": join([_tokenizer_text(values)]),
         "tokenizer": _tokenizers(shape, values),
-        "sum-horizon": join([_horizon_text(checked.report, config)]),
+        "sum-horizon": join([_horizon_text(planned)]),
+        "horizon-others": join([_others_text(planned)]),
         "horizon-steps": join([_steps_text(checked.report)]),
         "horizon-flops": join([_flops_text(checked.report, shape)]),
         "horizon-ratio": join([_ratio_text(checked.report, shape)]),
@@ -103,6 +105,8 @@ def _shape(checked: PreflightResult) -> ModelShape | None:
     if checked.resolved is None:
         return None
     config, plan = checked.resolved.config, checked.plan
+    if plan is not None and plan.pretraining is not None:
+        return plan.pretraining.shape
     context = (plan.max_length if plan else None) or config.max_seq_length
     return shape_of(config.pretraining, context=context or USUAL_CONTEXT)
 
@@ -250,14 +254,42 @@ def _embedding(shape: ModelShape | None, size: int) -> tuple[str, str]:
     return _count(weights), fmt.percent(100 * weights / (weights + layers))
 
 
-def _horizon_text(report: Report | None, config: TrainingConfig | None) -> str:
-    if report is None or config is None:
+def _text_summary(checked: PreflightResult, planned: PretrainingPlan) -> str:
+    """Return the name of the text, and whether it has enough tokens."""
+    name = checked.summary.name if checked.summary else ""
+    if planned.text_tokens is None:
+        return name
+    has, needed = _count(planned.text_tokens), _count(planned.tokens)
+    if planned.tokens <= planned.text_tokens:
+        return f"{name} · enough: about {has} tokens, {needed} needed"
+    times = planned.tokens / planned.text_tokens
+    return f"{name} · about {has} tokens, {needed} needed: read {times:,.1f} times"
+
+
+def _horizon_text(planned: PretrainingPlan | None) -> str:
+    """Return the measure that rules, with its value."""
+    if planned is None:
         return ""
-    if config.max_steps > 0:
-        return f"{fmt.plural(config.max_steps, 'step')}"
-    if config.pretraining.target_flops > 0:
-        return f"{human_number(config.pretraining.target_flops)} FLOPs"
-    return f"{config.pretraining.target_param_data_ratio:g} tokens per parameter"
+    values = {
+        "max_steps": fmt.plural(planned.steps, "step"),
+        "pretraining.target_flops": f"{human_number(planned.flops)} FLOPs",
+        "pretraining.target_param_data_ratio": f"{planned.ratio:.3g} tokens per parameter",
+    }
+    return f"ruled by {values[planned.measure]}"
+
+
+def _others_text(planned: PretrainingPlan | None) -> str:
+    """Return the steps that the measures which do not rule would give."""
+    if planned is None or not planned.other_steps:
+        return ""
+    specs = specs_by_name()
+    texts = [
+        f"{specs[name].label.lower().replace('flops', 'FLOPs')} alone would give "
+        f"{fmt.plural(steps, 'step')}"
+        for name, steps in planned.other_steps.items()
+    ]
+    text = ", ".join(texts)
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _steps_text(report: Report | None) -> str:

@@ -46,13 +46,15 @@ def test_the_cards_tell_what_follows_from_the_depth(forge, text):
     assert "trained on your text · 8k" in words(parts["sum-tokenizer"])
     assert words(parts["dial-numbers"]).count("–") == 0, words(parts["dial-numbers"])
     assert "10.5 tokens per parameter" in words(parts["sum-horizon"])
+    assert "needed: read" in words(parts["sum-data"])
     # Embedding and head of 8,192 tokens and 256 numbers each.
     assert "8k tokens 4.19 M" in words(parts["tokenizer"])
 
 
 def test_steps_rule_over_tokens_per_parameter(forge, text):
     parts = response.reply(forge, entered(text, max_steps="7")).parts
-    assert words(parts["sum-horizon"]) == "7 steps"
+    assert words(parts["sum-horizon"]) == "ruled by 7 steps"
+    assert "Tokens per parameter alone would give" in words(parts["horizon-others"])
     assert "Here 7," in words(parts["horizon-steps"])
 
 

@@ -237,7 +237,7 @@ def train_rows(config: TrainingConfig, model: ModelInfo, data: RunData) -> int |
     if not data.sources:
         return None
     if config.pretraining.enabled:
-        # Parts of documents are held out by their hash, so a single document can be divided.
+        # Parts of documents are evaluated by their hash, so a single one can be divided.
         share = 0.0 if data.validation else config.eval_split
         return max(1, round(data.summary.rows * (1 - share)))
     try:

@@ -278,6 +278,10 @@ def _longer_config(view: RunView, epochs: int | None, steps: int | None) -> dict
     """Return the settings of a run with more epochs or steps."""
     # The default depends on the release; a checkpoint holds the state of its own optimizer.
     config = {"optim": view.plan.optim, **view.config}
+    if view.plan.pretraining is not None:
+        # A longer training would choose a larger batch, and read other text at the same step.
+        batch = {"total_batch_tokens": view.plan.pretraining.batch_tokens}
+        config["pretraining"] = {**config["pretraining"], **batch}
     measure = length_measure(view)
     if epochs is not None and steps is not None:
         raise ConfigError(Problem("steps", "Epochs and steps are both given.", "Give one."))
@@ -296,7 +300,9 @@ def _longer_config(view: RunView, epochs: int | None, steps: int | None) -> dict
 
 
 def length_measure(view: RunView) -> Measure:
-    """Return the setting that decides how long a run is."""
+    """Return the setting that decides how long a run is; a training from nothing has steps."""
+    if view.plan.pretraining is not None:
+        return "max_steps"
     return ruling_measure(TrainingConfig.from_record(view.config))
 
 

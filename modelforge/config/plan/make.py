@@ -189,8 +189,7 @@ def _make(config: TrainingConfig, context: PlanContext, log: ChangeLog) -> Plan:
     length = _max_length(config, context, window, log)
     config = training.with_learning_rate(config, context, log)
     planned = pretraining_plan(config, context, length, log)
-    if planned is not None:
-        config = config.with_changes(effective_settings(planned, config))
+    config = config.with_changes(effective_settings(planned, config)) if planned else config
     measured = _run_length(config, context, window, length, log, planned)
     total = measured["total_steps"]
     eval_steps = training.eval_interval(config, total, log)

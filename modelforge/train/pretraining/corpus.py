@@ -24,7 +24,7 @@ from modelforge.modeling.pretraining.token_file import (
 )
 from modelforge.train.job import Job, WorkerContext
 
-# A short text is divided into so many parts, so that some are held out.
+# A short text is divided into so many parts, so that some are evaluated.
 LEAST_PARTS = 200
 LEAST_PART_CHARACTERS = 1_000
 TRAIN, EVAL = "train.bin", "eval.bin"
@@ -33,7 +33,7 @@ NO_EVALUATION = "no-evaluation"
 
 @dataclass(frozen=True)
 class Corpus:
-    """The tokens of a run: windows to train on, and those that are held out."""
+    """The tokens of a run: windows to train on, and those to evaluate."""
 
     train: TokenWindows
     eval: TokenWindows | None
@@ -69,11 +69,11 @@ class CorpusHash:
 
 
 def documents(job: Job, *, held_out: bool) -> Iterator[str]:
-    """Yield the documents to train on, or those that are held out.
+    """Yield the documents to train on, or those to evaluate.
 
-    Validation sources are held out; without them, the share `eval_split` of the documents by their
-    hash. A long document is divided into parts, and parts to train on that follow one another are
-    joined again.
+    Validation sources are evaluated; without them, the share `eval_split` of the documents by
+    their hash. A long document is divided into parts, and parts to train on that follow one
+    another are joined again.
     """
     record, seed = job.dataset, job.config.trainer.seed
     has_own_source = bool(source_entries(record, "validation"))
@@ -124,13 +124,13 @@ def open_corpus(
     text = "Tokenizing the text"
     train, held_out = folder / TRAIN, folder / EVAL
     _write(context, tokenizer, train, text, held_out=False)
-    _write(context, tokenizer, held_out, f"{text} that is held out", held_out=True)
+    _write(context, tokenizer, held_out, "Tokenizing the evaluation text", held_out=True)
     windows = TokenWindows(train, context_length)
     tokens = read_facts(held_out).tokens
     if tokens <= context_length:
         if context.job.config.eval_split or source_entries(context.job.dataset, "validation"):
             note = (
-                f"Nothing is evaluated: the text that is held out has {tokens:,} tokens; one "
+                f"Nothing is evaluated: the evaluation text has {tokens:,} tokens; one "
                 f"context needs {context_length + 1:,}."
             )
             context.log.note(NO_EVALUATION, note)

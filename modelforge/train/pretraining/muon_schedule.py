@@ -14,7 +14,7 @@ MOMENTUM_STEPS = 300
 class MuonSchedule(TrainerCallback):
     """Sets momentum and weight decay of the matrices before each step.
 
-    Both depend on the number of the step alone, so that a resumed training goes on with them.
+    Both depend on the number of the step alone, so that a resumed training has the same.
 
     Args:
         momentum: Momentum after the warm-up.

@@ -76,7 +76,7 @@ class TrainingWindows(Selectable):
 
 @dataclass(frozen=True)
 class EvalWindows(Selectable):
-    """The windows of the held-out text, at most `limit` of them, spread over it evenly."""
+    """The windows of the evaluation text, at most `limit` of them, spread over it evenly."""
 
     windows: TokenWindows
     limit: int

@@ -6,15 +6,17 @@ import shutil
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from transformers import TrainingArguments, set_seed
 
 from modelforge.config.methods import Head
 from modelforge.config.optimizers import MUON
 from modelforge.config.plan.pretraining import effective_settings
+from modelforge.config.pretraining.peak_flops import peak_flops
+from modelforge.config.pretraining.settings import shape_of
 from modelforge.modeling.pretraining.token_bytes import ByteMeter, token_bytes
 from modelforge.train import loop
 from modelforge.train.continuations import continuation_sampler
-from modelforge.train.flops import flops_facts
 from modelforge.train.job import Job, WorkerContext
 from modelforge.train.pretraining.corpus import Corpus, CorpusHash, open_corpus
 from modelforge.train.pretraining.muon_schedule import MuonSchedule
@@ -79,7 +81,7 @@ class TextWindows:
 
 
 def text_windows(job: Job, corpus: Corpus, args: TrainingArguments) -> TextWindows:
-    """Return the windows of a run; an evaluation reads a part of the held-out text if it is long.
+    """Return the windows of a run; an evaluation reads a part of its text if it is long.
 
     Evaluations then take about a twentieth of the time: a forward pass is a third of a step.
     """
@@ -129,3 +131,15 @@ def text_facts(job: Job, trainer: PretrainingTrainer, corpus: Corpus) -> dict[st
     if not job.is_trial_run:
         facts["steps_per_epoch"] = windows / rows_per_step(trainer.args)
     return facts
+
+
+def flops_facts(job: Job, vocab_size: int) -> dict[str, Any]:
+    """Return the fields `flops_per_token` and `peak_flops` of the plan event.
+
+    Args:
+        job: a training from nothing.
+        vocab_size: tokens of the tokenizer, own or borrowed.
+    """
+    shape = shape_of(job.config.pretraining, context=job.plan.max_length, vocab_size=vocab_size)
+    peak = peak_flops(torch.cuda.get_device_name()) if job.plan.device == "cuda" else None
+    return {"flops_per_token": float(shape.flops_per_token), "peak_flops": peak}

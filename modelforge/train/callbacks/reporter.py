@@ -156,7 +156,7 @@ class EventReporter(TrainerCallback):
                 tokens=new_tokens,
                 tokens_per_s=round(new_tokens / busy_s, 2),
                 seconds=round(busy_s / max(1, steps), 4),
-                metrics=trainer_metrics(logs) | self._utilization(new_tokens, busy_s),
+                metrics=trainer_metrics(logs) | self._of_text(loss, new_tokens, busy_s),
                 stage=self._stage,
                 **self._so_far(tokens),
                 **self._stats.read(),
@@ -222,13 +222,18 @@ class EventReporter(TrainerCallback):
         self._report_training(state)
         self._clock = time.perf_counter()
 
-    def _utilization(self, tokens: int, seconds: float) -> dict[str, float]:
-        """Return the share of the peak of the GPU (MFU) by its name; empty where it is unknown."""
-        per_token, peak = self._facts.get("flops_per_token"), self._facts.get("peak_flops")
-        if per_token is None:
-            return {}
-        share = share_of_peak(per_token * tokens, seconds, peak)
-        return {} if share is None else {"mfu": round(share, 6)}
+    def _of_text(self, loss: float, tokens: int, seconds: float) -> dict[str, float]:
+        """Return MFU and bits per byte of steps, where the plan event has what they follow from.
+
+        Bits per byte are by the mean bytes of a token of the whole text.
+        """
+        found = {}
+        if (size := self._facts.get("bytes_per_token")) is not None:
+            found["bits_per_byte"] = round(loss / (math.log(2) * size), 6)
+        if (per_token := self._facts.get("flops_per_token")) is not None:
+            share = share_of_peak(per_token * tokens, seconds, self._facts.get("peak_flops"))
+            found |= {} if share is None else {"mfu": round(share, 6)}
+        return found
 
     def _so_far(self, tokens: int) -> dict[str, Any]:
         """Return tokens and FLOPs of all steps, in runs that are planned by them."""

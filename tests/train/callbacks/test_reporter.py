@@ -50,6 +50,12 @@ def test_work_so_far_and_the_share_of_the_peak(tmp_path):
     assert [step["metrics"]["mfu"] for step in steps] == [pytest.approx(0.3)] * 2
 
 
+def test_bits_per_byte_of_training_follow_from_the_bytes_of_a_token(tmp_path):
+    """A loss of 1 nat is 1 / ln 2 bits for a token, which has 2 bytes."""
+    _, steps = step_events(tmp_path / "run", {"bytes_per_token": 2.0})
+    assert steps[0]["metrics"] == {"bits_per_byte": pytest.approx(0.721348, abs=1e-6)}
+
+
 def test_without_a_known_peak_there_is_no_share(tmp_path):
     _, steps = step_events(tmp_path / "run", {"flops_per_token": 6e9, "peak_flops": None})
     assert steps[1]["flops_so_far"] == 12e11
@@ -58,5 +64,5 @@ def test_without_a_known_peak_there_is_no_share(tmp_path):
 
 def test_other_runs_have_the_events_that_they_had(tmp_path):
     (plan,), steps = step_events(tmp_path / "run", {})
-    assert not {"flops_per_token", "peak_flops"} & plan.keys()
+    assert not {"flops_per_token", "peak_flops", "bytes_per_token"} & plan.keys()
     assert not {"tokens_so_far", "flops_so_far", "mfu"} & (steps[0].keys() | steps[0]["metrics"])

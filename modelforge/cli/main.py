@@ -22,6 +22,7 @@ from modelforge.cli import (
     export_settings,
     import_settings,
     presets,
+    pretrain,
     queue,
     runs,
     samples,
@@ -125,6 +126,7 @@ def _parser() -> argparse.ArgumentParser:
 
     commands.add_parser("ui", help="open the app (see: modelforge ui --help)", add_help=False)
     _recipe_commands(add)
+    pretrain.add(add, _train)
     trial_run.add(add, _forge, _layers)
     data.add(commands, shared, _forge)
     runs.add(commands, shared, _forge)

@@ -512,6 +512,39 @@ OTHER_EFFECTS: dict[str, dict[str, list[str]]] = {
             "nanochat:help",
         ],
     },
+    "train/pretraining/test_windows.py": {
+        "test_an_evaluation_is_spread_over_the_text": ["nanochat:eval-tokens"],
+    },
+    "modeling/pretraining/test_build.py": {
+        "test_zero_projections_pass_the_embedding_on": ["pretraining.init_projections_to_zero"],
+        "test_windowed_layers_see_their_window_and_the_last_layer_everything": [
+            "pretraining.window_pattern",
+        ],
+    },
+    "config/plan/test_pretraining.py": {
+        "test_a_depth_gives_the_batch_and_the_steps_of_nanochat": [
+            "pretraining.enabled",
+            "pretraining.arch",
+            "pretraining.depth",
+            "pretraining.aspect_ratio",
+            "pretraining.head_dim",
+            "pretraining.vocab_size",
+        ],
+        "test_the_plan_says_which_measure_decides_and_what_the_others_would_be": [
+            "pretraining.target_flops",
+            "pretraining.target_param_data_ratio",
+            "pretraining.total_batch_tokens",
+        ],
+        "test_own_sizes_replace_those_of_the_dial": [
+            "pretraining.d_model",
+            "pretraining.n_heads",
+            "pretraining.n_kv_heads",
+            "pretraining.d_ff",
+            "pretraining.n_layers",
+            "pretraining.tie_embeddings",
+        ],
+        "test_a_borrowed_tokenizer_decides_the_vocabulary": ["pretraining.tokenizer"],
+    },
     "config/plan/test_make.py": {
         "test_updates_are_counted_as_the_trainer_counts_them": [
             "safe-synthesizer:effective_batch_size",

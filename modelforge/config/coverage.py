@@ -27,8 +27,8 @@ STATES: Final[dict[State, str]] = {
     "values; the test shows that a changed value changes what a run does.",
     "otherwise": "what the option is for is had in another way, which the test shows.",
     "impossible": "PyTorch and the libraries of Hugging Face cannot do it; the reason is given.",
-    "later": "it belongs to a feature that is not there yet: training from nothing, growing a "
-    "model, or several GPUs.",
+    "later": "it belongs to a feature that is not there yet: training from nothing "
+    "with the options of that system, growing a model, or several GPUs.",
     "beyond": "the document does not have it; newer versions of the system do.",
     "open": "nothing of it is there.",
 }
@@ -63,7 +63,7 @@ OTHERWISE: Final[dict[str, frozenset[str]]] = {
         *("apply_recommended_values", "output_dir", "checkpoint_dir", "resume_from_checkpoint"),
         *("model_type", "eval_seed", "log_gpu_util"),
     }),
-    "nanochat": frozenset({"sample-every", "model-tag", "help"}),
+    "nanochat": frozenset({"eval-tokens", "model-tag", "help"}),
     "safe-synthesizer": frozenset({"effective_batch_size"}),
     "stack-wise": frozenset({"training.checkpoint_dir", "precision_options"}),
 }  # fmt: skip

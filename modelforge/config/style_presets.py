@@ -53,8 +53,8 @@ STYLES: Final[tuple[Style, ...]] = (
     ),
     Style(
         "nanochat",
-        "All weights with a constant rate that decays over the last half, as nanochat trains. Its "
-        "training from nothing is not part of it.",
+        "A language model of depth 20 from nothing, with Muon and a rate that decays over the last "
+        "half, as nanochat trains.",
         nanochat.SYSTEM,
     ),
     Style(

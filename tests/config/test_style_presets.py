@@ -14,6 +14,10 @@ EXPECTED = {
         "lr_scheduler_type": "warmup_stable_decay",
         "adapter.enabled": False,
         "optimizer.beta1": 0.8,
+        "pretraining.enabled": True,
+        "pretraining.depth": 20,
+        "pretraining.window_pattern": "SSSL",
+        "pretraining.arch": "qwen3",
     },
     "Safe-Synthesizer-style": {
         "lora_r": 32,
@@ -37,6 +41,8 @@ def test_a_style_has_the_defaults_of_its_system(style):
 
 @pytest.mark.parametrize("style", STYLES, ids=lambda style: style.name)
 def test_a_run_can_have_a_style(style, minimal):
-    config = resolve(Layer("base", minimal), Layer("style", style.settings)).config
-    assert config.model_name == "starter"
+    is_new = "pretraining" in style.settings
+    base = {**minimal, "model_name": ""} if is_new else minimal
+    config = resolve(Layer("base", base), Layer("style", style.settings)).config
+    assert config.model_name == ("d20" if is_new else "starter")
     assert config.strategy == "sft"

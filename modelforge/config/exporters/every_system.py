@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from modelforge.config.exporters.rules import Rule, elsewhere, left_out, not_needed, steps_of
+from modelforge.config.schema.pretraining import Pretraining
 
 OURS = "It concerns this program, not the trained model."
 REPORTS = "It reports on the training; the trained model is the same."
@@ -53,6 +54,10 @@ RULES: dict[str, Rule] = {
     "privacy.epsilon": elsewhere("privacy.enabled"),
     "privacy.delta": elsewhere("privacy.enabled"),
     "privacy.max_grad_norm": elsewhere("privacy.enabled"),
+    **{
+        f"pretraining.{name}": elsewhere("pretraining.enabled") for name in Pretraining.model_fields
+    },
+    "pretraining.enabled": left_out("It trains models that exist."),
     "logging.time_breakdown": not_needed(REPORTS),
     "logging.memory_breakdown": not_needed(REPORTS),
     "logging.log_level": not_needed(REPORTS),

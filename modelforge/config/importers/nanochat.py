@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 from modelforge.config.importers.options import (
     Option,
     Values,
     by,
-    coming,
     no_effect,
     renamed,
     words,
@@ -20,7 +18,12 @@ from modelforge.config.importers.shared.resuming import resumed_step
 from modelforge.config.importers.system import System
 from modelforge.errors import Problem
 
-NOTHING = "training from nothing"
+EVALUATED = (
+    "An evaluation reads the held-out text, at most as much as takes a twentieth of the time."
+)
+# The tokens of its own tokenizer.
+VOCABULARY = 32_768
+ALL_ROWS = 1_000_000
 
 
 def _run(value: Any, _: Values) -> Outcome:
@@ -45,17 +48,29 @@ def _evaluated(value: int, _: Values) -> Outcome:
 def _sampled(value: int, _: Values) -> Outcome:
     if value == -1:
         return Outcome("converted", {"evaluation.samples": 0}, "-1 switches samples off.")
-    why = "Samples are taken at each evaluation here."
-    return Outcome("no-effect", why=why)
+    return Outcome("renamed", {"evaluation.sample_every": value})
 
 
-def _tokens(value: int, values: Values) -> Outcome:
+def _windows(value: str, _: Values) -> Outcome:
+    pattern = value.upper()
+    if "S" not in pattern:
+        return Outcome("renamed", {"pretraining.window_pattern": pattern})
+    settings = {"pretraining.window_pattern": pattern, "pretraining.arch": "qwen3"}
+    why = "Transformers has sliding windows in the architecture qwen3, and not in nanochat."
+    return Outcome("converted", settings, why)
+
+
+def _core(value: int, _: Values) -> Outcome:
     if value <= 0:
-        why = "Its amount of tokens follows from the depth, with training from nothing."
-        return Outcome("refused", why=why)
-    tokens = values["device-batch-size"] * values["max-seq-len"]
-    why = f"{value:,} tokens are {value // tokens:,} batches of {tokens:,}."
-    return Outcome("converted", {"gradient_accumulation_steps": value // tokens}, why)
+        return Outcome("no-effect", why="Without evaluation.core_bundle there is no CORE here.")
+    return Outcome("renamed", {"evaluation.core_every": value})
+
+
+def _core_rows(value: int, _: Values) -> Outcome:
+    if value <= 0:
+        settings = {"evaluation.core_max_per_task": ALL_ROWS}
+        return Outcome("converted", settings, "All rows there: more than any task has.")
+    return Outcome("renamed", {"evaluation.core_max_per_task": value})
 
 
 def _check(values: Values) -> Iterator[Problem]:
@@ -75,8 +90,13 @@ def _check(values: Values) -> Iterator[Problem]:
         yield Problem("window-pattern", what, "Write the windows as in SSSL.")
 
 
-def _finish(_: Values, __: Any) -> dict[str, Any]:
+def _finish(values: Values, _: Any) -> dict[str, Any]:
+    has_windows = "S" in values["window-pattern"].upper()
     return {
+        "pretraining.enabled": True,
+        "pretraining.arch": "qwen3" if has_windows else "nanochat",
+        "pretraining.vocab_size": VOCABULARY,
+        "gradient_checkpointing": False,
         "task": "text-generation",
         "provider": "huggingface",
         "strategy": "sft",
@@ -92,10 +112,6 @@ def _finish(_: Values, __: Any) -> dict[str, Any]:
     }
 
 
-def _from_nothing(default: Any, kind: str, **bounds: Any) -> Option:
-    return replace(coming(NOTHING, kind=kind, **bounds), default=default)
-
-
 OPTIONS: dict[str, Option] = {
     "run": by(_run, "dummy"),
     "device-type": words(
@@ -108,16 +124,16 @@ OPTIONS: dict[str, Option] = {
     "fp8-recipe": renamed(
         "quantization.fp8_recipe", kind="text", choices=("tensorwise", "rowwise")
     ),
-    "depth": _from_nothing(20, "int", least=1),
-    "aspect-ratio": _from_nothing(64, "int", least=1),
-    "head-dim": _from_nothing(128, "int", least=1),
+    "depth": renamed("pretraining.depth", 20, kind="int", least=1),
+    "aspect-ratio": renamed("pretraining.aspect_ratio", 64, kind="int", least=1),
+    "head-dim": renamed("pretraining.head_dim", 128, kind="int", least=1),
     "max-seq-len": renamed("max_seq_length", 2048, kind="int", least=1),
-    "window-pattern": _from_nothing("SSSL", "text"),
+    "window-pattern": by(_windows, "SSSL", kind="text"),
     "num-iterations": by(_steps, -1, kind="int"),
-    "target-flops": _from_nothing(-1.0, "number"),
-    "target-param-data-ratio": _from_nothing(10.5, "number"),
+    "target-flops": renamed("pretraining.target_flops", -1.0, kind="number"),
+    "target-param-data-ratio": renamed("pretraining.target_param_data_ratio", 10.5, kind="number"),
     "device-batch-size": renamed("per_device_train_batch_size", 32, kind="int", least=1),
-    "total-batch-size": by(_tokens, -1, kind="int"),
+    "total-batch-size": renamed("pretraining.total_batch_tokens", -1, kind="int"),
     "embedding-lr": renamed("optimizer.embedding_lr", 0.3, kind="number", least=0),
     "unembedding-lr": renamed("optimizer.unembedding_lr", 0.004, kind="number", least=0),
     "weight-decay": renamed("weight_decay", 0.2, kind="number", least=0),
@@ -130,9 +146,9 @@ OPTIONS: dict[str, Option] = {
     "final-lr-frac": renamed("schedule.final_lr_fraction", 0.0),
     "resume-from-step": resumed_step(-1),
     "eval-every": by(_evaluated, 250, kind="int"),
-    "eval-tokens": coming(NOTHING, kind="int"),
-    "core-metric-every": coming(NOTHING, -1, kind="int"),
-    "core-metric-max-per-task": coming(NOTHING, kind="int"),
+    "eval-tokens": no_effect(EVALUATED, kind="int"),
+    "core-metric-every": by(_core, 2000, kind="int"),
+    "core-metric-max-per-task": by(_core_rows, 500, kind="int"),
     "sample-every": by(_sampled, kind="int"),
     "save-every": renamed("trainer.save_steps", -1, kind="int"),
     "model-tag": no_effect("Runs have their own folders here."),

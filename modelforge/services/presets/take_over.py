@@ -40,12 +40,14 @@ def taken_over(
 ) -> FormInput:
     """Return the form with `settings` as its recipe.
 
-    It keeps its data and its model where the settings name none, and what `keep` says: `data`,
-    `model`. All other values of the form are discarded.
+    It keeps its data and, unless they train from nothing, its model where the settings name none,
+    and what `keep` says: `data`, `model`. All other values of the form are discarded.
     """
     flat = flatten(settings)
     kept = set(DATA) if "data" in keep or not DATA & flat.keys() else set()
-    if "model" in keep or MODEL not in flat:
+    # A model that is trained from nothing is made by the run.
+    is_new = flat.get("pretraining.enabled") is True
+    if not is_new and ("model" in keep or MODEL not in flat):
         kept.add(MODEL)
     own = flatten(form.recipe) | form.values
     values = {name: own[name] for name in kept if name in own}

@@ -3,8 +3,10 @@
 import pytest
 
 from modelforge.config.importers.nanochat import OPTIONS
+from modelforge.config.resolve import Layer, resolve
 from tests.config.importers.examples import line_of, problems_of, read_example, settings_of
 
+DATA = {"dataset": "text.txt", "compute_specs": "low_end"}
 BASE = "python -m scripts.base_train"
 
 
@@ -38,10 +40,47 @@ def test_older_names_have_underscores():
     assert recipe["max_steps"] == 300
 
 
-def test_options_of_training_from_nothing_are_named_as_coming():
-    line = line_of(read_example("nanochat", "07"), "depth")
-    assert line.result == "refused"
-    assert "which is not there yet" in line.why
+def test_the_depth_and_what_follows_from_it_are_settings():
+    recipe = read_example("nanochat", "07").recipe
+    assert recipe["pretraining"] == {
+        "enabled": True,
+        "arch": "qwen3",
+        "depth": 16,
+        "aspect_ratio": 64,
+        "head_dim": 128,
+        "vocab_size": 32_768,
+        "window_pattern": "SSSL",
+        "target_flops": -1.0,
+        "target_param_data_ratio": 10.5,
+        "total_batch_tokens": -1,
+    }
+    assert "model_name" not in recipe
+
+
+def test_the_architecture_is_its_own_without_windows():
+    settings = settings_of(f"{BASE} --window-pattern=l")
+    assert settings["pretraining.arch"] == "nanochat"
+    assert settings["pretraining.window_pattern"] == "L"
+
+
+def test_scores_and_samples_have_their_intervals():
+    settings = settings_of(f"{BASE} --core-metric-every=300 --sample-every=7")
+    assert settings["evaluation.core_every"] == 300
+    assert settings["evaluation.core_max_per_task"] == 500
+    assert settings["evaluation.sample_every"] == 7
+    off = settings_of(f"{BASE} --core-metric-every=-1 --sample-every=-1")
+    assert "evaluation.core_every" not in off
+    assert off["evaluation.samples"] == 0
+    line = line_of(read_example("nanochat", "02"), "core-metric-max-per-task")
+    assert line.result == "converted"
+
+
+def test_its_settings_are_those_of_a_run_from_nothing():
+    imported = read_example("nanochat", "04").recipe
+    config = resolve(Layer("file", imported), Layer("you", DATA)).config
+    assert config.model_name == "d6"
+    assert config.pretraining.total_batch_tokens == 16_384
+    assert config.max_steps == 5000
 
 
 def test_its_optimizer_has_a_rate_for_each_group_of_weights():
@@ -59,10 +98,9 @@ def test_its_optimizer_has_a_rate_for_each_group_of_weights():
     }
 
 
-def test_tokens_of_an_update_are_batches():
-    recipe = read_example("nanochat", "04").recipe
-    assert recipe["gradient_accumulation_steps"] == 1  # 16,384 tokens are 32 rows of 512
-    assert read_example("nanochat", "11").recipe["gradient_accumulation_steps"] == 32
+def test_tokens_of_an_update_are_a_setting():
+    recipe = read_example("nanochat", "11").recipe
+    assert recipe["pretraining"]["total_batch_tokens"] == 524_288
 
 
 @pytest.mark.parametrize(

@@ -197,7 +197,9 @@ class PreflightService:
         """
         checked = self.check(*layers)
         resolved, plan, report, _data, facts = checked.require()
-        if report.memory_basis != "formula" or uses_surogate(resolved.config):
+        config = resolved.config
+        # A model that is trained from nothing cannot be loaded before the run has made it.
+        if report.memory_basis != "formula" or uses_surogate(config) or config.pretraining.enabled:
             return checked
         length = longest_row_tokens(resolved.config, plan, checked.summary)
         trace = self._warm_worker.ask(checked.probe("memory") | {"length": length}, TRACE_TIMEOUT_S)

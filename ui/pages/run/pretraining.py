@@ -114,4 +114,5 @@ def next_step(run: RunView, folder: Path) -> Markup:
     if not is_from_nothing(run.plan) or not run.state.is_over:
         return EMPTY
     settings = json.dumps({**TO_CHAT, "model_name": str(folder)})
-    return render("pretrain", "teach", run.id, settings)
+    # A run that was stopped can be resumed first.
+    return render("pretrain", "teach", run.id, settings, str(run.state) == "finished")

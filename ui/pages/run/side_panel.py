@@ -85,7 +85,9 @@ def side(snapshot: RunSnapshot) -> Markup:
         # The main action is to resume the run, where that is possible.
         first = snapshot.offers.resume if snapshot.offers else None
         can_resume = first is not None and first.continues and not first.why_not
-        actions = render("run", "finished_actions", run.id, snapshot.has_result, can_resume)
+        # That of a new model is to teach it to chat.
+        has_other = can_resume or run.plan.pretraining is not None
+        actions = render("run", "finished_actions", run.id, snapshot.has_result, has_other)
     else:
         actions = render("run", "active_actions", str(run.state))
     return join([el("h2.quiet", "This run"), el("hr"), rows, el("hr"), resume, actions])

@@ -144,8 +144,10 @@ def _memory_parts(report: Report) -> list[tuple[str, str, float]]:
     sizes = {part.name: part.gib for part in report.memory}
     estimate = sum(sizes.values())
     scale = (report.memory_total_gib or 0.0) / estimate if estimate else 1.0
+    # Without an adapter its part of the bar is the gradients of all weights.
+    other = {} if sizes.get("adapter") else {"adapter": "gradients"}
     grouped = [
-        (tone, name, scale * sum(sizes.pop(part, 0.0) for part in parts))
+        (tone, other.get(name, name), scale * sum(sizes.pop(part, 0.0) for part in parts))
         for tone, name, parts in MEMORY_PARTS
     ]
     return [*grouped, (*OTHER_PARTS, scale * sum(sizes.values()))]

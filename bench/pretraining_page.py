@@ -39,6 +39,8 @@ def write(figures: dict[str, list[dict[str, Any]]]) -> None:
             measured = f"Measured {measured_on().get(name, 'on an unknown machine')}."
             title, *lines = section(rows)
             parts.append("\n".join([f"## {title}", "", measured, "", *lines]))
+    if parts == [HEAD]:
+        parts.append("Nothing is measured yet.")
     text = "\n\n".join(parts) + "\n"
     PAGE.write_text(text, encoding="utf-8")
     print(text)
@@ -97,24 +99,45 @@ def _sample() -> list[str]:
 
 
 def _optimizers(rows: Rows) -> list[str]:
-    names = list(dict.fromkeys(row["optimizer"] for row in rows))
+    best = [row for row in rows if row["is_best"]]
     steps = sorted({row["step"] for row in rows})
     lines = [
-        f"| optimizer | {' | '.join(f'{step:.0f} steps' for step in steps)} | seconds |",
-        f"| --- |{' --: |' * (len(steps) + 1)}",
+        f"| optimizer | rate | {' | '.join(f'{step:.0f} steps' for step in steps)} | seconds |",
+        f"| --- | --: |{' --: |' * (len(steps) + 1)}",
     ]
-    for name in names:
-        own = [row for row in rows if row["optimizer"] == name]
+    for name in dict.fromkeys(row["optimizer"] for row in rows):
+        own = [row for row in best if row["optimizer"] == name]
         bits = [[row["bits_per_byte"] for row in own if row["step"] == step] for step in steps]
         last = [row["seconds"] for row in own if row["step"] == steps[-1]]
-        cells = [spread(values, 3) for values in bits] + [spread(last, 0)]
+        cells = [f"{own[0]['rate']:g}", *(spread(values, 3) for values in bits), spread(last, 0)]
         lines.append(f"| {OPTIMIZERS[name]} | {' | '.join(cells)} |")
     return [
         "Muon against AdamW at equal tokens (`bench/pretraining.py optimizers`)",
-        f"Bits per byte, median and range of {len({row['seed'] for row in rows})} seeds.",
+        (
+            f"Bits per byte, median and range of {len({row['seed'] for row in best})} seeds. Only "
+            "the matrices inside the layers differ; embeddings and head have AdamW everywhere. The "
+            "rate of the matrices is the best of those tried with the first seed:"
+        ),
+        "",
+        *_tried(rows, steps[-1]),
         "",
         *lines,
-    ]
+    ]  # fmt: skip
+
+
+def _tried(rows: Rows, last: float) -> list[str]:
+    """Return a line per optimizer with the bits per byte of each rate."""
+    first = min(row["seed"] for row in rows)
+    lines = []
+    for name, title in OPTIMIZERS.items():
+        found = [
+            f"{row['rate']:g}: {row['bits_per_byte']:.3f}"
+            for row in rows
+            if (row["optimizer"], row["seed"], row["step"]) == (name, first, last)
+        ]
+        if found:
+            lines.append(f"- {title}: {', '.join(found)}")
+    return lines
 
 
 def _speed(rows: Rows) -> list[str]:

@@ -21,9 +21,11 @@ FIGURES = {
         {"kind": "gzip", "bits_per_byte": 2.8},
     ],
     "pretraining-optimizers": [
-        {"optimizer": name, "seed": seed, "step": 9.0, "bits_per_byte": bits + seed, "seconds": 3.0}
+        {"optimizer": name, "rate": rate, "seed": seed, "step": 9.0, "bits_per_byte": bits + seed,
+         "seconds": 3.0, "is_best": is_best}
         for name, bits in (("normuon", 1.0), ("adamw_torch", 2.0))
-        for seed in (1, 2, 3)
+        for rate, is_best, seeds in ((0.01, 1.0, (1, 2, 3)), (0.03, 0.0, (1,)))
+        for seed in seeds
     ],
     "pretraining-speed": [
         {"round": 0.0, "order": "app bare", "other_cores": 0.0, "spoiled": "",
@@ -66,7 +68,8 @@ def test_the_page_says_when_the_model_was_better_than_the_n_gram(page):
     assert "First evaluation below 2.2: after 110 s" in text
     assert "First evaluation below the n-gram: after 170 s" in text
     assert "needs 25% fewer bits" in text
-    assert "| AdamW | 4.000 (3.000 to 5.000) | 3 (3 to 3) |" in text
+    assert "| AdamW | 0.01 | 4.000 (3.000 to 5.000) | 3 (3 to 3) |" in text
+    assert "- AdamW: 0.01: 3.000, 0.03: 3.000" in text
     assert "the median is 0.96" in text
 
 
@@ -78,6 +81,7 @@ def test_what_was_not_reached_or_measured_is_not_claimed(page):
     assert "needs 50% more bits" in text
     assert "## Tokens per second" not in text
     assert "## Muon" not in text
+    assert "Nothing is measured yet." in page({})
     assert "nanochat" not in page({"pretraining-speed": FIGURES["pretraining-speed"]})
 
 

@@ -77,7 +77,8 @@ def settings(files: tuple[Path, Path], **changes: Any) -> dict[str, Any]:
         "max_steps": STEPS,
         "eval_steps": STEPS // 10,
         "optimizer": OPTIMIZER,
-        "logging_steps": 1,
+        "compute_specs": "low_end",
+        "logging": {"logging_steps": 1},
         **changes,
     }
 
@@ -143,7 +144,7 @@ def bits_per_byte(folder: Path, texts: list[str]) -> float:
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     nats = 0.0
     for text in texts:
-        ids = torch.tensor([tokenizer.bos_token_id, *tokenizer(text)["input_ids"]])
+        ids = torch.tensor([tokenizer.bos_token_id, *tokenizer(text, verbose=False)["input_ids"]])
         for at in range(0, len(ids) - 1, CONTEXT):
             window = ids[at : at + CONTEXT + 1]
             with torch.inference_mode():

@@ -19,7 +19,7 @@ from modelforge.config.importers.system import System
 from modelforge.errors import Problem
 
 EVALUATED = (
-    "An evaluation reads text that is not trained, at most as much as takes a twentieth of the time."
+    "An evaluation reads text that is not trained, at most what takes a twentieth of the time."
 )
 # The tokens of its own tokenizer.
 VOCABULARY = 32_768

@@ -125,6 +125,7 @@ def text_facts(job: Job, trainer: PretrainingTrainer, corpus: Corpus) -> dict[st
         "eval_rows": 0 if evaluated is None else len(evaluated),
         "trained_tokens": windows * corpus.train.context,
         "all_tokens": corpus.train.facts.tokens,
+        "bytes_per_token": corpus.train.facts.text_bytes / corpus.train.facts.tokens,
         "truncated_rows": 0,
     }
     # A trial run counts the steps of its dataset, which has those of the training.

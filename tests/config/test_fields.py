@@ -9,6 +9,7 @@ GROUPS = {"model", "quantization", "adapter", "data", "optimizer", "schedule", "
     "memory",
     "hardware",
     "logging",
+    "privacy",
 }
 
 

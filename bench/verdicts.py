@@ -71,7 +71,10 @@ def measure(case: Case, steps: int, rows: int) -> dict[str, Any]:
         home = own_home(folder / "home")
         data = write(folder / f"{case.sample}.jsonl", rows_of(case))
         trained(home, settings(case, data, steps))
-        report = evaluated(home, newest(home.runs).id, rows)
+        asked = EvaluationRequest(
+            newest(home.runs).id, rows=rows, answers=False, prompted=False, general=False
+        )
+        report = evaluated(home, asked)
     learned, verdict = report["learned"] or {}, report["verdict"]
     right, exchanged = learned.get("right") or {}, learned.get("exchanged") or {}
     return {
@@ -142,11 +145,10 @@ def settings(case: Case, data: Path, steps: int) -> dict[str, Any]:
     }
 
 
-def evaluated(home: Home, run: str, rows: int) -> dict[str, Any]:
-    """Evaluate a run by its losses, and return the report."""
+def evaluated(home: Home, asked: EvaluationRequest) -> dict[str, Any]:
+    """Evaluate a run and return the report."""
     forge = Forge(home)
     try:
-        asked = EvaluationRequest(run, rows=rows, answers=False, prompted=False, general=False)
         started = forge.evaluations.start(asked)
 
         def ended() -> bool:

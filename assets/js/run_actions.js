@@ -35,6 +35,12 @@ actions["resume-run"] = (button) => whileDisabled(button, async () => {
   if (reply) openRun(reply.id);
 });
 
+// The button names the checkpoint that is chosen.
+document.addEventListener("change", (event) => {
+  const choice = event.target, button = document.getElementById("resume-run");
+  if (choice instanceof HTMLSelectElement && choice.id === "resume-step" && button) button.textContent = `Resume from ${choice.selectedOptions[0].text.toLowerCase()}`;
+});
+
 actions["continue-run"] = (button) => whileDisabled(button, async () => {
   const { unit = "epochs", text = "", amount = "1" } = button.dataset;
   const count = await askAmount(text, unit, amount);

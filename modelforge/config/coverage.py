@@ -169,7 +169,7 @@ def _row(system: System, name: str) -> CoverageRow:
 
 
 def _state(system: str, name: str, why: str) -> State:
-    """Return the state of an option that is no setting."""
+    """Return the state of an option that has no setting."""
     if name in OTHERWISE.get(system, ()):
         return "otherwise"
     if name in IMPOSSIBLE.get(system, ()):

@@ -1,4 +1,4 @@
-"""Presets that ship with the program: what other systems train with where nothing is said."""
+"""Presets that ship with the program: the default settings of other systems."""
 
 from __future__ import annotations
 

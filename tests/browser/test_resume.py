@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from modelforge.runs import checkpoints
 from tests.runs.homes import put_run
 
 pytestmark = pytest.mark.browser
@@ -70,6 +71,25 @@ def test_a_stopped_run_is_resumed_and_then_continued_in_a_new_one(
     until(page, "run-side", "Stop and keep")
     page.get_by_role("button", name="Stop and keep").click()
     until(page, "run-head", "stopped")
+
+
+def test_an_earlier_checkpoint_is_chosen(servers, home_with_starter, opened):
+    folder = put_run(home_with_starter, ending="failed", losses=[2.0] * 6, result=False)
+    for step in (2, 4):
+        made = folder.checkpoints / f"checkpoint-{step}"
+        made.mkdir(parents=True)
+        (made / "trainer_state.json").write_text("{}", "utf-8")
+        checkpoints.write_manifest(made, step=step, stage=None)
+    page = opened(f"{servers(home_with_starter, pace_s=0.3).url}/?run={folder.id}")
+    page.get_by_role("button", name="Resume from step 4").wait_for()
+    page.locator("#resume-step").select_option("2")
+    with page.expect_request("**/resume") as sent:
+        page.get_by_role("button", name="Resume from step 2").click()
+    assert sent.value.post_data_json == {"step": 2}
+    until(page, "run-side", "Stop and keep")
+    kept = [place.name for place in folder.checkpoints.iterdir()]
+    assert "checkpoint-2" in kept
+    assert "checkpoint-4" not in kept
 
 
 def test_only_the_next_run_starts_from_an_adapter(servers, home_with_starter, opened):

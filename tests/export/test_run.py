@@ -147,11 +147,11 @@ def test_a_base_stored_in_4_bit_is_refused_here_too(model_of, home):
 
 def test_a_wrong_base_fails_the_self_test(model_of, home, monkeypatch):
     """What is written differs from the trained model: it is kept apart and marked."""
-    from modelforge.export import merged
+    from modelforge.modeling.merging import model
 
     _model, base = model_of("llama")
     run = put_tuned(home, base)
-    write = merged.merge
+    write = model.merge
 
     def write_with_another_scale(source, adapter, target, progress, **options):
         config = json.loads((adapter / "adapter_config.json").read_text("utf-8"))
@@ -159,7 +159,7 @@ def test_a_wrong_base_fails_the_self_test(model_of, home, monkeypatch):
         write(source, adapter, target, progress, **options)
         (adapter / "adapter_config.json").write_text(json.dumps(config))
 
-    monkeypatch.setattr(merged, "merge", write_with_another_scale)
+    monkeypatch.setattr(model, "merge", write_with_another_scale)
     folder = exported(home, ExportRequest(run.id, "merged"))
     result = folder.result()
     assert result.state == "failed"

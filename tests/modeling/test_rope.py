@@ -152,7 +152,7 @@ def test_a_run_with_scaling_is_trained_chatted_with_and_exported_scaled(bench, t
     from modelforge.chat.load import load_weights
     from modelforge.chat.requests import LoadRequest
     from modelforge.export.gguf.write import write_gguf
-    from modelforge.export.merge import merge
+    from modelforge.modeling.merging.weights import merge
     from modelforge.modeling.rope import scale_rope
     from modelforge.modeling.trained_run import load_base_as_trained
     from modelforge.train.job import Job

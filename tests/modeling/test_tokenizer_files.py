@@ -40,7 +40,7 @@ def test_files_that_link_out_of_the_model_are_not_copied(tiny_model, tmp_path):
     secret = tmp_path / "secret"
     secret.write_text("secret")
     (folder / "vocab.txt").symlink_to(secret)
-    plan = SimpleNamespace(model_path=str(folder), model_revision=None)
+    plan = SimpleNamespace(model_path=str(folder), model_revision=None, tokenizer_path=None)
     assert "the files of the base model are used" in save_tokenizer(Unsaveable(), output, plan)
     assert (output / "tokenizer.json").is_file()
     assert not (output / "vocab.txt").exists()

@@ -253,7 +253,7 @@ def _check(facts: Facts) -> Iterator[Problem]:
 
 
 def _finish(facts: Facts) -> Mapping[str, Any]:
-    # Adapters of preferences are trained without dropout, which is on there unless it is said.
+    # Adapters of preferences are trained without dropout; its default there is above 0.
     dropout = {"lora_dropout": 0.0} if facts.method == "dpo" else {}
     return {**dropout, "output_dir": "output"}
 
@@ -360,7 +360,7 @@ SYSTEM = TargetSystem(
 
 
 def unread_settings(config: TrainingConfig, plan: Plan) -> list[Change]:
-    """Return a change for each setting that Surogate cannot be told; none for our own engine."""
+    """Return a change for each setting that Surogate does not read; none for our own engine."""
     if not uses_surogate(config) or plan.method not in COMMANDS:
         return []
     _options, report = SYSTEM.walk(Facts(config, plan))

@@ -206,7 +206,7 @@ ARGUMENTS: dict[str, Rule] = {
 
 
 def split_differs(facts: Facts) -> Iterator[ExportLine]:
-    """Yield what is said of the rows that are set aside: every system draws its own."""
+    """Yield the report about evaluation rows: every system draws its own."""
     if facts.config.eval_split > 0 and not facts.data:
         why = "The same share of the rows is set aside, but other rows: each program draws its own."
         yield ExportLine("eval_split", facts.config.eval_split, "converted", "", why)

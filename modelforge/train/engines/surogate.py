@@ -76,7 +76,7 @@ def _local_model(context: WorkerContext) -> Path:
     if Path(plan.model_path).is_dir():
         return Path(plan.model_path)
     context.log.phase("loading", f"Downloading {plan.model_path}")
-    # Surogate cannot be told a revision.
+    # Surogate has no option for a revision.
     patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
     return Path(
         snapshot_download(plan.model_path, revision=plan.model_revision, allow_patterns=patterns)

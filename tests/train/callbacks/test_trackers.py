@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 from importlib.util import find_spec
 
 import pytest
@@ -171,8 +172,7 @@ def aim_as_it_is(monkeypatch):
             self.args = args
 
     module = types.SimpleNamespace(AimCallback=AimCallback)
-    monkeypatch.setattr("modelforge.train.callbacks.trackers.importlib.import_module",
-                        lambda name: module if name == "aim.hugging_face" else None)  # fmt: skip
+    monkeypatch.setitem(sys.modules, "aim.hugging_face", module)
 
 
 @pytest.mark.parametrize(

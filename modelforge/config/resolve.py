@@ -148,6 +148,9 @@ def _complete(merged: _Merged) -> None:
     """Add the defaults of a training from nothing, where it is switched on."""
     valid = {name: value for name, value in merged.values.items() if name not in merged.invalid}
     group = pretraining_of(nest(valid))
+    if group is None and "pretraining.enabled" in valid:
+        # Another setting of the group may be refused: the name of the model is not missing, too.
+        group = pretraining_of({"pretraining": {"enabled": valid["pretraining.enabled"]}})
     if group is None:
         return
     added = missing_defaults(nest(merged.values))

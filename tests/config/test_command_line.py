@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from modelforge.cli.main import _layers, _parser
+from modelforge.cli.pretrain import text_settings
 from modelforge.config.command_line import quote, train_command
 from modelforge.config.profiles import profile_settings
 from modelforge.config.resolve import Layer, resolve
@@ -52,6 +53,20 @@ def test_a_shell_hands_the_command_on_word_by_word(config, tmp_path):
     done = subprocess.run(shell, capture_output=True, check=True, cwd=tmp_path)
     words = done.stdout.decode().split("\0")[:-1]
     assert read_back(["train", *words]) == config
+
+
+def test_a_training_from_nothing_is_the_command_pretrain(tmp_path):
+    stated = {"pretraining.enabled": True, "dataset": "my text.txt", "compute_specs": "low_end"}
+    stated |= {"pretraining.depth": 3, "schedule.decay_steps": 7}
+    config = config_of(Layer("form", stated))
+    words = shlex.split(train_command(config, tmp_path))
+    assert words[:5] == ["modelforge", "pretrain", "--home", str(tmp_path), "my text.txt"]
+    # The defaults of the command are left out.
+    assert not any("learning_rate" in word for word in words)
+    options = _parser().parse_args(words[1:])
+    options.set = [*text_settings(options.file), *options.set]
+    options.recipe = None
+    assert config_of(*_layers(options)) == config
 
 
 def test_the_default_home_is_not_named(monkeypatch):

@@ -271,3 +271,10 @@ def test_hostile_values_are_taken_or_refused_in_words(minimal, name):
             assert found.what.endswith(".")
             assert found.remedy
             assert len(str(found)) < 400
+
+
+def test_a_wrong_depth_of_a_new_model_is_the_only_problem():
+    stated = {"pretraining.enabled": True, "dataset": "a.txt", "compute_specs": "low_end"}
+    [only] = find_problems(stated | {"pretraining.depth": 500})
+    assert only.where == "pretraining.depth"
+    assert "from 1 to 200" in only.remedy

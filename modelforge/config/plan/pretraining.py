@@ -149,12 +149,17 @@ def decay_factor(depth: int) -> float:
 
 
 def text_tokens(characters: float, vocab_size: int) -> float:
-    """Return about how many tokens a text has.
+    """Return about how many tokens a text has."""
+    return characters / token_characters(vocab_size)
 
-    A byte-level BPE of 1,024 tokens has about 2.4 characters of English in a token, one of 8,192
-    about 3.7 and one of 32,768 about 4.6.
+
+def token_characters(vocab_size: int) -> float:
+    """Return about how many characters of English a token has.
+
+    A byte-level BPE of 1,024 tokens has about 2.4, one of 8,192 about 3.7 and one of 32,768 about
+    4.6.
     """
-    return characters / max(1.0, 0.44 * log2(vocab_size) - 2.0)
+    return max(1.0, 0.44 * log2(vocab_size) - 2.0)
 
 
 def _batch(

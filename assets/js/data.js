@@ -1,5 +1,6 @@
 // The data card of the Train page: uploads, column mapping, token view, data checks and lengths.
 import { actions, all, ask, call, find, findInput, patch, problemText, showFailure, toast, whileDisabled } from "./page.js";
+import { isFromNothing } from "./from_nothing.js";
 import { openRows } from "./rows.js";
 import { postLines } from "./streams.js";
 
@@ -59,7 +60,22 @@ export function openData(root, server, form, { changed, takeSettings }) {
 
   const rows = openRows(root, server, form, { sources: () => facts?.sources ?? [], use: useSources });
 
-  actions["remove-source"] = (button) => useSources((facts?.sources ?? []).filter((_source, place) => place !== Number(button.dataset.place)));
+  actions["remove-source"] = (button) => {
+    const left = (facts?.sources ?? []).filter((_source, place) => place !== Number(button.dataset.place));
+    if (left.length) { useSources(left); return; }
+    delete form.values.dataset;
+    useSingle();
+    changed();
+  };
+
+  /** Add sources to the text of a new model; other trainings take them in place of theirs. @param {Source[]} sources */
+  const addSources = (sources) => useSources(isFromNothing(form) && sources.length ? [...(form.values.dataset ? facts?.sources ?? [] : []), ...sources] : sources);
+
+  actions["python-text"] = (button) => whileDisabled(button, async () => {
+    /** @type {import("./types").DatasetReply | undefined} */
+    const reply = await call(server, "use_python_text", undefined, undefined, "upload");
+    if (reply) addSources([{ path: reply.dataset }]);
+  });
 
   // Uploads
 
@@ -72,11 +88,20 @@ export function openData(root, server, form, { changed, takeSettings }) {
     if (!carriesFiles(event)) return;
     event.preventDefault();
     drop.classList.remove("over");
+    const folder = [...(event.dataTransfer?.items ?? [])].map((item) => item.webkitGetAsEntry?.()).find((entry) => entry?.isDirectory);
+    if (folder) { showFailure("upload"); refuse(`${folder.name} is a folder. Enter its path on this computer instead.`); return; }
     if (["form", "import"].includes(find(".app", root).dataset.mode ?? "")) uploadAll(event.dataTransfer?.files);
+  });
+  // Text that is pasted beside the fields is text of a new model.
+  document.addEventListener("paste", (event) => {
+    const text = event.clipboardData?.getData("text/plain") ?? "", isField = /** @type {HTMLElement} */ (event.target).closest?.("input, textarea, select");
+    if (isField || !text.trim() || !isFromNothing(form) || find(".app", root).dataset.mode !== "form") return;
+    event.preventDefault();
+    uploadAll([new File([text], "pasted.txt", { type: "text/plain" })]);
   });
   picker.addEventListener("change", () => uploadAll(picker.files));
 
-  /** @param {FileList | null | undefined} files */
+  /** @param {Iterable<File> | null | undefined} files */
   async function uploadAll(files) {
     /** @type {Source[]} */
     const sources = [];
@@ -89,7 +114,7 @@ export function openData(root, server, form, { changed, takeSettings }) {
     }
     setText("upload", "");
     picker.value = "";
-    useSources(sources);
+    addSources(sources);
     // They may name data that is dropped with them.
     for (const file of all.filter(isYaml)) await takeSettings(file, all);
   }
@@ -131,8 +156,8 @@ export function openData(root, server, form, { changed, takeSettings }) {
       const lines = postLines("/ui/fetch", request);
       for await (const line of lines) {
         setText("hub", line.error ?? line.progress ?? `${line.done} is downloaded.`);
-        if (line.done && offered) changed();
-        else if (line.done) useSources([{ path: request.name.includes("://") ? request.name : `hub:${request.name}`, ...(request.subset && { subset: request.subset }), ...(request.split && { split: request.split }) }]);
+        if (line.done && offered && !("use" in button.dataset)) changed();
+        else if (line.done) addSources([{ path: request.name.includes("://") ? request.name : `hub:${request.name}`, ...(request.subset && { subset: request.subset }), ...(request.split && { split: request.split }) }]);
       }
     } catch { setText("hub", "The server does not respond."); }
   });

@@ -16,7 +16,10 @@ export const isFromNothing = (form) => String(form.values[ENABLED] ?? form.recip
  */
 export function openFromNothing(root, server, form, { changed, useSingle }) {
   const app = find(".app", root), dial = findInput("#dial", root), number = find('[data-part="dial-depth"]', root);
+  const help = /** @type {HTMLDetailsElement} */ (find("#no-text", root));
   let timer = 0;
+  /** @type {boolean | null} */
+  let hadText = null;
 
   /** Exchange the form with the one of the other kind, which keeps the data of this one if it has none. */
   function exchange() {
@@ -54,6 +57,10 @@ export function openFromNothing(root, server, form, { changed, useSingle }) {
       if (isOn !== (address.get("from") === "nothing")) history.replaceState({}, "", isOn ? "/?from=nothing" : "/?new=1");
     }
     if (!isOn) return;
+    // Help for those without text is open until there is some.
+    const hasText = Boolean(reply.values.dataset.trim());
+    if (hasText !== hadText) help.open = !hasText;
+    hadText = hasText;
     number.textContent = dial.value = reply.values["pretraining.depth"];
     clearTimeout(timer);
     timer = setTimeout(async () => {

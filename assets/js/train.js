@@ -82,7 +82,7 @@ export function open(root, server) {
     if (field.id === "recipe-file") openRecipe(field);
     else if (field.type === "checkbox" && field.name) setValue(field.name, String(field.checked));
     else if ((field.type === "radio" || field.tagName === "SELECT") && field.name) {
-      const written = /** @type {any} */ (field).selectedOptions?.[0]?.dataset.settings;
+      const written = (/** @type {any} */ (field).selectedOptions?.[0] ?? field).dataset.settings;
       if (field.dataset.task) chooseSample(field);
       else if (written) { Object.assign(form.values, JSON.parse(written)); changed(0); }
       else setValue(field.name, field.value);
@@ -204,7 +204,7 @@ export function open(root, server) {
   /** Show the field of a setting, in a card or in a tab. */
   actions["show-setting"] = (button) => {
     const box = find(`[data-setting-box~="${button.dataset.setting}"]`, root), card = find(".head", box.closest(".card") ?? root);
-    if (box.closest("#settings-basic")) find("#tab-settings-basic", root).click();
+    if (box.closest("#settings-basic")) find(box.matches(".basic, .bad") ? "#tab-settings-basic" : "#tab-settings-all", root).click();
     else if (card.getAttribute("aria-expanded") !== "true") card.click();
     find("input, select, textarea", box).focus();
   };
@@ -281,6 +281,7 @@ export function open(root, server) {
       const name = field.dataset.textFor ?? "", value = reply.values[name] ?? "";
       const hasTile = fields(`input[type="radio"][name="${name}"]`).some((tile) => tile.value === value);
       if (!isTyping(field, name)) field.value = hasTile || value === field.dataset.unset ? "" : value;
+      if (field.dataset.placeholder) field.placeholder = /** @type {HTMLElement | null} */ (root.querySelector(`[data-part="${field.dataset.placeholder}"] [data-follows]`))?.dataset.follows ?? "follows";
     }
   }
 
@@ -320,10 +321,13 @@ export function open(root, server) {
   /** Mark the cards: done, wrong, and the first open one. @param {TrainReply["cards"]} cards */
   function showSteps(cards) {
     const next = Object.keys(cards).find((name) => cards[name] === "open");
+    let place = 0;
     for (const circle of all("[data-step]", root)) {
       const name = circle.dataset.step ?? "", state = cards[name];
       circle.className = `n ${state === "open" ? (name === next ? "now" : "") : state}`;
-      circle.textContent = state === "done" ? "✓" : state === "wrong" ? "!" : (circle.dataset.place ?? "");
+      // Hidden cards are those of the other kind of training.
+      if (!circle.closest(isFromNothing(form) ? ".for-tuning" : ".for-nothing")) place++;
+      circle.textContent = state === "done" ? "✓" : state === "wrong" ? "!" : String(place);
     }
   }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from modelforge.config.exporters.write import SYSTEMS
 from modelforge.data.sources.uploads import MAX_UPLOAD_BYTES
 from modelforge.errors import BusyError, ForgeError
 from modelforge.forge import Forge
@@ -18,7 +19,6 @@ from ui.pages.run import page as run_page
 from ui.pages.train import (
     data_actions,
     form,
-    from_nothing,
     guide,
     import_page,
     model_card,
@@ -30,6 +30,8 @@ from ui.pages.train import (
     trial_run,
 )
 from ui.pages.train.form import Entered
+from ui.pages.train.new_model import cards, from_nothing
+from ui.pages.train.new_model import text as text_card
 
 
 def page(forge: Forge) -> None:
@@ -78,7 +80,9 @@ def _body() -> Markup:
         CHART_NOTES,
         MAX_UPLOAD_BYTES,
         DEPTHS,
-        from_nothing.SHAPES,
+        cards.SHAPES,
+        text_card.offers(),
+        [system.name for system in SYSTEMS],
     )
 
 

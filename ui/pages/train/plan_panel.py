@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Mapping, Sequence
 
 from modelforge.config.fields import source_specs, specs_by_name
+from modelforge.config.plan.make import Plan
 from modelforge.data.checks.summary import DatasetSummary
 from modelforge.errors import Finding, Problem
 from modelforge.preflight.report import Report, length_text
@@ -47,14 +49,14 @@ def plan(checked: PreflightResult) -> Markup:
             el("hr"),
             row("Time", time_text(report)),
             fit_panel.last_run(report),
-            _steps(report),
-            _epochs(report),
+            *_length(report, checked.plan),
             fit_panel.measured(report),
             row("Disk", disk_text(report)),
             el("p.fine", fit_panel.basis_text(report), data_basis=report.memory_basis),
             trial_run.reward_trial(report),
             [el("hr"), fit_panel.speedups(report)] if has_speedups else None,
             [el("hr"), finding_list(notes)] if notes else None,
+            _core_tip(checked),
         ]
     )
 
@@ -104,6 +106,8 @@ def _keep(finding: Finding, values: Mapping[str, str]) -> Markup | None:
     if finding.level != "caution":
         return None
     value = "" if finding.where in ON_CARDS else values.get(finding.where, "")
+    # -1 switches a setting off.
+    value = "" if value == "-1" else value
     label = f"Keep {value}" if value and len(value) <= MAX_VALUE_CHARS else "Keep"
     return el(
         "button.btn.s",
@@ -165,6 +169,31 @@ def _steps(report: Report) -> Markup:
     if not report.reward_updates:
         return row("Steps", steps)
     return row("Steps (reward model + RLHF)", f"{fmt.number(report.reward_updates)} + {steps}")
+
+
+def _length(report: Report, plan: Plan | None) -> list[Markup | None]:
+    """Return the rows about the length: in epochs, or of a training from nothing in tokens."""
+    planned = plan.pretraining if plan else None
+    if planned is None:
+        return [_steps(report), _epochs(report)]
+    ends = None if report.seconds is None else fmt.date(time.time() + report.seconds)
+    passes = planned.epochs
+    return [
+        row("Done", f"about {ends}") if ends else None,
+        row("Steps", fmt.number(planned.steps)),
+        row("Passes over the text", fmt.number(passes, 1 if passes < 10 else 0))
+        if passes
+        else None,
+        row("Tokens per second", fmt.number(report.tokens_per_s)) if report.tokens_per_s else None,
+    ]
+
+
+def _core_tip(checked: PreflightResult) -> Markup | None:
+    """Return how to score a new model on known tasks, until their folder is given."""
+    config = checked.resolved.config if checked.resolved else None
+    if config is None or not config.pretraining.enabled or config.evaluation.core_bundle:
+        return None
+    return join([el("hr"), render("pretrain", "core_tip")])
 
 
 def _epochs(report: Report) -> Markup | None:

@@ -31,7 +31,6 @@ from ui.pages.train import (
     data_card,
     fit_panel,
     form,
-    from_nothing,
     guide,
     model_card,
     plan_panel,
@@ -39,6 +38,7 @@ from ui.pages.train import (
     trial_run,
 )
 from ui.pages.train.form import Entered
+from ui.pages.train.new_model import from_nothing
 
 # Strategy → what the summary of the task calls it.
 METHODS = {
@@ -70,7 +70,13 @@ class _State:
     def hidden(self) -> frozenset[str]:
         """Return the settings that do not apply, and those that another one stands for."""
         unused = self.found.hidden - self.fields.keys()
-        return unused | form.overlapping(self.values, self.fields)
+        elsewhere = from_nothing.ON_CARDS | from_nothing.OF_ROWS if self.is_new else frozenset()
+        return unused | form.overlapping(self.values, self.fields) | elsewhere
+
+    @property
+    def is_new(self) -> bool:
+        """Return whether the model is trained from nothing."""
+        return from_nothing.is_on(self.values)
 
     @property
     def is_unreadable(self) -> bool:
@@ -105,12 +111,12 @@ def reply(
     why = EMPTY if in_progress and can_queue else _why_not(state)
     parts = _settings_parts(forge, state, titles) | _check_parts(forge, state)
     parts |= _data_parts(forge, state) | _welcome(forge, state, is_opening=is_opening)
-    parts |= from_nothing.parts(checked, values)
+    parts |= from_nothing.parts(forge, state.found, checked, values)
     parts |= {"in-progress": in_progress, "why": why}
     return TrainReply(
         parts=dict(parts),
         profile=state.found.profile,
-        values=form.shown_values(values),
+        values=form.shown_values(values) | from_nothing.choices(values),
         origins=form.origins(state.found.all_layers, titles),
         hidden=sorted(state.hidden),
         errors=state.fields,
@@ -133,7 +139,7 @@ def _state(forge: Forge, entered: Entered, checked: PreflightResult | None) -> _
     found = forge.layers.stack(entered)
     values = form.values(found.all_layers)
     checked = checked or forge.preflight.check(*found.layers)
-    needed = ["dataset"] if values[from_nothing.ENABLED] == "true" else ["dataset", "model_name"]
+    needed = ["dataset"] if from_nothing.is_on(values) else ["dataset", "model_name"]
     missing = [name for name in needed if not values[name].strip()]
     stated = [problem for problem in checked.problems if problem.where not in missing]
     fields, others = form.errors(stated)
@@ -235,8 +241,9 @@ def hints(
     strategy = values["strategy"]
     adapter = values.get("adapter.enabled") != "false"
     rate = fmt.compact(default_learning_rate(strategy, practice=practice, adapter=adapter))
-    is_new = values.get(from_nothing.ENABLED) == "true"
-    texts = {} if is_new else {"learning_rate": f"Usual for {strategy}: {rate}."}
+    texts = (
+        {} if from_nothing.is_on(values) else {"learning_rate": f"Usual for {strategy}: {rate}."}
+    )
     if checked.resolved is None:
         return texts
     config = checked.resolved.config
@@ -298,6 +305,7 @@ def _settings_parts(forge: Forge, state: _State, titles: Mapping[str, str]) -> d
     title = titles[found.profile]
     shown = [spec for spec in form.fields() if spec.name not in state.hidden]
     elsewhere = {*form.ON_CARDS, data_actions.SOURCES, *found.hidden}
+    elsewhere |= from_nothing.ON_CARDS if state.is_new else set()
     changed = len({form.control_of(name) for name in entered.values.keys() - elsewhere})
     source = (
         ["from ", el("b", "a recipe"), " and the profile ", title]
@@ -356,7 +364,7 @@ def _data_problems(errors: Sequence[ForgeError]) -> list[Problem]:
         for error in errors
         if isinstance(error, DataError)
         for problem in error.problems
-        if problem.where != "dataset"
+        if problem.where not in specs_by_name() or problem.where.startswith("data.")
     ]
 
 

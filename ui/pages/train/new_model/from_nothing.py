@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelforge.config.fields import specs_by_name
-from modelforge.config.plan.pretraining import PretrainingPlan
 from modelforge.config.pretraining.settings import shape_of
-from modelforge.config.pretraining.shape import Architecture, ModelShape
+from modelforge.config.pretraining.shape import ModelShape
+from modelforge.config.resolve import Layer
 from modelforge.forge import Forge
 from modelforge.preflight.report import Report
+from modelforge.services.layers import FORM, LayerStack
 from modelforge.services.preflight import PreflightResult
 from modelforge.services.pretraining.dial import DEPTHS, Dial, DialPoint
 from modelforge.units import human_number
@@ -21,9 +21,20 @@ from ui.html.gradio_page import ServerFunction
 from ui.html.markup import EMPTY, Markup, el, join
 from ui.html.templates import render
 from ui.pages.train.form import Entered
+from ui.pages.train.guide import SAMPLE
+from ui.pages.train.new_model import cards as model_cards
+from ui.pages.train.new_model import text as text_card
+from ui.pages.train.new_model.cards import scaled
 from ui.pages.train.plan_panel import time_text
 
 ENABLED, DEPTH = "pretraining.enabled", "pretraining.depth"
+# The settings that the cards of the new model ask for.
+ON_CARDS = frozenset(
+    {ENABLED, DEPTH, "pretraining.arch", *model_cards.MEASURES}
+    | {model_cards.TOKENIZER, model_cards.VOCABULARY}
+)
+# Settings of other trainings: the length and the batch of this one are in tokens.
+OF_ROWS = frozenset({"num_train_epochs", "gradient_accumulation_steps"})
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 # Seconds → their name on the axis of the curve.
 TICKS = {
@@ -41,12 +52,6 @@ ABILITIES = (
 )
 # The context before it is planned, which decides on no size that is shown.
 USUAL_CONTEXT = 2048
-VOCABULARIES = (4096, 8192, 16384, 32768)
-SHAPES = (
-    (Architecture.NANOCHAT, "nanochat", "As in nanochat. Export to GGUF is not possible."),
-    (Architecture.LLAMA, "Llama", "Runs everywhere: Ollama, llama.cpp, vLLM."),
-    (Architecture.QWEN3, "Qwen3", "Like Llama, with normed queries; sliding windows possible."),
-)
 BASES = {
     "estimated": "Times are estimates; a trial run measures them.",
     "earlier_runs": "Times are estimates, corrected by earlier runs on this computer.",
@@ -56,47 +61,69 @@ BASES = {
 
 
 def functions(forge: Forge) -> list[ServerFunction]:
-    """Return the function that draws the curve of the dial."""
+    """Return the functions that draw the curve of the dial and take text that is at hand."""
 
     def show_dial(request: Any) -> Reply:
-        found = forge.layers.stack(Entered.read(request))
-        checked = forge.preflight.check(*found.layers)
-        dial = forge.dial.read(*found.layers)
+        stack = forge.layers.stack(Entered.read(request))
+        layers = _with_some_text(stack)
+        checked = forge.preflight.check(*layers)
+        dial = forge.dial.read(*layers)
         return Reply(parts={"dial-curve": curve(dial, checked), "dial-help": _help(dial, checked)})
 
-    return [show_dial]
+    return [show_dial, *text_card.functions(forge)]
 
 
-def parts(checked: PreflightResult, values: Mapping[str, str]) -> dict[str, Markup]:
+def is_on(values: Mapping[str, str]) -> bool:
+    """Return whether a form starts from nothing."""
+    return values.get(ENABLED) == "true"
+
+
+def parts(
+    forge: Forge, found: LayerStack, checked: PreflightResult, values: Mapping[str, str]
+) -> dict[str, Markup]:
     """Return the parts of the cards; none unless the form starts from nothing."""
-    if values.get(ENABLED) != "true":
+    if not is_on(values):
         return {}
+    has_text = bool(values["dataset"].strip())
+    if not has_text:
+        checked = forge.preflight.check(*_with_some_text(found))
     shape, planned = _shape(checked), checked.plan.pretraining if checked.plan else None
-    text = {"sum-data": join([_text_summary(checked, planned)])} if planned else {}
-    return text | {
+    text = text_card.parts(checked, planned, has_text=has_text)
+    length = model_cards.horizon(planned, shape, has_text=has_text)
+    borrowed = model_cards.borrowed(forge, values, shape)
+    return text | length | {
         "dial-depth": join([values.get(DEPTH, "")]),
         "dial-numbers": _numbers(checked),
-        "sum-tokenizer": join([_tokenizer_text(values)]),
-        "tokenizer": _tokenizers(shape, values),
-        "sum-horizon": join([_horizon_text(planned)]),
-        "horizon-others": join([_others_text(planned)]),
-        "horizon-steps": join([_steps_text(checked.report)]),
-        "horizon-flops": join([_flops_text(checked.report, shape)]),
-        "horizon-ratio": join([_ratio_text(checked.report, shape)]),
-        "sum-shape": join([_shape_text(shape)]),
+        "sum-tokenizer": join([model_cards.tokenizer_text(values)]),
+        "tokenizer": model_cards.tokenizers(shape, values, borrowed),
+        "sum-horizon": join([model_cards.horizon_text(planned)]),
+        "sum-shape": join([model_cards.shape_text(shape)]),
         "nothing-next": render("pretrain", "next", _first_step_text(checked.report)),
-    }
+    }  # fmt: skip
+
+
+def choices(values: Mapping[str, str]) -> dict[str, str]:
+    """Return the values of choices of the cards that stand for several settings, by their names."""
+    return {"vocabulary": model_cards.chosen_vocabulary(values)} if is_on(values) else {}
+
+
+def _with_some_text(found: LayerStack) -> Sequence[Layer]:
+    """Return the layers of a form; where it has no text, with that of a sample.
+
+    Size, FLOPs, memory and time hardly depend on the text.
+    """
+    if found.texts["dataset"].strip():
+        return found.layers
+    return [*found.layers, Layer(FORM, {"dataset": SAMPLE})]
 
 
 def card_states(errors: Mapping[str, str]) -> dict[str, str]:
     """Return the states of the cards of the new model, by the settings that are wrong."""
     cards = {
-        "tokenizer": {"pretraining.vocab_size", "pretraining.tokenizer"},
-        "horizon": {
-            "max_steps", "pretraining.target_flops", "pretraining.target_param_data_ratio",
-        },
-        "shape": {"pretraining.arch", DEPTH},
-    }  # fmt: skip
+        "tokenizer": {model_cards.VOCABULARY, model_cards.TOKENIZER},
+        "horizon": set(model_cards.MEASURES),
+        "shape": {"pretraining.arch"},
+    }
     return {name: "wrong" if names & errors.keys() else "done" for name, names in cards.items()}
 
 
@@ -119,29 +146,13 @@ def _numbers(checked: PreflightResult) -> Markup:
         "run",
         "numbers",
         [
-            ("Parameters", *_scaled(parameters)),
-            ("Training tokens", *_scaled(report.tokens)),
+            ("Parameters", *scaled(parameters)),
+            ("Training tokens", *scaled(report.tokens)),
             ("Compute, FLOPs", "–" if report.flops is None else human_number(report.flops), ""),
             ("Memory", fmt.number(report.memory_total_gib, 1), "GiB"),
             ("Time", length, unit),
         ],
     )
-
-
-def _scaled(value: float | None) -> tuple[str, str]:
-    """Return a count in thousands, millions or billions, with its unit: 70.1 and M."""
-    if value is None:
-        return fmt.UNKNOWN, ""
-    for unit, scale in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= scale:
-            amount = value / scale
-            return (f"{amount:.0f}" if amount >= 100 else f"{amount:.3g}"), unit
-    return fmt.number(value), ""
-
-
-def _count(value: float) -> str:
-    """Return a count in words of its scale: 70.1 M."""
-    return " ".join(_scaled(value)).strip()
 
 
 def _split_duration(seconds: float | None) -> tuple[str, str]:
@@ -219,106 +230,6 @@ def _help(dial: Dial, checked: PreflightResult) -> Markup:
     more = f" {more[0].upper()}{more[1:]}." if more else ""
     basis = BASES.get(str(report.seconds_basis), "") if report else ""
     return join([f"With enough text, a model of this size writes {ability}.{more} {basis}".strip()])
-
-
-def _tokenizer_text(values: Mapping[str, str]) -> str:
-    source = values.get("pretraining.tokenizer", "")
-    if source != "train":
-        return f"borrowed from {fmt.model_name(source)}"
-    return f"trained on your text · {_entries(values.get('pretraining.vocab_size', ''))}"
-
-
-def _entries(text: str) -> str:
-    """Return the size of a vocabulary: 8k."""
-    return f"{round(int(text) / 1024)}k" if text.isdigit() and int(text) >= 1024 else text
-
-
-def _tokenizers(shape: ModelShape | None, values: Mapping[str, str]) -> Markup:
-    """Return the vocabularies to choose from, with their part of the model."""
-    chosen = values.get("pretraining.vocab_size", "")
-    is_trained = values.get("pretraining.tokenizer") == "train"
-    sizes = sorted({*VOCABULARIES, *([int(chosen)] if chosen.isdigit() else [])})
-    rows = [
-        (size, _entries(str(size)), *_embedding(shape, size), is_trained and str(size) == chosen)
-        for size in sizes
-    ]
-    return render("pretrain", "tokenizers", rows)
-
-
-def _embedding(shape: ModelShape | None, size: int) -> tuple[str, str]:
-    """Return the weights of embedding and head for a vocabulary, and their share of the model."""
-    if shape is None:
-        return fmt.UNKNOWN, fmt.UNKNOWN
-    weights = size * shape.width * (1 if shape.is_tied else 2)
-    layers = shape.block_parameters + shape.norm_parameters
-    return _count(weights), fmt.percent(100 * weights / (weights + layers))
-
-
-def _text_summary(checked: PreflightResult, planned: PretrainingPlan) -> str:
-    """Return the name of the text, and whether it has enough tokens."""
-    name = checked.summary.name if checked.summary else ""
-    if planned.text_tokens is None:
-        return name
-    has, needed = _count(planned.text_tokens), _count(planned.tokens)
-    if planned.tokens <= planned.text_tokens:
-        return f"{name} · enough: about {has} tokens, {needed} needed"
-    times = planned.tokens / planned.text_tokens
-    return f"{name} · about {has} tokens, {needed} needed: read {times:,.1f} times"
-
-
-def _horizon_text(planned: PretrainingPlan | None) -> str:
-    """Return the measure that rules, with its value."""
-    if planned is None:
-        return ""
-    values = {
-        "max_steps": fmt.plural(planned.steps, "step"),
-        "pretraining.target_flops": f"{human_number(planned.flops)} FLOPs",
-        "pretraining.target_param_data_ratio": f"{planned.ratio:.3g} tokens per parameter",
-    }
-    return f"ruled by {values[planned.measure]}"
-
-
-def _others_text(planned: PretrainingPlan | None) -> str:
-    """Return the steps that the measures which do not rule would give."""
-    if planned is None or not planned.other_steps:
-        return ""
-    specs = specs_by_name()
-    texts = [
-        f"{specs[name].label.lower().replace('flops', 'FLOPs')} alone would give "
-        f"{fmt.plural(steps, 'step')}"
-        for name, steps in planned.other_steps.items()
-    ]
-    text = ", ".join(texts)
-    return f"{text[0].upper()}{text[1:]}."
-
-
-def _steps_text(report: Report | None) -> str:
-    if report is None or not report.updates or report.tokens is None:
-        return ""
-    each = round(report.tokens / report.updates)
-    return f"Here {fmt.number(report.updates)}, of {fmt.plural(each, 'token')} each."
-
-
-def _flops_text(report: Report | None, shape: ModelShape | None) -> str:
-    if report is None or report.flops is None or shape is None:
-        return ""
-    return f"Here {human_number(report.flops)}, {_count(shape.flops_per_token)} per token."
-
-
-def _ratio_text(report: Report | None, shape: ModelShape | None) -> str:
-    if report is None or report.tokens is None or shape is None:
-        return "Usual: 10 to 20."
-    ratio = report.tokens / shape.scaling_parameters
-    counted = _count(shape.scaling_parameters)
-    return f"Here {ratio:.3g}, of the {counted} in layers and head. Usual: 10 to 20."
-
-
-def _shape_text(shape: ModelShape | None) -> str:
-    if shape is None:
-        return ""
-    title = next(title for name, title, _ in SHAPES if name is shape.architecture)
-    heads = fmt.plural(shape.heads, "head")
-    return f"{title} · {fmt.plural(shape.layers, 'layer')}, {shape.width:,} wide, {heads}"
 
 
 def _first_step_text(report: Report | None) -> str:

@@ -40,7 +40,7 @@ ROWS = 16
 BATCH = ROWS * CONTEXT
 STEPS = 700
 # Less than the whole training, so that the fifteen runs fit into half an hour.
-COMPARED_STEPS = 240
+COMPARED_STEPS = 160
 SEEDS = (1, 2, 3)
 SPEED_STEPS = 60
 WARM_UP_STEPS = 10
@@ -271,13 +271,24 @@ def _bare_speed(tokens: Path, folder: Path, seed: int) -> dict[str, Any]:
         "steps": SPEED_STEPS,
         "seed": seed,
         "optimizer": "muon",
-        "rates": {"matrix": 0.002, "embedding": 0.03, "head": 0.001},
+        "rates": _bare_rates(),
         "decay": 0.5,
         "threads": 2,
     }
     script = str(ROOT / "bench" / "bare_pretraining.py")
     subprocess.run([sys.executable, script, str(tokens), json.dumps(values), str(out)], check=True)
     return _speed([(step["t"], step["loss"]) for step in json.loads(out.read_text("utf-8"))])
+
+
+def _bare_rates() -> dict[str, float]:
+    """Return the learning rates of the app: those of AdamW also follow from the width."""
+    by_batch = math.sqrt(BATCH / 2**19)
+    by_width = (DEPTH * ASPECT_RATIO / 768) ** -0.5
+    return {
+        "matrix": OPTIMIZER["matrix_lr"] * by_batch,
+        "embedding": OPTIMIZER["embedding_lr"] * by_batch * by_width,
+        "head": OPTIMIZER["unembedding_lr"] * by_batch * by_width,
+    }
 
 
 def _speed(steps: list[tuple[float, float]]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ CHECKOUT = "MODELFORGE_BENCH_NANOCHAT"
 PACKAGES = ("rustbpe", "tiktoken", "filelock", "requests")
 # It logs to Weights & Biases unless the run is called dummy, but always imports it.
 STAND_INS = ("wandb",)
-SPEED = re.compile(r"^step (\d+)/.*\| dt: ([\d.]+)ms", re.MULTILINE)
+STEP = re.compile(r"^step (\d+)/.*\| loss: ([\d.]+) .*\| dt: ([\d.]+)ms", re.MULTILINE)
 BITS = re.compile(r"Validation bpb: ([\d.]+)")
 
 
@@ -71,11 +71,14 @@ def train(source: Path, folder: Path, options: dict[str, Any], skipped: int) -> 
 
 def figures(text: str, batch: int, skipped: int) -> dict[str, Any]:
     """Return the figures of what base_train printed; `batch` is in tokens."""
-    times = [float(ms) / 1000 for step, ms in SPEED.findall(text) if int(step) >= skipped]
+    steps = STEP.findall(text)
+    times = [float(ms) / 1000 for step, _loss, ms in steps if int(step) >= skipped]
     bits = BITS.findall(text)
     return {
         "tokens_per_s": round(batch / statistics.fmean(times), 1),
         "tokens": batch * (len(times) + skipped),
+        # It prints a mean over the last steps, not the loss of the last one.
+        "train_loss": float(steps[-1][1]),
         "bits_per_byte": float(bits[-1]) if bits else None,
     }
 

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from modelforge.config.plan.context import PlanContext
+from modelforge.config.plan.make import make_plan
+from modelforge.config.schema.config import TrainingConfig
+
 BENCH = Path(__file__).parents[2] / "bench"
 FIGURES = {
     "pretraining": [
@@ -95,8 +99,23 @@ def test_speed_leaves_out_the_first_steps(bench):
     assert figures["train_loss"] == 4.0
 
 
+def test_torch_alone_has_the_rates_of_the_app(bench, tmp_path):
+    changes = bench.settings((tmp_path / "train.jsonl", tmp_path / "held_out.jsonl"))
+    changes["optim"] = "muon"
+    plan = make_plan(TrainingConfig(**changes), PlanContext("cpu", "d2"))
+    rates = plan.pretraining.rates
+    assert bench._bare_rates() == pytest.approx(
+        {"matrix": rates.matrix, "embedding": rates.embedding, "head": rates.unembedding}
+    )
+
+
 def test_the_speed_of_nanochat_is_that_of_the_steps_after_the_first(bench):
-    line = "step {:05d}/00004 (1.00%) | lrm: 1.00 | dt: {:.2f}ms | tok/sec: 9"
+    line = "step {:05d}/00004 (1.00%) | loss: 3.5 | lrm: 1.00 | dt: {:.2f}ms | tok/sec: 9"
     text = "\n".join(line.format(step, ms) for step, ms in enumerate((90_000, 2000, 1000, 3000)))
     figures = bench.nanochat.figures(text + "\nStep 4 | Validation bpb: 2.5\n", 4000, skipped=1)
-    assert figures == {"tokens_per_s": 2000.0, "tokens": 16_000, "bits_per_byte": 2.5}
+    assert figures == {
+        "tokens_per_s": 2000.0,
+        "tokens": 16_000,
+        "train_loss": 3.5,
+        "bits_per_byte": 2.5,
+    }

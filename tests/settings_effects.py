@@ -416,6 +416,37 @@ EFFECTS: dict[str, dict[str, list[str]]] = {
             "privacy.delta",
         ],
     },
+    "train/pretraining/test_pretraining.py": {
+        "test_the_model_has_the_sizes_of_the_settings": [
+            "pretraining.d_model",
+            "pretraining.n_heads",
+            "pretraining.n_kv_heads",
+            "pretraining.d_ff",
+            "pretraining.n_layers",
+            "pretraining.tie_embeddings",
+            "pretraining.rope_theta",
+            "pretraining.dropout",
+            "pretraining.init_projections_to_zero",
+        ],
+        "test_other_shapes": ["pretraining.arch", "pretraining.window_pattern"],
+        "test_an_evaluation_reads_as_many_tokens_as_are_set": ["evaluation.eval_tokens"],
+        "test_borrowed_embeddings_stay_as_they_are": ["pretraining.freeze_embeddings"],
+        "test_a_borrowed_tokenizer_is_that_of_the_result": ["pretraining.tokenizer"],
+    },
+    "config/plan/test_pretraining.py": {
+        "test_a_depth_gives_the_batch_and_the_steps_of_nanochat": [
+            "pretraining.enabled",
+            "pretraining.depth",
+            "pretraining.aspect_ratio",
+            "pretraining.head_dim",
+            "pretraining.vocab_size",
+        ],
+        "test_the_plan_says_which_measure_decides_and_what_the_others_would_be": [
+            "pretraining.target_flops",
+            "pretraining.target_param_data_ratio",
+            "pretraining.total_batch_tokens",
+        ],
+    },
     "train/trainer/test_oom_recovery.py": {
         "test_without_the_autopilot_out_of_memory_fails_the_run": [
             "memory.autopilot",
@@ -512,39 +543,6 @@ OTHER_EFFECTS: dict[str, dict[str, list[str]]] = {
             "nanochat:help",
         ],
     },
-    "train/pretraining/test_windows.py": {
-        "test_an_evaluation_is_spread_over_the_text": ["nanochat:eval-tokens"],
-    },
-    "modeling/pretraining/test_build.py": {
-        "test_zero_projections_pass_the_embedding_on": ["pretraining.init_projections_to_zero"],
-        "test_windowed_layers_see_their_window_and_the_last_layer_everything": [
-            "pretraining.window_pattern",
-        ],
-    },
-    "config/plan/test_pretraining.py": {
-        "test_a_depth_gives_the_batch_and_the_steps_of_nanochat": [
-            "pretraining.enabled",
-            "pretraining.arch",
-            "pretraining.depth",
-            "pretraining.aspect_ratio",
-            "pretraining.head_dim",
-            "pretraining.vocab_size",
-        ],
-        "test_the_plan_says_which_measure_decides_and_what_the_others_would_be": [
-            "pretraining.target_flops",
-            "pretraining.target_param_data_ratio",
-            "pretraining.total_batch_tokens",
-        ],
-        "test_own_sizes_replace_those_of_the_dial": [
-            "pretraining.d_model",
-            "pretraining.n_heads",
-            "pretraining.n_kv_heads",
-            "pretraining.d_ff",
-            "pretraining.n_layers",
-            "pretraining.tie_embeddings",
-        ],
-        "test_a_borrowed_tokenizer_decides_the_vocabulary": ["pretraining.tokenizer"],
-    },
     "config/plan/test_make.py": {
         "test_updates_are_counted_as_the_trainer_counts_them": [
             "safe-synthesizer:effective_batch_size",
@@ -553,6 +551,9 @@ OTHER_EFFECTS: dict[str, dict[str, list[str]]] = {
     "config/importers/test_stack_wise.py": {
         "test_a_precision_that_cannot_be_trained_says_what_instead": [
             "stack-wise:precision_options",
+        ],
+        "test_a_family_gives_its_tokenizer_and_its_embeddings": [
+            "stack-wise:model.tokenizer_embedding.embedding_option",
         ],
     },
 }

@@ -136,7 +136,7 @@ def _time_text(report: Report, seconds: float) -> str:
 def _print_speed(report: Report) -> None:
     if not report.levers:
         return
-    from modelforge.preflight.speed import LONGEST_FACTOR
+    from modelforge.preflight.duration import LONGEST_FACTOR
 
     most = report.tokens_per_s or 0.0
     least = f"{most / LONGEST_FACTOR:,.0f} to " if report.seconds_longest else ""

@@ -27,16 +27,15 @@ STATES: Final[dict[State, str]] = {
     "values; the test shows that a changed value changes what a run does.",
     "otherwise": "what the option is for is had in another way, which the test shows.",
     "impossible": "PyTorch and the libraries of Hugging Face cannot do it; the reason is given.",
-    "later": "it belongs to a feature that is not there yet: training from nothing "
-    "with the options of that system, growing a model, or several GPUs.",
+    "later": "it belongs to a feature that is not there yet: growing a model, or several GPUs.",
     "beyond": "the document does not have it; newer versions of the system do.",
     "open": "nothing of it is there.",
 }
 # Features that are announced, as the reports of importers call them.
-LATER = ("training from nothing", "growing a model stack by stack", "training on several GPUs")
+LATER = ("growing a model stack by stack", "training on several GPUs")
 # Values that are tried where an option names none.
 TRIED: tuple[Any, ...] = (
-    *(True, False, 1, 2, 0.5, "text", "auto", "linear", "/text", "/text.log"),
+    *(True, False, 1, 2, 1000, 0.5, "text", "auto", "linear", "/text", "/text.log"),
     *(["text"], [0.5], [{"path": "text"}], {0: {}}, {"type": "dpo"}, {"dp_enabled": True}),
 )
 # Options that are given beside the one that is tried, because it has no effect without them.
@@ -49,6 +48,11 @@ BESIDE: dict[str, dict[str, Any]] = {
     },
     "safe-synthesizer": {"quantize_model": True, "privacy": {"dp_enabled": True}},
     "stack-wise": {"data": {"dataset_path": "text"}},
+}
+# The same for one option alone, as system:option.
+BESIDE_ONE: dict[str, dict[str, Any]] = {
+    "surogate:from_scratch": {"lora": False, "model": "text"},
+    "surogate:init_projections_to_zero": {"lora": False, "from_scratch": True},
 }
 ASKS_NOTHING = ("This value asks for nothing.", "It is empty, as if it were left out.")
 DOCUMENTED = (
@@ -63,9 +67,12 @@ OTHERWISE: Final[dict[str, frozenset[str]]] = {
         *("apply_recommended_values", "output_dir", "checkpoint_dir", "resume_from_checkpoint"),
         *("model_type", "eval_seed", "log_gpu_util"),
     }),
-    "nanochat": frozenset({"eval-tokens", "model-tag", "help"}),
+    "nanochat": frozenset({"model-tag", "help"}),
     "safe-synthesizer": frozenset({"effective_batch_size"}),
-    "stack-wise": frozenset({"training.checkpoint_dir", "precision_options"}),
+    "stack-wise": frozenset({
+        *("training.checkpoint_dir", "precision_options"),
+        "model.tokenizer_embedding.embedding_option",
+    }),
 }  # fmt: skip
 # Without the kernels, the buffers or the inputs of the other program they mean nothing.
 IMPOSSIBLE: Final[dict[str, frozenset[str]]] = {
@@ -76,6 +83,8 @@ IMPOSSIBLE: Final[dict[str, frozenset[str]]] = {
         # Images and agents are outside the three tasks.
         *("max_pixels", "norm_bbox", "agent_template"),
     }),
+    # The model classes of Transformers that are built here.
+    "stack-wise": frozenset({"model.use_rope"}),
 }  # fmt: skip
 # Not in the documents: read because newer files have them.
 BEYOND: Final[dict[str, frozenset[str]]] = {
@@ -185,7 +194,8 @@ def _lines(name: str, system: System) -> Iterator[ReportLine]:
     own = () if option.default is ABSENT else (option.default,)
     for value in (*own, *option.choices, *TRIED):
         values = _nested(name, value, system)
-        for other, beside in BESIDE.get(system.name, {}).items():
+        besides = BESIDE.get(system.name, {}) | BESIDE_ONE.get(f"{system.name}:{name}", {})
+        for other, beside in besides.items():
             is_group = isinstance(beside, dict) and isinstance(values.get(other), dict)
             values[other] = beside | values[other] if is_group else values.get(other, beside)
         file = ForeignFile("file", values)

@@ -13,6 +13,16 @@ from modelforge.errors import Problem
 MAX_NEW_TOKENS = 8192
 MAX_TOP_K = 1000
 MAX_SEED = 2**32 - 1
+# The beginnings that nanochat continues, so that runs can be compared.
+BEGINNINGS = (
+    "The capital of France is",
+    "The chemical symbol of gold is",
+    "If yesterday was Friday, then tomorrow will be",
+    "The opposite of hot is",
+    "The planets of the solar system are:",
+    "My favorite color is",
+    "If 5*x + 3 = 13, then x is",
+)
 
 
 @dataclass(frozen=True)

@@ -117,6 +117,9 @@ _TRACKED = Condition("with trackers", lambda get: get("logging.report_to") not i
 _PRIVATE = _is("privacy.enabled", "true", text="with differential privacy")
 _FROM_NOTHING = _is("pretraining.enabled", "true", text="with training from nothing")
 _OF_A_MODEL = _is("pretraining.enabled", "false", text="with a base model")
+_BORROWED = Condition(
+    "with the tokenizer of another model", lambda get: get("pretraining.tokenizer") != "train"
+)
 _WITH_CORE = Condition("with a CORE folder", lambda get: get("evaluation.core_bundle") != "")
 _BY_AIM = Condition("with the tracker aim", lambda get: "aim" in get("logging.report_to"))
 _BY_EXPERIMENT = Condition(
@@ -181,6 +184,7 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "evaluation.sample_prompts": (_TRANSFORMERS, _SAMPLED),
     "evaluation.sample_tokens": (_TRANSFORMERS, _SAMPLED),
     "evaluation.sample_every": (_TRANSFORMERS, _SAMPLED),
+    "evaluation.eval_tokens": (_FROM_NOTHING, _EVALUATED),
     "evaluation.core_bundle": (_FROM_NOTHING,),
     "evaluation.core_every": (_FROM_NOTHING, _WITH_CORE),
     "evaluation.core_max_per_task": (_FROM_NOTHING, _WITH_CORE),
@@ -202,6 +206,7 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
         _FROM_NOTHING,
         _is("pretraining.tokenizer", "train", text="with a tokenizer of its own"),
     ),
+    "pretraining.freeze_embeddings": (_FROM_NOTHING, _BORROWED),
     "pretraining.window_pattern": (_FROM_NOTHING, _is("pretraining.arch", "qwen3")),
     "pretraining.target_flops": (_FROM_NOTHING, _COUNTED),
     "pretraining.target_param_data_ratio": (_FROM_NOTHING, _COUNTED),

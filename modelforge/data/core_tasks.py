@@ -88,6 +88,21 @@ def read_core_tasks(folder: Path) -> list[CoreTask]:
     return tasks
 
 
+def located_tasks(folder: Path) -> list[tuple[Kind, Path, int]]:
+    """Return kind, file and number of examples of each task; rows are not read.
+
+    Raises:
+        DataError: a task is missing or wrong.
+    """
+    problems: list[Problem] = []
+    listed = _list_of(folder, problems)
+    baselines = _baselines(folder, problems)
+    if problems:
+        raise DataError(problems)
+    found = [(_located(folder, entry, baselines), _shots(entry)) for entry in listed]
+    return [(kind, path, shots) for (_name, kind, path), shots in found]
+
+
 def check_core_folder(config: TrainingConfig) -> None:
     """Raise DataError for what is wrong with `evaluation.core_bundle`; rows are not read.
 
@@ -212,7 +227,7 @@ def _rows(path: Path, kind: Kind, where: str) -> list[Row]:
                 row = json.loads(line)
             except ValueError:
                 row = None
-            if problem := _problem(row, kind):
+            if problem := row_problem(row, kind):
                 raise DataError(Problem(f"{where}, {path.name} line {number}", problem))
             rows.append(row)
     if not rows:
@@ -220,7 +235,7 @@ def _rows(path: Path, kind: Kind, where: str) -> list[Row]:
     return rows
 
 
-def _problem(row: Any, kind: Kind) -> str:
+def row_problem(row: Any, kind: Kind) -> str:
     """Return what is wrong with a row; empty if nothing is."""
     if not isinstance(row, dict):
         return "The line is no JSON object."

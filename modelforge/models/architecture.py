@@ -121,6 +121,11 @@ class ModelInfo:
         return max(0, (self.parameters or 0) - self.embedding_weights)
 
     @property
+    def forward_weights(self) -> int:
+        """The number of parameters that a forward pass multiplies: layers and head."""
+        return self.linear_weights + (self.vocab or 0) * (self.hidden_size or 0)
+
+    @property
     def layer_matrices(self) -> list[tuple[int, int]]:
         """(in_features, out_features) of each linear layer of one block; empty if unknown.
 

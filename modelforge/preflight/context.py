@@ -11,9 +11,8 @@ from modelforge.config.methods import METHOD_FACTS, method_of
 from modelforge.config.plan.context import PlanContext, is_native_linux
 from modelforge.config.plan.make import Plan, make_plan
 from modelforge.config.plan.pretraining import (
-    EVAL_SHARE,
-    LEAST_EVAL_TOKENS,
     PretrainingPlan,
+    eval_tokens,
     text_tokens,
 )
 from modelforge.config.profiles import profile_length
@@ -31,6 +30,7 @@ from modelforge.preflight.trial_run import LastRun, TrialRunResult
 
 if TYPE_CHECKING:
     from modelforge.data.checks.summary import DatasetSummary
+    from modelforge.data.core_sizes import CoreTaskSize
     from modelforge.hardware.machine import Machine
     from modelforge.hardware.nvidia import Gpu
 
@@ -45,6 +45,7 @@ class RunContext:
     describes all sources of `data` together. `long_prompts` is set if no prompt fits.
     `step_time_factor` is how many times as long as estimated a step took in the last runs on the
     device; None before the first. `evaluation_time_factor` is the same for evaluation reports.
+    `core` are the tasks of the CORE folder.
     """
 
     config: TrainingConfig
@@ -60,6 +61,7 @@ class RunContext:
     last_run: LastRun | None = None
     step_time_factor: float | None = None
     evaluation_time_factor: float = 1.0
+    core: tuple[CoreTaskSize, ...] = ()
 
     def with_settings(self, settings: Mapping[str, Any]) -> RunContext:
         """Return the same run with some settings changed, by dotted names, and a new plan.
@@ -147,9 +149,7 @@ class RunContext:
             chars = sum(source.summary.mean_chars * source.rows for source in sources)
             tokens = text_tokens(chars, planned.shape.vocab_size)
         between = (self.plan.eval_steps or planned.steps) * planned.batch_tokens
-        return round(
-            min(tokens, max(LEAST_EVAL_TOKENS, EVAL_SHARE * between)) / planned.shape.context
-        )
+        return round(min(tokens, eval_tokens(self.config, between)) / planned.shape.context)
 
     @property
     def gpu(self) -> Gpu | None:

@@ -15,10 +15,11 @@ from modelforge.models.architecture import ModelInfo
 from modelforge.preflight.checks.run import run_checks
 from modelforge.preflight.context import RunContext
 from modelforge.preflight.disk import disk_needed_gib
+from modelforge.preflight.duration import core_seconds, estimate_seconds, longest_seconds
 from modelforge.preflight.evaluation_time import evaluation_seconds
 from modelforge.preflight.memory.estimate import MemoryPart, mean_bits, quantized_bits
 from modelforge.preflight.merging import merge_seconds
-from modelforge.preflight.speed import estimate_seconds, estimate_step, longest_seconds
+from modelforge.preflight.speed import estimate_step
 from modelforge.preflight.suggest.fit import FitSuggestion, search_fit
 from modelforge.preflight.suggest.speedups import (
     Speedup,
@@ -106,7 +107,14 @@ class Report:
         None
     )
     epochs: Annotated[float | None, about("Passes over the training rows.")] = None
-    tokens: Annotated[float | None, about("Tokens that are read, without padding.")] = None
+    other_steps: Annotated[
+        dict[str, int],
+        about(
+            "In a training from nothing: the steps that the settings of the length which do not "
+            "decide would give, by their dotted names."
+        ),
+    ] = field(default_factory=dict)
+    tokens: Annotated[int | None, about("Tokens that are read, without padding.")] = None
     flops: Annotated[
         float | None, about("Floating point operations, without recomputed activations.")
     ] = None
@@ -176,6 +184,7 @@ def preflight(context: RunContext) -> Report:
     fit = search_fit(context)
     recommended = recommended_settings(context)
     step = estimate_step(context)
+    planned = context.plan.pretraining
     return Report(
         findings=run_checks(context, fit),
         memory=context.memory,
@@ -186,6 +195,7 @@ def preflight(context: RunContext) -> Report:
         seconds=seconds,
         updates=context.plan.total_steps,
         length_by=context.plan.length_by,
+        other_steps=dict(planned.other_steps) if planned else {},
         epochs=context.plan.epochs,
         tokens=context.plan.tokens,
         flops=context.plan.flops,
@@ -234,7 +244,18 @@ def _measured_seconds(context: RunContext, result: TrialRunResult | None) -> flo
         return None
     merging = merge_seconds(context.config, context.plan, context.model)
     seconds = result.seconds(context.config, context.plan, context.eval_rows)
-    return None if seconds is None else seconds + merging
+    if seconds is None:
+        return None
+    # The measurements of a whole run have the time of its scores in them.
+    core = _trial_core_seconds(context, result) if result is context.trial_run else 0.0
+    return seconds + merging + core
+
+
+def _trial_core_seconds(context: RunContext, trial: TrialRunResult) -> float:
+    """Return the time of scoring on CORE, which a trial run does not do, at its speed."""
+    step = estimate_step(context)
+    slower = trial.seconds_per_update / step.seconds if step else 1.0
+    return core_seconds(context) * slower
 
 
 def _as_dict(context: RunContext, result: TrialRunResult | None) -> dict[str, Any] | None:

@@ -1,9 +1,9 @@
-"""Speed of a run: tokens per second and duration, from its arithmetic and the device."""
+"""Speed of a run: time of a step and tokens per second, from its arithmetic and the device."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelforge.config.optimizers import MUON
@@ -11,10 +11,8 @@ from modelforge.config.plan.context import ModelFlops
 from modelforge.config.plan.make import Plan
 from modelforge.config.plan.memory import GRAPH_MODES
 from modelforge.config.plan.run_length import PACKED_SHARE
-from modelforge.config.plan.training import sample_rounds
 from modelforge.config.plan.weights import VARLEN
 from modelforge.config.schema.config import TrainingConfig
-from modelforge.config.schema.training import own_prompts
 from modelforge.models.architecture import ModelInfo
 from modelforge.preflight.memory.estimate import (
     adapter_weights,
@@ -22,7 +20,6 @@ from modelforge.preflight.memory.estimate import (
     recomputed_layers,
     weight_bytes,
 )
-from modelforge.preflight.merging import merge_seconds
 
 if TYPE_CHECKING:
     from modelforge.data.checks.summary import DatasetSummary
@@ -32,9 +29,6 @@ if TYPE_CHECKING:
 TEMPLATE_TOKENS = 24
 # Share of tokens in completions: 0.35 to 0.5 in the bundled samples.
 TRAINED_SHARE = 0.4
-# How many times as long as estimated a run on a CPU may take before one has been measured there:
-# 2.0 to 2.7 times on two shared cores (31 tokens/s where 83 were estimated).
-LONGEST_FACTOR = 3.0
 # The next five values are fitted to the starter model on an EPYC with avx512_bf16: one thread,
 # 22 combinations of options, and 145 tokens/s with two threads in fp32 (bench/training.py).
 FLOPS_OF_TWO_CORES = 130e9
@@ -56,8 +50,6 @@ _UTILIZATION = 0.4
 _LAUNCH_SECONDS_PER_BLOCK = 0.005
 # Pinned memory over PCIe 4 with 16 lanes, of 32 GB/s at most.
 _COPY_BYTES_PER_SECOND = 20e9
-# A generated token: kernel launches of a block, and reading weights from memory at 10 GB/s.
-_DECODE_SECONDS_PER_BLOCK, _SECONDS_PER_BYTE_READ = 0.0008, 1e-10
 # torch.compile saves 14 to 19 % of a step (axolotl, docs/optimizations.qmd; torchtune's README:
 # 27 % more tokens per second). On the CPU it saved nothing in our benchmark.
 COMPILED = 1.18
@@ -69,10 +61,6 @@ FP8_FROM = (8, 9)
 FP8_COMPILED = {"tensorwise": 1.17, "rowwise": 0.98}
 FP8_NOT_COMPILED = 0.25
 FP8_EMULATED = 0.5
-# A block took 0.7 s forward (accelerate, benchmarks/torch.compile: 10.7 s for 16), and backward
-# takes as long again. One block and the head are compiled where its code is used for all.
-COMPILE_SECONDS_PER_LAYER = 1.4
-REGIONS = 2
 # Polynomials that Muon applies to a matrix in each update.
 MUON_STEPS = 5
 
@@ -317,81 +305,3 @@ def _cpu_overhead(
 def _dequantization(plan: Plan, factors: dict[str, float]) -> float:
     # Formats that have not been measured count as 8-bit.
     return factors.get(plan.quantization, factors["8-bit"])
-
-
-def estimate_seconds(context: RunContext) -> float | None:
-    """Return about how long the run takes, loading included; None where it is unknown.
-
-    Steps and evaluations are corrected by the last runs on the device.
-    """
-    step, total, model = estimate_step(context), context.plan.total_steps, context.model
-    if step is None or total is None or model is None:
-        return None
-    loading = (12.0 if context.plan.device == "cuda" else 8.0) + model.weights_gib * 2
-    if context.plan.torch_compile and context.plan.device == "cuda":
-        loading += compile_seconds(context.config, model)
-    work = total * step.seconds + _evaluation_seconds(context) + sample_seconds(context)
-    merging = merge_seconds(context.config, context.plan, model)
-    return work * (context.step_time_factor or 1.0) + loading + merging
-
-
-def compile_seconds(config: TrainingConfig, model: ModelInfo) -> float:
-    """Return about how long torch.compile takes at the start of a run on a GPU."""
-    layers = model.layers or 0
-    if config.hardware.regional_compilation:
-        layers = min(layers, REGIONS)
-    return COMPILE_SECONDS_PER_LAYER * layers
-
-
-def longest_seconds(context: RunContext) -> float | None:
-    """Return how long the run may take on a CPU whose speed is unknown; None for other devices.
-
-    An estimate assumes the CPU of the benchmark, without other work.
-    """
-    if context.plan.device != "cpu" or context.step_time_factor is not None:
-        return None
-    seconds = estimate_seconds(context)
-    return None if seconds is None else LONGEST_FACTOR * seconds
-
-
-def eval_time_ratio(context: RunContext) -> float:
-    """Return the time of all evaluations as a multiple of the training time."""
-    if context.plan.device == "mps":
-        # The speed is unknown, but the ratio hardly depends on it.
-        context = replace(context, plan=replace(context.plan, device="cpu"))
-    step, total = estimate_step(context), context.plan.total_steps
-    if step is None or not total:
-        return 0.0
-    return _evaluation_seconds(context) / (total * step.seconds)
-
-
-def sample_seconds(context: RunContext) -> float:
-    """Return the time of answering the sample prompts in the whole run; 0 where it is unknown.
-
-    Every answer counts with its greatest length. A token of all answers reads each weight once and
-    launches the kernels of every block.
-    """
-    config, plan, model = context.config, context.plan, context.model
-    flops, total = flops_per_s(context), plan.total_steps
-    rounds = sample_rounds(config, plan.method, total, plan.eval_steps)
-    if model is None or flops is None or not rounds:
-        return 0.0
-    prompts = len(own_prompts(config.evaluation)) or config.evaluation.samples
-    per_token = prompts * 2 * (model.parameters or 0) / flops
-    per_token += (model.layers or 0) * _DECODE_SECONDS_PER_BLOCK
-    if plan.device == "cpu":
-        per_token += weight_bytes(config, plan, model) * _SECONDS_PER_BYTE_READ
-    return rounds * config.evaluation.sample_tokens * per_token
-
-
-def _evaluation_seconds(context: RunContext) -> float:
-    config, plan, model, summary = context.config, context.plan, context.model, context.summary
-    flops = flops_per_s(context)
-    if model is None or summary is None or flops is None:
-        return 0.0
-    if not plan.eval_steps or not plan.total_steps:
-        return 0.0
-    evaluations = -(-plan.total_steps // plan.eval_steps)
-    per_token = 2 * ((model.parameters or 0) + adapter_weights(config.lora_r, model))
-    length = padded_length(config, plan, summary)
-    return evaluations * context.eval_rows * length * per_token / flops

@@ -18,6 +18,7 @@ from modelforge.config.schema.config import TrainingConfig
 from modelforge.config.schema.data import Source
 from modelforge.data.checks.parallel import CountCache
 from modelforge.data.checks.summary import DatasetSummary
+from modelforge.data.core_sizes import CoreTaskSize, core_task_sizes
 from modelforge.data.core_tasks import check_core_folder
 from modelforge.data.sources.combine import RunData
 from modelforge.data.sources.load import LoadedSource, load_sources
@@ -30,7 +31,7 @@ from modelforge.models.from_nothing import new_model
 from modelforge.models.resolve import UnusableWeightsError, model_stamp, resolve_model
 from modelforge.models.reward_model import check_reward_model
 from modelforge.models.tokenizer import tokenizer_folder, with_tokenizer
-from modelforge.paths import Home, folder_stamp
+from modelforge.paths import Home, expand_user, folder_stamp
 from modelforge.preflight import Report, RunContext, preflight
 from modelforge.preflight.cache_key import trial_run_key
 from modelforge.preflight.context import NO_DATA, build_plan_context, train_rows
@@ -148,6 +149,7 @@ class PreflightService:
         self.count_cache = CountCache()
         self._sources: Cache[tuple[object, ...], LoadedSource] = Cache(CACHE_SIZE)
         self._models: Cache[tuple[object, ...], ModelInfo] = Cache(CACHE_SIZE)
+        self._core: Cache[object, tuple[CoreTaskSize, ...]] = Cache(CACHE_SIZE)
         self._prompts: Cache[object, LongPrompts | None] = Cache(CACHE_SIZE)
 
     def check(self, *layers: Layer, idle: bool = False) -> PreflightResult:
@@ -262,7 +264,19 @@ class PreflightService:
             last_run=self._finished_runs.find(key) if key else None,
             step_time_factor=self._finished_runs.step_time_factor(run.plan.device),
             evaluation_time_factor=self._evaluation_time_factor(run.config),
+            core=self._core_sizes(run.config),
         )
+
+    def _core_sizes(self, config: TrainingConfig) -> tuple[CoreTaskSize, ...]:
+        """Return the tasks of the CORE folder; none without one, or with a wrong one."""
+        name, most = config.evaluation.core_bundle, config.evaluation.core_max_per_task
+        if name is None or not config.pretraining.enabled:
+            return ()
+        folder = expand_user(name)
+        with contextlib.suppress(ForgeError):
+            key = str(folder), file_stamp(folder / "core.yaml"), most
+            return self._core.get(key, lambda: tuple(core_task_sizes(folder, most)))
+        return ()
 
     def _evaluation_time_factor(self, config: TrainingConfig) -> float:
         """Return how many times as long as estimated the last evaluations of this home took."""

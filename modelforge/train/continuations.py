@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from modelforge.config.sampling import BEGINNINGS
 from modelforge.config.schema.training import own_prompts
 from modelforge.modeling.generate import GenerationSetup
 from modelforge.modeling.pretraining.token_bytes import document_id
@@ -16,17 +17,6 @@ from modelforge.runs.samples import read_samples
 from modelforge.train.callbacks.samples import Sampler
 from modelforge.train.job import WorkerContext
 from modelforge.train.sample_prompts import EncodedPrompt, SamplePrompt, Source
-
-# The beginnings that nanochat continues, so that runs can be compared.
-BEGINNINGS = (
-    "The capital of France is",
-    "The chemical symbol of gold is",
-    "If yesterday was Friday, then tomorrow will be",
-    "The opposite of hot is",
-    "The planets of the solar system are:",
-    "My favorite color is",
-    "If 5*x + 3 = 13, then x is",
-)
 
 
 def continuation_sampler(context: WorkerContext, tokenizer: Any) -> Sampler | None:

@@ -81,6 +81,8 @@ def test_a_reason_is_given_for_known_options_alone(reasons):
         ("surogate", "datasets.samples", "setting", ("data.sources.samples",)),
         ("nanochat", "warmdown-ratio", "setting", ("schedule.decay_ratio",)),
         ("safe-synthesizer", "quantization_scheme", "setting", ("quantization.scheme",)),
+        ("surogate", "from_scratch", "setting", ("pretraining.enabled",)),
+        ("stack-wise", "model.d_model", "setting", ("pretraining.d_model",)),
         ("stack-wise", "training.progressive.enabled", "later", ()),
     ],
 )
@@ -96,3 +98,7 @@ def test_the_page_names_the_test_beside_the_setting():
     assert line.split(" | ")[1:3] == ["setting", "`lora_r`"]
     assert "test_arguments.py::" in line or "test_lora.py::" in line
     assert "- **setting** (" in page
+
+
+def test_nothing_is_said_to_wait_for_training_from_nothing():
+    assert "training from nothing" not in " ".join(row.why for row in ROWS)

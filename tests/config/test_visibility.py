@@ -101,6 +101,8 @@ CASES = [
     ("pretraining.enabled", {}, {"task": "summarization"}),
     ("pretraining.depth", NOTHING, {}),
     ("pretraining.vocab_size", NOTHING, {**NOTHING, "pretraining.tokenizer": "starter"}),
+    ("pretraining.freeze_embeddings", {**NOTHING, "pretraining.tokenizer": "starter"}, NOTHING),
+    ("evaluation.eval_tokens", NOTHING, {**NOTHING, "eval_split": 0}),
     ("pretraining.window_pattern", {**NOTHING, "pretraining.arch": "qwen3"}, NOTHING),
     ("pretraining.target_param_data_ratio", NOTHING, {**NOTHING, "max_steps": 9}),
     ("model.tokenizer", {}, NOTHING),

@@ -6,16 +6,18 @@ from types import SimpleNamespace
 import pytest
 
 from modelforge.data.sources.combine import RunData
-from modelforge.preflight.speed import (
+from modelforge.preflight.duration import (
     estimate_seconds,
+    eval_time_ratio,
+    longest_seconds,
+    sample_seconds,
+)
+from modelforge.preflight.speed import (
     estimate_step,
     estimate_tokens,
-    eval_time_ratio,
     flops_per_s,
-    longest_seconds,
     max_tokens,
     muon_flops,
-    sample_seconds,
 )
 from modelforge.preflight.suggest.speedups import tokens_per_s
 from tests.preflight.contexts import (

@@ -54,7 +54,8 @@ def context(tmp_path):
 
 
 def test_the_seven_beginnings_follow_the_document_token(context, tokenizer):
-    from modelforge.train.continuations import BEGINNINGS, continuation_sampler
+    from modelforge.config.sampling import BEGINNINGS
+    from modelforge.train.continuations import continuation_sampler
 
     sampler = continuation_sampler(context(length=200), tokenizer)
     assert [each.prompt.text for each in sampler.prompts] == list(BEGINNINGS)

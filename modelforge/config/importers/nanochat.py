@@ -18,9 +18,6 @@ from modelforge.config.importers.shared.resuming import resumed_step
 from modelforge.config.importers.system import System
 from modelforge.errors import Problem
 
-EVALUATED = (
-    "An evaluation reads text that is not trained, at most what takes a twentieth of the time."
-)
 # The tokens of its own tokenizer.
 VOCABULARY = 32_768
 ALL_ROWS = 1_000_000
@@ -146,7 +143,7 @@ OPTIONS: dict[str, Option] = {
     "final-lr-frac": renamed("schedule.final_lr_fraction", 0.0),
     "resume-from-step": resumed_step(-1),
     "eval-every": by(_evaluated, 250, kind="int"),
-    "eval-tokens": no_effect(EVALUATED, kind="int"),
+    "eval-tokens": renamed("evaluation.eval_tokens", 40 * 524_288, kind="int", least=1),
     "core-metric-every": by(_core, 2000, kind="int"),
     "core-metric-max-per-task": by(_core_rows, 500, kind="int"),
     "sample-every": by(_sampled, kind="int"),

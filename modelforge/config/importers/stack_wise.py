@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from modelforge.config.importers.from_nothing import stack_wise as stack_wise_model
 from modelforge.config.importers.options import (
     Option,
     Values,
@@ -21,14 +22,8 @@ from modelforge.config.importers.system import System
 from modelforge.config.validation_messages import shown
 from modelforge.errors import Problem
 
-NOTHING, GROWING = "training from nothing", "growing a model stack by stack"
+GROWING = "growing a model stack by stack"
 T, P, M, D = "training.", "training.progressive.", "model.", "data."
-MODEL = (
-    *("vocab_size", "d_model", "n_layers", "n_heads", "n_kv_heads", "d_ff", "attention_type"),
-    *("attention_mode", "use_rope", "rope_theta", "tie_embeddings", "dropout"),
-    *("tokenizer_embedding.family", "tokenizer_embedding.embedding_option"),
-    *("tokenizer_embedding.freeze_embeddings", "tokenizer_embedding.adapter_hidden_dim"),
-)
 TRAINING = (
     *("mode", "fusion_mode", "total_blocks", "block_size", "epochs_per_layer"),
     *("current_block_lr", "qlora_lr", "qlora_enabled", "qlora_rank", "qlora_alpha"),
@@ -47,12 +42,11 @@ _RATE: dict[str, Any] = {"kind": "number", "least": 0}
 _SWITCH: dict[str, Any] = {"kind": "bool"}
 _PATTERN: dict[str, Any] = {"choices": ("constant", "increasing", "decreasing", "linear")}
 BOUNDS: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(("vocab_size", "d_model", "n_layers", "n_heads", "n_kv_heads", "d_ff"), _SIZE),
     **dict.fromkeys(("total_blocks", "block_size", "epochs_per_layer", "num_time_steps"), _SIZE),
     **dict.fromkeys(("qlora_rank", "qlora_alpha", "progressive_qlora_rank"), _SIZE),
-    **dict.fromkeys(("min_mask_fraction", "max_mask_fraction", "dropout"), _SHARE),
+    **dict.fromkeys(("min_mask_fraction", "max_mask_fraction"), _SHARE),
     **dict.fromkeys(("current_block_lr", "qlora_lr"), _RATE),
-    **dict.fromkeys(("use_rope", "tie_embeddings", "qlora_enabled", "enabled"), _SWITCH),
+    **dict.fromkeys(("qlora_enabled", "enabled"), _SWITCH),
     **dict.fromkeys(("time_step_masking", "save_fused_checkpoints", "progressive_qlora"), _SWITCH),
     **dict.fromkeys(("qlora_rank_pattern", "qlora_alpha_pattern"), _PATTERN),
     "progressive_qlora_alpha": _SIZE,
@@ -61,8 +55,6 @@ BOUNDS: dict[str, dict[str, Any]] = {
     "mask_schedule_type": {"choices": ("linear", "exponential", "cosine")},
     "mode": {"choices": ("layerwise", "blockwise", "fused")},
     "fusion_mode": {"choices": ("frozen", "trainable")},
-    "attention_type": {"choices": ("standard", "gqa", "mla", "kernel")},
-    "attention_mode": {"choices": ("bidirectional", "causal")},
     "trunk_strategy": {"choices": ("frozen", "qlora")},
     "new_stack_precision": {"choices": ("full", "half", "bfloat16", "nvfp4", "qlora")},
     "qlora_strategy": {"choices": ("simplified", "progressive", "variable")},
@@ -176,10 +168,7 @@ def _check(values: Values) -> Iterator[Problem]:
     if is_given and layers != product:
         what = f"It is {layers}, and total_blocks times block_size is {product}."
         yield Problem(f"{M}n_layers", what, "Make them equal.")
-    heads, shared = values.get(f"{M}n_heads"), values.get(f"{M}n_kv_heads")
-    if isinstance(heads, int) and isinstance(shared, int) and shared and heads % shared:
-        what = f"{heads} heads cannot be divided among {shared} heads of keys and values."
-        yield Problem(f"{M}n_kv_heads", what, "Take a divisor of n_heads.")
+    yield from stack_wise_model.problems(values)
     steps = values.get(f"{T}num_time_steps")
     fractions = values.get(f"{T}time_step_mask_fractions")
     if isinstance(steps, int) and isinstance(fractions, list) and len(fractions) != steps:
@@ -223,8 +212,13 @@ def _mask_problems(values: Values) -> Iterator[Problem]:
         yield Problem(f"{T}min_mask_fraction", what, "Lower it.")
 
 
+def _tokenizer(value: str, values: Values) -> Outcome:
+    is_new = stack_wise_model.is_described(values)
+    return Outcome("renamed", {"pretraining.tokenizer" if is_new else "model.tokenizer": value})
+
+
 OPTIONS: dict[str, Option] = {
-    **{f"{M}{name}": coming(NOTHING, **BOUNDS.get(name, {})) for name in MODEL},
+    **{f"{M}{name}": option for name, option in stack_wise_model.OPTIONS.items()},
     **{f"{T}{name}": _growing(name) for name in TRAINING},
     **{f"{P}{name}": _growing(f"progressive.{name}") for name in PROGRESSIVE},
     f"{T}learning_rate": renamed("learning_rate", 1e-4),
@@ -245,7 +239,7 @@ OPTIONS: dict[str, Option] = {
     f"{D}dataset_path": by(_dataset, kind="text"),
     f"{D}use_dummy_data": by(_dummy, kind="bool"),
     f"{D}num_samples": by(_rows, kind="int", least=1),
-    f"{D}tokenizer_path": renamed("model.tokenizer", kind="text"),
+    f"{D}tokenizer_path": by(_tokenizer, kind="text"),
     f"{D}max_length": by(_max_length, kind="int", least=1),
     f"{D}num_workers": renamed("data.num_workers", 0),
     f"{D}shuffle": taken("data.shuffle", True, kind="bool"),
@@ -253,7 +247,7 @@ OPTIONS: dict[str, Option] = {
 }
 
 
-def _finish(_: Values, settings: Any) -> dict[str, Any]:
+def _finish(values: Values, settings: Any) -> dict[str, Any]:
     found: dict[str, Any] = {
         "task": "text-generation",
         "provider": "huggingface",
@@ -262,7 +256,7 @@ def _finish(_: Values, settings: Any) -> dict[str, Any]:
     }
     if "quantization.scheme" not in settings and "use_4bit" not in settings:
         found["quantization.scheme"] = "none"
-    return found
+    return found | stack_wise_model.settings(values, settings)
 
 
 SYSTEM = System(

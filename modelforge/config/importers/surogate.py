@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from modelforge.config.importers import surogate_logging
+from modelforge.config.importers.from_nothing import surogate as from_nothing
 from modelforge.config.importers.options import (
     Option,
     Values,
@@ -159,6 +160,7 @@ def _check(values: Values) -> Iterator[Problem]:
         what = f"{chosen[0]} needs lora, which is off."
         yield Problem(chosen[0], what, "Switch lora on, or leave it out.")
     yield from data_problems(values)
+    yield from from_nothing.problems(values)
     yield from _engine_problems(values)
 
 
@@ -185,19 +187,22 @@ def _finish(values: Values, settings: Mapping[str, Any]) -> dict[str, Any]:
         found["eval_split"] = 0.0
     if not any(values.get(name) for name in QLORA):
         found["quantization.scheme"] = "none"
+    found |= from_nothing.settings(values)
     return found | engine_settings(values, KEPT)
 
 
 OPTIONS: dict[str, Option] = {
     "run_name": renamed("logging.run_name", kind="text"),
     "apply_recommended_values": no_effect("The page has a button for it."),
-    "num_epochs": epochs(3),
+    "num_epochs": from_nothing.unless_scratch(epochs(3), from_nothing.LENGTH),
     "output_dir": no_effect("Runs are stored in the folder of ModelForge."),
     "checkpoint_dir": no_effect("Checkpoints are stored in the folder of the run."),
     "resume_from_checkpoint": resumed(False),
     "save_steps": by(_saved, 50, kind="int", least=0),
     "save_total_limit": renamed("trainer.save_total_limit", 5),
-    "model": renamed("model_name", kind="text"),
+    "model": from_nothing.unless_scratch(
+        renamed("model_name", kind="text"), "from_scratch borrows its tokenizer."
+    ),
     "model_type": no_effect("The type is read from the model."),
     "sequence_len": by(_length, kind="int", least=1),
     "max_model_len": renamed("model.max_model_len", kind="int", least=1),
@@ -264,7 +269,9 @@ OPTIONS: dict[str, Option] = {
     "adamw_epsilon": renamed("optimizer.epsilon", 1e-8),
     **normuon_options(),
     "per_device_train_batch_size": taken("per_device_train_batch_size", 2),
-    "gradient_accumulation_steps": taken("gradient_accumulation_steps", 4),
+    "gradient_accumulation_steps": from_nothing.unless_scratch(
+        taken("gradient_accumulation_steps", 4), "pretraining.total_batch_tokens says it."
+    ),
     "max_steps": taken("max_steps", -1),
     "eval_steps": by(_evaluated, 100, kind="int", least=0),
     "datasets": sources("data.sources"),
@@ -276,12 +283,14 @@ OPTIONS: dict[str, Option] = {
         lambda value, _: Outcome("renamed", {} if value == "auto" else {"data.num_workers": value}),
         kind="number or text",
     ),
-    "sample_packing": renamed("packing", True),
+    "sample_packing": from_nothing.unless_scratch(
+        renamed("packing", True), "The text is cut into windows, which are always full."
+    ),
     "lmhead_chunks": no_effect("TRL computes the loss in chunks here."),
     "attn_bwd_chunks": no_effect("The attention kernels do not store the scores."),
-    "init_projections_to_zero": coming("training from nothing", False),
+    "init_projections_to_zero": from_nothing.PROJECTIONS,
     "loss": by(preference_loss, kind="map"),
-    "from_scratch": coming("training from nothing", False),
+    "from_scratch": from_nothing.SWITCH,
     "recompute": renamed("gradient_checkpointing", kind="bool"),
     "cpu_training": refused("Weights stay on the GPU in training.", False),
     "train_vision": refused("Images are not trained here.", False),
@@ -296,7 +305,9 @@ OPTIONS: dict[str, Option] = {
     },
     "parallelism": coming(GPUS, None),
     "distributed": coming(GPUS, None),
-    "lora": renamed("adapter.enabled", True),
+    "lora": from_nothing.unless_scratch(
+        renamed("adapter.enabled", True), "All weights of a new model are trained."
+    ),
     "lora_rank": renamed("lora_r", 16),
     "lora_alpha": taken("lora_alpha", 32),
     "lora_dropout": taken("lora_dropout", 0.05),

@@ -117,7 +117,7 @@ class Plan:
     max_model_len: int | None = None
     length_by: str = "num_train_epochs"
     epochs: float | None = None
-    tokens: float | None = None
+    tokens: int | None = None
     flops: float | None = None
     flops_per_token: float | None = None
     learning_rate: float | None = None
@@ -250,7 +250,7 @@ def _run_length(
             "total_steps": planned.steps,
             "length_by": planned.measure,
             "epochs": planned.epochs,
-            "tokens": float(planned.tokens),
+            "tokens": planned.tokens,
             "flops": planned.flops,
             "flops_per_token": float(planned.shape.flops_per_token),
             "learning_rate": config.learning_rate,

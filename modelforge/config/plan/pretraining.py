@@ -83,7 +83,7 @@ class PretrainingPlan:
     rate_factor: float = 1.0
     rates: Rates = Rates(0.0, 0.0, 0.0, 0.0)
     weight_decay: float = 0.0
-    text_tokens: float | None = None
+    text_tokens: int | None = None
 
     @property
     def epochs(self) -> float | None:
@@ -106,7 +106,7 @@ def pretraining_plan(
     if not group.enabled:
         return None
     shape = shape_of(group, context=length, vocab_size=context.vocab_size)
-    text = (context.train_rows or 0) * (context.row_tokens or 0.0) or None
+    text = round((context.train_rows or 0) * (context.row_tokens or 0.0)) or None
     batch, reason = _batch(config, shape, context, text)
     accumulation = max(1, batch // (config.per_device_train_batch_size * length))
     batch = accumulation * config.per_device_train_batch_size * length
@@ -148,6 +148,18 @@ def decay_factor(depth: int) -> float:
     return min(MAX_DECAY_FACTOR, (REFERENCE_DEPTH / depth) ** 2)
 
 
+def eval_tokens(config: TrainingConfig, between: int) -> int:
+    """Return the tokens that an evaluation reads at most.
+
+    Args:
+        config: the settings.
+        between: tokens that are trained between two evaluations.
+    """
+    if config.evaluation.eval_tokens is not None:
+        return config.evaluation.eval_tokens
+    return max(LEAST_EVAL_TOKENS, int(EVAL_SHARE * between))
+
+
 def text_tokens(characters: float, vocab_size: int) -> float:
     """Return about how many tokens a text has."""
     return characters / token_characters(vocab_size)
@@ -163,7 +175,7 @@ def token_characters(vocab_size: int) -> float:
 
 
 def _batch(
-    config: TrainingConfig, shape: ModelShape, context: PlanContext, text: float | None
+    config: TrainingConfig, shape: ModelShape, context: PlanContext, text: int | None
 ) -> tuple[int, str]:
     """Return the tokens of a step, and why.
 

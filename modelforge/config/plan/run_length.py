@@ -61,7 +61,7 @@ class RunLength:
     measure: Measure
     steps: int | None = None
     epochs: float | None = None
-    tokens: float | None = None
+    tokens: int | None = None
     flops: float | None = None
 
 
@@ -159,7 +159,7 @@ def run_length(
     if epochs is None:
         return RunLength(measure)
     steps = config.max_steps if measure == "max_steps" else epoch.steps_for(epochs)
-    tokens = epoch.tokens * epochs if epoch.tokens else None
+    tokens = round(epoch.tokens * epochs) if epoch.tokens else None
     flops = tokens * per_token if tokens and per_token else None
     return RunLength(measure, steps, epochs, tokens, flops)
 

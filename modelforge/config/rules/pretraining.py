@@ -199,6 +199,18 @@ def _heads_divide_the_width(config: TrainingConfig) -> Iterator[Problem]:
         )
 
 
+@rule(ENABLED, "pretraining.freeze_embeddings", "pretraining.tokenizer")
+def _embeddings_are_borrowed(config: TrainingConfig) -> Iterator[Problem]:
+    group = config.pretraining
+    if group.enabled and group.freeze_embeddings and group.trains_tokenizer:
+        yield Problem(
+            "pretraining.freeze_embeddings",
+            "It is true, and the tokenizer is trained on your text, so no model has embeddings "
+            "for it.",
+            "Set it to false, or pretraining.tokenizer to a model.",
+        )
+
+
 @rule(
     ENABLED,
     *("pretraining.total_batch_tokens", "per_device_train_batch_size", "max_seq_length"),

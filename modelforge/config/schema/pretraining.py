@@ -122,8 +122,19 @@ class Pretraining(SettingsGroup):
     tie_embeddings: bool = setting(False, "Tie embeddings", Group.PRETRAINING, affects=MEMORY)
     """Share the weights of the embedding and of the output head."""
 
-    dropout: float = setting(0.0, "Dropout", Group.PRETRAINING, ge=0, lt=1, affects=SPEED)
-    """Share of attention weights that is dropped in training."""
+    dropout: float = setting(0.0, "Dropout", Group.PRETRAINING, ge=0, lt=1, affects=MEMORY)
+    """Share of attention weights that is dropped in training.
+
+    On the CPU all attention weights are then kept: context × context numbers for each head.
+    """
+
+    freeze_embeddings: bool = setting(
+        False, "Borrowed embeddings", Group.PRETRAINING, affects=MEMORY
+    )
+    """Take the embeddings of the model whose tokenizer is borrowed, and do not train them.
+
+    The width of the new model has to be that of the other one.
+    """
 
     init_projections_to_zero: bool = setting(
         True, "Zero projections", Group.PRETRAINING, irrelevant_for=ALL_CACHES

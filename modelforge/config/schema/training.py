@@ -188,6 +188,16 @@ class Evaluation(SettingsGroup):
     )
     """Steps between the answers to the sample prompts; 0 answers them at each evaluation."""
 
+    eval_tokens: int | None = setting(
+        None, "Tokens of an evaluation", Group.EVALUATION, ge=1, le=2**40, unit="tokens",
+        irrelevant_for=MEMORY,
+    )  # fmt: skip
+    """Most tokens of text that an evaluation of a model trained from nothing reads.
+
+    Empty is 15 % of the tokens that are trained between two evaluations, or 131,072 if that is
+    more. They are spread over the evaluation text.
+    """
+
     core_bundle: str | None = setting(
         None, "CORE folder", Group.EVALUATION, min_length=1, max_length=4096, irrelevant_for=MEMORY
     )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from transformers import (
     AutoModelForCausalLM,
     LlamaConfig,
@@ -16,9 +18,15 @@ from transformers import (
 )
 
 from modelforge.config.pretraining.shape import Architecture, ModelShape, layer_types
+from modelforge.errors import Problem
+from modelforge.modeling.errors import WorkerError
 
 # Projections that write into the hidden states, by the ends of their names.
 OUTPUT_PROJECTIONS = ("o_proj.weight", "down_proj.weight", "fc2.weight")
+
+
+# The embedding of tokens, by the end of its name.
+EMBEDDING = "embed_tokens.weight"
 
 
 @dataclass(frozen=True)
@@ -93,3 +101,33 @@ def build_model(
                 if name.endswith(OUTPUT_PROJECTIONS):
                     weight.zero_()
     return model
+
+
+def take_embeddings(model: PreTrainedModel, folder: Path) -> None:
+    """Replace the embeddings of a model by the first rows of those of the model in `folder`.
+
+    Raises:
+        WorkerError: the folder has none, of this width for all tokens.
+    """
+    weight = model.get_input_embeddings().weight
+    rows, width = weight.shape
+    found = _embeddings(folder)
+    if found is None or found.shape[0] < rows or found.shape[1] != width:
+        size = "none" if found is None else f"{found.shape[0]:,} of {found.shape[1]:,} numbers"
+        what = f"{folder.name} has {size}; {rows:,} embeddings of {width:,} numbers are needed."
+        remedy = "Choose another model, or set pretraining.freeze_embeddings to false."
+        problem = Problem("pretraining.freeze_embeddings", what, remedy)
+        raise WorkerError("embeddings-missing", problem)
+    with torch.no_grad():
+        weight.copy_(found[:rows])
+
+
+def _embeddings(folder: Path) -> torch.Tensor | None:
+    """Return the embeddings in the weights of a folder, (tokens, width); None without any."""
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 - not a mapping
+                if name.endswith(EMBEDDING):
+                    tensor: torch.Tensor = file.get_tensor(name)
+                    return tensor
+    return None

@@ -18,7 +18,7 @@ from modelforge.config.schema.runtime import TRACKER_ADDRESSES
 from modelforge.config.visibility import applies, describe_conditions
 from modelforge.errors import Finding, blocker, caution, note
 from modelforge.preflight.context import RunContext
-from modelforge.preflight.speed import eval_time_ratio
+from modelforge.preflight.duration import eval_time_ratio
 from modelforge.units import human_number
 
 MIN_STEPS = 10

@@ -12,7 +12,8 @@ from typing import Any
 
 from modelforge.config.plan.make import COMPILERS, DEFAULT_LOSS_PIECE, MANY_ROWS
 from modelforge.preflight.context import RunContext
-from modelforge.preflight.speed import batch_layout, compile_seconds, estimate_step
+from modelforge.preflight.duration import compile_seconds
+from modelforge.preflight.speed import batch_layout, estimate_step
 
 WORTHWHILE = 1.01
 MIN_BATCH_GAIN = 1.05

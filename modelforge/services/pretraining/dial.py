@@ -25,7 +25,7 @@ class DialPoint:
 
     depth: Annotated[int, about("Number of layers.")]
     parameters: Annotated[int | None, about("All weights of the model.")] = None
-    tokens: Annotated[float | None, about("Tokens that are trained on.")] = None
+    tokens: Annotated[int | None, about("Tokens that are trained on.")] = None
     flops: Annotated[float | None, about("Floating point operations of the run.")] = None
     memory_gib: Gib = None
     fits: Annotated[bool | None, about("Whether the memory suffices.")] = None

@@ -12,7 +12,7 @@ from modelforge.config.pretraining.settings import shape_of
 from modelforge.data.chat_templates import CHATML, template_text
 from modelforge.errors import Problem
 from modelforge.modeling.errors import WorkerError, first_line
-from modelforge.modeling.pretraining.build import SpecialIds, build_model
+from modelforge.modeling.pretraining.build import SpecialIds, build_model, take_embeddings
 from modelforge.modeling.pretraining.tokenizer import train_tokenizer
 from modelforge.modeling.tokenize.template import end_of_turn
 from modelforge.modeling.tokenizer_files import open_tokenizer
@@ -65,6 +65,8 @@ def _make(context: WorkerContext, folder: Path) -> None:
         rope_theta=group.rope_theta,
         dropout=group.dropout,
     )
+    if group.freeze_embeddings:
+        take_embeddings(model, Path(plan.tokenizer_path or group.tokenizer))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     generation_config(tokenizer).save_pretrained(folder)

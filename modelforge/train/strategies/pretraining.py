@@ -11,7 +11,7 @@ from transformers import TrainingArguments, set_seed
 
 from modelforge.config.methods import Head
 from modelforge.config.optimizers import MUON
-from modelforge.config.plan.pretraining import effective_settings
+from modelforge.config.plan.pretraining import effective_settings, eval_tokens
 from modelforge.config.pretraining.peak_flops import peak_flops
 from modelforge.config.pretraining.settings import shape_of
 from modelforge.modeling.pretraining.token_bytes import ByteMeter, token_bytes
@@ -26,10 +26,6 @@ from modelforge.train.pretraining.windows import EvalWindows, TrainingWindows, c
 from modelforge.train.trainer.arguments import common_arguments, make_trainer
 
 HEAD: Head = "causal"
-# Tokens that an evaluation reads at most, as a share of those trained between two of them; but all
-# of a text up to the second number.
-EVAL_SHARE = 0.15
-LEAST_EVAL_TOKENS = 2**17
 
 
 def run(context: WorkerContext) -> None:
@@ -38,6 +34,8 @@ def run(context: WorkerContext) -> None:
     job = context.job
     folder = start_model(context)
     loaded = context.load(HEAD, str(folder))
+    if job.config.pretraining.freeze_embeddings:
+        loaded.model.get_input_embeddings().requires_grad_(False)
     corpus = open_corpus(context, loaded.tokenizer, job.run.tokens, job.plan.max_length)
     context.stop.check()
     set_seed(job.config.trainer.seed)
@@ -83,14 +81,15 @@ class TextWindows:
 def text_windows(job: Job, corpus: Corpus, args: TrainingArguments) -> TextWindows:
     """Return the windows of a run; an evaluation reads a part of its text if it is long.
 
-    Evaluations then take about a twentieth of the time: a forward pass is a third of a step.
+    Without `evaluation.eval_tokens` evaluations then take about a twentieth of the time: a forward
+    pass is a third of a step.
     """
     rows = rows_per_step(args)
     train = TrainingWindows(corpus.train, job.config.trainer.seed, args.max_steps * rows)
     if corpus.eval is None:
         return TextWindows(train, None)
     between = (job.plan.eval_steps or args.max_steps) * rows * corpus.eval.context
-    tokens = max(LEAST_EVAL_TOKENS, int(EVAL_SHARE * between))
+    tokens = eval_tokens(job.config, between)
     return TextWindows(train, EvalWindows(corpus.eval, max(1, tokens // corpus.eval.context)))
 
 

@@ -47,4 +47,6 @@ def problems_of(text: str, system: str | None = None) -> list[Problem]:
 def resolved(imported: Imported) -> Resolved:
     """Resolve a recipe as it is; files without a model or data get names of one."""
     given = {"model_name": "starter", "dataset": "sample:captain", **imported.recipe}
+    if imported.recipe.get("pretraining", {}).get("enabled"):
+        del given["model_name"]
     return resolve(Layer("recipe", given | {"compute_specs": "low_end"}))

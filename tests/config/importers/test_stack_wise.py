@@ -3,7 +3,13 @@
 import pytest
 
 from modelforge.config.importers.read import import_settings
-from tests.config.importers.examples import example_files, line_of, problems_of, read_example
+from tests.config.importers.examples import (
+    example_files,
+    line_of,
+    problems_of,
+    read_example,
+    resolved,
+)
 
 
 def test_every_block_of_the_document_is_there():
@@ -18,10 +24,84 @@ def test_what_concerns_a_training_here_is_taken():
     assert recipe["logging"]["logging_steps"] == 10
 
 
-def test_growing_and_models_from_nothing_are_named_as_coming():
+def test_growing_is_named_as_coming():
     imported = read_example("stack-wise", "document-19")
     assert "growing a model stack by stack" in line_of(imported, "training.fusion_mode").why
-    assert "training from nothing" in line_of(imported, "model.d_model").why
+    bidirectional = "model:\n  attention_mode: bidirectional\n  attention_type: mla\n"
+    imported = import_settings(bidirectional, "a.yaml", "stack-wise").imported
+    for option in ("model.attention_mode", "model.attention_type"):
+        assert "growing a model stack by stack" in line_of(imported, option).why
+
+
+MODEL = """
+model:
+  vocab_size: 4096
+  d_model: 512
+  n_layers: 4
+  n_heads: 8
+  n_kv_heads: 2
+  d_ff: 1024
+  attention_type: gqa
+  attention_mode: causal
+  use_rope: true
+  rope_theta: 500.0
+  tie_embeddings: false
+  dropout: 0.1
+training:
+  max_steps: 5
+"""
+
+
+def test_a_model_that_is_described_is_trained_from_nothing():
+    imported = import_settings(MODEL, "a.yaml", "stack-wise").imported
+    assert not [line.name for line in imported.report if line.result == "refused"]
+    config = resolved(imported).config
+    group, values = config.pretraining, imported.recipe["pretraining"]
+    assert (group.enabled, group.arch, config.model_name) == (True, "llama", "d4")
+    assert values == {
+        "enabled": True,
+        "arch": "llama",
+        "vocab_size": 4096,
+        "d_model": 512,
+        "depth": 4,
+        "n_heads": 8,
+        "n_kv_heads": 2,
+        "d_ff": 1024,
+        "rope_theta": 500.0,
+        "tie_embeddings": False,
+        "dropout": 0.1,
+    }
+    assert (config.optim, config.optimizer.embedding_lr, config.max_steps) == (
+        "adamw_torch",
+        None,
+        5,
+    )
+
+
+def test_its_own_decisions_about_a_model_are_written_out():
+    text = "model:\n  d_model: 512\ntraining:\n  total_blocks: 2\n  block_size: 3\n"
+    group = import_settings(text, "a.yaml", "stack-wise").imported.recipe["pretraining"]
+    assert (group["depth"], group["tie_embeddings"]) == (6, True)
+
+
+def test_a_family_gives_its_tokenizer_and_its_embeddings():
+    family = "model:\n  vocab_size: 9000\n  tokenizer_embedding:\n    family: gpt2\n"
+    text = f"{family}    freeze_embeddings: true\n    adapter_hidden_dim: 64\n"
+    imported = import_settings(text, "a.yaml", "stack-wise").imported
+    group = imported.recipe["pretraining"]
+    assert group["tokenizer"] == "openai-community/gpt2"
+    assert group["freeze_embeddings"] is True
+    assert line_of(imported, "model.vocab_size").result == "no-effect"
+    assert "growing" in line_of(imported, "model.tokenizer_embedding.adapter_hidden_dim").why
+    path = f"{family}data:\n  dataset_path: a.txt\n  tokenizer_path: ./own\n"
+    recipe = import_settings(path, "a.yaml", "stack-wise").imported.recipe
+    assert recipe["pretraining"]["tokenizer"] == "./own"
+    assert "model" not in recipe
+
+
+def test_positions_cannot_be_switched_off():
+    imported = import_settings("model:\n  use_rope: false\n", "a.yaml", "stack-wise").imported
+    assert line_of(imported, "model.use_rope").result == "refused"
 
 
 def test_a_precision_is_not_a_quantization():

@@ -10,7 +10,46 @@ from modelforge.config.resolve import Layer, resolve
 from tests.config.importers.examples import line_of, problems_of, read_example, settings_of
 
 NORMUON = ("muon_momentum", "muon_beta2", "muon_scale", "cautious_weight_decay")
+DATA = {"dataset": "text.txt", "compute_specs": "low_end"}
 MODEL = "model: acme/oak\nsequence_len: 512\n"
+
+
+SCRATCH = "model: Qwen/Qwen3-0.6B\nfrom_scratch: true\nlora: false\nsequence_len: 512\n"
+
+
+def test_from_scratch_is_a_training_from_nothing_with_the_tokenizer_of_the_model():
+    imported = import_settings(SCRATCH, "a.yaml", "surogate").imported
+    recipe = imported.recipe
+    assert recipe["pretraining"] == {
+        "enabled": True,
+        "arch": "qwen3",
+        "tokenizer": "Qwen/Qwen3-0.6B",
+        "init_projections_to_zero": False,
+        "total_batch_tokens": 2 * 4 * 512,
+    }
+    assert "model_name" not in recipe
+    for option in ("model", "lora"):
+        assert line_of(imported, option).result == "no-effect"
+    config = resolve(Layer("file", recipe), Layer("you", DATA)).config
+    assert (config.model_name, config.optimizer.embedding_lr) == ("d6", None)
+    assert config.learning_rate == 2e-4
+
+
+def test_projections_are_a_setting_of_a_new_model_alone():
+    zero = "init_projections_to_zero: true\n"
+    recipe = import_settings(SCRATCH + zero, "a.yaml", "surogate").imported.recipe
+    assert recipe["pretraining"]["init_projections_to_zero"] is True
+    imported = import_settings(MODEL + zero, "a.yaml", "surogate").imported
+    assert "from_scratch" in line_of(imported, "init_projections_to_zero").why
+    assert "pretraining" not in imported.recipe
+
+
+@pytest.mark.parametrize(
+    "wrong", ["lora: true\n", "datasets: [{path: a, type: preference}]\nlora: false\n"]
+)
+def test_from_scratch_trains_all_weights_on_text(wrong):
+    text = f"{MODEL}from_scratch: true\n{wrong}"
+    assert "file.yaml, line 3, from_scratch" in [each.where for each in problems_of(text)]
 
 
 def test_the_example_of_the_document_becomes_our_settings():

@@ -9,13 +9,14 @@ import pytest
 
 from modelforge.config.plan.context import PlanContext
 from modelforge.config.plan.make import Plan, make_plan
-from modelforge.config.plan.pretraining import text_tokens
+from modelforge.config.plan.pretraining import eval_tokens, text_tokens
 from modelforge.config.schema.config import TrainingConfig
 
 NANOCHAT = {
     "arch": "nanochat", "depth": 20, "aspect_ratio": 64, "head_dim": 128, "vocab_size": 32_768,
 }  # fmt: skip
 CONTEXT = PlanContext("cpu", "d6")
+MODEL = {"task": "text-generation", "model_name": "m", "dataset": "d", "compute_specs": "low_end"}
 
 
 def config(group=None, **settings):
@@ -94,6 +95,20 @@ def test_own_sizes_replace_those_of_the_dial():
 def test_a_borrowed_tokenizer_decides_the_vocabulary():
     context = replace(CONTEXT, vocab_size=1_234)
     assert plan_of({"tokenizer": "starter"}, context).pretraining.shape.vocab_size == 1_234
+
+
+def test_tokens_are_whole_numbers():
+    context = replace(CONTEXT, train_rows=7, row_tokens=211_876.2381)
+    plan = plan_of(context=context)
+    assert (type(plan.tokens), type(plan.pretraining.text_tokens)) == (int, int)
+    assert plan.pretraining.text_tokens == 1_483_134
+    assert type(make_plan(TrainingConfig(**MODEL), context).tokens) is int
+
+
+def test_an_evaluation_reads_what_is_set_or_a_share_of_the_training():
+    assert eval_tokens(config(), 10**7) == 1_500_000
+    assert eval_tokens(config(), 1_000) == 2**17
+    assert eval_tokens(config(evaluation={"eval_tokens": 999}), 10**7) == 999
 
 
 def test_a_plan_is_read_as_it_was_stored():

@@ -11,6 +11,12 @@ import pytest
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 
 
+def load_file(path):
+    from safetensors.torch import load_file
+
+    return load_file(path)
+
+
 def reported(events, kind):
     return [event.data for event in events if event.kind == kind]
 
@@ -63,6 +69,52 @@ def test_other_shapes(finished, arch):
     if arch == "qwen3":
         assert config["layer_types"] == ["sliding_attention", "full_attention"]
         assert config["sliding_window"] == 16
+
+
+def test_the_model_has_the_sizes_of_the_settings(finished):
+    group = {
+        "d_model": 48,
+        "n_heads": 4,
+        "n_kv_heads": 2,
+        "d_ff": 40,
+        "n_layers": 3,
+        "tie_embeddings": True,
+        "rope_theta": 500.0,
+        "dropout": 0.25,
+        "init_projections_to_zero": False,
+    }
+    run, _events = finished(pretraining=group, max_steps=1)
+    config = json.loads((run.output / "config.json").read_text())
+    names = ("hidden_size", "num_attention_heads", "num_key_value_heads", "intermediate_size")
+    assert [config[name] for name in names] == [48, 4, 2, 40]
+    assert (config["num_hidden_layers"], config["tie_word_embeddings"]) == (3, True)
+    assert (config["rope_parameters"]["rope_theta"], config["attention_dropout"]) == (500.0, 0.25)
+    start = load_file(run.start_model / "model.safetensors")
+    assert start["model.layers.0.self_attn.o_proj.weight"].abs().max() > 0
+    assert "lm_head.weight" not in start
+
+
+def test_an_evaluation_reads_as_many_tokens_as_are_set(finished):
+    _run, events = finished(evaluation={"eval_tokens": 100}, max_steps=1)
+    (plan,) = reported(events, "plan")
+    assert plan["eval_rows"] == 100 // 32
+    (evaluation,) = reported(events, "eval")
+    assert evaluation["metrics"]["bits_per_byte"] > 0
+
+
+def test_borrowed_embeddings_stay_as_they_are(finished):
+    import torch
+
+    first, _events = finished(max_steps=4)
+    group = {"tokenizer": str(first.output), "freeze_embeddings": True}
+    run, _events = finished(pretraining=group, max_steps=4)
+    name = "model.embed_tokens.weight"
+    before, after = (load_file(each.output / "model.safetensors") for each in (first, run))
+    assert torch.equal(before[name], after[name])
+    start = load_file(run.start_model / "model.safetensors")
+    assert not torch.equal(start["lm_head.weight"], after["lm_head.weight"])
+    # Without the setting they are trained.
+    assert not torch.equal(load_file(first.start_model / "model.safetensors")[name], before[name])
 
 
 def test_bits_per_byte_are_those_of_the_saved_model_on_the_held_out_text(finished, book):

@@ -11,7 +11,7 @@ from statistics import median
 from typing import Any
 
 from modelforge.diagnosis.classify import Cause
-from modelforge.preflight.speed import LONGEST_FACTOR
+from modelforge.preflight.duration import LONGEST_FACTOR
 from modelforge.runs.event_types import PlanEvent
 from modelforge.runs.progress.measured_events import PrivacyEvent
 from modelforge.runs.timeline import Timeline

@@ -1,0 +1,1 @@
+"""Options of other systems about models that are trained from nothing."""

@@ -29,9 +29,10 @@ def _evaluation(title: str, *curves: tuple[str, str, str]) -> MetricChart:
 
 
 TOKEN_ACCURACY = _training("Token accuracy", "mean_token_accuracy")
+BITS_PER_BYTE = "Bits per byte"
 # The first charts that have points are drawn, in this order.
 METRIC_CHARTS = (
-    _training("Bits per byte", "bits_per_byte"),
+    _training(BITS_PER_BYTE, "bits_per_byte"),
     _training("Mean reward", "reward"),
     _training("Groups without signal", "groups_without_signal", with_evaluation=False),
     _training("Reward margin", "rewards/margins", "margin"),

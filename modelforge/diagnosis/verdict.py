@@ -69,6 +69,7 @@ class Outcome:
 
     `completions` are the samples of the training, newest first; `before` and `after` are the
     scores of `scored_rows` generated answers. Numbers of rows are None where they are unknown.
+    `bits_per_byte` is that of a new model on the evaluation text, which has no rows.
     """
 
     loss: Points = ()
@@ -80,12 +81,15 @@ class Outcome:
     after: Mapping[str, Any] = field(default_factory=dict)
     ending: Ending | None = None
     eval_rows: int | None = None
+    bits_per_byte: float | None = None
     scored_rows: int | None = None
 
     @classmethod
     def of(cls, timeline: Timeline) -> Outcome:
         """Return the outcome of the last stage of a run."""
         stage, scores = timeline.stage, timeline.newest(ScoresEvent)
+        plan = stage.plan
+        is_new = plan is not None and plan.bytes_per_token is not None
         return cls(
             loss=stage.train["loss"],
             eval_loss=stage.eval["loss"],
@@ -95,7 +99,8 @@ class Outcome:
             before=(scores.before if scores else None) or {},
             after=scores.after if scores else {},
             ending=timeline.ending,
-            eval_rows=stage.plan.eval_rows if stage.plan else None,
+            eval_rows=plan.eval_rows if plan and not is_new else None,
+            bits_per_byte=_last(stage.eval.get("bits_per_byte")) if is_new else None,
             scored_rows=scores.rows if scores else None,
         )
 
@@ -281,6 +286,8 @@ def _from_loss(outcome: Outcome) -> Judgement:
     text = _describe("The loss", points)
     if eval_points:
         text = f"{text} The evaluation loss is {eval_points[-1][1]:.2f}.".strip()
+    if outcome.bits_per_byte is not None:
+        text += f" Text it has not seen takes {outcome.bits_per_byte:.2f} bits per byte."
     fell = loss is not None and loss.is_significant and loss.relative_change >= TOLERANCE
     if eval_fell or (fell and loss is not None and loss.end < loss.start):
         if not eval_points and outcome.eval_rows:

@@ -9,7 +9,16 @@ from collections import Counter
 import pytest
 
 from modelforge.diagnosis.verdict import Outcome, degeneration, judge
-from modelforge.runs.event_types import FailedEvent, FinishedEvent
+from modelforge.runs.event_types import (
+    EvalEvent,
+    FailedEvent,
+    FinishedEvent,
+    PlanEvent,
+    StepEvent,
+)
+from modelforge.runs.events import EventRecord
+from modelforge.runs.progress.metrics import MeasuredStage
+from modelforge.runs.timeline import Timeline
 
 
 def falling(count: int = 100, start: float = 3.0, end: float = 1.0, noise: float = 0.1, seed=0):
@@ -347,3 +356,17 @@ def test_a_run_that_ended_before_its_first_evaluation_names_its_rows():
 def test_a_falling_evaluation_loss_of_few_rows_is_unclear():
     assert verdict_on(loss=falling(), eval_loss=EVAL_LOSS, eval_rows=19).kind == "unclear"
     assert verdict_on(loss=falling(), eval_loss=EVAL_LOSS, eval_rows=20).kind == "better"
+
+
+def test_a_new_model_is_judged_by_its_bits_per_byte():
+    plan = PlanEvent(total_steps=100, eval_rows=7, bytes_per_token=3.0)
+    steps = [StepEvent(step=step, loss=loss) for step, loss in falling()]
+    bits = EvalEvent(step=100, loss=1.2, metrics={"bits_per_byte": 1.629})
+    events = [plan, *steps, bits, FINISHED]
+    timeline = Timeline(MeasuredStage).add_all(
+        EventRecord(number, float(number), event.kind, event.as_data())
+        for number, event in enumerate(events, start=1)
+    )
+    verdict = judge(Outcome.of(timeline))
+    assert verdict.kind == "better"
+    assert "1.63 bits per byte" in verdict.text

@@ -75,7 +75,7 @@ def placeholder(key: str) -> Markup:
     )
 
 
-def chart_card(key: str, title: str, note: str) -> Markup:
+def chart_card(key: str, title: str, note: str, *, is_open: bool = False) -> Markup:
     """Return a card with the chart of this key; a button shows the note about what it means."""
     more = f"chart-{key}-more"
     button = el(
@@ -83,14 +83,15 @@ def chart_card(key: str, title: str, note: str) -> Markup:
         "?",
         type="button",
         data_action="fold",
-        aria_expanded="false",
+        aria_expanded="true" if is_open else "false",
         aria_controls=more,
         aria_label=f"More about {title}",
     )
     return el(
         "section.card",
         el("div.head", el("h2.name", title), button),
-        el("div.body", el("p.more", note, id=more, hidden=True), placeholder(key)),
+        el("div.body", el("p.more", note, id=more, hidden=not is_open), placeholder(key)),
+        id=f"card-{key}",
     )
 
 

@@ -32,6 +32,8 @@ ENDS_ABOVE_ZERO = {
         )
     },
 }
+# Evaluations of a training from nothing that is too short for the usual interval.
+EVALUATIONS = 4
 # Final share of the learning rate for the schedules that need one, where none is set.
 FINAL_FRACTION = 0.1
 # Automatic learning rates of an adapter, as in NeMo Safe Synthesizer.
@@ -125,9 +127,19 @@ def lora_dropout(config: TrainingConfig, log: ChangeLog) -> None:
 
 
 def eval_interval(config: TrainingConfig, total: int | None, log: ChangeLog) -> int | None:
-    """Return the steps between evaluations, at most `total`; None without evaluation."""
+    """Return the steps between evaluations, at most `total`; None without evaluation.
+
+    A short training from nothing is evaluated more often, unless the interval is set.
+    """
     if not config.evaluates:
         return None
+    if config.pretraining.enabled and "eval_steps" not in config.model_fields_set and total:
+        quarter = max(1, total // EVALUATIONS)
+        if quarter < config.eval_steps:
+            reason = (
+                f"The run has {total:,} steps, so its course shows in {EVALUATIONS} evaluations."
+            )
+            return log.record("eval_steps", quarter, reason)
     if total is None or config.eval_steps <= total:
         return config.eval_steps
     reason = f"The run has {total} steps, so it would end before the first evaluation."

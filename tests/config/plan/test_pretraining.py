@@ -126,3 +126,9 @@ def test_larger_vocabularies_give_fewer_tokens():
     counts = [text_tokens(1e6, size) for size in (260, 1_024, 8_192, 32_768)]
     assert counts == sorted(counts, reverse=True)
     assert counts[2] == pytest.approx(1e6 / 3.72)
+
+
+def test_a_short_training_is_evaluated_four_times_unless_the_interval_is_set():
+    assert plan_of(max_steps=60).eval_steps == 15
+    assert plan_of(max_steps=60, eval_steps=30).eval_steps == 30
+    assert plan_of(max_steps=4_000).eval_steps == 100

@@ -14,11 +14,15 @@ from pydantic_core import to_json
 from modelforge.config.command_line import train_command
 from modelforge.errors import ForgeError
 from modelforge.forge import Forge
+from modelforge.preflight.report import Report
 from modelforge.runs.atomic_files import find_json
+from modelforge.runs.view import RunView
+from modelforge.services.layers import FormInput
 from ui.contract import RunUpdate, error_text
 from ui.html.components import machine_brief
 from ui.html.markup import join
 from ui.pages.run import page, side_panel
+from ui.pages.run.pretraining import chat_settings
 from ui.pages.run.side_panel import RunSnapshot
 
 POLL_S = 0.2
@@ -95,7 +99,19 @@ class RunFollower:
             trackers=folder.trackers,
             merged=folder.merged,
             output=folder.output,
+            chat=self._chat(run) if is_over and folder.has_result else None,
         )
+
+    def _chat(self, run: RunView) -> Report | None:
+        """Return the report of the run that teaches a new model to chat; None for other models."""
+        if run.plan.pretraining is None:
+            return None
+        settings = chat_settings(self._forge.runs.folder(self._id).output)
+        try:
+            found = self._forge.layers.stack(FormInput(values=settings))
+            return self._forge.preflight.check(*found.layers).report
+        except ForgeError:
+            return None
 
 
 async def run_updates(forge: Forge, run_id: str) -> AsyncIterator[ServerSentEvent]:

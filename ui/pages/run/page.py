@@ -5,13 +5,14 @@ from __future__ import annotations
 from modelforge.config.recipe import dump_recipe
 from modelforge.runs.progress.breakdown import breakdown
 from modelforge.runs.timeline import Stage, Timeline
+from modelforge.runs.view import RunView
 from ui.contract import ChartData
 from ui.html import format as fmt
 from ui.html.charts import Line, chart
 from ui.html.components import chart_card, empty_state, progress
 from ui.html.markup import EMPTY, Markup, el, join
 from ui.html.templates import render
-from ui.metrics import CHART_NOTES
+from ui.metrics import BITS_PER_BYTE, CHART_NOTES
 from ui.pages.run import breakdown as parts
 from ui.pages.run import metrics, pretraining, result, samples, side_panel
 from ui.pages.run import state as summary
@@ -50,10 +51,16 @@ def slow_parts(snapshot: RunSnapshot) -> dict[str, Markup]:
         "run-breakdown": parts.cards(breakdown(timeline, snapshot.planned.get("memory") or ())),
         "run-samples": metrics.samples(timeline),
         "run-scores": metrics.scores(timeline),
-        "run-writes": pretraining.writes(timeline, snapshot.run.plan),
+        "run-writes": pretraining.writes(
+            timeline, snapshot.run.plan, samples=_samples_address(snapshot)
+        ),
         "run-core": pretraining.core(timeline),
         "run-teach": _next_step(snapshot),
-        "samples-over-time": samples.over_time(timeline, is_over=snapshot.run.state.is_over),
+        "samples-over-time": samples.over_time(
+            timeline,
+            is_over=snapshot.run.state.is_over,
+            is_new=snapshot.run.plan.pretraining is not None,
+        ),
         "samples-side": samples.side(snapshot.run, timeline, has_result=snapshot.has_result),
         "run-metrics": _metric_cards(timeline.stage),
         "run-earlier": _earlier_stages(timeline),
@@ -93,7 +100,14 @@ def _loss_key(stage: Stage) -> str:
 
 def _metric_cards(stage: Stage) -> Markup:
     drawn = metrics.charts(stage).items()
-    return join([chart_card(key, data.title, CHART_NOTES[data.title]) for key, data in drawn])
+    return join(
+        [
+            chart_card(
+                key, data.title, CHART_NOTES[data.title], is_open=data.title == BITS_PER_BYTE
+            )
+            for key, data in drawn
+        ]
+    )
 
 
 def _earlier_stages(timeline: Timeline) -> Markup:
@@ -140,23 +154,36 @@ def unavailable(reason: str) -> Markup:
 
 def _head(snapshot: RunSnapshot) -> Markup:
     run = snapshot.run
+    if run.plan.pretraining is not None:
+        texts = [*pretraining.head_texts(run.plan.pretraining), *_when(run)]
+        return render("run", "head", run.name, texts, str(run.state))
     quantized = "" if run.plan.quantization == "none" else f" on {run.plan.quantization} weights"
     trained = "all weights" if run.plan.trains == "all" else f"LoRA{quantized}"
     texts = [
         fmt.model_name(run.config.get("model_name", "")),
         f"{run.plan.facts.label}, {trained}",
         fmt.plural(int(run.dataset.get("rows") or 0), "row"),
-        f"{'queued' if str(run.state) == 'queued' else 'started'} {fmt.date(run.began)}",
-        *(f"#{tag}" for tag in run.tags),
+        *_when(run),
     ]
     return render("run", "head", run.name, texts, str(run.state))
+
+
+def _when(run: RunView) -> list[str]:
+    """Return when a run began, and its tags."""
+    began = "queued" if str(run.state) == "queued" else "started"
+    return [f"{began} {fmt.date(run.began)}", *(f"#{tag}" for tag in run.tags)]
 
 
 def _next_step(snapshot: RunSnapshot) -> Markup:
     """Return the card that prepares the next step of a new model."""
     if snapshot.output is None or not snapshot.has_result:
         return EMPTY
-    return pretraining.next_step(snapshot.run, snapshot.output)
+    return pretraining.next_step(snapshot.run, snapshot.output, snapshot.chat)
+
+
+def _samples_address(snapshot: RunSnapshot) -> str:
+    """Return the address of the tab of all samples, which a run that is over has."""
+    return f"/?run={snapshot.run.id}&tab=samples" if snapshot.run.state.is_over else ""
 
 
 def _progress(snapshot: RunSnapshot) -> Markup:

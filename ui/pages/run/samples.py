@@ -43,16 +43,21 @@ class Point:
     is_labelled: bool
 
 
-def over_time(timeline: Timeline, *, is_over: bool) -> Markup:
-    """Return the slider and the answers at each step; nothing while a run has none yet."""
+def over_time(timeline: Timeline, *, is_over: bool, is_new: bool = False) -> Markup:
+    """Return the slider and the answers at each step; nothing while a run has none yet.
+
+    A new model (`is_new`) has no base model; while it is trained, its answers are elsewhere.
+    """
     times = thinned(sample_times(timeline))
+    if is_new and not is_over:
+        return EMPTY
     if not times:
         return render("samples", "empty") if is_over else EMPTY
     titles = [_texts(time, is_last=place == len(times) - 1 and is_over)
               for place, time in enumerate(times)]  # fmt: skip
     points, curve = _points(times), _curve(times)
     slider = render("samples", "over_time", points, curve, titles, _loss_text(times))
-    return join([slider, *_prompts(times)])
+    return join([slider, *_prompts(times, is_new=is_new)])
 
 
 def thinned(times: Sequence[SampleTime]) -> list[SampleTime]:
@@ -135,7 +140,7 @@ def _loss_text(times: Sequence[SampleTime]) -> str:
     return f"Evaluation loss from {start:.2f} at step {first:,} to {end:.2f} at step {last:,}"
 
 
-def _prompts(times: Sequence[SampleTime]) -> Iterator[Markup]:
+def _prompts(times: Sequence[SampleTime], *, is_new: bool) -> Iterator[Markup]:
     """Return a card for each prompt of the newest time."""
     for answer in times[-1].answers:
         source, _ = SOURCES.get(answer.source, (answer.source, answer.source))
@@ -143,14 +148,15 @@ def _prompts(times: Sequence[SampleTime]) -> Iterator[Markup]:
         base = (first, [(first.text, False)] if first.text else []) if first is not None else None
         if times[0].step:
             base = None
-        shown = list(_times(times, answer.prompt))
+        shown = list(_times(times, answer.prompt, is_new=is_new))
+        label = "before training" if is_new else "base model"
         yield render(
-            "samples", "prompt", f"“{answer.prompt}”", source, base, shown, answer.expected
+            "samples", "prompt", f"“{answer.prompt}”", source, base, shown, answer.expected, label
         )
 
 
 def _times(
-    times: Sequence[SampleTime], prompt: str
+    times: Sequence[SampleTime], prompt: str, *, is_new: bool
 ) -> Iterator[tuple[int, str, SampleAnswer, tuple[Part, ...], list[str]]]:
     previous: SampleAnswer | None = None
     base = _answer_to(times[0], prompt)
@@ -161,10 +167,11 @@ def _times(
         parts = marked(previous.text if previous else None, found.text)
         notes = []
         if time.step == 0:
-            notes.append(SAME_AS_BASE)
+            notes += [] if is_new else [SAME_AS_BASE]
         elif previous is not None and previous.text == found.text:
             notes.append("no change")
-        is_last, is_general = place == len(times) - 1, found.source == "general"
+        is_last = place == len(times) - 1
+        is_general = found.source == "general" and not is_new
         if is_last and is_general and base is not None and base.text != found.text:
             notes.append("forgot")
         yield place, f"step {time.step:,}", found, parts, notes

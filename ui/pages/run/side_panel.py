@@ -12,6 +12,7 @@ from typing import Any
 
 from modelforge.diagnosis.classify import Cause
 from modelforge.preflight.duration import LONGEST_FACTOR
+from modelforge.preflight.report import Report
 from modelforge.runs.event_types import PlanEvent
 from modelforge.runs.progress.measured_events import PrivacyEvent
 from modelforge.runs.timeline import Timeline
@@ -23,6 +24,7 @@ from ui.html import format as fmt
 from ui.html.components import card, row
 from ui.html.markup import EMPTY, Markup, el, join
 from ui.html.templates import render
+from ui.pages.run import pretraining
 
 MAX_NEXT_RUNS = 5
 # Tracker → the command that shows or uploads what it has written into the run folder.
@@ -40,7 +42,7 @@ class RunSnapshot:
 
     `cause` is why it failed or was lost, and `changes` are what the suggested fix would change;
     `trackers`, `merged` and `output` are the folders of the logs of trackers, of the merged model
-    and of the result.
+    and of the result; `chat` is the report of the run that teaches a new model to chat.
     """
 
     run: RunView
@@ -54,6 +56,7 @@ class RunSnapshot:
     trackers: Path | None = None
     merged: Path | None = None
     output: Path | None = None
+    chat: Report | None = None
 
 
 def next_runs(queue: QueueView, run_id: str) -> Markup:
@@ -78,6 +81,7 @@ def side(snapshot: RunSnapshot) -> Markup:
         row("Planned memory", fmt.gib(planned.get("memory_total_gib"))),
         row("Measured", fmt.gib(timeline.peak_memory_gib)),
         _speed(snapshot),
+        _of_new_model(snapshot),
         _oom_recovery(run.adjusted) if run.adjusted else None,
     ]
     resume = resume_actions(run, snapshot.offers) if is_over else None
@@ -91,6 +95,20 @@ def side(snapshot: RunSnapshot) -> Markup:
     else:
         actions = render("run", "active_actions", str(run.state))
     return join([el("h2.quiet", "This run"), el("hr"), rows, el("hr"), resume, actions])
+
+
+def _of_new_model(snapshot: RunSnapshot) -> list[Markup] | None:
+    """Return what a training from nothing has computed and read, and the size of its result."""
+    planned = snapshot.run.plan.pretraining
+    if planned is None:
+        return None
+    texts = pretraining.progress_rows(snapshot.timeline, planned)
+    rows = [row(name, text) for name, text in texts]
+    if snapshot.has_result and snapshot.output is not None:
+        size = sum(file.stat().st_size for file in snapshot.output.iterdir() if file.is_file())
+        folder = el("span", f"output, {fmt.size(size)}", title=str(snapshot.output))
+        rows.append(row("Folder", folder))
+    return rows
 
 
 def expected_seconds(snapshot: RunSnapshot) -> float | None:
@@ -143,16 +161,34 @@ def trained(snapshot: RunSnapshot) -> Markup:
     if plan is None:
         return el("p.help", "Facts on the training appear here once the data is tokenized.")
     rows = [
-        row("Training rows", fmt.number(plan.train_rows)),
-        row("Evaluation rows", fmt.number(plan.eval_rows)),
-        _token_row(plan),
-        row("Truncated rows", fmt.number(plan.truncated_rows)),
+        *(_of_windows(plan) if snapshot.run.plan.pretraining else _of_rows(plan)),
         row("Trainable parameters", fmt.number(plan.trainable_parameters)),
         row("Precision", f"{plan.precision or '–'} on {plan.device or '–'}"),
         *_privacy(snapshot.timeline),
     ]
     parts = [rows, merged_model(snapshot.merged), tracker_commands(snapshot.trackers)]
     return join([el("h2.quiet", "Training"), el("hr"), parts])
+
+
+def _of_rows(plan: PlanEvent) -> list[Markup]:
+    return [
+        row("Training rows", fmt.number(plan.train_rows)),
+        row("Evaluation rows", fmt.number(plan.eval_rows)),
+        _token_row(plan),
+        row("Truncated rows", fmt.number(plan.truncated_rows)),
+    ]
+
+
+def _of_windows(plan: PlanEvent) -> list[Markup]:
+    """Return the windows of a training from nothing, in place of rows."""
+    length = fmt.plural(plan.max_length or 0, "token")
+    each = plan.bytes_per_token
+    return [
+        row("Tokens of the text", fmt.number(plan.all_tokens)),
+        row("Bytes per token", fmt.number(each, 2)) if each else EMPTY,
+        row(f"Windows of {length}", fmt.number(plan.train_rows)),
+        row("Evaluation windows", fmt.number(plan.eval_rows)),
+    ]
 
 
 def _privacy(timeline: Timeline) -> list[Markup]:

@@ -1,0 +1,1 @@
+"""Plan of growing a model stack by stack: stages, adapters, masks and checks."""

@@ -1,0 +1,1 @@
+"""Growing a model of Transformers stack by stack: new layers, freezing, adapters, masks."""

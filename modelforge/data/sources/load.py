@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from modelforge.data.columns.joined import join_options
 from modelforge.data.columns.mapping import ColumnMapping
 from modelforge.data.formats.options import ReadOptions
 from modelforge.data.formats.read import read_rows
-from modelforge.data.sources.locate import find_source_files
-from modelforge.errors import ForgeError, merge_errors
+from modelforge.data.sources.locate import find_source_files, unread_texts
+from modelforge.errors import Finding, ForgeError, caution, merge_errors
 from modelforge.paths import Home
 
 Record = dict[str, Any]
@@ -79,12 +79,26 @@ def load_sources(
         try:
             files = find_source_files(source, home)
             summary = summarize(files, limit, source, cache)
+            findings = [*summary.findings, *_unread(source, files)]
+            summary = replace(summary, findings=findings)
             loaded.append(LoadedSource(source, files, summary.mapping, summary))
         except ForgeError as error:
             errors.append(error)
     if errors:
         raise merge_errors(errors)
     return loaded
+
+
+def _unread(source: Source, files: Sequence[Path]) -> Iterator[Finding]:
+    """Report texts of a folder that are not read beside its tables."""
+    texts = unread_texts(source, files)
+    if texts:
+        names = ", ".join(path.name for path in texts[:3])
+        count = f"{len(texts)} text files" if len(texts) > 1 else "A text file"
+        more = " and others" if len(texts) > 3 else ""
+        what = f"{count} of {Path(source.path).name} will not be read, as it has tables: "
+        remedy = "Add each text as a source of its own, or keep them in another folder."
+        yield caution("texts-unread", f"{what}{names}{more}.", remedy, where="dataset")
 
 
 def dataset_record(

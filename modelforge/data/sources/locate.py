@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from modelforge.config.rules.data import HUB_PREFIX, hub_name
@@ -23,6 +23,7 @@ MAX_ENTRIES = 50_000
 # The names that the client of the Hub accepts.
 _PART = r"\w(?:[\w.-]{0,94}\w)?"
 _HUB_NAME = re.compile(rf"(?!.*(?:--|\.\.)){_PART}(/{_PART})?(?<!\.git)\Z", re.ASCII)
+_DESCRIBES = re.compile(r"readme|licen[cs]e|notice|changelog|citation|copying", re.IGNORECASE)
 _TEXT_SUFFIXES = (".txt", ".md", ".markdown")
 
 
@@ -49,6 +50,27 @@ def find_folder_files(folder: Path) -> list[Path]:
 
     Texts are used only if there are no tables, so that a README is not taken for data.
     """
+    texts, tables = _data_files(folder)
+    if not texts and not tables:
+        what = f"{folder} has no data files."
+        raise DataError(Problem("dataset", what, f"Name a folder with {FORMAT_NAMES}."))
+    return tables or texts
+
+
+def unread_texts(source: Source, files: Sequence[Path]) -> list[Path]:
+    """Return the texts of a folder that are not among its `files`, since it has tables as well.
+
+    Files that describe the data, as a README, are not counted.
+    """
+    folder = _existing_folder(source.path)
+    if folder is None or any(content_suffix(path) in _TEXT_SUFFIXES for path in files):
+        return []
+    texts, _tables = _data_files(folder)
+    return [path for path in texts if not _DESCRIBES.match(path.name)]
+
+
+def _data_files(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the texts and the tables below a folder, by name."""
     files = []
     for count, path in enumerate(_visible_files(folder), 1):
         if count > MAX_ENTRIES:
@@ -60,11 +82,8 @@ def find_folder_files(folder: Path) -> list[Path]:
             what = f"{folder} has more than {MAX_FILES:,} data files."
             raise DataError(Problem("dataset", what, "Name a folder inside it, or join the files."))
     files = sorted(_without_slack_lists(files))
-    if not files:
-        what = f"{folder} has no data files."
-        raise DataError(Problem("dataset", what, f"Name a folder with {FORMAT_NAMES}."))
-    tables = [path for path in files if content_suffix(path) not in _TEXT_SUFFIXES]
-    return tables or files
+    texts = [path for path in files if content_suffix(path) in _TEXT_SUFFIXES]
+    return texts, [path for path in files if path not in texts]
 
 
 def _without_slack_lists(files: list[Path]) -> list[Path]:

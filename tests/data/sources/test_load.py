@@ -52,6 +52,25 @@ def test_a_folder_is_its_tables_and_its_texts_only_without_any(tmp_path, home):
     ]
 
 
+def test_texts_that_are_not_read_beside_tables_are_named(tmp_path, home):
+    folder = tmp_path / "data"
+    pairs(folder / "a.jsonl", 3)
+    (folder / "README.md").write_text("# About")
+    assert "texts-unread" not in [each.code for each in found_in(folder, home)]
+    for name in ("one.txt", "two.txt.gz", "three.md", "four.txt"):
+        (folder / name).write_text("A text.")
+    (found,) = [each for each in found_in(folder, home) if each.code == "texts-unread"]
+    assert found.level == "caution"
+    assert found.what == (
+        "4 text files of data will not be read, as it has tables: "
+        "four.txt, one.txt, three.md and others."
+    )
+
+
+def found_in(folder, home):
+    return load_sources([Source(path=str(folder))], home)[0].summary.findings
+
+
 def test_a_folder_without_data_is_refused(tmp_path, home):
     with pytest.raises(DataError, match="has no data files"):
         find_source_files(Source(path=str(tmp_path)), home)

@@ -14,6 +14,11 @@ APPLY = "Apply and start again"
 AGAIN = "Start again"
 SHORTEST = 256
 GENTLEST = 1e-6
+# Muon has rates of its own for some weights, which hold in place of the learning rate.
+_RATES = (
+    "learning_rate",
+    *(f"optimizer.{name}_lr" for name in ("matrix", "embedding", "unembedding", "scalar")),
+)
 
 
 def fix_action(name: str, config: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -57,10 +62,11 @@ def _shorter(settings: Settings) -> Patch:
 
 
 def _gentler(settings: Settings) -> Patch:
-    """Lower the learning rate, and replace fp16, which overflows first."""
-    patch: Patch = {}
-    if settings["learning_rate"] > GENTLEST:
-        patch["learning_rate"] = float(f"{settings['learning_rate'] / 4:.2g}")
+    """Lower the learning rates, and replace fp16, which overflows first."""
+    rates = {name: settings[name] or 0.0 for name in _RATES}
+    patch: Patch = {
+        name: float(f"{rate / 4:.2g}") for name, rate in rates.items() if rate > GENTLEST
+    }
     if settings["fp16"] or "fp16" in (
         settings["hardware.precision"],
         settings.get("plan.precision"),

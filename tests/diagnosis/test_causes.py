@@ -65,6 +65,14 @@ RUNS = [
     RUN | {"adapter": {"target_modules": "nonsense", "init": "pissa"}, "use_4bit": False},
     RUN | {"hardware": {"precision": "fp16"}, "model": {"attn_implementation": "eager"}},
     RUN | {"provider": "unsloth", "max_seq_length": 512},
+    RUN
+    | {
+        "model_name": "",
+        "adapter": {"enabled": False},
+        "pretraining": {"enabled": True},
+        "optim": "muon",
+        "optimizer": {"matrix_lr": 0.02},
+    },
 ]
 
 
@@ -106,6 +114,17 @@ def test_the_learning_rate_is_lowered_and_fp16_replaced() -> None:
         "learning_rate": 5e-5,
         "fp16": False,
         "hardware.precision": "fp32",
+    }
+
+
+def test_rates_of_muon_are_lowered_with_the_learning_rate() -> None:
+    rates = {"matrix_lr": 0.02, "embedding_lr": 0.3, "scalar_lr": None}
+    action = fix_action("gentler", RUN | {"learning_rate": 2e-4, "optimizer": rates})
+    assert action is not None
+    assert action["settings"] == {
+        "learning_rate": 5e-5,
+        "optimizer.matrix_lr": 0.005,
+        "optimizer.embedding_lr": 0.075,
     }
 
 

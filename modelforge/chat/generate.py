@@ -13,7 +13,12 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import GenerationConfig, StoppingCriteriaList, TextIteratorStreamer
+from transformers import (
+    BatchEncoding,
+    GenerationConfig,
+    StoppingCriteriaList,
+    TextIteratorStreamer,
+)
 
 from modelforge.chat.load import (
     add_adapter,
@@ -24,12 +29,20 @@ from modelforge.chat.load import (
     not_found,
 )
 from modelforge.chat.qa import NO_ANSWER, find_answer
-from modelforge.chat.requests import ChatRequest, LoadRequest, Message, StopTexts, too_long
+from modelforge.chat.requests import (
+    ChatRequest,
+    LoadRequest,
+    Message,
+    StopTexts,
+    as_beginning,
+    too_long,
+)
 from modelforge.config.sampling import Sampling
 from modelforge.data.canonical.convert import SUMMARIZE_PROMPT, summarization_prefix
 from modelforge.data.chat_templates import fold_system
 from modelforge.errors import Problem, RunError
 from modelforge.modeling.generate import StopCriteria
+from modelforge.modeling.pretraining.token_bytes import document_id
 from modelforge.modeling.rope import context_length
 from modelforge.modeling.tokenize.template import TEMPLATE_ERRORS, end_of_turn, stop_ids_of
 from modelforge.modeling.tokenize.template_limits import limited_rendering
@@ -56,6 +69,7 @@ class ChatModel:
         self._adapters: dict[str, LoadedAdapter] = {}
         self._current = LoadedAdapter("", None, [])
         self._head = "causal"
+        self._continues = False
         self._pool = ThreadPoolExecutor(1, "reply")
 
     def load(self, request: LoadRequest) -> Iterator[dict[str, object]]:
@@ -74,6 +88,7 @@ class ChatModel:
             yield {"phase": "loading", "text": "Loading the adapter."}
             model = add_adapter(model, request.adapter, len(tokenizer))
         self._model, self._head = model.eval(), request.head
+        self._continues = request.continues
         self._add(request.adapter or "", "default" if request.adapter else "", tokenizer)
         if request.others and request.adapter:
             yield {"phase": "loading", "text": "Loading the second adapter."}
@@ -121,6 +136,8 @@ class ChatModel:
             raise RunError(Problem("chat", "No model is loaded.", "Load one first."))
         started = time.monotonic()
         self._current = self._find_adapter(request.adapter)
+        if self._continues:
+            request = as_beginning(request)
         if self._head == "span":
             yield from self._extract(request, started)
             return
@@ -180,6 +197,8 @@ class ChatModel:
         """Return `input_ids` and `attention_mask` of shape (1, seq), on the model's device."""
         if self._head == "seq2seq":
             return self._document(request)
+        if self._continues:
+            return self._document_text(request.prompt)
         if request.prompt:
             return self._current.tokenizer(
                 request.prompt, return_tensors="pt", return_token_type_ids=False
@@ -208,6 +227,15 @@ class ChatModel:
                 return_tensors="pt",
                 return_dict=True,
             )
+
+    def _document_text(self, text: str) -> Any:
+        """Return a text as in a training from nothing, whose documents begin with a token."""
+        tokenizer = self._current.tokenizer
+        ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        rows = [[document_id(tokenizer), *ids]]
+        return BatchEncoding(
+            {"input_ids": rows, "attention_mask": [[1] * len(rows[0])]}, tensor_type="pt"
+        ).to(self._model.device)
 
     def _document(self, request: ChatRequest) -> Any:
         """Return the last user message as a document, as an encoder-decoder is trained."""

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from modelforge.chat.requests import ChatRequest, LoadRequest, too_long
+from modelforge.chat.requests import ChatRequest, LoadRequest, as_beginning, too_long
 from modelforge.data.chat_templates import fold_system
 from modelforge.errors import MissingPackageError, NotFoundError, Problem, RunError
 
@@ -26,6 +26,7 @@ class GgufModel:
 
     def __init__(self) -> None:
         self._server: Any = None
+        self._continues = False
         self._pool = ThreadPoolExecutor(1, "reply")
 
     def load(self, request: LoadRequest) -> Iterator[dict[str, object]]:
@@ -43,6 +44,7 @@ class GgufModel:
         started = time.monotonic()
         yield {"phase": "loading", "text": "Loading the model."}
         self._server = _start_server(path)
+        self._continues = request.continues
         yield {
             "loaded": {
                 "model_path": request.model_path,
@@ -59,6 +61,8 @@ class GgufModel:
         if self._server is None:
             raise RunError(Problem("chat", "No model is loaded.", "Load one first."))
         started = time.monotonic()
+        if self._continues:
+            request = as_beginning(request)
         chunks: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         job = self._pool.submit(self._generate, request, chunks)
         usage: dict[str, Any] = {}

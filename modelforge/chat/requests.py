@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from modelforge.config.methods import Head
@@ -30,6 +30,7 @@ class LoadRequest:
     `model_path` is a folder, a Hub id or a GGUF file, `adapter` a folder. `run` is the folder of
     the run that trained the adapter, whose quantization is used again. `others` are the folders of
     further adapters of the same base model; one that does not fit beside the first is left out.
+    A model that `continues` was trained from nothing: it knows texts and no conversations.
     """
 
     model_path: str
@@ -39,6 +40,7 @@ class LoadRequest:
     head: Head = "causal"
     run: str | None = None
     others: tuple[str, ...] = ()
+    continues: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,13 @@ class ChatRequest:
     stop_texts: tuple[str, ...] = ()
     tools: tuple[dict[str, Any], ...] = ()
     stop: threading.Event = field(default_factory=threading.Event)
+
+
+def as_beginning(request: ChatRequest) -> ChatRequest:
+    """Return a request whose last message is the beginning of a text that is continued."""
+    if request.prompt:
+        return request
+    return replace(request, prompt=str(request.messages[-1]["content"]), messages=[])
 
 
 class StopTexts:
@@ -115,13 +124,13 @@ def too_long(request: ChatRequest, used: int, limit: int, what: str = "") -> Pro
 def _load_request(load: dict[str, Any]) -> LoadRequest | Problem:
     fields = LoadRequest.__dataclass_fields__
     values = {name: load[name] for name in fields if load.get(name) is not None}
-    others = values.pop("others", [])
+    others, continues = values.pop("others", []), values.pop("continues", False) is True
     if not values.get("model_path") or not all(isinstance(v, str) for v in values.values()):
         return Problem("load", "model_path and the other fields must be text.", "Name a model.")
     if not _are_texts(others) or len(others) > MAX_OTHERS:
         what = "The other adapters are not a list of folders."
         return Problem("others", what, f"Give at most {MAX_OTHERS} folders.")
-    return LoadRequest(**values, others=tuple(others))
+    return LoadRequest(**values, others=tuple(others), continues=continues)
 
 
 def _chat_request(ask: dict[str, Any]) -> ChatRequest | Problem:

@@ -137,8 +137,8 @@ class ChatService:
             name=name,
             format=chat_format(spec),
             tuned=self._store.exists(target),
-            has_base=self._store.exists(target) and spec.head != "span",
-            base_name=_short_name(facts.name),
+            has_base=self._store.exists(target) and spec.head != "span" and not spec.continues,
+            base_name="" if spec.continues else _short_name(facts.name),
             system=spec.system or "",
             context=facts.context,
             gpu=spec.gpu_index if spec.device == "cuda" else None,
@@ -173,6 +173,10 @@ class ChatService:
         spec, name = self.find_model(side.model)
         if not side.tuned and self._store.exists(side.model):
             name = self.side_name(side.model, tuned=False)
+            if spec.continues:
+                what = f"{self.side_name(side.model, tuned=True)} was trained from nothing."
+                remedy = "Ask the trained model: there is no base model."
+                raise ConfigError(Problem("base model", what, remedy))
             if not spec.adapter:  # every weight was trained
                 base, _ = self.find_model(self._base_name(side.model))
                 spec = replace(base, system=spec.system, task=spec.task)
@@ -191,11 +195,17 @@ class ChatService:
         raise ConfigError(Problem("gpu", f"There is no GPU {index}.", remedy))
 
     def _base_name(self, target: str) -> str:
-        """Return the name of the base model of a run, or of the model itself."""
+        """Return the name of the base model of a run, or of the model itself.
+
+        A run that trained from nothing has no other model than its own.
+        """
         if not self._store.exists(target):
             return target
-        record = read_json(self._store.get(target).config)
-        return str(record.get("config", {}).get("model_name", ""))
+        folder = self._store.get(target)
+        config = read_json(folder.config).get("config", {})
+        if (config.get("pretraining") or {}).get("enabled"):
+            return str(folder.output)
+        return str(config.get("model_name", ""))
 
     def require_free(self) -> None:
         """Raise BusyError while something else uses the computer."""

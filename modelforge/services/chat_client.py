@@ -42,9 +42,9 @@ class ChatModelSpec:
     question about a passage (the system message). `gpu_index` only counts when the model is loaded.
     `stamp` is the state of its files, so that a changed model is loaded again. `quantization` is
     that of the weights while the adapter was trained, `rope` type and factor of the rope scaling.
-    `others` are further specs of the same base
-    model whose adapters are loaded as well. With `gpu_chosen` the model is loaded again where it is
-    on another GPU.
+    `others` are further specs of the same base model whose adapters are loaded as well. A model
+    that `continues` was trained from nothing: it continues the last message. With `gpu_chosen` the
+    model is loaded again where it is on another GPU.
     """
 
     model_path: str
@@ -58,6 +58,7 @@ class ChatModelSpec:
     quantization: str = "none"
     rope: tuple[str, float] = ("none", 1.0)
     others: tuple[ChatModelSpec, ...] = ()
+    continues: bool = False
     gpu_index: int = field(default=0, compare=False)
     gpu_chosen: bool = field(default=False, compare=False)
     stamp: tuple[object, ...] = field(default=(), init=False)
@@ -80,7 +81,8 @@ class ChatModelSpec:
             rope = (view.plan.rope_type, view.plan.rope_factor)
             return cls(base, output, device, revision, run, system, head, task, quantization, rope)
         if folder.has_model:
-            return cls(output, None, device, system=system, head=head, task=task)
+            is_new = view.plan.pretraining is not None
+            return cls(output, None, device, system=system, head=head, task=task, continues=is_new)
         return None
 
     @classmethod
@@ -117,7 +119,7 @@ class ChatModelSpec:
     @property
     def _base(self) -> tuple[object, ...]:
         names = (self.model_path, self.device, self.revision, self.head, self.quantization)
-        return *names, self.rope, self.stamp[0]
+        return *names, self.rope, self.continues, self.stamp[0]
 
     @property
     def is_gguf(self) -> bool:
@@ -126,7 +128,7 @@ class ChatModelSpec:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields of the load request."""
-        names = ("model_path", "adapter", "device", "revision", "head", "run")
+        names = ("model_path", "adapter", "device", "revision", "head", "run", "continues")
         others = [other.adapter for other in self.others]
         return {**{name: getattr(self, name) for name in names}, "others": others}
 

@@ -210,3 +210,20 @@ def test_the_starter_answers_a_question_and_ends_its_turn(chat, starter_folder):
     assert "Paris" in answer
     assert "<|im" not in answer
     assert last["done"]["reason"] == "end"
+
+
+def test_a_model_from_nothing_continues_the_last_message(chat, tiny_model):
+    from transformers import AutoTokenizer
+
+    chat.load(tiny_model)
+    answered, _ = chat.ask("who are you", max_new_tokens=20)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    begin = tokenizer.bos_token or tokenizer.eos_token
+    plain = {"prompt": f"{begin}who are you", "max_new_tokens": 20}
+    chat.send({"ask": plain})
+    continued = "".join(each.get("text", "") for each in chat.until("done"))
+    chat.send({"load": {"model_path": str(tiny_model), "device": "cpu", "continues": True}})
+    chat.until("loaded")
+    found, last = chat.ask("who are you", max_new_tokens=20)
+    assert last["done"]["prompt_tokens"] == 1 + len("who are you")
+    assert found == continued != answered

@@ -13,7 +13,7 @@ from modelforge.services.chats.models import first_tools
 from modelforge.services.chats.requests import MAX_CHARACTERS, MAX_MESSAGES, ChatAsk, Side
 from tests.actors.talks import BASE, OTHER, SHOW, TUNED
 from tests.services.chats.conftest import both, question, texts
-from tests.services.exports.conftest import put_model, put_trained
+from tests.services.exports.conftest import put_from_nothing, put_model, put_trained
 
 
 def loads(parts):
@@ -98,6 +98,22 @@ def test_the_base_of_a_run_that_trained_every_weight_is_the_base_model(forge, mo
         json.loads(text) for text in texts(list(forge.chat.ask_sides(both(run.id, run.id, SHOW))))
     ]
     assert [each["model"] for each in seen] == [str(model), str(run.output)]
+
+
+def test_a_run_from_nothing_continues_texts_and_has_no_base_model(forge, model):
+    run = put_from_nothing(forge.home.root, model, 4, name="d6")
+    view = forge.chat.describe(run.id)
+    assert (view.format, view.has_base, view.base_name, view.context) == (
+        "conversation",
+        False,
+        "",
+        128,
+    )
+    assert view.cpu.possible
+    spec = forge.chat.find_model(run.id)[0]
+    assert (spec.model_path, spec.as_dict()["continues"]) == (str(run.output), True)
+    with pytest.raises(ConfigError, match=r"d6 was trained from nothing\. Ask the trained model"):
+        forge.chat.ask_sides(both(run.id, run.id))
 
 
 def test_a_gpu_that_is_not_there_is_refused(forge, first):

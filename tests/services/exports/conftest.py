@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from modelforge.config.plan.make import PlanContext, make_plan
+from modelforge.config.schema.config import TrainingConfig
 from modelforge.forge import Forge
 from modelforge.models.fingerprint import fingerprint
 from modelforge.paths import Home
@@ -50,6 +52,18 @@ def put_trained(home: Path, model: Path, number: int = 1, **more: Any) -> RunFol
             file.unlink()
         for file in model.iterdir():
             (run.output / file.name).write_bytes(file.read_bytes())
+    return run
+
+
+def put_from_nothing(home: Path, model: Path, number: int = 1, **more: Any) -> RunFolder:
+    """Put a finished run that trained this model from nothing into a home."""
+    run = put_trained(home, model, number, whole=True, **more)
+    record = json.loads(run.config.read_text("utf-8"))
+    record["config"] |= {"model_name": "d6", "adapter": {"enabled": False}}
+    record["config"]["pretraining"] = {"enabled": True}
+    config = TrainingConfig.from_record(record["config"])
+    record["plan"] = make_plan(config, PlanContext("cpu", "d6", context=128)).as_dict()
+    run.config.write_text(json.dumps(record), "utf-8")
     return run
 
 

@@ -38,7 +38,8 @@ class BaseModel:
     """Identity of a base model.
 
     Attributes:
-        name: The Hub id, or the name of the folder.
+        name: The Hub id, or the name of the folder; empty for a model that was trained from
+            nothing.
         hub_id: The Hub id; None for a local model.
         revision: The commit on the Hub, if known.
         where: Where to find the model: a page, or a phrase.
@@ -88,6 +89,8 @@ def base_model_of(plan: Plan, folder: Path | None = None) -> BaseModel:
 
     `folder` is where a local model is now, if it was moved since the run.
     """
+    if plan.pretraining is not None:
+        return BaseModel("")
     path, revision = plan.model_path, plan.model_revision
     card = card_of(path, revision)
     licence: dict[str, Any] = _licence(card)

@@ -55,7 +55,8 @@ def own_files(
 
 def side_files(run: RunFolder, form: Form, base: BaseModel) -> Iterator[tuple[str, str]]:
     """Yield name and text of the files beside the weights: model card and identity of the base."""
-    yield BASE_MODEL, _json(base.as_dict())
+    if base.name:
+        yield BASE_MODEL, _json(base.as_dict())
     yield CARD, str(model_card(run, base, form))
 
 

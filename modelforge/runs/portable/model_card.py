@@ -120,13 +120,13 @@ def model_card(run: RunFolder, base: BaseModel, form: Form) -> ModelCard:
         f"# {escape(facts.name)}",
         _what(facts, base, form),
         f"## Use\n\n{_how_to_use(facts, base, form)}",
-        f"## Base model\n\n{_base_model(base)}",
+        *([f"## Base model\n\n{_base_model(base)}"] if base.name else []),
         f"## Data\n\n{_data(facts.dataset)}",
-        f"## Results\n\n{_results(facts)}",
+        f"## Results\n\n{_results(facts, base)}",
         f"## Settings\n\n{_settings(facts)}",
         f"## Training\n\n{_curves(facts.timeline)}",
         f"## Versions\n\n{_versions(facts.environment)}",
-        f"## Licence\n\n{_licence(base)}",
+        *([f"## Licence\n\n{_licence(base)}"] if base.name else []),
     ]
     body = "\n\n".join(parts)
     return ModelCard(f"---\n{metadata}\n---\n\n{body}\n")
@@ -171,12 +171,12 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _metadata(facts: _Facts, base: BaseModel, form: Form) -> ModelCardData:
     datasets = hub_datasets(facts.dataset)
-    is_adapter = form.kind == "adapter"
+    relation = "adapter" if form.kind == "adapter" else "finetune"
     kind = _KIND_TAGS.get(form.kind)
     tag = TAGS.get(facts.plan.facts.head, TAG)
     return ModelCardData(
         base_model=base.hub_id or base.origin,
-        base_model_relation="adapter" if is_adapter else "finetune",
+        base_model_relation=relation if base.name else None,
         datasets=datasets or None,
         eval_results=list(_eval_results(facts, datasets, tag)) or None,
         library_name=_LIBRARIES.get(form.kind, "transformers"),
@@ -210,7 +210,9 @@ def _what(facts: _Facts, base: BaseModel, form: Form) -> str:
     shown = f"[{code(base.name)}]({HUB_PAGE}{base.hub_id})" if base.hub_id else code(base.name)
     step = facts.timeline.stage.step
     trained = f"trained with ModelForge ({facts.plan.facts.label}, {step:,} steps)"
-    if form.kind == "adapter":
+    if not base.name:
+        text = f"A language model, trained from nothing with ModelForge in {step:,} steps."
+    elif form.kind == "adapter":
         text = f"A LoRA adapter for {shown}, {trained}."
     elif facts.plan.trains == "all":
         text = f"All weights of {shown}, {trained}."
@@ -266,7 +268,7 @@ def hub_datasets(record: Record) -> list[str]:
     return list(dict.fromkeys(name for name in names if hub_id(name)))
 
 
-def _results(facts: _Facts) -> str:
+def _results(facts: _Facts, base: BaseModel) -> str:
     rows = []
     if facts.eval_loss is not None:
         rows.append(["Evaluation loss", "", f"{facts.eval_loss:.4f}"])
@@ -277,6 +279,8 @@ def _results(facts: _Facts) -> str:
             rows.append([escape(label(name)), start, f"{value:.4f}" if _is_finite(value) else ""])
     if not rows:
         return "The run had no evaluation."
+    if not base.name:
+        return _table(["Metric", "Value"], ([name, after] for name, _before, after in rows))
     return _table(["Metric", "Base model", "After training"], rows)
 
 

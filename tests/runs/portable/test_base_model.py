@@ -14,7 +14,7 @@ from modelforge.runs.portable.base_model import base_model_of, card_of, hub_id
 
 
 def plan(path, revision=None):
-    return SimpleNamespace(model_path=str(path), model_revision=revision)
+    return SimpleNamespace(model_path=str(path), model_revision=revision, pretraining=None)
 
 
 @pytest.fixture
@@ -42,6 +42,11 @@ def test_a_folder_in_the_cache_of_the_hub_is_a_model_of_the_hub(tmp_path):
     folder.mkdir(parents=True)
     base = base_model_of(plan(folder))
     assert (base.hub_id, base.revision) == ("Qwen/Qwen3-0.6B", "b" * 40)
+
+
+def test_a_model_from_nothing_has_none():
+    new = SimpleNamespace(model_path="d6", model_revision=None, pretraining=object())
+    assert base_model_of(new).as_dict() == {}
 
 
 def test_a_local_model_has_its_name_and_the_hashes_of_its_weights(folder):

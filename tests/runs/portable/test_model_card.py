@@ -44,6 +44,15 @@ def card_of(run, base=BASE, form=ADAPTER):
     return ModelCard(str(model_card(run, base, form)))
 
 
+def test_a_model_from_nothing_names_no_base_model(run):
+    card = card_of(run, BaseModel(""), Form("model"))
+    assert "A language model, trained from nothing with ModelForge in 40 steps." in card.text
+    assert "base" not in card.text.split("## Settings")[0].lower()
+    assert {"Base model", "Licence"} & set(sections(card)) == set()
+    assert {"base_model", "base_model_relation"} & set(card.data.to_dict()) == set()
+    assert "| Evaluation loss | 1.5000 |" in sections(card)["Results"]
+
+
 def sections(card):
     parts = re.split(r"\n## (.*)\n", card.text)
     return dict(zip(parts[1::2], parts[2::2], strict=True))

@@ -188,9 +188,11 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "evaluation.core_bundle": (_FROM_NOTHING,),
     "evaluation.core_every": (_FROM_NOTHING, _WITH_CORE),
     "evaluation.core_max_per_task": (_FROM_NOTHING, _WITH_CORE),
+    "evaluation.report": (_OF_A_MODEL,),
     "evaluation.row_losses": (
         _TRANSFORMERS,
         _COMPLETIONS,
+        _OF_A_MODEL,
         _is("trainer.torch_compile", "false", text="without a compiled model"),
     ),
     "evaluation.early_stopping": (_EVALUATED,),

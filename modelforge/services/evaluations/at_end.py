@@ -55,9 +55,16 @@ class EndedRuns:
 
 
 def is_evaluated_at_end(record: dict[str, Any]) -> bool:
-    """Return whether the record of a run says that it is evaluated at its end."""
+    """Return whether the record of a run says that it is evaluated at its end.
+
+    A model that is trained from nothing has no base model to be compared with.
+    """
     config = record.get("config")
-    group = config.get("evaluation") if isinstance(config, dict) else None
+    if not isinstance(config, dict):
+        return False
+    group, new = config.get("evaluation"), config.get("pretraining")
+    if isinstance(new, dict) and new.get("enabled") is True:
+        return False
     return isinstance(group, dict) and group.get("report") is True
 
 

@@ -46,6 +46,9 @@ MAX_ROWS, MAX_TASKS, MAX_SEED = 10_000, 20, 2**32 - 1
 LM_EVAL, LM_EVAL_EXTRA = "lm_eval", "lm-eval"
 # Tokens of a row where the events of a run do not say them.
 ROW_TOKENS = 200.0
+# Why a training from nothing is not evaluated, and what shows how good its model is.
+NEW_MODEL = "was trained from nothing: there is no base model to compare it with."
+ITS_SCORES = "Its page shows bits per byte and CORE. Evaluate the run that teaches it to chat."
 _TASK = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
 
 
@@ -129,6 +132,9 @@ class EvaluationSourceFinder:
     ) -> EvaluationSources:
         record = read_json(run.config)
         plan = Plan.from_dict(record["plan"], record["config"])
+        if plan.pretraining is not None:
+            what = f"“{run_name(run)}” {NEW_MODEL}"
+            raise ConfigError(Problem("run", what, ITS_SCORES))
         base, notes = self._base(run, record, plan)
         folder = base.folder if base else run.output
         model = self._finder.model(str(folder))

@@ -13,7 +13,7 @@ from modelforge.runs.evaluations import EvaluationRequest
 from modelforge.services.evaluations import sources
 from tests.runs.homes import put_run
 from tests.services.evaluations.conftest import put_rows
-from tests.services.exports.conftest import put_trained
+from tests.services.exports.conftest import put_from_nothing, put_trained
 
 WRITE = 'Write {"prompt": "What is 2 + 2?", "expected": "4"}'
 
@@ -167,3 +167,20 @@ def test_more_is_predicted_to_take_longer(server, run):
     assert seconds == sorted(seconds)
     assert len(set(seconds)) == 4
     assert few.memory_bytes > 600 * 2**20
+
+
+def test_a_model_from_nothing_has_no_base_to_be_compared_with(server, model, tmp_path):
+    run = put_from_nothing(tmp_path / "home", model, name="d6 on prose")
+    record = json.loads(run.config.read_text("utf-8"))
+    record["config"]["evaluation"] = {"report": True}
+    run.config.write_text(json.dumps(record), "utf-8")
+    forge = server()
+    error = refusal(forge, asked(run))
+    (text,) = texts(error)
+    assert text == (
+        "run: “d6 on prose” was trained from nothing: there is no base model to compare it with. "
+        "Its page shows bits per byte and CORE. Evaluate the run that teaches it to chat."
+    )
+    forge.tend()
+    assert forge.evaluations.list() == []
+    assert not run.evaluation.exists()

@@ -11,6 +11,7 @@ from modelforge.runs.disk_usage import folder_bytes
 from modelforge.runs.evaluations import ROWS, EvaluationRequest
 from modelforge.runs.view import RunView
 from modelforge.services.evaluations import EvaluationView
+from modelforge.services.evaluations.sources import ITS_SCORES, NEW_MODEL
 from ui.contract import EvaluationReply, Reply
 from ui.html import format as fmt
 from ui.html.gradio_page import ServerFunction, flag, text
@@ -18,6 +19,7 @@ from ui.html.markup import EMPTY, Markup, join
 from ui.html.templates import render
 from ui.pages.run import report as cards
 from ui.pages.run import report_metrics as metrics
+from ui.pages.run.pretraining import is_from_nothing
 
 # State → the title of its card, and what is left.
 ENDINGS = {
@@ -95,7 +97,8 @@ def _reply(forge: Forge, run: RunView, wanted: str) -> EvaluationReply:
     newest_report = reported[0] if reported else None
     shown = next((view for view in reported if view.id == wanted), newest_report)
     is_active = newest is not None and not newest.state.is_over
-    can_start = has_result and not is_active
+    is_new = is_from_nothing(run.plan)
+    can_start = has_result and not is_active and not is_new
     parts: dict[str, str] = {
         "evaluation-progress": _progress(newest, shown),
         "evaluation-status": join([status(newest)]),
@@ -103,7 +106,7 @@ def _reply(forge: Forge, run: RunView, wanted: str) -> EvaluationReply:
         "evaluation-side": _this_run(forge, run, shown, has_result=has_result),
         **_report_parts(run, shown, reported),
     }
-    if not has_result and shown is None:
+    if (is_new or not has_result) and shown is None:
         parts["evaluation-report"] = render("evaluation", "nothing", _why_not(run))
     return EvaluationReply(
         parts=parts,
@@ -115,6 +118,8 @@ def _reply(forge: Forge, run: RunView, wanted: str) -> EvaluationReply:
 
 
 def _why_not(run: RunView) -> str:
+    if is_from_nothing(run.plan):
+        return f"This model {NEW_MODEL} {ITS_SCORES}"
     if not run.state.is_over:
         return "The run is still in progress. Its model can be evaluated when it is over."
     return "This run kept no model. A run that finished, or was stopped and kept, can be evaluated."

@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -22,8 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelforge.errors import DataError, Problem
+from modelforge.runs.atomic_files import write_json
 
-GROUP = 512
+# Documents are tokenized in groups of so many, or of so many characters if they are long: a token
+# takes some hundred bytes of memory meanwhile.
+GROUP, GROUP_CHARACTERS = 512, 500_000
 # Of a million documents, how many go to the evaluation for each per mille.
 _BUCKETS = 1_000_000
 # Longer documents are divided, so that a single long text has parts for the evaluation, too.
@@ -91,13 +93,15 @@ def write_token_file(
     vocab_size: int,
     tell: Callable[[int], None] = lambda _: None,
 ) -> TokenFileFacts:
-    """Tokenize documents into `path` (.bin), with its facts beside it; `tell` gets the tokens."""
+    """Tokenize documents into `path` (.bin), with its facts beside it; `tell` gets the tokens.
+
+    Raises RunError where the facts cannot be written.
+    """
     kind = np.dtype("<u2" if vocab_size <= 2**16 else "<u4")
     tokens = documents = text_bytes = 0
     digest = hashlib.sha256()
-    rows = iter(texts)
     with path.open("wb") as file:
-        while group := list(islice(rows, GROUP)):
+        for group in _groups(texts):
             for text, ids in zip(group, encode(group), strict=True):
                 raw = text.encode("utf-8", "surrogatepass")
                 digest.update(len(raw).to_bytes(8, "big") + raw)
@@ -107,8 +111,22 @@ def write_token_file(
             documents += len(group)
             tell(tokens)
     facts = TokenFileFacts(tokens, documents, text_bytes, digest.hexdigest(), kind.itemsize)
-    path.with_suffix(".json").write_text(json.dumps(asdict(facts)), encoding="utf-8")
+    # A process may be killed at any time: a file with facts is complete.
+    write_json(path.with_suffix(".json"), asdict(facts))
     return facts
+
+
+def _groups(texts: Iterable[str]) -> Iterator[list[str]]:
+    group: list[str] = []
+    characters = 0
+    for text in texts:
+        group.append(text)
+        characters += len(text)
+        if len(group) >= GROUP or characters >= GROUP_CHARACTERS:
+            yield group
+            group, characters = [], 0
+    if group:
+        yield group
 
 
 def read_facts(path: Path) -> TokenFileFacts:

@@ -94,8 +94,9 @@ def text_windows(job: Job, corpus: Corpus, args: TrainingArguments) -> TextWindo
 
 
 def rows_per_step(args: TrainingArguments) -> int:
-    """Return the windows of a step."""
-    return args.per_device_train_batch_size * args.gradient_accumulation_steps
+    """Return the windows of a step, of all processes."""
+    rows: int = args.per_device_train_batch_size * args.gradient_accumulation_steps
+    return rows * args.world_size
 
 
 def training_arguments(job: Job, *, evaluates: bool) -> TrainingArguments:

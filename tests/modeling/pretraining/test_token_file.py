@@ -69,3 +69,32 @@ def test_long_documents_are_divided_at_ends_of_lines_without_loss():
     assert all(part.endswith("\n") for part in parts)
     for short in ("", "one line", "x" * 100_000):
         assert tf.parts_of(short) == [short]
+
+
+def test_groups_of_documents_are_bounded_by_their_characters(tmp_path):
+    sizes = []
+
+    def encode(texts):
+        sizes.append(sum(map(len, texts)))
+        return as_bytes(texts)
+
+    texts = ["x" * 100_000] * 12 + ["y"] * 600
+    facts = tf.write_token_file(
+        tmp_path / "train.bin", iter(texts), encode, document_id=DOCUMENT, vocab_size=257
+    )
+    assert max(sizes) == tf.GROUP_CHARACTERS
+    assert len(sizes) == 4
+    assert facts.tokens == sum(sizes) + 612
+    assert facts.documents == 612
+
+
+def test_facts_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    from pathlib import Path
+
+    def killed(*_args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        written(tmp_path, ["some text"])
+    assert not (tmp_path / "train.json").exists()

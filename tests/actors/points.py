@@ -10,7 +10,9 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +110,7 @@ def arm(point: str, deed: Deed, nth: int = 1) -> None:
         if reached == nth:
             deed()
 
-    POINTS[point](strike)
+    (POINTS | FROM_NOTHING)[point](strike)
 
 
 def _before(
@@ -222,6 +224,47 @@ def _last_act(strike: Deed) -> None:
     _before(worker, "write_json", strike)
 
 
+def _reading_texts(module: str, strike: Deed) -> None:
+    """When one more text has been read."""
+    reader = import_module(f"modelforge.train.pretraining.{module}")
+    kept = reader.with_progress
+
+    def texts(*args: Any) -> Iterator[str]:
+        for text in kept(*args):
+            strike()
+            yield text
+
+    reader.with_progress = texts
+
+
+def _start_model(strike: Deed) -> None:
+    """When the new model is written and has not its name yet."""
+    from modelforge.train.pretraining import start_model
+
+    _after(start_model, "_make", strike)
+
+
+def _token_facts(strike: Deed) -> None:
+    """When all tokens are written and their facts are not."""
+    from modelforge.modeling.pretraining import token_file
+
+    _before(token_file, "write_json", strike)
+
+
+def _micro_batch(strike: Deed) -> None:
+    from modelforge.train.pretraining.trainer import _WindowLossMixin
+
+    _after(_WindowLossMixin, "compute_loss", strike)
+
+
+# As the worker of a training from nothing passes them, beside those of every worker.
+FROM_NOTHING: dict[str, Callable[[Deed], None]] = {
+    "while the tokenizer is trained": partial(_reading_texts, "start_model"),
+    "before the new model has its name": _start_model,
+    "while tokens are written": partial(_reading_texts, "corpus"),
+    "between tokens and their facts": _token_facts,
+    "after a micro-batch": _micro_batch,
+}
 # As a worker passes them.
 POINTS: dict[str, Callable[[Deed], None]] = {
     "loading the model": _loading,

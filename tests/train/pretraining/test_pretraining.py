@@ -117,6 +117,43 @@ def test_borrowed_embeddings_stay_as_they_are(finished):
     assert not torch.equal(load_file(first.start_model / "model.safetensors")[name], before[name])
 
 
+def test_each_layer_of_a_trained_model_sees_its_window(finished):
+    """By gradient: windows of 16, 16 and 32 positions reach back 15, 30 and to the beginning."""
+    from transformers import AutoModelForCausalLM
+
+    from tests.modeling.pretraining.test_build import seen_positions
+
+    windows = {"arch": "qwen3", "window_pattern": "SSL", "depth": 3, "aspect_ratio": 11}
+    run, _events = finished(pretraining=windows, max_steps=4)
+    for layers, first in ((1, 16), (2, 1), (3, 0)):
+        model = AutoModelForCausalLM.from_pretrained(run.output)
+        model.model.layers = model.model.layers[:layers]
+        model.config.num_hidden_layers = layers
+        assert seen_positions(model, 31) == list(range(first, 32)), layers
+
+
+@pytest.mark.parametrize("arch", ["llama", "nanochat", "qwen3"])
+def test_gradient_checkpointing_changes_no_number(finished, arch):
+    losses = []
+    for checkpointing in (False, True):
+        _run, events = finished(
+            pretraining={"arch": arch}, max_steps=4, gradient_checkpointing=checkpointing
+        )
+        losses.append([each["loss"] for each in reported(events, "step")])
+    assert losses[0] == losses[1]
+
+
+def test_16_bits_on_the_processor(finished):
+    _run, events = finished(max_steps=12, eval_steps=12)
+    group = {"precision": "bf16"}
+    run, halved = finished(max_steps=12, eval_steps=12, hardware=group)
+    assert reported(halved, "plan")[0]["precision"] == "bf16"
+    bits = [reported(each, "eval")[0]["metrics"]["bits_per_byte"] for each in (events, halved)]
+    assert bits[0] == pytest.approx(bits[1], rel=0.02)
+    assert bits[0] != bits[1]
+    assert json.loads((run.output / "config.json").read_text())["dtype"] == "float32"
+
+
 def test_bits_per_byte_are_those_of_the_saved_model_on_the_held_out_text(finished, book):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -136,8 +136,6 @@ class ChatModel:
             raise RunError(Problem("chat", "No model is loaded.", "Load one first."))
         started = time.monotonic()
         self._current = self._find_adapter(request.adapter)
-        if self._continues:
-            request = as_beginning(request)
         if self._head == "span":
             yield from self._extract(request, started)
             return
@@ -198,7 +196,7 @@ class ChatModel:
         if self._head == "seq2seq":
             return self._document(request)
         if self._continues:
-            return self._document_text(request.prompt)
+            return self._document_text(as_beginning(request).prompt)
         if request.prompt:
             return self._current.tokenizer(
                 request.prompt, return_tensors="pt", return_token_type_ids=False

@@ -135,6 +135,7 @@ class ChatModel:
         if self._model is None:
             raise RunError(Problem("chat", "No model is loaded.", "Load one first."))
         started = time.monotonic()
+        request = as_beginning(request) if self._continues else request
         self._current = self._find_adapter(request.adapter)
         if self._head == "span":
             yield from self._extract(request, started)
@@ -196,7 +197,7 @@ class ChatModel:
         if self._head == "seq2seq":
             return self._document(request)
         if self._continues:
-            return self._document_text(as_beginning(request).prompt)
+            return self._document_text(request.prompt)
         if request.prompt:
             return self._current.tokenizer(
                 request.prompt, return_tensors="pt", return_token_type_ids=False

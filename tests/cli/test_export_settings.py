@@ -57,6 +57,19 @@ def test_a_file_that_it_writes_can_be_imported(recipe, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["system"] == "llama-factory"
 
 
+def test_a_command_of_nanochat_is_written_and_imported(tmp_path, capsys):
+    recipe, out = tmp_path / "recipe.yaml", tmp_path / "train.sh"
+    recipe.write_text("pretraining: {enabled: true, depth: 4}\ndataset: text.txt\n", "utf-8")
+    arguments = ["export-settings", str(recipe), "--to", "nanochat", "--out", str(out)]
+    assert main([*arguments, "--data"]) == 2
+    assert "Leave --data out." in capsys.readouterr().err
+    assert main(arguments) == 0
+    assert "bash train.sh" in capsys.readouterr().out
+    assert main(["import", str(out), "--json"]) == 0
+    imported = json.loads(capsys.readouterr().out)
+    assert (imported["system"], imported["recipe"]["pretraining"]["depth"]) == ("nanochat", 4)
+
+
 def test_an_unknown_run_and_an_unknown_system(recipe, capsys):
     assert main(["export-settings", "20260101-000000-0000", "--to", "trl"]) == 2
     assert "20260101-000000-0000" in capsys.readouterr().err

@@ -39,6 +39,7 @@ RULES: dict[str, Rule] = {
     "evaluation.sample_prompts": not_needed(REPORTS),
     "evaluation.sample_tokens": not_needed(REPORTS),
     "evaluation.sample_every": not_needed(REPORTS),
+    "evaluation.eval_tokens": not_needed(REPORTS),
     "evaluation.core_bundle": not_needed(REPORTS),
     "evaluation.core_every": not_needed(REPORTS),
     "evaluation.core_max_per_task": not_needed(REPORTS),

@@ -40,6 +40,8 @@ class TargetSystem:
         command: Returns what trains with the file `FILE`.
         losses: Yields what differs there though every setting is written, as report lines.
         files: Returns further files that stand beside it, by name.
+        layout: Returns the text of the options; None writes them as YAML.
+        is_from_nothing: Whether it makes the models that it trains.
     """
 
     name: str
@@ -51,20 +53,29 @@ class TargetSystem:
     command: Callable[[Facts], str]
     losses: Callable[[Facts], Iterator[ExportLine]] = lambda _: iter(())
     files: Callable[[Facts], Mapping[str, str]] = lambda _: {}
+    layout: Callable[[Mapping[str, Any]], str] | None = None
+    is_from_nothing: bool = False
 
     def write(self, facts: Facts) -> Exported:
         """Return the file and the report; raises ConfigError for a method it does not have."""
         options, report = self.walk(facts)
         command = self.command(facts)
-        text = f"# {command}\n{_yaml({name: options[name] for name in _ordered(options)})}"
+        text = self.layout(options) if self.layout else _as_file(command, options)
         return Exported(
             self.name, self.title, self.file_name, text, command, report, facts.data,
             self.files(facts),
         )  # fmt: skip
 
+    def _makes_no_models(self) -> Problem:
+        what = f"{self.title} does not train models from nothing as they are here."
+        remedy = "Export them to nanochat, or set pretraining.enabled to false."
+        return Problem("pretraining.enabled", what, remedy)
+
     def walk(self, facts: Facts) -> tuple[dict[str, Any], tuple[ExportLine, ...]]:
         """Return the options and the report; raises ConfigError for a method it does not have."""
         problems = list(self.check(facts))
+        if facts.config.pretraining.enabled and not self.is_from_nothing:
+            problems = [self._makes_no_models()]
         if problems:
             raise ConfigError(problems)
         options: dict[str, Any] = {}
@@ -119,6 +130,11 @@ def _without_effect(facts: Facts) -> dict[str, Written]:
         for name in inapplicable_settings(values)
         if name not in ALWAYS_WRITTEN
     }
+
+
+def _as_file(command: str, options: Mapping[str, Any]) -> str:
+    """Return the options as YAML, below the command that reads them."""
+    return f"# {command}\n{_yaml({name: options[name] for name in _ordered(options)})}"
 
 
 def _yaml(options: Mapping[str, Any]) -> str:

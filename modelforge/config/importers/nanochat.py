@@ -106,6 +106,7 @@ def _finish(values: Values, _: Any) -> dict[str, Any]:
         "optim": "normuon",
         "optimizer.muon_scale": "original",
         "optimizer.epsilon": 1e-10,
+        "evaluation.keep_best": False,
     }
 
 
@@ -146,7 +147,7 @@ OPTIONS: dict[str, Option] = {
     "eval-tokens": renamed("evaluation.eval_tokens", 40 * 524_288, kind="int", least=1),
     "core-metric-every": by(_core, 2000, kind="int"),
     "core-metric-max-per-task": by(_core_rows, 500, kind="int"),
-    "sample-every": by(_sampled, kind="int"),
+    "sample-every": by(_sampled, 2000, kind="int"),
     "save-every": renamed("trainer.save_steps", -1, kind="int"),
     "model-tag": no_effect("Runs have their own folders here."),
     "help": no_effect("It prints the options."),

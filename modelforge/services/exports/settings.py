@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from modelforge.config.exporters import script
+from modelforge.config.exporters import nanochat, script
 from modelforge.config.exporters.facts import Facts
 from modelforge.config.exporters.report import Exported
 from modelforge.config.exporters.write import SCRIPT, export_settings
@@ -135,6 +135,9 @@ class SettingsExportService:
         """
         if system == SCRIPT:
             return self._write_script(source, out)
+        if with_data and system == nanochat.SYSTEM.name:
+            what = "nanochat reads texts from Parquet files in its own folder."
+            raise ConfigError(Problem("--data", what, "Leave --data out."))
         data = f"{out.stem}_rows.jsonl" if with_data else ""
         exported = self.export(source, system, data)
         texts = {out: exported.text, **{out.parent / name: t for name, t in exported.files.items()}}

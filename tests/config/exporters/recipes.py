@@ -56,6 +56,12 @@ DPO = {
     "learning_rate": 5e-6,
     "data.loss_on": "completion",
 }
+FROM_NOTHING = {
+    "pretraining.enabled": True,
+    "model_name": "",
+    "adapter.enabled": False,
+    "optim": "normuon",
+}
 IPO = {**DPO, "trainer.preference_loss": "ipo"}
 KTO = {**DPO, "trainer.preference_loss": "kto"}
 

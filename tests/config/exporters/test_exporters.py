@@ -13,7 +13,7 @@ from modelforge.config.exporters.write import NAMES, SYSTEMS, export_settings
 from modelforge.config.fields import specs_by_name
 from modelforge.config.plan.make import PlanContext, make_plan
 from modelforge.errors import ConfigError
-from tests.config.exporters.recipes import DPO, QLORA, SHORT, config_of
+from tests.config.exporters.recipes import DPO, FROM_NOTHING, QLORA, SHORT, config_of
 
 TARGETS = [*SYSTEMS, script_rules.SYSTEM]
 
@@ -30,7 +30,8 @@ def left_out(system, *changes):
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
 def test_every_setting_has_a_rule_and_a_line(target):
     assert set(target.rules) == set(specs_by_name())
-    facts = Facts(config_of(), plan=plan_of(config_of()))
+    config = config_of(FROM_NOTHING if target.is_from_nothing else {})
+    facts = Facts(config, plan=plan_of(config))
     _, report = target.walk(facts)
     named = {line.setting for line in report}
     assert named >= set(specs_by_name())
@@ -72,6 +73,16 @@ def test_the_command_names_the_method():
 def test_a_method_that_the_system_does_not_train_is_refused(system):
     with pytest.raises(ConfigError, match="RLHF"):
         options_of(system, {"strategy": "rlhf", "data.loss_on": "completion"})
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+def test_models_are_made_by_nanochat_alone_and_trained_further_by_the_others(target):
+    change = {} if target.is_from_nothing else FROM_NOTHING
+    with pytest.raises(ConfigError) as error:
+        target.walk(Facts(config_of(change)))
+    (problem,) = error.value.problems
+    assert problem.where == "pretraining.enabled"
+    assert ("trl" if target.is_from_nothing else "nanochat") in problem.remedy
 
 
 def test_surogate_trains_sft_and_dpo():
@@ -236,7 +247,7 @@ def test_every_option_is_one_that_its_importer_knows():
 
     known = {system.name: system for system in IMPORTED}
     for system in SYSTEMS:
-        methods = [{}, SHORT, QLORA, DPO]
+        methods = [FROM_NOTHING] if system.is_from_nothing else [{}, SHORT, QLORA, DPO]
         for change in methods:
-            options = options_of(system.name, change)
+            options, _report = system.walk(Facts(config_of(change)))
             assert set(options) <= set(known[system.name].options), system.name

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from modelforge.config.exporters import nanochat
 from modelforge.config.exporters.report import Exported
 from modelforge.config.exporters.write import SCRIPT, SYSTEMS
 from modelforge.errors import ForgeError, Problem
@@ -28,7 +29,7 @@ def functions(forge: Forge) -> list[ServerFunction]:
     """Return the functions of the dialog Export settings and of the button Save report."""
 
     def export_settings(request: Any) -> SettingsExportReply:
-        system = text(request, "to") or SYSTEMS[0].name
+        system = text(request, "to") or _usual_system(request)
         try:
             source = _source(forge, request, system)
             exported = forge.settings_exports.export(source, system)
@@ -47,6 +48,12 @@ def functions(forge: Forge) -> list[ServerFunction]:
         return PageReply(html=preflight_page(checked, time.time()))
 
     return [export_settings, save_report]
+
+
+def _usual_system(request: Any) -> str:
+    """Return the system that is offered first: nanochat for a form that starts from nothing."""
+    is_new = Entered.read(request).values.get("pretraining.enabled") == "true"
+    return nanochat.SYSTEM.name if is_new else SYSTEMS[0].name
 
 
 def _source(forge: Forge, request: Any, system: str) -> ExportSource:
@@ -72,6 +79,7 @@ def _shown(system: str, exported: Exported) -> Markup:
         max(more, 0),
         command,
         system == SCRIPT,
+        system != nanochat.SYSTEM.name,
     )
 
 

@@ -37,6 +37,18 @@ def test_the_form_is_written_for_a_system_and_what_it_cannot_say_is_listed(expor
     assert 'group_<wbr>by_<wbr>length</th><td class="num">true' in lossy.shown
 
 
+def test_a_form_from_nothing_becomes_a_command_of_nanochat(export, form):
+    values = {"dataset": "sample:captain", "pretraining.enabled": "true", "pretraining.depth": "4"}
+    reply = export({"values": values})
+    assert "base_train" in reply.text
+    assert "--depth=4" in reply.text
+    assert (reply.file_name, reply.is_archive) == ("nanochat.sh", False)
+    assert 'value="nanochat" selected' in reply.shown
+    assert "With the rows" not in reply.shown
+    assert "With the rows" in export({**form, "to": "trl"}).shown
+    assert "Export them to nanochat" in export({"values": values, "to": "trl"}).shown
+
+
 def test_a_script_is_an_archive_with_its_rows(export, form):
     reply = export({**form, "to": "script"})
     ast.parse(reply.text)

@@ -170,6 +170,34 @@ def test_groups_have_the_rates_of_weights_and_adapters(build):
     assert all(".layers.3." in names[id(each)] for each in groups["block"]["params"])
 
 
+@pytest.mark.parametrize("is_tied", [False, True])
+def test_the_counted_parameters_are_those_that_train(is_tied):
+    from modelforge.config.pretraining.shape import Architecture, shape_of_depth
+    from modelforge.config.progressive.cost import sizes_of_shape, stage_cost
+    from modelforge.modeling.growing.adapters import add_stage_adapters
+    from modelforge.modeling.growing.freezing import prepare_stage
+    from modelforge.modeling.pretraining.build import build_model
+
+    options = {"aspect_ratio": 8, "head_dim": 8, "vocab_size": 48, "context": 32}
+    checked = 0
+    for architecture in Architecture:
+        for stage in stage_plans(replace(GROWTH, base_layers=0, ends_jointly=True)):
+            shape = shape_of_depth(stage.layers, **options, architecture=architecture)
+            shape = replace(shape, is_tied=is_tied)
+            model = add_stage_adapters(build_model(shape), stage)
+            prepare_stage(model, stage)
+            cost = stage_cost(stage, sizes_of_shape(shape))
+            weights = dict(model.named_parameters())
+            trained = [weight.numel() for weight in weights.values() if weight.requires_grad]
+            adapters = [weight.numel() for name, weight in weights.items() if "lora_" in name]
+            assert (cost.trained, cost.adapters) == (sum(trained), sum(adapters))
+            assert cost.parameters + cost.adapters == sum(
+                weight.numel() for weight in weights.values()
+            )
+            checked += 1
+    assert checked == 9
+
+
 def test_a_frozen_trunk_has_no_adapter_and_saves_nothing(build, ids):
     growth = replace(GROWTH, trunk=Trunk.FROZEN)
     model, _ = grown(build, growth, 1)

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel
-from transformers.loss.loss_utils import ForMaskedLMLoss
 
 IGNORED = -100
 MASK_TOKEN = "<|mask|>"
@@ -23,7 +22,7 @@ def use_masked_objective(model: PreTrainedModel) -> None:
     """
     model.config.is_causal = False
     model.config.use_cache = False
-    model.loss_function = ForMaskedLMLoss
+    model.loss_type = "ForMaskedLM"
 
 
 def add_mask_token(model: PreTrainedModel, tokenizer: Any, token: str = "") -> int:
@@ -88,7 +87,11 @@ class MaskingCollator:
     is_fixed: bool = False
 
     def __call__(self, examples: list[Any]) -> dict[str, Any]:
-        """Return the masked batch."""
+        """Return the masked batch.
+
+        The labels are also its `shift_labels`: Transformers' trainer counts these, and TRL's loss
+        in chunks takes them, without moving them by one.
+        """
         batch = self.collate(examples)
         ids, labels = batch["input_ids"], batch["labels"]
         generator = None
@@ -96,4 +99,4 @@ class MaskingCollator:
             generator = torch.Generator().manual_seed(zlib.crc32(ids.numpy().tobytes()))
         index = int(torch.randint(len(self.fractions), (), generator=generator))
         ids, labels = mask_tokens(ids, labels, self.fractions[index], self.mask_id, generator)
-        return {**batch, "input_ids": ids, "labels": labels}
+        return {**batch, "input_ids": ids, "labels": labels, "shift_labels": labels}

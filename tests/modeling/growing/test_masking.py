@@ -71,6 +71,58 @@ def test_the_loss_is_that_of_the_masked_positions_by_hand(build, ids):
     assert output.loss.item() == pytest.approx(sum(losses).item() / len(losses), rel=1e-5)
 
 
+def mean_loss(logits, labels):
+    """Return the mean loss of the labels, each at its own position."""
+    import torch
+
+    return torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten()).item()
+
+
+def test_the_loss_in_chunks_is_the_same(build, ids):
+    import torch
+
+    from modelforge.modeling.growing.masking import use_masked_objective
+    from modelforge.train.trainer.chunked_loss import chunk_lm_head_loss
+
+    model = build()
+    use_masked_objective(model)
+    batch = collator(fractions=(0.5,))(ids.tolist())
+    batch.pop("extra")
+    with torch.no_grad():
+        expected = mean_loss(model(batch["input_ids"]).logits, batch["labels"])
+        assert model(**batch).loss.item() == pytest.approx(expected, rel=1e-5)
+        chunk_lm_head_loss(model, 4)
+        assert model(**batch).loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_trainer_counts_the_tokens_that_are_predicted(build, ids, tmp_path):
+    import torch
+    from transformers import Trainer, TrainingArguments
+
+    from modelforge.modeling.growing.masking import use_masked_objective
+
+    model = build()
+    use_masked_objective(model)
+    masking = collator(fractions=(1.0,))
+    expected = []
+
+    def collate(rows):
+        batch = masking([row["input_ids"] for row in rows])
+        batch.pop("extra")
+        with torch.no_grad():
+            expected.append(mean_loss(model(batch["input_ids"]).logits, batch["labels"]))
+        return batch
+
+    options = {"use_cpu": True, "report_to": [], "save_strategy": "no", "disable_tqdm": True}
+    arguments = TrainingArguments(
+        str(tmp_path), max_steps=1, logging_steps=1, learning_rate=0.0, **options
+    )
+    rows = [{"input_ids": row} for row in ids.tolist()]
+    trainer = Trainer(model, arguments, train_dataset=rows, data_collator=collate)
+    trainer.train()
+    assert trainer.state.log_history[0]["loss"] == pytest.approx(expected[0], rel=1e-4)
+
+
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("model_type", TYPES)
 def test_attention_goes_in_both_directions_also_after_reloading(

@@ -10,6 +10,7 @@ import pytest
 from modelforge.errors import Problem
 from modelforge.runs.evaluations import EvaluationFolder, EvaluationRequest
 from tests.runs.homes import put_evaluation, put_run
+from tests.services.exports.conftest import put_from_nothing, put_model
 from tests.ui.pages.run.reports import report
 from ui.pages.run import evaluation
 
@@ -48,6 +49,14 @@ def test_a_run_without_a_model_says_why(show, forge):
     reply = show({"run": failed.id})
     assert not reply.parts["evaluation-start"]
     assert "This run kept no model." in reply.parts["evaluation-report"]
+
+
+def test_a_model_from_nothing_is_not_compared_with_a_base_model(show, forge, tmp_path):
+    new = put_from_nothing(forge.home.root, put_model(tmp_path / "tiny"), 1)
+    reply = show({"run": new.id})
+    assert not reply.parts["evaluation-start"]
+    assert "there is no base model to compare it with" in reply.parts["evaluation-report"]
+    assert "prompted" not in reply.parts["evaluation-report"]
 
 
 def test_a_finished_evaluation_shows_its_report(show, forge, run):

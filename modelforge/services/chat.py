@@ -174,9 +174,9 @@ class ChatService:
         if not side.tuned and self._store.exists(side.model):
             name = self.side_name(side.model, tuned=False)
             if spec.continues:
-                what = f"{self.side_name(side.model, tuned=True)} was trained from nothing."
-                remedy = "Ask the trained model: there is no base model."
-                raise ConfigError(Problem("base model", what, remedy))
+                trained = self.side_name(side.model, tuned=True)
+                what = f"“{trained}” was trained from nothing and has no base model."
+                raise ConfigError(Problem("run", what, "Ask the trained model."))
             if not spec.adapter:  # every weight was trained
                 base, _ = self.find_model(self._base_name(side.model))
                 spec = replace(base, system=spec.system, task=spec.task)

@@ -251,6 +251,8 @@ def _continue_option(view: RunView, checkpoint: Checkpoint | None) -> ResumeOpti
     step = checkpoint.step if checkpoint else 0
     text = "A new run continues from there; this run is not changed."
     more = f"{text} {rate_when_longer(view, step)}"
+    if view.plan.pretraining is not None:
+        more += f" A step keeps its {view.plan.pretraining.batch_tokens:,} tokens."
     return ResumeOption(CONTINUE, step, text=more, why_not=why_not)
 
 

@@ -112,7 +112,7 @@ def test_a_run_from_nothing_continues_texts_and_has_no_base_model(forge, model):
     assert view.cpu.possible
     spec = forge.chat.find_model(run.id)[0]
     assert (spec.model_path, spec.as_dict()["continues"]) == (str(run.output), True)
-    with pytest.raises(ConfigError, match=r"d6 was trained from nothing\. Ask the trained model"):
+    with pytest.raises(ConfigError, match="“d6” was trained from nothing and has no base model"):
         forge.chat.ask_sides(both(run.id, run.id))
 
 

@@ -135,3 +135,32 @@ def test_out_of_memory_splits_the_batch_with_the_same_bits_per_byte(
         if key[0] == "eval":
             bits = expected[key]["metrics"]["bits_per_byte"]
             assert point["metrics"]["bits_per_byte"] == pytest.approx(bits, rel=1e-4)
+
+
+@pytest.mark.parametrize("module", ["start_model", "corpus"])
+def test_a_run_that_is_stopped_while_it_reads_the_text_goes_on(
+    bench, from_nothing, monkeypatch, module
+):
+    """A request to stop is an error inside the training of the tokenizer, written in Rust."""
+    from importlib import import_module
+
+    from modelforge.train.pretraining import corpus
+
+    whole = from_nothing(max_steps=2)
+    bench.work(whole)
+    run = from_nothing(max_steps=2)
+
+    reader = import_module(f"modelforge.train.pretraining.{module}")
+    true = corpus.with_progress
+    with monkeypatch.context() as patch:
+        patch.setattr(reader, "with_progress", lambda *args: _stopping(run, true(*args)))
+        assert bench.work(run)[-1].kind == "stopped"
+    assert not run.has_result
+    assert again(bench, run)[-1].kind == "finished"
+    assert weights(run) == weights(whole)
+
+
+def _stopping(run, texts):
+    for text in texts:
+        run.stop.write_text("keep", encoding="utf-8")
+        yield text

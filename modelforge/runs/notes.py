@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated
 
 from modelforge.config.schema.base import about
@@ -43,6 +44,16 @@ def run_name(folder: RunFolder) -> str:
     """Return the name of a run: the user's, else the original one, else its id."""
     original = (find_json(folder.config) or {}).get("name")
     return read_notes(folder).name or (original if isinstance(original, str) else folder.id)
+
+
+def short_model_name(name: str) -> str:
+    """Return the last part of a path or Hub id; of the result of a run, the name of the run."""
+    plain = name.replace("\\", "/").rstrip("/")
+    folder, _, last = plain.rpartition("/")
+    run = RunFolder(Path(folder))
+    if folder and last == run.output.name and find_json(run.config) is not None:
+        return run_name(run)
+    return last
 
 
 def write_notes(folder: RunFolder, notes: Notes) -> None:

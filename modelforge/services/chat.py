@@ -12,6 +12,7 @@ from modelforge.config.sampling import Sampling
 from modelforge.errors import ConfigError, NotFoundError, Problem
 from modelforge.hardware.machine import Machine
 from modelforge.runs.atomic_files import read_json
+from modelforge.runs.notes import short_model_name
 from modelforge.runs.process.machine_lease import MachineLease
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.store import Store
@@ -110,7 +111,7 @@ class ChatService:
         facts = self._preflight.model(target)
         if spec := ChatModelSpec.of_model(facts, device):
             spec = replace(spec, gpu_index=_chat_gpu(machine))
-            return spec, _short_name(facts.name)
+            return spec, short_model_name(facts.name)
         what = f"{facts.name} is an encoder without a head that produces answers."
         raise NotFoundError(
             Problem("model", what, "Choose a finished run of it, or another model.")
@@ -138,7 +139,7 @@ class ChatService:
             format=chat_format(spec),
             tuned=self._store.exists(target),
             has_base=self._store.exists(target) and spec.head != "span" and not spec.continues,
-            base_name="" if spec.continues else _short_name(facts.name),
+            base_name="" if spec.continues else short_model_name(facts.name),
             system=spec.system or "",
             context=facts.context,
             gpu=spec.gpu_index if spec.device == "cuda" else None,
@@ -283,11 +284,6 @@ def _of_one_side(parts: Parts) -> Parts:
     with closing(parts):
         for part in parts:
             yield {key: value for key, value in part.items() if key != "side"}
-
-
-def _short_name(name: str) -> str:
-    """Return the last part of a folder or of a name on the Hub."""
-    return name.replace("\\", "/").rsplit("/", 1)[-1]
 
 
 def _chat_gpu(machine: Machine, trained_on: int | None = None) -> int:

@@ -15,6 +15,7 @@ from modelforge.errors import BlockedError, BusyError, ForgeError
 from modelforge.models.architecture import ModelInfo
 from modelforge.models.fingerprint import fingerprint
 from modelforge.runs.layout import RunFolder
+from modelforge.runs.notes import short_model_name
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.process.warm_worker import WarmWorker
 from modelforge.runs.store import NewRun, Store
@@ -156,7 +157,7 @@ def new_run(
     values = resolved.config.explicit_values()
     file_name = Path(checked.summary.name).stem if checked.summary else "data"
     data_title = sample_title(data_name(values)) or file_name
-    default_name = f"{data_title} · {facts.name.rsplit('/', 1)[-1]}"
+    default_name = f"{data_title} · {short_model_name(facts.name)}"
     return NewRun(
         name=name or resolved.config.logging.run_name or default_name,
         config=values,

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from modelforge.errors import ConfigError, NotFoundError
-from modelforge.runs.notes import LONGEST_NOTE, MOST_TAGS, Notes, read_notes
+from modelforge.runs.notes import LONGEST_NOTE, MOST_TAGS, Notes, read_notes, short_model_name
 
 
 def test_notes_are_written_and_read_again(stage, run):
@@ -17,6 +17,17 @@ def test_notes_are_written_and_read_again(stage, run):
     assert read_notes(run) == Notes("The good one", ("keep", "a b"), "line one\nline two[31m")
     stage.store.annotate(run.id, name="", tags=[])
     assert read_notes(run) == Notes(note="line one\nline two[31m")
+
+
+def test_the_result_of_a_run_is_called_like_the_run(stage, run, tmp_path):
+    stage.store.annotate(run.id, name="my first model")
+    assert short_model_name(str(run.output)) == "my first model"
+    assert short_model_name(f"{run.output}/") == "my first model"
+    other = tmp_path / "elsewhere" / "output"
+    assert short_model_name(str(other)) == "output"
+    names = {"Qwen/Qwen3-0.6B": "Qwen3-0.6B", r"C:\models\mine": "mine", "output": "output", "": ""}
+    assert [short_model_name(name) for name in names] == list(names.values())
+    assert short_model_name("x" * 5000 + "/output") == "output"
 
 
 def test_everything_that_is_too_long_is_reported_at_once(stage, run):

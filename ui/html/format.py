@@ -6,6 +6,7 @@ import time
 
 from modelforge import units
 from modelforge.data.sources.library import sample_title
+from modelforge.runs.notes import short_model_name
 from modelforge.units import human_bytes, human_duration, human_gib, human_number
 
 STATES = {
@@ -159,6 +160,6 @@ def dataset(name: str) -> str:
 
 
 def model_name(name: object) -> str:
-    """Return the name of a model without its owner or folder."""
-    last = file_name(name)
+    """Return the name of a model without its owner or folder; of a result, that of its run."""
+    last = short_model_name(str(name))
     return "Starter" if last == "starter" else last

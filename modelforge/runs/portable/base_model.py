@@ -15,6 +15,7 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 from modelforge.config.plan.make import Plan
 from modelforge.paths import read_regular
 from modelforge.runs.atomic_files import find_json
+from modelforge.runs.notes import short_model_name
 from modelforge.units import MIB
 
 HUB_PAGE = "https://huggingface.co/"
@@ -104,7 +105,7 @@ def base_model_of(plan: Plan, folder: Path | None = None) -> BaseModel:
         licence["licence"] = _text((find_json(folder / "config.json") or {}).get("license"))
     is_starter = _STARTER_PACKAGE in _card_text(folder / CARD)
     return BaseModel(
-        name=folder.name or "base model",
+        name=short_model_name(str(folder)) or "base model",
         where=_STARTER_WHERE if is_starter else _FOLDER_WHERE,
         weights=weight_hashes(folder),
         origin=_STARTER_ORIGIN if is_starter else hub_id(card.base_model) if card else None,

@@ -15,7 +15,7 @@ from modelforge.models.fingerprint import fingerprint
 from modelforge.models.resolve import STARTER, model_stamp, resolve_model
 from modelforge.paths import Home
 from modelforge.runs.layout import RunFolder
-from modelforge.runs.notes import run_name
+from modelforge.runs.notes import run_name, short_model_name
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.store import Store
 
@@ -115,11 +115,11 @@ def collect_error(errors: list[ForgeError], find: Callable[[], Any]) -> Any:
 
 
 def base_name(record: dict[str, Any], plan: Plan) -> str:
-    """Return the Hub id of a run's base model, or the last part of its path."""
+    """Return the Hub id of a run's base model, or the name of a local one."""
     name = str(record["config"].get("model_name", "")).strip() or plan.model_path
     if plan.model_revision:
         return name
-    return name.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
+    return short_model_name(name)
 
 
 def _hub_base(name: str, revision: str) -> BaseModel:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from modelforge.config.progressive.stages import RateGroup, StagePlan
+from modelforge.modeling.growing.embeddings import AdaptedEmbedding
 from modelforge.modeling.growing.layers import decoder_layers
 
 _LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
@@ -41,13 +42,17 @@ def prepare_stage(model: Any, stage: StagePlan) -> TrunkWithoutGrad:
 
     The model is a causal one of Transformers that has the layers of the stage and, where the stage
     has adapters, these. Call `release` of the result before the next stage. Head and embeddings
-    that are tied train only where the stage trains the embeddings.
+    that are tied train only where the stage trains the embeddings; of borrowed embeddings with an
+    adapter only the adapter does.
     """
     model.requires_grad_(False)
     if stage.trains_head:
         model.get_decoder().norm.requires_grad_(True)
         model.get_output_embeddings().requires_grad_(True)
-    model.get_input_embeddings().requires_grad_(stage.trains_embeddings)
+    embedding = model.get_input_embeddings()
+    embedding.requires_grad_(stage.trains_embeddings)
+    if isinstance(embedding, AdaptedEmbedding):
+        embedding.source.requires_grad_(False)
     for index in stage.full_layers:
         decoder_layers(model)[index].requires_grad_(True)
     for name, parameter in model.named_parameters():

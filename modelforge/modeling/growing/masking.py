@@ -18,7 +18,8 @@ def use_masked_objective(model: PreTrainedModel) -> None:
     """Let a causal model attend in both directions and predict each token at its own position.
 
     The attention is stored in the config (`is_causal`), the loss is not. The key-value cache is
-    switched off: such a model cannot generate token by token.
+    switched off: such a model cannot generate token by token. Batches must not be packed or free
+    of padding: Transformers 5.17 keeps texts in one row apart in causal attention only.
     """
     model.config.is_causal = False
     model.config.use_cache = False

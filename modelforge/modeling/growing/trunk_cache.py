@@ -1,8 +1,8 @@
-"""Hidden states behind a frozen trunk on disk, so that it runs once for each row of data.
+"""Hidden states behind a frozen trunk on disk, so that it runs once for each text of the data.
 
-KEY.txt        what all rows depend on
-rows.jsonl     per row: hash of its tokens, place in the file, tokens, width, dtype and checksum
-states.bin     hidden states of the rows, one after another
+KEY.txt        what all texts depend on
+rows.jsonl     per text: hash of its tokens, place in the file, tokens, dtype and checksum
+states.bin     hidden states of the texts, one after another
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.masking_utils import find_packed_sequence_indices
 
 from modelforge.modeling.growing.layers import decoder_layers
 
-_Batch = list[tuple[str, torch.Tensor]]
+# Key of a text and its places in the batch, (rows, columns) as `nonzero` returns them.
+_Batch = list[tuple[str, tuple[torch.Tensor, ...]]]
 
 
 def trunk_key(model: Any, layers: int, *facts: str) -> str:
@@ -44,9 +46,10 @@ def trunk_key(model: Any, layers: int, *facts: str) -> str:
 class TrunkCache:
     """Stores what a frozen trunk computes, and returns it instead of running the trunk.
 
-    A row is found by its tokens and positions. A batch with all rows stored skips the trunk; of
-    any other batch the rows are added while they fit into the limit. Loss and gradients are those
-    without a cache where the trunk computes a row alike in every batch.
+    A text is a row of a batch without its padding, or one of the texts that are packed into a row;
+    it is found by its tokens and positions. A batch with all texts stored skips the trunk; of any
+    other batch the texts are added while they fit into the limit. Loss and gradients are those
+    without a cache where the trunk computes a text alike in every batch.
 
     Attributes:
         hits: batches that skipped the trunk.
@@ -121,22 +124,20 @@ class TrunkCache:
 
         return run
 
-    def _look_up(self, _: Any, __: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _look_up(self, decoder: Any, _args: Any, kwargs: dict[str, Any]) -> None:
         """Read the states of a batch before the model runs, if all its rows are stored."""
-        self._batch, self._found = _keyed(kwargs), None
+        self._batch, self._found = _keyed(decoder.config, kwargs), None
         if not self._batch:
             return
-        states = [self._read(key) for key, _ in self._batch]
-        if any(part is None for part in states):
+        parts = [part for key, _ in self._batch if (part := self._read(key)) is not None]
+        if len(parts) < len(self._batch):
             self.misses += 1
             return
         self.hits += 1
-        first = states[0]
-        assert first is not None
-        shape = (len(states), len(self._batch[0][1]), first.shape[-1])
-        self._found = torch.zeros(shape, dtype=first.dtype)
-        for index, ((_, is_real), part) in enumerate(zip(self._batch, states, strict=True)):
-            self._found[index, is_real] = part
+        shape = (*kwargs["input_ids"].shape, parts[0].shape[-1])
+        self._found = torch.zeros(shape, dtype=parts[0].dtype)
+        for (_, places), part in zip(self._batch, parts, strict=True):
+            self._found[places] = part
 
     def _read(self, key: str) -> torch.Tensor | None:
         row = self._rows.get(key)
@@ -151,9 +152,10 @@ class TrunkCache:
         return states.view(row["tokens"], -1)
 
     def _store(self, states: torch.Tensor) -> None:
-        for (key, is_real), row in zip(self._batch, states.detach().cpu(), strict=False):
+        states = states.detach().cpu()
+        for key, places in self._batch:
             if key not in self._rows:
-                self._write(key, row[is_real])
+                self._write(key, states[places])
 
     def _write(self, key: str, states: torch.Tensor) -> None:
         data = _bytes(states)
@@ -176,10 +178,10 @@ class TrunkCache:
         self._size += len(data)
 
 
-def _keyed(kwargs: dict[str, Any]) -> _Batch:
-    """Return the key and the mask of real tokens, (seq,) bool, of each row of a batch.
+def _keyed(config: Any, kwargs: dict[str, Any]) -> _Batch:
+    """Return the key and the places of each text of a batch.
 
-    Empty where rows cannot be told by their tokens: in generation, with embeddings as inputs, or
+    Empty where texts cannot be told by their tokens: in generation, with embeddings as inputs, or
     with a mask of attention that is not one of padding.
     """
     ids, mask = kwargs.get("input_ids"), kwargs.get("attention_mask")
@@ -187,17 +189,30 @@ def _keyed(kwargs: dict[str, Any]) -> _Batch:
     if ids is None or kwargs.get("past_key_values") is not None or not is_padding:
         return []
     ids = ids.cpu()
-    real = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.cpu().bool()
+    texts = torch.arange(len(ids))[:, None].expand_as(ids).clone()
     positions = kwargs.get("position_ids")
     if positions is not None:
         positions = positions.cpu().expand_as(ids)
+        if mask is None and _is_divided(config, kwargs):
+            parts = find_packed_sequence_indices(positions)
+            texts = texts if parts is None else texts * ids.shape[1] + parts
+    if mask is not None:
+        texts[mask.cpu() == 0] = -1
     batch = []
-    for row, is_real in enumerate(real):
-        digest = hashlib.blake2b(_bytes(ids[row][is_real]), digest_size=16)
+    for text in texts[texts >= 0].unique().tolist():
+        places = (texts == text).nonzero(as_tuple=True)
+        digest = hashlib.blake2b(_bytes(ids[places]), digest_size=16)
         if positions is not None:
-            digest.update(_bytes(positions[row][is_real]))
-        batch.append((digest.hexdigest(), is_real))
+            digest.update(_bytes(positions[places]))
+        batch.append((digest.hexdigest(), places))
     return batch
+
+
+def _is_divided(config: Any, kwargs: dict[str, Any]) -> bool:
+    """Return whether Transformers lets no text see another where positions begin again."""
+    use_cache = kwargs.get("use_cache")
+    use_cache = config.use_cache if use_cache is None else use_cache
+    return getattr(config, "is_causal", True) and not use_cache
 
 
 def _whole_rows(path: Path) -> Iterator[dict[str, Any]]:

@@ -150,6 +150,27 @@ def test_attention_goes_in_both_directions_also_after_reloading(
     assert difference(again) > 0.001
 
 
+def test_packed_texts_see_each_other_in_both_directions(build, ids):
+    """Why masked batches must not be packed; if this fails, they may be."""
+    import torch
+
+    from modelforge.modeling.growing.masking import use_masked_objective
+
+    packed = {"position_ids": (torch.arange(12) % 6)[None], "use_cache": False}
+    changed = ids.clone()
+    changed[:, 8:] = 5
+
+    def difference(model):
+        with torch.no_grad():
+            change = model(ids, **packed).logits - model(changed, **packed).logits
+        return change[:, :6].abs().max().item()
+
+    model = build()
+    assert difference(model) == 0.0
+    use_masked_objective(model)
+    assert difference(model) > 0.1
+
+
 def test_padding_is_not_seen_in_both_directions(build, ids):
     import torch
 

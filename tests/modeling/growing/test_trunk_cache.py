@@ -127,6 +127,31 @@ def test_positions_belong_to_a_row(grown, ids, opened):
     assert (cache.hits, cache.misses) == (2, 2)
 
 
+@pytest.mark.parametrize("uses_cache", [False, True])
+def test_packed_texts_are_found_in_other_rows_where_they_are_apart(grown, ids, opened, uses_cache):
+    import torch
+
+    def packed(*texts):
+        positions = torch.cat([torch.arange(len(text)) for text in texts])[None]
+        rows = torch.cat(texts)[None]
+        batch = {"input_ids": rows, "position_ids": positions, "labels": rows}
+        return {**batch, "use_cache": uses_cache}
+
+    model = grown()
+    a, b, c = ids[0, :5], ids[0, 5:], ids[1, :9]
+    batches = [packed(b, a), packed(c, b, a), packed(c)]
+    expected = [step(model, batch) for batch in batches]
+    cache = opened(model)
+    step(model, packed(a, b))
+    step(model, packed(b, c))
+    assert (cache.hits, cache.misses) == (0, 2)
+    found = [step(model, batch) for batch in batches]
+    # With a key-value cache, Transformers does not keep packed texts apart.
+    assert (cache.hits, cache.misses) == ((0, 5) if uses_cache else (3, 2))
+    for one, other in zip(expected, found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
 def test_bfloat16_states_are_stored_as_they_are(grown, ids, opened, tmp_path):
     import torch
 

@@ -115,6 +115,9 @@ def _print_time(report: Report) -> None:
     from modelforge.preflight.report import length_text
 
     rows = [("Steps", steps)]
+    if report.other_steps:
+        others = ", ".join(f"{name} {count:,} steps" for name, count in report.other_steps.items())
+        rows.append(("Length", f"by {report.length_by}; {others}"))
     if length := length_text(report.epochs, report.tokens, report.flops):
         rows.append(("Epochs", length))
     if report.seconds is not None:

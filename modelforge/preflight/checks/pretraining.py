@@ -13,6 +13,8 @@ from modelforge.preflight.context import RunContext
 MAX_BYTES = 4
 # Below so many characters for each token of the vocabulary, many tokens are hardly ever trained.
 CHARS_PER_TOKEN = 40
+# A shorter context teaches hardly anything.
+LEAST_CONTEXT = 16
 
 
 def text_too_short(context: RunContext) -> Iterator[Finding]:
@@ -24,14 +26,15 @@ def text_too_short(context: RunContext) -> Iterator[Finding]:
     if estimate >= needed:
         return
     is_certain = MAX_BYTES * characters < needed
-    better = 2 ** max(6, estimate.bit_length() - 2)
+    better = 2 ** max(0, estimate.bit_length() - 2)
+    is_usable = LEAST_CONTEXT <= better < planned.shape.context
     yield (blocker if is_certain else caution)(
         "text-too-short",
         f"The text has about {estimate:,} tokens; one context of {planned.shape.context:,} needs "
         f"{needed:,}.",
-        f"Add text, or set max_seq_length to {better:,}.",
+        f"Add text, or set max_seq_length to {better:,}." if is_usable else "Add text.",
         "max_seq_length",
-        better if better < planned.shape.context else None,
+        better if is_usable else None,
     )
 
 
@@ -45,6 +48,8 @@ def vocabulary_too_large(context: RunContext) -> Iterator[Finding]:
     # Each merge joins at least two bytes of the text.
     most = MIN_VOCABULARY + MAX_BYTES * characters // 2
     better = max(512, 2 ** (max(1, int(characters // CHARS_PER_TOKEN)).bit_length() - 1))
+    if better > most:
+        better = MIN_VOCABULARY
     if size <= characters / CHARS_PER_TOKEN or size <= better:
         return
     is_impossible = size > most

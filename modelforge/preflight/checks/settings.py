@@ -30,6 +30,8 @@ MANY_EPOCHS = 20
 # From this ratio on, slow evaluations are reported with a factor.
 REPORTED_RATIO = 1.5
 REPORT_TO = "logging.report_to"
+# Numbers from here on are shown with an exponent.
+LARGE = 1e5
 
 
 def plan_changes(context: RunContext) -> Iterator[Finding]:
@@ -340,4 +342,6 @@ def _describe(change: Change) -> str:
 def _text(value: object) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
+    if isinstance(value, float) and abs(value) >= LARGE:
+        return human_number(value)
     return str(value)

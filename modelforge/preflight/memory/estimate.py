@@ -233,7 +233,8 @@ def activations(config: TrainingConfig, plan: Plan, model: ModelInfo, length: in
     tokens = _tokens(config, plan, length)
     size = plain_bytes(plan)
     block = block_bytes(config, plan, model, length)
-    gradients = (2 * (model.hidden_size or 0) + 3 * (model.intermediate or 0)) * size
+    inner = (3 if _is_gated(model) else 2) * (model.intermediate or 0)
+    gradients = (2 * (model.hidden_size or 0) + inner) * size
     offloaded = offloaded_bytes(config, plan, model, length)
     saved = _saved_bytes(config, plan, model, block) - offloaded
     total = tokens * (saved + gradients) + _full_fine_tuning(plan, model)
@@ -294,12 +295,10 @@ def _whole_logits(config: TrainingConfig, plan: Plan, model: ModelInfo) -> float
     """Return the bytes of all logits of a micro-batch of windows.
 
     They are kept in three 32-bit copies, beside those of 16 bits; the soft cap of nanochat keeps
-    two more of the precision. An evaluation keeps two 32-bit copies.
+    one more of 32 bits, or two of 16. An evaluation keeps two 32-bit copies.
     """
     size, vocab = plain_bytes(plan), model.vocab or 0
-    per_number = (
-        12.0 + (size if size == 2 else 0) + (2 * size if model.model_type == "nanochat" else 0)
-    )
+    per_number = 12.0 + (size if size == 2 else 0) + (0 if _is_gated(model) else 4)
     trained = per_number * config.rows_per_pass
     evaluated = 8.0 * config.per_device_eval_batch_size if config.evaluates else 0.0
     return max(trained, evaluated) * plan.max_length * vocab
@@ -319,7 +318,11 @@ def block_bytes(config: TrainingConfig, plan: Plan, model: ModelInfo, length: in
     """
     size = plain_bytes(plan)
     widths = _widths(model)
-    saved = _weighted(_SAVED[size, plan.trains], widths)
+    kept = _SAVED[size, plan.trains]
+    if not _is_gated(model):
+        # The squared ReLU keeps its input and its result.
+        kept = kept._replace(intermediate=kept.intermediate // 2)
+    saved = _weighted(kept, widths)
     if model.model_type.startswith(_NORMING):
         saved += _NORMED[size, plan.trains] * (widths.queries + widths.keys)
     if attended := _masked_length(config, plan, length):
@@ -347,11 +350,19 @@ def _masked_length(config: TrainingConfig, plan: Plan, length: int) -> int:
     rows = config.rows_per_pass
     if plan.attn_implementation == VARLEN:
         return 0
+    if plan.pretraining is not None:
+        # Windows are full: only layers that attend to a part of them need a mask.
+        return length if min(plan.pretraining.shape.windows) < length else 0
     if plan.facts.joins_rows and config.packing:
         return 0 if config.data.packing_strategy == "wrapped" else rows * length
     if plan.facts.joins_rows and config.data.padding_free:
         return rows * length
     return length if rows > 1 else 0
+
+
+def _is_gated(model: ModelInfo) -> bool:
+    """Return whether the MLP has a gate, as in all families but nanochat."""
+    return model.model_type != "nanochat"
 
 
 def _widths(model: ModelInfo) -> _Widths:

@@ -104,17 +104,22 @@ def lighter_optimizer(draft: Draft) -> Iterator[Saving]:
 
 
 def smaller_batch(draft: Draft) -> Iterator[Saving]:
-    """Yield smaller batches with as much more gradient accumulation."""
+    """Yield smaller batches with as much more gradient accumulation.
+
+    In a training from nothing that follows from the tokens of a step.
+    """
     config = draft.config
-    batch = config.per_device_train_batch_size
-    rows = batch * effective_accumulation(config)
+    batch, is_new = config.per_device_train_batch_size, config.pretraining.enabled
+    rows = batch * (1 if is_new else effective_accumulation(config))
     for size in range(batch - 1, draft.plan.facts.min_rows - 1, -1):
         if rows % size:
             continue
         busy = size * draft.plan.max_length >= BUSY_TOKENS
+        more = {} if is_new else {"gradient_accumulation_steps": rows // size}
+        beside = "" if is_new else f" (gradient accumulation to {rows // size})"
         yield Saving(
-            {"per_device_train_batch_size": size, "gradient_accumulation_steps": rows // size},
-            f"Set the batch size to {size} (gradient accumulation to {rows // size})",
+            {"per_device_train_batch_size": size, **more},
+            f"Set the batch size to {size}{beside}",
             0.3,
             slowdown=1.0 if busy else 1.3,
         )

@@ -55,6 +55,68 @@ def resolved_context(values, machine):
     return RunContext(config, plan, machine, model, MANY_ROWS, Home(Path("/home/x")))
 
 
+FROM_NOTHING = {
+    "pretraining.enabled": True,
+    "pretraining.depth": 16,
+    "model_name": "",
+    "adapter.enabled": False,
+    "optim": "normuon",
+    "per_device_train_batch_size": 32,
+    "max_seq_length": 1024,
+    "gradient_checkpointing": False,
+}
+NEW_MODEL_SAVERS = {
+    "per_device_train_batch_size",
+    "per_device_eval_batch_size",
+    "gradient_checkpointing",
+    "pretraining.depth",
+    "max_seq_length",
+    "hardware.precision",
+}
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_model_from_nothing_is_made_to_fit_by_batch_context_and_depth(device):
+    whole = make_context(with_free(device, 1000.0), summary=MANY_ROWS).with_settings(FROM_NOTHING)
+    needed = whole.memory_total_gib
+    changed, single = set(), set()
+    for share in SHARES:
+        free = share * needed
+        context = replace(whole, machine=with_free(device, free))
+        fits = [each for each in search_fit(context).suggestions if each.fits]
+        assert fits, share
+        for each in fits:
+            names = set(each.settings)
+            assert names <= NEW_MODEL_SAVERS
+            changed |= names
+            single |= names if len(names) == 1 else set()
+            total = context.with_settings(each.settings).memory_total_gib
+            assert total == pytest.approx(each.gib)
+            assert total <= free
+    needed_settings = {"per_device_train_batch_size", "pretraining.depth", "max_seq_length"}
+    assert changed >= needed_settings
+    assert single >= {"per_device_train_batch_size"}
+
+
+def test_a_smaller_batch_of_a_new_model_says_nothing_of_accumulation():
+    whole = make_context(with_free("cpu", 1000.0), summary=MANY_ROWS).with_settings(FROM_NOTHING)
+    context = replace(whole, machine=with_free("cpu", 0.75 * whole.memory_total_gib))
+    words = [each.words for each in search_fit(context).suggestions]
+    assert any("Set the batch size to" in text for text in words)
+    assert not any("accumulation" in text for text in words)
+
+
+def test_a_depth_that_cannot_fit_names_one_that_does():
+    deep = {**FROM_NOTHING, "pretraining.depth": 200}
+    context = make_context(with_free("cpu", 16.0), summary=MANY_ROWS).with_settings(deep)
+    (found,) = [each for each in findings_of(context) if each.code == "memory-base"]
+    assert (found.level, found.where) == ("blocker", "pretraining.depth")
+    assert "the computer has 16.0 GiB" in found.what
+    assert f"Set the depth to {found.suggested}" in found.remedy
+    smaller = context.with_settings({"pretraining.depth": found.suggested})
+    assert smaller.memory_total_gib <= 16.0
+
+
 def values_for(profile, strategy, device, model):
     values = flatten(profile_settings(profile, practice=device == "cpu")) | {"strategy": strategy}
     values |= {"use_4bit": True} if strategy == "qlora" else {}

@@ -83,6 +83,7 @@ def test_a_text_that_changed_before_a_resume_is_named(bench, killed, book):
     (failed,) = reported(again(bench, run), "failed")
     assert failed["cause"] == "corpus-changed"
     assert "The text has changed since the checkpoint was saved" in failed["what"]
+    assert failed["remedy"] == "Restore the files, or start a new run on the changed text."
 
 
 def test_the_tokens_of_the_run_are_kept_so_that_a_changed_file_does_not_matter(

@@ -141,7 +141,7 @@ class StagePlan:
 
         With new layers in front it is 0: gradients pass through the frozen layers above them.
         """
-        return 0 if self.trains_embeddings else min(self.trained_layers)
+        return min(self.trained_layers)
 
     @property
     def saved_share(self) -> float:

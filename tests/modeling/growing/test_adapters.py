@@ -156,6 +156,34 @@ def test_the_merged_model_computes_what_both_adapters_do(build, ids, tmp_path, m
     assert torch.equal(again(ids).logits, merged(ids).logits)
 
 
+@pytest.mark.parametrize("direction", list(Direction))
+def test_stages_follow_one_another_on_the_merged_model(build, ids, direction):
+    import torch
+
+    from modelforge.modeling.growing.adapters import add_stage_adapters
+    from modelforge.modeling.growing.freezing import prepare_stage
+    from modelforge.modeling.growing.layers import decoder_layers, insert_layers
+
+    growth = replace(GROWTH, direction=direction, ends_jointly=True)
+    model, losses = build(layers=2, initializer_range=0.1).train(), []
+    for stage in stage_plans(growth):
+        before = model(ids, labels=ids)
+        if stage.new_layers:
+            new = insert_layers(model, growth.layers_per_stage, direction=direction)
+            assert new == stage.new_layers
+        assert len(decoder_layers(model)) == stage.layers
+        adapted = add_stage_adapters(model, stage)
+        assert torch.equal(adapted(ids).logits, before.logits)
+        frozen = prepare_stage(adapted, stage)
+        train(adapted, stage, ids)
+        frozen.release()
+        model = model if adapted is model else adapted.merge_and_unload()
+        losses.append(before.loss.item())
+    losses.append(model(ids, labels=ids).loss.item())
+    assert losses[-1] < losses[0] - 0.1
+    assert not [name for name in model.state_dict() if "lora" in name]
+
+
 def test_groups_have_the_rates_of_weights_and_adapters(build):
     from modelforge.modeling.growing.freezing import parameter_groups
 

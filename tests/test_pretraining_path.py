@@ -65,6 +65,12 @@ def pretrain(tmp_path: Path, command: Callable[..., Any]) -> Callable[..., Any]:
     return do
 
 
+def shown_in_words(capsys: Any, tmp_path: Path, run: str) -> str:
+    capsys.readouterr()
+    assert main(["runs", "show", run, "--home", str(tmp_path / "home")]) == 0
+    return str(capsys.readouterr().out)
+
+
 def folder(tmp_path: Path, run: str) -> RunFolder:
     return RunFolder(Home(tmp_path / "home").runs / run)
 
@@ -80,13 +86,14 @@ def until(holds: Callable[[], Any], hope: str) -> None:
         time.sleep(0.05)
 
 
-def test_a_text_becomes_a_model_that_can_be_trained_for_longer(tmp_path, command, pretrain):
+def test_a_text_becomes_a_model_that_can_be_trained_for_longer(tmp_path, command, pretrain, capsys):
     view = pretrain()
     assert view["state"] == "finished"
     first = folder(tmp_path, view["id"])
     bits = [each["metrics"]["bits_per_byte"] for each in reported(first, "eval")]
     assert len(bits) == 3
     assert view["eval_bits_per_byte"] == pytest.approx(min(bits))
+    assert f", {min(bits):.3f} bits per byte." in shown_in_words(capsys, tmp_path, view["id"])
     assert (first.output / "model.safetensors").is_file()
 
     continued = command("runs", "continue", view["id"], "--steps", "4")

@@ -145,7 +145,8 @@ class _Conversation:
                 if shown != part["side"] and len(answers) > 1:
                     print(f"{'' if shown is None else chr(10)}{self._title(part['side'])}:")
                 shown = part["side"]
-                print(escape_control(part.get("text", "")), end="", flush=True)
+                lines = part.get("text", "").split("\n")
+                print("\n".join(map(escape_control, lines)), end="", flush=True)
             if "done" in part:
                 answer["done"] = part["done"]
                 self._print_end()

@@ -256,7 +256,11 @@ def print_run(forge: Forge, view: RunView) -> int:
     if verdict and ending.get("kind") != "failed":
         print(verdict.text)
     if view.eval_loss is not None:
-        print(f"Evaluation loss {view.eval_loss:.3f}.")
+        bits = view.eval_bits_per_byte
+        per_byte = "" if bits is None else f", {bits:.3f} bits per byte"
+        print(f"Evaluation loss {view.eval_loss:.3f}{per_byte}.")
+    if view.core is not None:
+        print(f"CORE {view.core['score']:.3f} on {len(view.core['tasks'])} tasks.")
     print(f"Duration: {human_duration(view.seconds())}")
     print(f"Folder: {forge.runs.folder(view.id).path}")
     return DONE

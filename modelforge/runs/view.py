@@ -23,7 +23,7 @@ from modelforge.runs.event_types import (
 from modelforge.runs.index import Stability
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.listing import RunRow, RunSummary
-from modelforge.runs.notes import read_notes
+from modelforge.runs.notes import read_notes, short_model_name
 from modelforge.runs.progress.eta import EtaEstimator, Schedule
 from modelforge.runs.states import RunState, read_facts, seconds_worked
 from modelforge.runs.timeline import Timeline, tail_timeline
@@ -102,7 +102,7 @@ def read_row(folder: RunFolder) -> tuple[RunRow, Stability]:
         plan, config = _plan_in(record), record["config"]
         row = RunRow(
             **_summary(folder, facts.state, record, plan, tail_timeline(folder.events)),
-            model=_last_part(config.get("model_name")),
+            model=short_model_name(str(config.get("model_name") or "")),
             data=data_name(config),
             task=str(config.get("task", "")),
             strategy=str(config.get("strategy", "sft")),

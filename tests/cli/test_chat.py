@@ -37,6 +37,11 @@ def test_one_question_is_answered(runs, capsys):
     assert chat(capsys, runs[0], "--prompt", "Hello", "--base") == (0, f"{BASE}\n")
 
 
+def test_an_answer_of_several_lines_has_several_lines(runs, capsys):
+    said = chat(capsys, runs[0], "--prompt", "Echo: one\ntwo\x1b[2J\n\nthree")
+    assert said == (0, "one\ntwo\\x1b[2J\n\nthree\n")
+
+
 def test_the_options_reach_the_model(runs, capsys):
     options = ["--temperature", "0.7", "--top-k", "40", "--repetition-penalty", "1.2", "--seed"]
     _, output = chat(

@@ -93,3 +93,26 @@ def test_a_batch_has_inputs_and_the_tokens_after_them(windows):
     batch = collate([windows[0], windows[2]])
     assert batch["input_ids"].shape == batch["shift_labels"].shape == (2, CONTEXT)
     assert batch["input_ids"][:, 1:].tolist() == batch["shift_labels"][:, :-1].tolist()
+
+
+def test_several_processes_read_in_a_step_what_one_would_read():
+    from types import SimpleNamespace
+
+    from accelerate.data_loader import BatchSamplerShard
+    from torch.utils.data import BatchSampler, SequentialSampler
+
+    from modelforge.train.strategies.pretraining import rows_per_step
+
+    rows, steps, processes = 4, 3, 2
+    args = SimpleNamespace(
+        per_device_train_batch_size=rows, gradient_accumulation_steps=2, world_size=processes
+    )
+    count = steps * rows_per_step(args)
+    batches = BatchSampler(SequentialSampler(range(count)), rows, drop_last=False)
+    shares = [list(BatchSamplerShard(batches, processes, number)) for number in range(processes)]
+    assert [len(share) for share in shares] == [2 * steps] * processes
+    read = [
+        sorted(row for share in shares for batch in share[2 * step : 2 * step + 2] for row in batch)
+        for step in range(steps)
+    ]
+    assert read == [list(range(16 * step, 16 * step + 16)) for step in range(steps)]

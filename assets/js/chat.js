@@ -18,7 +18,7 @@ import { postLines } from "./streams.js";
 /** One line of a stream of answers. @typedef {{ side?: number, question?: string, phase?: string, text?: string, done?: Done, error?: { where: string, what: string, remedy: string, holder?: string } }} Part */
 
 const BUSY_MS = 5000, DRAFT_KEY = "modelforge-chat", FULL = 0.9;
-const HINTS = { conversation: "Write a message", passage: "Ask a question that the text answers", document: "Paste a document to summarize" };
+const HINTS = { conversation: "Write a message", passage: "Ask a question that the text answers", document: "Paste a document to summarize", continuation: "Write the beginning of a text; the model continues it" };
 
 /** @param {HTMLElement} root @param {import("./page.js").Server} server */
 export function open(root, server) {

@@ -10,7 +10,7 @@ import { problemText, toast } from "./page.js";
 /** @typedef {{ system: string, sampling: Record<string, number | null>, tools: object[], passage: string, device: "auto" | "cpu", gpu: number | null }} Settings */
 /** @typedef {{ id: string, name: string, mode: Mode, sides: Side[], turns: Turn[] }} Chat */
 /** @typedef {{ role: string, content: string, name?: string, tool_calls?: ToolCall[] }} Message */
-/** @typedef {"conversation" | "passage" | "document"} Format */
+/** @typedef {"conversation" | "passage" | "document" | "continuation"} Format */
 /** @typedef {{ possible: boolean, why: string, seconds: number | null, memory_bytes: number | null }} CpuFit */
 /** What the server knows of a model. @typedef {{ model: string, name: string, format: Format, has_base: boolean, tuned: boolean, system: string, context: number | null, gpu: number | null, gpus: { index: number, name: string, free_gib: number | null }[], cpu: CpuFit, tools: object[] }} ModelFacts */
 
@@ -34,7 +34,7 @@ export function sideOf(chat, turn, side) {
  */
 export function messagesOf(chat, settings, format, side, place) {
   const turn = chat.turns[place];
-  if (format === "document") return [{ role: "user", content: turn.asked }];
+  if (format === "document" || format === "continuation") return [{ role: "user", content: turn.asked }];
   if (format === "passage") return [{ role: "system", content: settings.passage.trim() }, { role: "user", content: turn.asked }];
   const system = settings.system.trim();
   /** @type {Message[]} */

@@ -44,7 +44,7 @@ function show(update) {
   showSamples(followed.root);
   showCharts(update.charts);
   find(".app", followed.root).dataset.state = update.state;
-  showTabs(followed.root, update.is_over);
+  showTabs(followed.root, update.is_over && update.state !== "gone");
   if (update.title) document.title = update.title;
   if (update.is_over) { followed.isOver = true; close(); }
   if (update.is_over && update.state !== "gone") openEvaluation(followed.root, followed.server, followed.run);

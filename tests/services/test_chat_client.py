@@ -14,6 +14,7 @@ from modelforge.errors import RunError
 from modelforge.paths import Home
 from modelforge.runs.layout import RunFolder
 from modelforge.services.chat_client import ChatClient, ChatModelSpec
+from modelforge.services.chats.models import chat_format
 
 PARROT = """
 import json, sys
@@ -60,6 +61,11 @@ def test_a_conversation_starts_with_the_system_message_of_the_training(client):
     own = [{"role": "system", "content": "Be brief."}, *HELLO]
     assert reply(client, spec, own)["messages"] == own
     assert reply(client, ChatModelSpec("base"))["messages"] == HELLO
+
+
+def test_a_new_model_is_asked_to_continue_a_text():
+    assert chat_format(ChatModelSpec("base", continues=True)) == "continuation"
+    assert chat_format(ChatModelSpec("base")) == "conversation"
 
 
 def test_a_text_and_a_question_are_put_as_they_were_in_training():

@@ -26,6 +26,7 @@ from ui.html.templates import render
 from ui.pages import model_picker
 
 QUESTIONS = ("Who are you?", "What is the capital of France?")
+BEGINNINGS = ("Once upon a time", "The capital of France is", "It is")
 
 
 @dataclass(frozen=True)
@@ -119,8 +120,9 @@ def _other_model(
 
 def _ideas(runs: list[RunView], selected: str) -> Markup:
     run = next((run for run in runs if run.id == selected or not selected), None)
-    if run is not None and model_picker.chat_format(run) != "conversation":
-        return EMPTY
+    kind = "conversation" if run is None else model_picker.chat_format(run)
+    if kind != "conversation":
+        return render("chat", "ideas", BEGINNINGS) if kind == "continuation" else EMPTY
     dataset = str(run.config.get("dataset", "")) if run else ""
     asked = [sample.question for sample in load_samples() if sample.dataset == dataset]
     questions = list(dict.fromkeys([*asked, *QUESTIONS]))[:3]

@@ -35,7 +35,7 @@ def base_models(forge: Forge) -> list[tuple[str, str]]:
     used = {
         str(run.config.get("model_name", ""))
         for run in forge.runs.views(limit=MAX_OFFERED)
-        if run.plan.facts.head != "span"
+        if run.plan.facts.head != "span" and run.plan.pretraining is None
     }
     return starter + [(name, name) for name in sorted(used - {STARTER, ""})]
 
@@ -66,7 +66,9 @@ def side_select(runs: list[RunView], bases: list[tuple[str, str]], key: str, lab
 
 
 def chat_format(run: RunView) -> str:
-    """Return how the model of a run is asked: conversation, passage or document."""
+    """Return how the model of a run is asked: as a conversation, or otherwise."""
+    if run.plan.pretraining is not None:
+        return "continuation"
     return FORMATS.get(str(run.config.get("task")), "conversation")
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import log2
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
 
 from modelforge.config.plan.context import ChangeLog, PlanContext
 from modelforge.config.pretraining.horizon import (
@@ -50,6 +52,11 @@ class Rates:
     scalar: float
 
 
+def whole(value: float | None) -> int | None:
+    """Return a number without its fraction."""
+    return None if value is None else int(value)
+
+
 @dataclass(frozen=True)
 class PretrainingPlan:
     """What the settings of a training from nothing amount to.
@@ -83,7 +90,8 @@ class PretrainingPlan:
     rate_factor: float = 1.0
     rates: Rates = Rates(0.0, 0.0, 0.0, 0.0)
     weight_decay: float = 0.0
-    text_tokens: int | None = None
+    # Records of the first days have a fraction.
+    text_tokens: Annotated[int | None, BeforeValidator(whole)] = None
 
     @property
     def epochs(self) -> float | None:

@@ -14,7 +14,7 @@ from modelforge.services.chats.cpu import CpuFit
 
 ROWS_READ = 100
 
-ChatFormat = Literal["conversation", "passage", "document"]
+ChatFormat = Literal["conversation", "passage", "document", "continuation"]
 _FORMATS: dict[str, ChatFormat] = {"span": "passage", "seq2seq": "document"}
 _TASK_FORMATS: dict[str, ChatFormat] = {
     "extractive-question-answering": "passage",
@@ -41,7 +41,8 @@ class ChatModelView:
         ChatFormat,
         about(
             "`conversation`; `passage`: a question about the system message; `document`: the "
-            "last message is rewritten."
+            "last message is rewritten; `continuation`: it is continued, by a new model that has "
+            "seen no conversation."
         ),
     ]
     tuned: Annotated[bool, about("Whether it is a run.")]
@@ -59,6 +60,8 @@ class ChatModelView:
 
 def chat_format(spec: ChatModelSpec) -> ChatFormat:
     """Return how a model is asked."""
+    if spec.continues:
+        return "continuation"
     return _FORMATS.get(spec.head) or _TASK_FORMATS.get(spec.task, "conversation")
 
 

@@ -132,3 +132,10 @@ def test_a_short_training_is_evaluated_four_times_unless_the_interval_is_set():
     assert plan_of(max_steps=60).eval_steps == 15
     assert plan_of(max_steps=60, eval_steps=30).eval_steps == 30
     assert plan_of(max_steps=4_000).eval_steps == 100
+
+
+def test_a_record_with_a_fraction_of_a_token_is_read():
+    made = plan_of(context=replace(CONTEXT, train_rows=100, row_tokens=50.0))
+    record = made.as_dict()
+    record["pretraining"]["text_tokens"] += 0.8
+    assert Plan.from_dict(record, {}).pretraining == made.pretraining

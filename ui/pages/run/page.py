@@ -62,7 +62,9 @@ def slow_parts(snapshot: RunSnapshot) -> dict[str, Markup]:
             is_new=snapshot.run.plan.pretraining is not None,
         ),
         "samples-side": samples.side(snapshot.run, timeline, has_result=snapshot.has_result),
-        "run-metrics": _metric_cards(timeline.stage),
+        "run-metrics": _metric_cards(
+            timeline.stage, is_new=snapshot.run.plan.pretraining is not None
+        ),
         "run-earlier": _earlier_stages(timeline),
         "run-settings": join([dump_recipe(snapshot.run.config)]),
     }
@@ -98,12 +100,15 @@ def _loss_key(stage: Stage) -> str:
     return f"stage-{stage.number}-loss"
 
 
-def _metric_cards(stage: Stage) -> Markup:
+def _metric_cards(stage: Stage, *, is_new: bool) -> Markup:
     drawn = metrics.charts(stage).items()
     return join(
         [
             chart_card(
-                key, data.title, CHART_NOTES[data.title], is_open=data.title == BITS_PER_BYTE
+                key,
+                data.title,
+                CHART_NOTES[data.title],
+                is_open=is_new and data.title == BITS_PER_BYTE,
             )
             for key, data in drawn
         ]

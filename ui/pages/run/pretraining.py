@@ -33,6 +33,9 @@ TO_CHAT = {
     "strategy": "sft",
     "adapter.enabled": "false",
     "dataset": "sample:general",
+    # A new model is far from what it shall say: usual rates and one pass hardly change it.
+    "learning_rate": "0.001",
+    "num_train_epochs": "10",
 }
 
 

@@ -11,6 +11,7 @@ from modelforge.preflight.suggest.catalog_fit import FitEstimate
 from modelforge.services.downloads import Download
 from modelforge.services.layers import RatedModel
 from modelforge.services.preflight import PreflightResult
+from modelforge.units import GIB
 from ui.contract import PollReply, problem_text
 from ui.html import format as fmt
 from ui.html.components import choices, tile
@@ -75,7 +76,7 @@ def summary(name: str, checked: PreflightResult) -> Markup:
         return join(["not chosen yet"])
     facts, parts = checked.facts, [fmt.model_name(name)]
     if facts is not None and facts.weights_gib:
-        parts.append(f" · {fmt.gib(facts.weights_gib)}")
+        parts.append(f" · {fmt.size(GIB * facts.weights_gib)}")
     report = checked.report
     if report is not None and report.memory:
         parts += [" · ", fit_panel.fit_chip(report.memory_total_gib, report.memory_available_gib)]

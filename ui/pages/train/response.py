@@ -288,7 +288,7 @@ def _task_summary(values: Mapping[str, str], checked: PreflightResult) -> Markup
     method = METHODS.get(values["strategy"], values["strategy"])
     plan = checked.plan
     if plan is not None and plan.trains == "all":
-        trained = "all weights"
+        trained = "on all weights"
     elif plan is None or plan.quantization == "none":
         trained = "with LoRA"
     else:

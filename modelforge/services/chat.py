@@ -12,6 +12,7 @@ from modelforge.config.sampling import Sampling
 from modelforge.errors import ConfigError, NotFoundError, Problem
 from modelforge.hardware.machine import Machine
 from modelforge.runs.atomic_files import read_json
+from modelforge.runs.feedback.corrections import CorrectionKind
 from modelforge.runs.notes import short_model_name
 from modelforge.runs.process.machine_lease import MachineLease
 from modelforge.runs.process.supervisor import Supervisor
@@ -20,7 +21,6 @@ from modelforge.runs.view import view_run
 from modelforge.services.chat_client import ChatClients, ChatModelSpec, Message
 from modelforge.services.chats.cpu import CpuFit, fit_on_cpu
 from modelforge.services.chats.models import (
-    ChatFormat,
     ChatGpu,
     ChatModelView,
     chat_format,
@@ -122,10 +122,14 @@ class ChatService:
         name = self.find_model(target)[1]
         return name if tuned or not self._store.exists(target) else f"the base model of {name}"
 
-    def kind(self, target: str) -> tuple[str, ChatFormat]:
-        """Return the display name of a model and how it is asked; raises NotFoundError."""
+    def kind(self, target: str) -> tuple[str, CorrectionKind]:
+        """Return the display name of a model and the rows that correct it; raises NotFoundError.
+
+        An answer of a model that continues texts is corrected for the run that teaches it to chat.
+        """
         spec, name = self.find_model(target)
-        return name, chat_format(spec)
+        asked = chat_format(spec)
+        return name, "conversation" if asked == "continuation" else asked
 
     def describe(self, target: str) -> ChatModelView:
         """Return how the model of a run, or a base model, is asked; raises NotFoundError."""

@@ -88,6 +88,16 @@ def test_what_the_other_lengths_would_be_is_in_the_report(tmp_path, capsys):
     )
 
 
+def test_fp8_on_the_processor_is_refused(tmp_path, capsys):
+    report, found = check(
+        tmp_path, capsys, "The sea was calm tonight.\n\n" * 4000,
+        "quantization.fp8_training=true", "hardware.device=cpu",
+    )  # fmt: skip
+    assert found["fp8-training-card"]["level"] == "blocker"
+    assert "compute capability 8.9" in found["fp8-training-card"]["what"]
+    assert not report["ready"]
+
+
 def test_a_batch_that_is_not_whole_windows_is_refused(tmp_path, capsys):
     report, found = check(
         tmp_path, capsys, "The sea was calm.\n\n" * 4000,

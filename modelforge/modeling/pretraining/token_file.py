@@ -95,7 +95,7 @@ def write_token_file(
 ) -> TokenFileFacts:
     """Tokenize documents into `path` (.bin), with its facts beside it; `tell` gets the tokens.
 
-    Raises RunError where the facts cannot be written.
+    Raises OSError where the disk is full, RunError where the facts cannot be written.
     """
     kind = np.dtype("<u2" if vocab_size <= 2**16 else "<u4")
     tokens = documents = text_bytes = 0
@@ -106,7 +106,8 @@ def write_token_file(
                 raw = text.encode("utf-8", "surrogatepass")
                 digest.update(len(raw).to_bytes(8, "big") + raw)
                 text_bytes += len(raw)
-                np.asarray([document_id, *ids], kind).tofile(file)
+                # The error of `tofile` on a full disk does not say that it is full.
+                file.write(np.asarray([document_id, *ids], kind).tobytes())
                 tokens += len(ids) + 1
             documents += len(group)
             tell(tokens)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+from pathlib import Path
+
 import pytest
 
 from modelforge.errors import DataError
@@ -89,12 +92,19 @@ def test_groups_of_documents_are_bounded_by_their_characters(tmp_path):
 
 
 def test_facts_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    from pathlib import Path
-
     def killed(*_args):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Path, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
         written(tmp_path, ["some text"])
+    assert not (tmp_path / "train.json").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
+def test_a_full_disk_is_named(tmp_path):
+    (tmp_path / "train.bin").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as caught:
+        written(tmp_path, ["some text " * 1000] * 20)
+    assert caught.value.errno == errno.ENOSPC
     assert not (tmp_path / "train.json").exists()

@@ -8,6 +8,7 @@ import pytest
 
 from modelforge.runs.atomic_files import write_json
 from modelforge.runs.events import last_number, read_events
+from tests.train.pretraining.conftest import prose
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 
@@ -74,6 +75,22 @@ def test_a_killed_run_resumes_at_the_same_token_and_ends_with_the_same_bytes(
     assert points(read_events(run.events)[0]) == points(read_events(whole.events)[0])
     assert weights(run) == weights(whole)
     assert weights(run) != started
+
+
+def test_a_run_that_is_killed_in_its_second_pass_over_the_text_resumes_there(
+    bench, from_nothing, killed, tmp_path
+):
+    short = tmp_path / "short.txt"
+    short.write_text(prose(60), encoding="utf-8")
+    whole = from_nothing(text=short, max_steps=10)
+    assert bench.work(whole)[-1].kind == "finished"
+    run = killed(text=short)
+    assert again(bench, run)[-1].kind == "finished"
+    curves = [points(read_events(each.events)[0]) for each in (run, whole)]
+    assert curves[0] == curves[1]
+    # The checkpoint of step 6 is in the second pass, and the end in the second or third.
+    assert 1 < curves[0]["step", 6]["epoch"] < 2 < curves[0]["step", 10]["epoch"] + 1
+    assert weights(run) == weights(whole)
 
 
 def test_a_text_that_changed_before_a_resume_is_named(bench, killed, book):

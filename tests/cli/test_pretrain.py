@@ -88,6 +88,16 @@ def test_what_the_other_lengths_would_be_is_in_the_report(tmp_path, capsys):
     )
 
 
+def test_conversations_are_refused_before_the_start(tmp_path, capsys):
+    sources = json.dumps([{"path": str(tmp_path / "text.txt")}, {"path": "sample:captain"}])
+    report, found = check(
+        tmp_path, capsys, "The sea was calm tonight.\n\n" * 4000, f"data.sources={sources}"
+    )
+    assert found["wrong-kind"]["where"] == "data.sources[1]"
+    assert "a training from nothing trains on plain text" in found["wrong-kind"]["what"]
+    assert not report["ready"]
+
+
 def test_fp8_on_the_processor_is_refused(tmp_path, capsys):
     report, found = check(
         tmp_path, capsys, "The sea was calm tonight.\n\n" * 4000,

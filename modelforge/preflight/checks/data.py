@@ -53,6 +53,7 @@ _LABELS = (
     "rows with a completion marked good or bad, or with a chosen and a rejected one",
     "prompt, completion and label",
 )
+_TEXTS = (("text",), "plain text", "text")
 # Values of data.loss_on that train nothing of plain text.
 _TURNS_ONLY = {
     "assistant": "assistant turns",
@@ -160,7 +161,7 @@ def wrong_kind(context: RunContext) -> Iterator[Finding]:
                 "wrong-kind",
                 f"{source.summary.name} contains {KIND_NAMES.get(kind, kind)}; "
                 f"{_trainer_name(context)} trains on {wanted}.",
-                f"Use data with the columns {columns}, or choose a strategy for these rows.",
+                _other_rows(context, columns),
                 where,
             )
 
@@ -202,6 +203,8 @@ def trained_validation_file(context: RunContext) -> Iterator[Finding]:
 
 def _usable_rows(context: RunContext) -> tuple[tuple[str, ...], str, str]:
     facts = context.plan.facts
+    if context.plan.pretraining is not None:
+        return _TEXTS
     if facts.takes_labels:
         return _LABELS
     if facts.needs_preferences:
@@ -209,8 +212,16 @@ def _usable_rows(context: RunContext) -> tuple[tuple[str, ...], str, str]:
     return _TASKS.get(context.config.task, _TEXT_GENERATION)
 
 
+def _other_rows(context: RunContext, columns: str) -> str:
+    if context.plan.pretraining is not None:
+        return "Use text and Markdown files, or rows with a column text; or fine-tune a model."
+    return f"Use data with the columns {columns}, or choose a strategy for these rows."
+
+
 def _trainer_name(context: RunContext) -> str:
     config = context.config
+    if context.plan.pretraining is not None:
+        return "a training from nothing"
     if context.plan.facts.needs_preferences:
         return context.plan.method
     return config.strategy if config.task == "text-generation" else config.task

@@ -12,6 +12,8 @@ from modelforge.units import GIB
 
 TOKENIZER_GIB = 16 / 1024
 EVENTS_GIB = 32 / 1024
+# A token in the files of a tokenizer that is trained here: its entry and its merge.
+TRAINED_TOKEN_BYTES = 64
 
 
 def disk_needed_gib(config: TrainingConfig, plan: Plan, model: ModelInfo | None) -> float | None:
@@ -19,7 +21,8 @@ def disk_needed_gib(config: TrainingConfig, plan: Plan, model: ModelInfo | None)
     if model is None:
         return None
     sizes = trained_sizes(config, plan, model)
-    saved = sizes.total * 4 / GIB + TOKENIZER_GIB
+    saved = (model.parameters or 0) * 4 / GIB if plan.trains == "all" else sizes.total * 4 / GIB
+    saved += _tokenizer_gib(config)
     checkpoint = saved + OPTIMIZERS[plan.optim].state_bytes(sizes, plan.trained_bytes) / GIB
     download = 0.0 if model.local else model.weights_gib
     # One more checkpoint is being written before an old one is deleted.
@@ -29,6 +32,14 @@ def disk_needed_gib(config: TrainingConfig, plan: Plan, model: ModelInfo | None)
         download = saved + 4 * (planned.text_tokens or 0.0) / GIB
     merged = merge_disk_gib(config, plan, model)
     return checkpoints * checkpoint + saved + EVENTS_GIB + download + merged
+
+
+def _tokenizer_gib(config: TrainingConfig) -> float:
+    """Return the size of a tokenizer's files; one that is trained has no more than its merges."""
+    group = config.pretraining
+    if group.enabled and group.trains_tokenizer:
+        return group.vocab_size * TRAINED_TOKEN_BYTES / GIB
+    return TOKENIZER_GIB
 
 
 def checkpoints_kept(config: TrainingConfig, plan: Plan) -> int:

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 
+from modelforge.config.optimizers import OPTIMIZERS
 from modelforge.config.plan.context import PlanContext
 from modelforge.config.plan.make import make_plan
 from modelforge.config.pretraining.settings import shape_of
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.models.from_nothing import info_of_shape
+from modelforge.preflight.disk import disk_needed_gib
 from modelforge.preflight.memory.estimate import (
     block_bytes,
     estimate_memory,
+    total_gib,
     trained_sizes,
 )
 
+ROOT = Path(__file__).resolve().parents[3]
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 
 GIB = 2**30
@@ -47,6 +58,24 @@ def planned(arch, length, *, layers=FEW, kv_heads=4, dropout=0.0, precision="fp3
     config = TrainingConfig(**values | settings)
     shape = shape_of(config.pretraining, context=length)
     return config, make_plan(config, PlanContext("cpu", "d6")), info_of_shape(shape, "d6")
+
+
+def peak_gib(folder):
+    """Do a run in a worker process of its own; return its resident memory at the peak."""
+    peak = 0
+    command = [sys.executable, "-m", "modelforge.train", str(folder)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as worker:
+        while worker.poll() is None:
+            with contextlib.suppress(OSError, IndexError):
+                status = Path(f"/proc/{worker.pid}/status").read_text("utf-8")
+                peak = max(peak, int(status.split("VmHWM:")[1].split()[0]))
+            time.sleep(0.02)
+    return peak * 1024 / GIB
+
+
+def folder_bytes(folder):
+    return sum(each.stat().st_size for each in folder.rglob("*") if each.is_file())
 
 
 def kept_bytes(config, plan):
@@ -113,3 +142,39 @@ def test_a_frozen_embedding_has_no_gradient_and_no_state():
     table = 300 * 256
     before, after = (trained_sizes(each, plan, info).total for each in (config, frozen))
     assert before - after == table
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+def test_a_worker_takes_the_memory_and_the_disk_that_are_estimated(from_nothing):
+    group = {"d_model": 256, "n_heads": 4, "n_layers": 4, "total_batch_tokens": 8192}
+    settings = {
+        "pretraining": group,
+        "max_seq_length": 256,
+        "per_device_train_batch_size": 16,
+        "per_device_eval_batch_size": 16,
+        "max_steps": 2,
+        "eval_steps": 1,
+    }
+    run = from_nothing(**settings)
+    peak = peak_gib(run.path)
+    assert run.has_model
+    from modelforge.train.job import Job
+
+    job = Job.read(run)
+    info = info_of_shape(job.plan.pretraining.shape, "d2")
+    cuda = bool(torch_build())
+    parts = estimate_memory(job.config, job.plan, info, 256, is_cuda_build=cuda)
+    assert total_gib(parts) == pytest.approx(peak, rel=0.15)
+    (checkpoint,) = run.path.glob("checkpoints/checkpoint-2")
+    sizes = trained_sizes(job.config, job.plan, info)
+    state = OPTIMIZERS[job.plan.optim].state_bytes(sizes, 4)
+    assert folder_bytes(checkpoint) == pytest.approx(4 * info.parameters + state, rel=0.05)
+    needed = disk_needed_gib(job.config, job.plan, info)
+    assert folder_bytes(run.path) / GIB < needed < 4 * folder_bytes(run.path) / GIB
+
+
+def torch_build():
+    """Return the version of CUDA that PyTorch is built for; None for the CPU."""
+    import torch
+
+    return torch.version.cuda

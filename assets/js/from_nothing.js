@@ -42,6 +42,13 @@ export function openFromNothing(root, server, form, { changed, useSingle }) {
   // The number follows the hand; the server is asked once it rests.
   dial.addEventListener("input", () => { number.textContent = dial.value; });
 
+  // The menu of commands closes when something is chosen, or elsewhere.
+  const menu = /** @type {HTMLDetailsElement} */ (find("#copy-as", root));
+  document.addEventListener("click", (event) => {
+    const target = /** @type {HTMLElement} */ (event.target);
+    if (!menu.contains(target) || target.closest("button")) menu.open = false;
+  });
+
   /** Take the address into the form: `?from=nothing`. */
   function begin() {
     if (new URLSearchParams(location.search).get("from") === "nothing" && !isFromNothing(form)) exchange();

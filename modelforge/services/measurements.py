@@ -114,19 +114,22 @@ class FinishedRuns:
                 return self._measure(row)
         return None
 
-    def step_time_factor(self, device: Device) -> float | None:
+    def step_time_factor(self, device: Device, *, from_nothing: bool = False) -> float | None:
         """Return how many times as long as estimated a step took in the last runs on a device.
 
-        It is the median of the newest runs, with any settings; None before the first.
+        It is the median of the newest runs, with any settings; None before the first. Trainings
+        from nothing and others are apart: steps of few rows are slower than their FLOPs.
         """
-        factors = (self._step_time_factor(row, device) for row in self._newest())
+        factors = (
+            self._step_time_factor(row, device, from_nothing=from_nothing) for row in self._newest()
+        )
         newest = list(islice((each for each in factors if each is not None), RUNS_COMPARED))
         return median(newest) if newest else None
 
-    def _step_time_factor(self, row: RunRow, device: Device) -> float | None:
+    def _step_time_factor(self, row: RunRow, device: Device, *, from_nothing: bool) -> float | None:
         read = partial(_read_planned_step, RunFolder(self._runs / row.id))
         planned = self._planned.get(row.id, read)
-        if planned is None or planned.device != device:
+        if planned is None or planned[:2] != (device, from_nothing):
             return None
         last = self._measure(row)
         return None if last is None else last.measured.seconds_per_update / planned.seconds
@@ -144,9 +147,10 @@ class FinishedRuns:
 
 
 class _PlannedStep(NamedTuple):
-    """The device of a run, and the seconds of a step by the formula."""
+    """Device and kind of a run, and the seconds of a step by the formula."""
 
     device: str
+    from_nothing: bool
     seconds: float
 
 
@@ -154,9 +158,10 @@ def _read_planned_step(folder: RunFolder) -> _PlannedStep | None:
     """Return what was planned for a run; None for a record of a version that stored less."""
     seconds = (find_json(folder.preflight) or {}).get("step_seconds")
     plan = (find_json(folder.config) or {}).get("plan")
-    device = plan.get("device") if isinstance(plan, dict) else None
+    plan = plan if isinstance(plan, dict) else {}
+    device = plan.get("device")
     if isinstance(seconds, int | float) and seconds > 0 and isinstance(device, str):
-        return _PlannedStep(device, seconds)
+        return _PlannedStep(device, plan.get("pretraining") is not None, seconds)
     return None
 
 

@@ -262,7 +262,9 @@ class PreflightService:
             memory_trace=self._memory_traces.find(trace_key(run.config, run.plan, facts, length)),
             long_prompts=self._measure_prompts(run.config, run.plan, data),
             last_run=self._finished_runs.find(key) if key else None,
-            step_time_factor=self._finished_runs.step_time_factor(run.plan.device),
+            step_time_factor=self._finished_runs.step_time_factor(
+                run.plan.device, from_nothing=run.plan.pretraining is not None
+            ),
             evaluation_time_factor=self._evaluation_time_factor(run.config),
             core=self._core_sizes(run.config),
         )

@@ -84,6 +84,8 @@ def test_the_last_runs_correct_the_time_of_other_settings(forge, settings, monke
     slower = before.tokens_per_s / report.step_time_factor
     assert report.tokens_per_s == pytest.approx(slower, rel=1e-3)
     assert forge.preflight._finished_runs.step_time_factor("cuda") is None
+    factors = forge.preflight._finished_runs
+    assert factors.step_time_factor("cpu", from_nothing=True) is None, "another kind of training"
     assert "corrected by the last runs" in fit_panel.basis_text(report)
     assert "No run has measured the speed" in fit_panel.basis_text(before)
 

@@ -91,7 +91,9 @@ def side(snapshot: RunSnapshot) -> Markup:
         can_resume = first is not None and first.continues and not first.why_not
         # That of a new model is to teach it to chat.
         has_other = can_resume or run.plan.pretraining is not None
-        actions = render("run", "finished_actions", run.id, snapshot.has_result, has_other)
+        # Its card has chat and export, too.
+        has_links = snapshot.has_result and run.plan.pretraining is None
+        actions = render("run", "finished_actions", run.id, has_links, has_other)
     else:
         actions = render("run", "active_actions", str(run.state))
     return join([el("h2.quiet", "This run"), el("hr"), rows, el("hr"), resume, actions])

@@ -30,6 +30,8 @@ MEMORY_PARTS = (
 OTHER_PARTS = ("c5", "other")
 # Longer values are not repeated on a button.
 MAX_VALUE_CHARS = 16
+# More notes than these are folded.
+MOST_NOTES = 4
 LEVELS = {"blocker": "bad", "caution": "warn", "note": "plain"}
 
 
@@ -55,7 +57,7 @@ def plan(checked: PreflightResult) -> Markup:
             el("p.fine", fit_panel.basis_text(report), data_basis=report.memory_basis),
             trial_run.reward_trial(report),
             [el("hr"), fit_panel.speedups(report)] if has_speedups else None,
-            [el("hr"), finding_list(notes)] if notes else None,
+            [el("hr"), _notes(notes)] if notes else None,
             _core_tip(checked),
         ]
     )
@@ -169,6 +171,14 @@ def _steps(report: Report) -> Markup:
     if not report.reward_updates:
         return row("Steps", steps)
     return row("Steps (reward model + RLHF)", f"{fmt.number(report.reward_updates)} + {steps}")
+
+
+def _notes(notes: Sequence[Finding]) -> Markup:
+    """Return the notes; many are folded."""
+    if len(notes) <= MOST_NOTES:
+        return finding_list(notes)
+    summary = el("summary", fmt.plural(len(notes), "note"))
+    return el("details.others", summary, finding_list(notes), id="plan-notes")
 
 
 def _length(report: Report, plan: Plan | None) -> list[Markup | None]:

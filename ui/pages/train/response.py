@@ -48,6 +48,8 @@ METHODS = {
     "rlhf": "rewards (RLHF)",
 }
 
+TOO_SHORT = "text-too-short"
+
 
 @dataclass(frozen=True)
 class _State:
@@ -337,9 +339,17 @@ def _card_states(state: _State) -> dict[str, CardState]:
         "machine": "done",
         "task": "wrong" if {"task", "strategy", "provider"} & errors.keys() else "done",
         "model": card("model_name"),
-        "data": card("dataset", is_wrong=bool(state.data)),
+        "data": card("dataset", is_wrong=bool(state.data) or _is_text_refused(state)),
         "settings": "wrong" if state.recipe or settings & errors.keys() else "plain",
     }
+
+
+def _is_text_refused(state: _State) -> bool:
+    """Return whether the text is too short to train on."""
+    report = state.checked.report
+    return report is not None and any(
+        finding.level == "blocker" and finding.code == TOO_SHORT for finding in report.findings
+    )
 
 
 def _data_facts(state: _State) -> DataFacts | None:

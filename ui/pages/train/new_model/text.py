@@ -77,6 +77,8 @@ def summary_text(planned: PretrainingPlan, name: str) -> str:
     if not planned.text_tokens:
         return name
     has, needed = count(planned.text_tokens), count(planned.tokens)
+    if planned.text_tokens <= planned.shape.context:
+        return f"too short: about {has} tokens"
     if planned.tokens <= planned.text_tokens:
         return f"enough: about {has} tokens, {needed} needed"
     return f"about {has} tokens, {needed} needed: read {times(planned)} times"

@@ -131,6 +131,8 @@ def test_text_that_cannot_be_used_is_named(forge, tmp_path):
     short.write_text("Hello there.", "utf-8")
     reply = response.reply(forge, entered(str(short)))
     assert "one context of" in words(reply.parts["why"])
+    assert reply.cards["data"] == "wrong"
+    assert "too short: about 4 tokens" in words(reply.parts["sum-data"])
 
 
 def test_a_wrong_folder_of_core_is_not_about_the_text(forge, tmp_path, text):

@@ -91,6 +91,7 @@ REFUSED = [
         nothing(total_batch_tokens=12_000) | TAG | {"max_seq_length": 512},
         "pretraining.total_batch_tokens",
     ),
+    (nothing(freeze_embeddings=True) | TAG, "pretraining.freeze_embeddings"),
     (nothing(vocab_size=259) | TAG, "pretraining.vocab_size"),
     ({"logging": {"log_file": "logs/run.log"}}, "logging.log_file"),
     ({"logging": {"log_file": "/srv/notes.md"}}, "logging.log_file"),

@@ -49,6 +49,13 @@ def _architecture(value: str, facts: Facts) -> Written:
     return Written(options, f"It trains its own model, not {value}.", is_lost=True)
 
 
+def _batch(value: int, _: Facts) -> Written:
+    if value > 0:
+        return Written({"total-batch-size": value})
+    why = "The same law chooses them there, whatever the text and the steps."
+    return Written({"total-batch-size": -1}, why)
+
+
 def _weight_rate(name: str) -> Rule:
     def write(value: float | None, facts: Facts) -> Written:
         if value is not None:
@@ -211,7 +218,7 @@ RULES: dict[str, Rule] = {
     "pretraining.dropout": left_out("There is no dropout.", [0.0]),
     "pretraining.freeze_embeddings": left_out("All weights are trained there."),
     "pretraining.init_projections_to_zero": left_out("They are zero at the start.", [True]),
-    "pretraining.total_batch_tokens": option("total-batch-size"),
+    "pretraining.total_batch_tokens": _batch,
     "pretraining.target_flops": option("target-flops"),
     "pretraining.target_param_data_ratio": option("target-param-data-ratio"),
     "max_steps": option("num-iterations"),

@@ -89,6 +89,8 @@ CASES = [
     ("evaluation.sample_tokens", {}, {"evaluation.samples": "0"}),
     ("evaluation.row_losses", {}, {"strategy": "dpo"}),
     ("evaluation.row_losses", {}, {"trainer.torch_compile": True}),
+    ("evaluation.row_losses", {}, NOTHING),
+    ("evaluation.report", {}, NOTHING),
     ("eval_steps", {}, {"eval_split": "0.0"}),
     ("evaluation.early_stopping", {}, {"eval_split": 0}),
     ("evaluation.early_stopping_patience", {"evaluation.early_stopping": True}, {}),

@@ -19,6 +19,14 @@ _SAME = (
     *("task", "strategy", "lora_r", "optim", "adapter.enabled", "adapter.target_modules"),
     *("adapter.modules_to_save", "adapter.use_dora", "adapter.use_rslora"),
 )
+# Those that the model of a training from nothing is made by, and its windows of text.
+_SAME_FROM_NOTHING = (
+    *("max_seq_length", "pretraining.arch", "pretraining.depth", "pretraining.aspect_ratio"),
+    *("pretraining.head_dim", "pretraining.window_pattern", "pretraining.vocab_size"),
+    *("pretraining.tokenizer", "pretraining.d_model", "pretraining.n_heads"),
+    *("pretraining.n_kv_heads", "pretraining.d_ff", "pretraining.n_layers"),
+    *("pretraining.rope_theta", "pretraining.tie_embeddings"),
+)
 REMEDY = "Name a run or a step of it: RUN or RUN:STEP. `modelforge runs show RUN` lists its steps."
 
 
@@ -110,7 +118,9 @@ def _differences(config: TrainingConfig, checkpoint: Checkpoint) -> Iterator[Pro
     if Path(stored.model_name).name != Path(config.model_name).name:
         what = f"The checkpoint is of the model {stored.model_name}."
         yield Problem("model_name", what, "Choose that model, or leave the checkpoint empty.")
-    for name in _SAME:
+    is_new = stored.pretraining.enabled or config.pretraining.enabled
+    names = ("pretraining.enabled", *_SAME_FROM_NOTHING) if is_new else ()
+    for name in (*_SAME, *names):
         theirs = _value(stored, name)
         if theirs != _value(config, name):
             text = str(theirs).lower() if isinstance(theirs, bool) else str(theirs)

@@ -102,3 +102,25 @@ def test_a_checkpoint_and_an_adapter_contradict_each_other():
         resolve(Layer("form", BASE | values))
     (problem,) = refused.value.problems
     assert problem.where == "trainer.resume_from_checkpoint"
+
+
+def test_a_model_from_nothing_has_the_shape_of_its_checkpoint(home):
+    new = {"model_name": "", "adapter": {"enabled": False}, "max_seq_length": 64}
+    shape = {"enabled": True, "depth": 2, "vocab_size": 300}
+    folder = save(home, "20260101-000000-aaaa", [4], **new, pretraining=shape)
+    same = {**new, "pretraining": {**shape, "total_batch_tokens": 2048, "target_flops": 1e9}}
+    # The defaults of a training from nothing are in the record of a run.
+    record = json.loads((folder / "config.json").read_text("utf-8"))
+    record["config"] = resolve(Layer("form", {**BASE, **same})).config.explicit_values()
+    (folder / "config.json").write_text(json.dumps(record), "utf-8")
+    assert found(home, folder.name, **same) == (folder.name, "checkpoint-4")
+    for name, value in (("vocab_size", 512), ("n_kv_heads", 1), ("tie_embeddings", True)):
+        with pytest.raises(ConfigError) as refused:
+            found(home, folder.name, **{**same, "pretraining": {**shape, name: value}})
+        (problem,) = refused.value.problems
+        assert problem.where == f"pretraining.{name}"
+    with pytest.raises(ConfigError) as refused:
+        found(home, folder.name, **{**same, "max_seq_length": 128})
+    assert str(refused.value.problems[0]) == (
+        "max_seq_length: The run of the checkpoint has 64. Set it to 64."
+    )

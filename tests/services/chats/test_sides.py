@@ -104,7 +104,7 @@ def test_a_run_from_nothing_continues_texts_and_has_no_base_model(forge, model):
     run = put_from_nothing(forge.home.root, model, 4, name="d6")
     view = forge.chat.describe(run.id)
     assert (view.format, view.has_base, view.base_name, view.context) == (
-        "conversation",
+        "continuation",
         False,
         "",
         128,

@@ -142,7 +142,7 @@ def test_files_and_pasted_text_are_added_to_the_text(server, opened, tmp_path):
     assert all(name in names for name in ("first.txt", "second.md", "pasted.txt")), names
 
 
-def test_one_measure_rules_and_the_others_follow(server, opened, text):
+def test_a_measure_rules_and_a_vocabulary_is_chosen(server, opened, text):
     page = opened(f"{server.url}/?from=nothing")
     prepared(page, text, steps=6)
     assert part(page, "rules-steps").inner_text() == "this one rules"
@@ -153,11 +153,7 @@ def test_one_measure_rules_and_the_others_follow(server, opened, text):
         "document.querySelector('[data-part=\"rules-ratio\"]').textContent === 'this one rules'"
     )
     assert re.fullmatch(r"[\d,]+", page.locator("#text-max_steps").get_attribute("placeholder"))
-
-
-def test_a_borrowed_tokenizer_is_chosen_like_a_vocabulary(server, opened, text):
-    page = opened(f"{server.url}/?from=nothing")
-    prepared(page, text)
+    # A borrowed tokenizer is chosen like a vocabulary.
     page.locator("#vocab-starter").check()
     page.wait_for_function(
         "document.querySelector('[data-part=\"sum-tokenizer\"]').textContent.includes('borrowed')"
@@ -169,9 +165,14 @@ def test_a_borrowed_tokenizer_is_chosen_like_a_vocabulary(server, opened, text):
     )
 
 
-def test_core_is_switched_on_from_its_tip(server, opened, text):
+def test_core_is_switched_on_and_the_command_copied_from_the_plan(server, opened, text):
     page = opened(f"{server.url}/?from=nothing")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     prepared(page, text)
+    page.locator("#copy-as summary").click()
+    page.get_by_role("button", name="ModelForge command").click()
+    page.locator(".toast").wait_for()
+    assert page.evaluate("navigator.clipboard.readText()").startswith("modelforge pretrain ")
     page.locator("#core-on").click()
     field = page.locator("#f-evaluation\\.core_bundle")
     assert field.is_visible()
@@ -181,30 +182,23 @@ def test_core_is_switched_on_from_its_tip(server, opened, text):
     assert "core.yaml" in page.locator("[data-error='evaluation.core_bundle']").inner_text()
 
 
-def test_the_command_is_copied(server, opened, text):
-    page = opened(f"{server.url}/?from=nothing")
-    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    prepared(page, text)
-    page.locator("#copy-as summary").click()
-    page.get_by_role("button", name="ModelForge command").click()
-    page.locator(".toast").wait_for()
-    assert page.evaluate("navigator.clipboard.readText()").startswith("modelforge pretrain ")
-
-
 def test_a_wrong_value_is_said_at_its_field(server, opened, text):
     page = opened(f"{server.url}/?from=nothing")
     prepared(page, text)
-    for name, value, shown in (
-        ("max_steps", "many", "not a number"),
-        ("pretraining.tokenizer", "no/one", "on this computer"),
-        ("dataset", "/nowhere/text.txt", "does not exist"),
+    for name, value, shown, good in (
+        ("max_steps", "many", "not a number", "6"),
+        ("pretraining.tokenizer", "no/one", "on this computer", ""),
+        ("dataset", "/nowhere/text.txt", "does not exist", text),
     ):
-        page.locator(f'[id="text-{name}"]').fill(value)
+        field = page.locator(f'[id="text-{name}"]')
+        field.fill(value)
         error = page.locator(f'[id="text-{name}-error"]:not(:empty)')
         error.wait_for()
         assert shown in error.inner_text()
         assert page.locator("#start").get_attribute("aria-disabled") == "true"
         assert "Model: " not in page.locator("#why").inner_text()
+        field.fill(good)
+        page.wait_for_selector('#start[aria-disabled="false"]')
 
 
 def test_nothing_is_wider_than_the_window(server, opened, text):

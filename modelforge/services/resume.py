@@ -41,7 +41,6 @@ RESUME, CONTINUE, FROM_ADAPTER = "resume", "continue", "start-from"
 # The stage after the reward model is trained.
 SECOND_STAGE = 2
 CONTINUED = " · continued"
-START_FROM_ADAPTER = "Start a new run from its adapter instead."
 STILL_ACTIVE = "The run is still active."
 # Learning rate schedules that do not depend on the length of the run.
 CONSTANT_SCHEDULES = ("constant", "constant_with_warmup", *RESULT_SCHEDULES)
@@ -191,8 +190,14 @@ class ResumeService:
         run = self._launcher.prepare(layer, name=name, request_id=request_id)
         if _data_hashes(run.dataset) != _data_hashes(view.dataset):
             what = "The data has changed since the run, so its epochs cannot be continued."
-            raise ConfigError(Problem("dataset", what, START_FROM_ADAPTER))
+            remedy = _new_run(view.plan.trains == "adapter")
+            raise ConfigError(Problem("dataset", what, remedy))
         return run
+
+
+def _new_run(has_adapter: bool) -> str:
+    """Return what to do where a run cannot be continued."""
+    return f"Start a new run{' from its adapter' if has_adapter else ''} instead."
 
 
 def _checkpoint_of(folder: RunFolder, step: int) -> Checkpoint:
@@ -214,7 +219,7 @@ def _copy_checkpoints(folder: RunFolder, staged: Path, step: int | None) -> None
     newest = newest_valid(folder)[0] if step is None else _checkpoint_of(folder, step)
     if newest is None:
         what = "None of its checkpoints is complete."
-        raise ConfigError(Problem("run", what, START_FROM_ADAPTER))
+        raise ConfigError(Problem("run", what, _new_run(folder.has_adapter)))
     copy_with_best(newest.path, staged / "checkpoints")
     if folder.has_reward_model:
         shutil.copytree(folder.reward_model, staged / folder.reward_model.name)

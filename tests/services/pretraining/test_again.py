@@ -66,5 +66,12 @@ def test_what_a_longer_run_keeps_is_said_and_another_text_is_refused(forge, book
     assert "the learning rate rises to its value in a run of that length" in option.text
     assert option.text.endswith("A step keeps its 256 tokens.")
     assert option.why_not == "The run has no checkpoint to continue from."
+    book.write_text(prose(501), encoding="utf-8")
+    with pytest.raises(ConfigError) as refused:
+        forge.resume._prepare_longer(forge.runs.view(run_id), None, 4, None)
+    assert str(refused.value.problems[0]) == (
+        "dataset: The data has changed since the run, so its epochs cannot be continued. "
+        "Start a new run instead."
+    )
     with pytest.raises(ConfigError, match="no checkpoint"):
         forge.resume.continue_run(run_id)

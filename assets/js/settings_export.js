@@ -12,7 +12,7 @@ export function openSettingsExport(server, exported) {
 }
 
 /** Ask for the system, show what it cannot say, and offer the file. @param {import("./page.js").Server} server @param {Exported} exported */
-export async function showSettingsExport(server, exported, to = "trl") {
+export async function showSettingsExport(server, exported, to = "") {
   const body = create("div", "", { className: "export-settings" });
   /** @type {SettingsExportReply | undefined} */
   let reply;
@@ -23,6 +23,8 @@ export async function showSettingsExport(server, exported, to = "trl") {
     if (mine !== number || !next) return;
     reply = next;
     body.innerHTML = next.shown;
+    // Without a choice the server offers the system that fits.
+    to = /** @type {HTMLSelectElement} */ (find("#export-to", body)).value;
   }
   body.addEventListener("change", async (/** @type {Event} */ event) => {
     const control = /** @type {HTMLInputElement} */ (event.target);

@@ -173,6 +173,15 @@ def test_core_is_switched_on_and_the_command_copied_from_the_plan(server, opened
     page.get_by_role("button", name="ModelForge command").click()
     page.locator(".toast").wait_for()
     assert page.evaluate("navigator.clipboard.readText()").startswith("modelforge pretrain ")
+    page.locator("#copy-as summary").click()
+    page.get_by_role("button", name="nanochat command").click()
+    ask = page.get_by_role("dialog", name="Export settings")
+    assert ask.get_by_label("Write them for").input_value() == "nanochat"
+    ask.get_by_role("button", name="Copy").click()
+    page.wait_for_function(
+        "navigator.clipboard.readText().then(text => text.includes('scripts.base_train'))"
+    )
+    ask.get_by_role("button", name="Cancel").click()
     page.locator("#core-on").click()
     field = page.locator("#f-evaluation\\.core_bundle")
     assert field.is_visible()

@@ -26,8 +26,8 @@ NO_ROWS = "Its text is one stream of tokens, without rows."
 OF_ADAPTERS = "All weights are trained."
 FIXED = "It is fixed there."
 TEXT = (
-    "Its text is in Parquet files with a column text in ~/.cache/nanochat/base_data; its tokenizer "
-    "is trained before, with python -m scripts.tok_train."
+    "It reads Parquet files with a column text in its own folder base_data, and trains its "
+    "tokenizer before with scripts.tok_train."
 )
 # Groups of settings that change no model from nothing.
 _WITHOUT_EFFECT = {

@@ -79,7 +79,7 @@ def _shown(system: str, exported: Exported) -> Markup:
         max(more, 0),
         command,
         system == SCRIPT,
-        system != nanochat.SYSTEM.name,
+        exported.text if system == nanochat.SYSTEM.name else "",
     )
 
 

@@ -45,6 +45,7 @@ def test_a_form_from_nothing_becomes_a_command_of_nanochat(export, form):
     assert (reply.file_name, reply.is_archive) == ("nanochat.sh", False)
     assert 'value="nanochat" selected' in reply.shown
     assert "With the rows" not in reply.shown
+    assert 'data-from="command-line"' in reply.shown
     assert "With the rows" in export({**form, "to": "trl"}).shown
     assert "Export them to nanochat" in export({"values": values, "to": "trl"}).shown
 

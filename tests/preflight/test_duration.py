@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
+from statistics import mean
 
 import pytest
 
@@ -10,7 +12,9 @@ from modelforge.config.sampling import BEGINNINGS
 from modelforge.data.core_sizes import CoreTaskSize, core_task_sizes
 from modelforge.errors import DataError
 from modelforge.preflight.duration import core_seconds, estimate_seconds, sample_seconds
+from modelforge.preflight.speed import estimate_step
 from modelforge.preflight.trial_run import TrialRunResult
+from tests.conftest import ROOT
 from tests.modeling.pretraining.test_core import bundle
 from tests.preflight.contexts import ROWS, make_context, report_of
 
@@ -91,3 +95,37 @@ def test_a_damaged_file_has_no_size_and_a_missing_one_is_an_error(tmp_path):
     file.unlink()
     with pytest.raises(DataError):
         core_task_sizes(tmp_path, 500)
+
+
+# The shape of bench/pretraining.py.
+MEASURED = {
+    "pretraining.arch": "nanochat",
+    "pretraining.depth": 2,
+    "pretraining.aspect_ratio": 128,
+    "pretraining.head_dim": 64,
+    "pretraining.vocab_size": 2048,
+    "pretraining.total_batch_tokens": 16 * 256,
+    "per_device_train_batch_size": 16,
+    "max_seq_length": 256,
+    "gradient_checkpointing": False,
+    "optim": "normuon",
+    "evaluation.core_bundle": None,
+    "evaluation.samples": 0,
+}
+
+
+def test_two_cores_are_as_fast_as_they_were_measured(context):
+    with (ROOT / "bench/results/pretraining-speed.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if not row["spoiled"]]
+    assert rows
+    measured = mean(float(row["app_tokens_per_s"]) for row in rows)
+    step = estimate_step(context.with_settings(MEASURED))
+    assert step.tokens_per_s == pytest.approx(measured, rel=0.15)
+
+
+def test_a_run_on_two_cores_takes_as_long_as_it_was_measured(context):
+    with (ROOT / "bench/results/pretraining.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["kind"] == "evaluation"]
+    steps, seconds = int(rows[-1]["step"]), float(rows[-1]["seconds"])
+    settings = {**MEASURED, "max_steps": steps, "eval_steps": steps // 10}
+    assert estimate_seconds(context.with_settings(settings)) == pytest.approx(seconds, rel=0.15)

@@ -234,7 +234,7 @@ export function open(root, server) {
     showSteps(reply.cards);
     data.apply(reply.data);
     showStart(reply);
-    find("#reset-form", root).hidden = !form.profile && !Object.keys(form.values).length && !Object.keys(form.recipe).length;
+    find("#reset-form", root).hidden = !form.profile && !Object.keys(form.values).some((name) => name !== "pretraining.enabled") && !Object.keys(form.recipe).length;
     find("#enqueue", root).setAttribute("aria-disabled", String(!reply.can_queue));
     plan.apply(reply, openDetails);
     const number = checks;

@@ -42,6 +42,7 @@ def test_every_page_has_a_heading_and_names(url, opened):
     found = {}
     for path in (
         "/?new=1",
+        "/?from=nothing",
         "/?import=1",
         f"/?run={active}",
         f"/?run={ids['first']}",

@@ -1,11 +1,13 @@
 """Start from nothing: turn the dial, start, look at the run, and teach the new model to chat."""
 
 import re
+from pathlib import Path
 
 import pytest
 
 pytestmark = pytest.mark.browser
 
+PROBLEMS = Path(__file__).with_name("accessibility.js").read_text("utf-8")
 SENTENCE = "The miller walked to the river and counted the stones that lay in the cold water. "
 
 
@@ -79,6 +81,7 @@ def test_a_new_model_is_trained_and_then_taught_to_chat(server, opened, text):
         for selector in ("#card-stage-1-metric-0", "[data-part=run-writes]", "#card-loss")
     ]
     assert tops == sorted(set(tops))
+    assert page.evaluate(PROBLEMS) == []
     assert "95 % interval 0.100 to 0.150" in part(page, "run-core").inner_text()
     assert "Bits per byte" in part(page, "run-numbers").inner_text()
     page.get_by_role("button", name="Teach it to chat").click()

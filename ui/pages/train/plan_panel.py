@@ -186,10 +186,10 @@ def _length(report: Report, plan: Plan | None) -> list[Markup | None]:
     planned = plan.pretraining if plan else None
     if planned is None:
         return [_steps(report), _epochs(report)]
-    ends = None if report.seconds is None else fmt.date(time.time() + report.seconds)
+    ends = "" if report.seconds is None else fmt.date(time.time() + report.seconds)
     passes = planned.epochs
     return [
-        row("Done", f"about {ends}") if ends else None,
+        row("Done", f"about {ends.removeprefix('today ')}") if ends else None,
         row("Steps", fmt.number(planned.steps)),
         row("Passes over the text", fmt.number(passes, 1 if passes < 10 else 0))
         if passes

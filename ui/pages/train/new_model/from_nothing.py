@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from modelforge.config.pretraining.peak_flops import peak_flops, share_of_peak
 from modelforge.config.pretraining.settings import shape_of
 from modelforge.config.pretraining.shape import ModelShape
 from modelforge.config.resolve import Layer
@@ -13,7 +14,7 @@ from modelforge.forge import Forge
 from modelforge.preflight.report import Report
 from modelforge.services.layers import FORM, LayerStack
 from modelforge.services.preflight import PreflightResult
-from modelforge.services.pretraining.dial import DEPTHS, Dial, DialPoint
+from modelforge.services.pretraining.dial import DEPTHS, MEASURED, Dial, DialPoint
 from modelforge.units import human_number
 from ui.contract import Reply
 from ui.html import format as fmt
@@ -229,7 +230,20 @@ def _help(dial: Dial, checked: PreflightResult) -> Markup:
     )
     more = f" {more[0].upper()}{more[1:]}." if more else ""
     basis = BASES.get(str(report.seconds_basis), "") if report else ""
+    if share := _share_of_peak(checked):
+        basis = f"{basis.removesuffix('.')}: {100 * share:.0f} % of the GPU's peak (MFU)."
     return join([f"With enough text, a model of this size writes {ability}.{more} {basis}".strip()])
+
+
+def _share_of_peak(checked: PreflightResult) -> float | None:
+    """Return the share of the peak of the GPU that was measured; None where it is unknown."""
+    report, plan, machine = checked.report, checked.plan, checked.machine
+    if report is None or plan is None or machine is None or plan.device != "cuda":
+        return None
+    if report.seconds_basis not in MEASURED or not report.flops or not report.seconds:
+        return None
+    name = next((gpu.name for gpu in machine.gpus), "")
+    return share_of_peak(report.flops, report.seconds, peak_flops(name))
 
 
 def _first_step_text(report: Report | None) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from html import unescape
+from types import SimpleNamespace
 
 import pytest
 
+from modelforge.preflight.report import Report
 from modelforge.services.preflight import PreflightResult
 from modelforge.services.pretraining.dial import Dial, DialPoint
 from ui.pages.train import response
@@ -188,3 +191,16 @@ def test_without_times_there_is_a_hint():
     assert "appears once there is text" in from_nothing.curve(
         dial(None, None, None), PreflightResult()
     )
+
+
+def test_a_measured_time_on_a_gpu_comes_with_its_share_of_the_peak():
+    gpu = SimpleNamespace(name="NVIDIA GeForce RTX 4070")
+    checked = SimpleNamespace(
+        report=Report(flops=58.3e12 * 0.31 * 100, seconds=100.0, seconds_basis="trial_run"),
+        plan=SimpleNamespace(device="cuda"),
+        machine=SimpleNamespace(gpus=[gpu]),
+        resolved=SimpleNamespace(config=SimpleNamespace(pretraining=SimpleNamespace(depth=4))),
+    )
+    assert "31 % of the GPU's peak (MFU)" in unescape(from_nothing._help(dial(1, 2, 3), checked))
+    checked.report = Report(flops=1e12, seconds=100.0, seconds_basis="estimated")
+    assert "MFU" not in from_nothing._help(dial(1, 2, 3), checked)

@@ -122,10 +122,11 @@ class Pretraining(SettingsGroup):
     tie_embeddings: bool = setting(False, "Tie embeddings", Group.PRETRAINING, affects=MEMORY)
     """Share the weights of the embedding and of the output head."""
 
-    dropout: float = setting(0.0, "Dropout", Group.PRETRAINING, ge=0, lt=1, affects=MEMORY)
+    dropout: float = setting(0.0, "Dropout", Group.PRETRAINING, ge=0, lt=1, affects=BOTH)
     """Share of attention weights that is dropped in training.
 
-    On the CPU all attention weights are then kept: context × context numbers for each head.
+    On the CPU a step then takes about twice as long, and all attention weights are kept: context ×
+    context numbers for each head.
     """
 
     freeze_embeddings: bool = setting(

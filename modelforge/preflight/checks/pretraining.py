@@ -104,6 +104,20 @@ def text_repeated(context: RunContext) -> Iterator[Finding]:
     )
 
 
+def head_frozen(context: RunContext) -> Iterator[Finding]:
+    """Warn of borrowed embeddings that are the head too, which then is not trained."""
+    group = context.config.pretraining
+    if group.enabled and group.freeze_embeddings and group.tie_embeddings:
+        yield caution(
+            "head-frozen",
+            "The borrowed embeddings are the output head too, which is then not trained; where "
+            "they were no head in the other model the loss stays high.",
+            "Set pretraining.tie_embeddings to false.",
+            "pretraining.tie_embeddings",
+            False,
+        )
+
+
 def _characters(context: RunContext) -> float | None:
     summary = context.summary
     return summary.mean_chars * summary.rows if summary else None

@@ -61,6 +61,7 @@ TRAINING_CHECKS: tuple[Check, ...] = (
     pretraining.vocabulary_too_large,
     pretraining.batch_not_whole,
     pretraining.text_repeated,
+    pretraining.head_frozen,
     data.wrong_kind,
     data.nothing_to_train,
     data.no_prompt_fits,

@@ -27,12 +27,14 @@ from modelforge.config.resolve import Layer
 from modelforge.forge import Forge
 from modelforge.paths import Home
 from modelforge.runs.events import EventRecord
+from modelforge.runs.layout import RunFolder
 from modelforge.setup.browser import find_browser
 from modelforge.units import MIB
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
 CONDITIONS = RESULTS / "conditions.json"
+EXIT_S = 60.0
 CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
@@ -157,6 +159,9 @@ def trained(home: Home, settings: dict[str, Any]) -> list[EventRecord]:
         events, _ = forge.runs.events(run)
         if events[-1].kind != "finished":
             raise RuntimeError(forge.runs.log(run))
+        # The worker removes its temporary files after the last event.
+        exited = RunFolder(home.runs / run).exit
+        until(exited.is_file, EXIT_S, f"the worker of {run} did not end")
         return events
     finally:
         forge.close()

@@ -35,6 +35,8 @@ def test_a_text_is_compared_with_context_vocabulary_and_length(tmp_path, capsys)
         tmp_path, capsys, "The sea was calm tonight.\n\n" * 4000, "pretraining.depth=2"
     )
     assert found["text-repeated"]["level"] == "caution"
+    epochs = report["plan"]["pretraining"]["tokens"] / report["plan"]["pretraining"]["text_tokens"]
+    assert f"read {epochs:.0f} times; beyond 4 times" in found["text-repeated"]["what"]
     assert found["vocabulary-too-large"]["level"] == "caution"
     assert report["plan"]["pretraining"]["shape"]["layers"] == 2
     assert report["ready"]

@@ -96,8 +96,9 @@ def text_repeated(context: RunContext) -> Iterator[Finding]:
     better = max(1, int(planned.steps * MAX_EPOCHS / planned.epochs))
     yield caution(
         "text-repeated",
-        f"The text has about {planned.text_tokens:,.0f} tokens and is read {planned.epochs:,.1f} "
-        f"times; beyond {MAX_EPOCHS:g} times repetitions help little.",
+        f"The text has about {planned.text_tokens:,.0f} tokens and is read "
+        f"{planned.epochs:,.{int(planned.epochs < 10)}f} times; beyond {MAX_EPOCHS:g} times "
+        "repetitions help little.",
         f"Add text, choose a smaller depth, or set max_steps to {better:,}.",
         "max_steps",
         better,

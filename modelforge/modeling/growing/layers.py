@@ -82,10 +82,13 @@ def convert_states(layer: nn.Module, dtype: torch.dtype) -> None:
 
 def _new_layer(model: PreTrainedModel, index: int) -> nn.Module:
     layer = type(decoder_layers(model)[0])(model.config, index)
-    layer.apply(model._init_weights)
+    for module in layer.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=model.config.initializer_range)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
     with torch.no_grad():
         for name, weight in layer.named_parameters():
-            # Their biases are zero, too, as those of all new layers.
             if name.endswith(OUTPUT_PROJECTIONS):
                 weight.zero_()
     return layer

@@ -30,9 +30,10 @@ def trunk_key(model: Any, layers: int, *facts: str) -> str:
     Args:
         model: causal model of Transformers.
         layers: number of first layers.
-        facts: what else the tokens depend on, such as hashes of the data and the chat template.
+        facts: what else the results depend on, such as the attention implementation and hashes of
+            the data and the chat template.
     """
-    config = model.config.to_dict() | {"attention": model.config._attn_implementation}
+    config = model.config.to_dict()
     config.pop("_name_or_path", None)
     digest = hashlib.blake2b(json.dumps([config, facts], default=str, sort_keys=True).encode())
     for module in (model.get_input_embeddings(), *decoder_layers(model)[:layers]):

@@ -1,0 +1,161 @@
+"""Runs of a growing model on a tiny one: what is trained, what is kept, what the result is."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.train.conftest import Bench
+
+pytestmark = pytest.mark.torch
+
+WORDS = list(enumerate(("red", "blue", "green", "quick") * 6))
+
+
+def grow(bench, **settings):
+    group = {"enabled": True, "steps_per_stage": 3, **settings.pop("progressive", {})}
+    usual = {"max_steps": -1, "eval_split": 0.25, "eval_steps": 3}
+    return bench.prepare(**{**usual, **settings}, progressive=group)
+
+
+def events_of(events, kind):
+    return [record.event for record in events if record.kind == kind]
+
+
+def weights_of(folder):
+    from safetensors.torch import load_file
+
+    return load_file(folder / "model.safetensors")
+
+
+def config_of(folder):
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(folder)
+
+
+def same(one, other):
+    import torch
+
+    return torch.equal(one, other)
+
+
+def test_a_model_grows_by_two_stages_into_a_normal_model(bench):
+    run = grow(bench)
+    events = bench.work(run)
+    assert events[-1].kind == "finished", events[-1]
+    assert config_of(run.output).num_hidden_layers == 4
+    base, first, result = weights_of(bench.model), weights_of(run.stage(1)), weights_of(run.output)
+    assert config_of(run.stage(1)).num_hidden_layers == 3
+    assert all(same(weight, result[name]) for name, weight in base.items())
+    # The second stage leaves the layer of the first as it is.
+    assert all(same(weight, result[name]) for name, weight in first.items())
+    new = [name for name in result if name not in first]
+    assert {name.split(".")[2] for name in new} == {"3"}
+    assert any(result[name].abs().sum() for name in new if "o_proj" in name)
+    growth = events_of(events, "growth")
+    assert [(event.stage, event.stages, event.new) for event in growth] == [
+        (1, 2, [2]),
+        (2, 2, [3]),
+    ]
+    assert growth[1].frozen == [0, 1, 2]
+    assert growth[1].adapters == {"stack": [3]}
+    plans = events_of(events, "plan")
+    assert [(plan.stage, plan.stage_name) for plan in plans] == [
+        (1, "Stack 1 of 2"),
+        (2, "Stack 2 of 2"),
+    ]
+    evaluated = events_of(events, "eval")
+    assert evaluated[-1].loss < evaluated[0].loss + 0.2
+    assert not run.trunk_cache.exists()
+
+
+def test_adapters_of_trunk_and_stacks_are_merged_and_a_joint_stage_ends(bench):
+    group = {
+        "trunk": "lora",
+        "joint_tuning_steps": 2,
+        "save_each_stage": False,
+        "direction": "prepend",
+        "stack_rank": 4,
+        "trunk_rank": 2,
+    }
+    run = grow(bench, progressive=group, optimizer={"new_layer_lr": 0.02, "adapter_lr": 0.005})
+    events = bench.work(run)
+    assert events[-1].kind == "finished", events[-1]
+    base, result = weights_of(bench.model), weights_of(run.output)
+    moved = {name.replace("layers.0.", "layers.2."): weight for name, weight in base.items()}
+    assert not same(
+        moved["model.layers.2.mlp.up_proj.weight"], result["model.layers.2.mlp.up_proj.weight"]
+    )
+    assert not any("lora" in name for name in result)
+    assert not (run.output / "adapter_config.json").exists()
+    growth = events_of(events, "growth")
+    assert [event.name for event in growth] == [
+        "Stack 1 of 2",
+        "Stack 2 of 2",
+        "All layers together",
+    ]
+    assert growth[1].adapters == {"stack": [0, 1], "trunk": [1, 2, 3]}
+    assert growth[2].trained == [0, 1, 2, 3]
+    assert not run.stages.exists()
+
+
+def test_a_cached_trunk_gives_the_same_bytes(bench):
+    def result(**group):
+        run = grow(bench, progressive={"steps_per_stage": 8, "stages": 1, **group})
+        events = bench.work(run)
+        assert events[-1].kind == "finished", events[-1]
+        return weights_of(run.output), [event.loss for event in events_of(events, "step")]
+
+    plain, losses = result()
+    cached, cached_losses = result(cache_activations=True)
+    assert losses == cached_losses
+    assert all(same(weight, cached[name]) for name, weight in plain.items())
+
+
+def test_the_masked_objective_attends_in_both_directions(bench):
+    run = grow(bench, progressive={"objective": "mlm", "stages": 2, "mask_by": "depth"})
+    events = bench.work(run)
+    assert events[-1].kind == "finished", events[-1]
+    assert config_of(run.output).is_causal is False
+    from transformers import AutoTokenizer
+
+    assert AutoTokenizer.from_pretrained(run.output).mask_token
+
+
+def test_new_layers_are_trained_in_bfloat16(bench):
+    import torch
+
+    run = grow(bench, progressive={"new_layer_dtype": "bfloat16", "stages": 1})
+    events = bench.work(run)
+    assert events[-1].kind == "finished", events[-1]
+    weights = weights_of(run.output)
+    new = weights["model.layers.2.mlp.up_proj.weight"]
+    assert new.dtype == torch.float32
+    assert same(new, new.bfloat16().float())
+    old = weights["model.layers.1.mlp.up_proj.weight"]
+    assert not same(old, old.bfloat16().float())
+
+
+def test_a_model_grows_from_nothing(bench, tmp_path, tiny_model, write_rows):
+    rows = write_rows([{"text": f"The {word} fox sees number {n}. " * 20} for n, word in WORDS])
+    new = {"enabled": True, "depth": 2, "aspect_ratio": 16, "head_dim": 8, "vocab_size": 300}
+    run = grow(Bench(tmp_path, tiny_model, rows), model_name="", pretraining=new, max_seq_length=64)
+    events = bench.work(run)
+    assert events[-1].kind == "finished", events[-1]
+    assert config_of(run.output).num_hidden_layers == 2
+    growth = events_of(events, "growth")
+    assert [event.layers for event in growth] == [1, 2]
+    assert growth[0].frozen == []
+
+
+def test_what_is_trained_on_a_quantized_trunk_is_merged_into_its_plain_weights(bench):
+    group = {"trunk_quantization": "bnb-4bit", "trunk": "lora", "stages": 2}
+    run = grow(bench, progressive=group, learning_rate=0.001)
+    events = bench.work(run)
+    assert events[-1].kind == "finished", events[-1]
+    base, result = weights_of(bench.model), weights_of(run.output)
+    name = "model.layers.0.mlp.up_proj.weight"
+    difference = (base[name] - result[name]).abs().max()
+    # An adapter has changed it a little; rounding to 4 bits would change it by more.
+    assert 0 < difference < 0.02 * base[name].abs().max()
+    assert "quantization_config" not in config_of(run.output).to_dict()

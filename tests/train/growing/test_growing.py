@@ -112,14 +112,34 @@ def test_a_cached_trunk_gives_the_same_bytes(bench):
     assert all(same(weight, cached[name]) for name, weight in plain.items())
 
 
-def test_the_masked_objective_attends_in_both_directions(bench):
-    run = grow(bench, progressive={"objective": "mlm", "stages": 2, "mask_by": "depth"})
-    events = bench.work(run)
+def test_the_cache_has_the_limit_of_its_setting(bench, monkeypatch):
+    from modelforge.train.growing import stage
+
+    limits, true = [], stage.TrunkCache
+
+    def opened(folder, key, *, limit_bytes):
+        limits.append(limit_bytes)
+        return true(folder, key, limit_bytes=limit_bytes)
+
+    monkeypatch.setattr(stage, "TrunkCache", opened)
+    group = {"cache_activations": True, "cache_limit_gib": 0.5, "stages": 2, "steps_per_stage": 1}
+    events = bench.work(grow(bench, progressive=group))
     assert events[-1].kind == "finished", events[-1]
-    assert config_of(run.output).is_causal is False
+    assert limits == [2**29, 2**29]
+
+
+@pytest.mark.parametrize("token", ["", "<|endoftext|>"])
+def test_the_masked_objective_attends_in_both_directions(bench, token):
     from transformers import AutoTokenizer
 
-    assert AutoTokenizer.from_pretrained(run.output).mask_token
+    group = {"objective": "mlm", "stages": 2, "mask_by": "depth", "mask_token": token}
+    run = grow(bench, progressive=group)
+    events = bench.work(run)
+    assert events[-1].kind == "finished", events[-1]
+    config, tokenizer = config_of(run.output), AutoTokenizer.from_pretrained(run.output)
+    assert config.is_causal is False
+    assert tokenizer.mask_token == (token or "<|mask|>")
+    assert config.vocab_size == 49152 + (not token)
 
 
 def test_new_layers_are_trained_in_bfloat16(bench):

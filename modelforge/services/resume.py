@@ -246,6 +246,8 @@ def _continue_option(view: RunView, checkpoint: Checkpoint | None) -> ResumeOpti
     why_not = ""
     if not view.state.is_over:
         why_not = STILL_ACTIVE
+    elif view.plan.growing is not None:
+        why_not = "A growing model has its stages; start another run on its result."
     elif checkpoint is None:
         why_not = "The run has no checkpoint to continue from."
     elif checkpoint.stage == 1:

@@ -134,6 +134,12 @@ class Plan:
         return METHOD_FACTS[self.method]
 
     @property
+    def is_from_nothing(self) -> bool:
+        """Whether the run makes its model, so that there is no base model."""
+        grows = self.growing is not None and self.growing.base_layers == 0
+        return grows or self.pretraining is not None
+
+    @property
     def weights_dtype(self) -> weights.WeightsDtype:
         """The number format of the weights that are not quantized."""
         return self.dtype or weights.usual_dtype(self.precision, self.trains)

@@ -158,7 +158,7 @@ def test_new_layers_are_trained_in_bfloat16(bench):
 
 def test_a_model_grows_from_nothing(bench, tmp_path, tiny_model, write_rows):
     rows = write_rows([{"text": f"The {word} fox sees number {n}. " * 20} for n, word in WORDS])
-    new = {"enabled": True, "depth": 2, "aspect_ratio": 16, "head_dim": 8, "vocab_size": 300}
+    new = {"enabled": True, "depth": 2, "aspect_ratio": 16, "head_dim": 8, "vocab_size": 290}
     run = grow(Bench(tmp_path, tiny_model, rows), model_name="", pretraining=new, max_seq_length=64)
     events = bench.work(run)
     assert events[-1].kind == "finished", events[-1]
@@ -170,12 +170,12 @@ def test_a_model_grows_from_nothing(bench, tmp_path, tiny_model, write_rows):
 
 def test_what_is_trained_on_a_quantized_trunk_is_merged_into_its_plain_weights(bench):
     group = {"trunk_quantization": "bnb-4bit", "trunk": "lora", "stages": 2}
-    run = grow(bench, progressive=group, learning_rate=0.001)
+    run = grow(bench, progressive=group, learning_rate=0.0001)
     events = bench.work(run)
     assert events[-1].kind == "finished", events[-1]
     base, result = weights_of(bench.model), weights_of(run.output)
     name = "model.layers.0.mlp.up_proj.weight"
     difference = (base[name] - result[name]).abs().max()
     # An adapter has changed it a little; rounding to 4 bits would change it by more.
-    assert 0 < difference < 0.02 * base[name].abs().max()
+    assert 0 < difference < 0.01 * base[name].abs().max()
     assert "quantization_config" not in config_of(run.output).to_dict()

@@ -134,7 +134,7 @@ def steps(value: int, values: Values) -> Outcome:
     """Return the steps of a training, or of each stage."""
     if not grows(values):
         return Outcome("renamed", {"max_steps": value})
-    if f"{T}epochs_per_layer" in values and f"{T}progressive.enabled" not in values:
+    if f"{T}epochs_per_layer" in values:
         return Outcome("no-effect", why="epochs_per_layer says how long a stage is trained.")
     return Outcome("renamed", {"progressive.steps_per_stage": value})
 

@@ -78,6 +78,8 @@ class RunFolder:
     stage_staged = _Entry(".stage-staged")
     # What the frozen trunk of a growing model computes, while a stage is trained.
     trunk_cache = _Entry("trunk_cache")
+    # Losses of the evaluation batches before a model has grown.
+    growth = _Entry("growth.json")
     # Token files of a training from nothing, until it has finished.
     tokens = _Entry("tokens")
     # Files of the engine Surogate: its YAML, rows, log, checkpoints and output.

@@ -64,6 +64,18 @@ class GrowthEvent(StageEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class GainEvent(StageEvent):
+    """What growing has given after a stage: evaluation losses on the same rows."""
+
+    kind: ClassVar[str] = "gain"
+    before: Annotated[float, Info("Evaluation loss before growing.")]
+    after: Annotated[float, Info("Best evaluation loss of the stage.")]
+    low: Annotated[float | None, Info("Low end of the 95 % interval of the difference.")] = None
+    high: Annotated[float | None, Info("High end of that interval.")] = None
+    batches: Annotated[int, Info("Evaluation batches.")] = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class CoreEvent(StageEvent):
     """The model was scored on CORE: the mean of tasks, each centred on guessing.
 

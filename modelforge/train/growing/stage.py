@@ -121,6 +121,9 @@ def build_trainer(
     model = grow(loaded.model, job, stage)
     trunk = prepare_stage(model, stage)
     args = training_arguments(job, evaluates=rows.eval is not None)
+    # The model computes what it did before: this is its loss before growing.
+    is_first = stage.index == 0 and not config.pretraining.enabled
+    args.eval_on_start = is_first and rows.eval is not None and not job.is_trial_run
     rows = replace(rows, train=trained_rows(rows.train, config, plan))
     with sft_loss_chunk(plan.loss_piece):
         trainer: GrowingTrainer = make_trainer(GrowingTrainer, job, loaded, rows, args, model=model)

@@ -29,6 +29,7 @@ from modelforge.train import loop, save
 from modelforge.train.callbacks.reporter import TrainingProgress
 from modelforge.train.callbacks.samples import sample_base
 from modelforge.train.finish import finish
+from modelforge.train.growing.gain import EvaluatedBatches
 from modelforge.train.growing.stage import GrowingStage, build_trainer, stage_job
 from modelforge.train.job import WorkerContext
 from modelforge.train.loop import Stage
@@ -88,9 +89,13 @@ def _train_stage(context: WorkerContext, number: int, rows: _Rows) -> TrainingPr
     if tokenized.eval is not None and context.job.config.progressive.objective == "clm":
         size = count_text_bytes(tokenized.eval["labels"], loaded.tokenizer)
         trainer.perplexity = PerplexityMeter(size)
+    trainer.evaluated = EvaluatedBatches.of(context.job.run)
     shown = Stage(number, stage.count, stage_name(stage.plan, stage.adding))
     facts = loop.token_counts(tokenized)
-    progress = loop.train(context, trainer, facts, shown, sampler=sampler)
+    parts = {"evaluated": trainer.evaluated}
+    progress = loop.train(context, trainer, facts, shown, parts, sampler=sampler)
+    if progress.is_complete and (gain := trainer.evaluated.event(number)):
+        context.log.write(gain)
     if number > 1 and not progress.is_complete and progress.step == 0:
         raise StopRequested
     if number == stage.count or not progress.is_complete:

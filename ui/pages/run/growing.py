@@ -136,7 +136,9 @@ def _stack(growth: Growth) -> tuple[list[tuple[str, int, str, str]], bool]:
     to_come = [("later", min(later, MOST_DRAWN), f"{fmt.plural(later, 'layer')} to come",
                 TEXTS["later"][1])] if later else []  # fmt: skip
     is_front = bool(stage.new) and stage.new[0] == 0 and len(stage.new) < stage.layers
-    return ([*groups, *to_come] if is_front else [*to_come, *groups]), not stage.frozen
+    # Embeddings and head train with all layers alone: in a joint stage, and in the first of all.
+    trains_ends = not stage.new or len(stage.new) == stage.layers
+    return ([*groups, *to_come] if is_front else [*to_come, *groups]), trains_ends
 
 
 def _kind(layer: int, stage: GrowthStage) -> str:

@@ -66,6 +66,7 @@ def test_the_picture_shows_what_is_frozen_trains_and_is_to_come(in_second_stage)
     assert html.count("<i></i>") == 7
     html = str(growing.parts(in_second_stage, plan_of(trunk="lora")))
     assert re.findall(r'<li class="(\w+)">', html) == ["later", "now", "adapter"]
+    assert "head frozen" in words(html)
 
 
 def test_new_layers_in_front_stand_above_the_embeddings(in_second_stage):
@@ -110,6 +111,13 @@ def test_a_finished_run_has_done_all_its_stages():
     growth = growth_of(plan_of(), events)
     assert {stage.state for stage in growth.stages} == {"done"}
     assert 'class="done"' in str(growing.parts(events, plan_of()))
+
+
+def test_embeddings_and_head_train_with_all_layers_alone():
+    joint = plan_of(stages=1, joint_tuning_steps=5)
+    events = timeline(*(PlanEvent(total_steps=10, stage=number, stages=2) for number in (1, 2)))
+    assert "head trains" in words(growing.parts(events, joint))
+    assert "4 layers" not in growing.head_texts(joint.growing)
 
 
 def test_the_heading_says_how_many_layers_there_are_before_and_after():

@@ -11,7 +11,7 @@ from modelforge.runs.atomic_files import find_json, write_json
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.progress.measured_events import GainEvent
 
-# Sum of the losses of a batch, and its trained tokens.
+# Loss of a batch times its rows, and these: their mean is the evaluation loss.
 Batch = tuple[float, int]
 # Two-sided 95 % of the normal distribution.
 NORMAL_95 = 1.96
@@ -70,26 +70,26 @@ class EvaluatedBatches:
 
 
 def mean(batches: Sequence[Batch]) -> float:
-    """Return the mean loss of a token."""
-    return sum(loss for loss, _ in batches) / max(1, sum(tokens for _, tokens in batches))
+    """Return the evaluation loss."""
+    return sum(loss for loss, _ in batches) / max(1, sum(rows for _, rows in batches))
 
 
 def interval(before: Sequence[Batch], after: Sequence[Batch]) -> tuple[float | None, float | None]:
-    """Return the 95 % interval of how much lower the mean loss of a token is.
+    """Return the 95 % interval of how much lower the evaluation loss is.
 
     The batches are pairs with the same rows; the error of the ratio of sums is linearized.
     """
     if len(before) < LEAST_BATCHES:
         return None, None
     lower = mean(before) - mean(after)
-    tokens = sum(count for _, count in before)
+    rows = sum(count for _, count in before)
     rest = [
         one - other - lower * count for (one, count), (other, _) in zip(before, after, strict=True)
     ]
     count = len(before)
-    error = sqrt(count / (count - 1) * sum(each**2 for each in rest)) / max(1, tokens)
+    error = sqrt(count / (count - 1) * sum(each**2 for each in rest)) / max(1, rows)
     return lower - NORMAL_95 * error, lower + NORMAL_95 * error
 
 
 def _batches(values: Sequence[Sequence[float]]) -> list[Batch]:
-    return [(float(loss), int(tokens)) for loss, tokens in values]
+    return [(float(loss), int(rows)) for loss, rows in values]

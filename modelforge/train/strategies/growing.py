@@ -94,6 +94,9 @@ def _train_stage(context: WorkerContext, number: int, rows: _Rows) -> TrainingPr
     facts = loop.token_counts(tokenized)
     parts = {"evaluated": trainer.evaluated}
     progress = loop.train(context, trainer, facts, shown, parts, sampler=sampler)
+    if number < stage.count and context.stop.mode is not None:
+        # Its last evaluation is missing: the run is resumed in this stage.
+        progress.is_complete = False
     if progress.is_complete and (gain := trainer.evaluated.event(number)):
         context.log.write(gain)
     if number > 1 and not progress.is_complete and progress.step == 0:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from modelforge.config.progressive.stages import RateGroup, StagePlan
 from modelforge.modeling.growing.freezing import TrunkWithoutGrad, parameter_groups
-from modelforge.modeling.growing.masking import IGNORED, MaskingCollator
+from modelforge.modeling.growing.masking import MaskingCollator
 from modelforge.modeling.growing.trunk_cache import TrunkCache
 from modelforge.train.growing.gain import Batch, EvaluatedBatches
 from modelforge.train.trainer.supervised import SftTrainer
@@ -76,10 +76,9 @@ class GrowingTrainer(SftTrainer):
 
     def prediction_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Evaluate one batch, and keep its loss."""
-        labels = inputs["labels"]
+        rows = len(inputs["labels"])
         output = super().prediction_step(model, inputs, *args, **kwargs)
-        tokens = int((labels[:, 1:] != IGNORED).sum())
-        self._batches.append((float(output[0]) * tokens, tokens))
+        self._batches.append((float(output[0]) * rows, rows))
         return output
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:

@@ -179,3 +179,73 @@ def test_what_is_trained_on_a_quantized_trunk_is_merged_into_its_plain_weights(b
     # An adapter has changed it a little; rounding to 4 bits would change it by more.
     assert 0 < difference < 0.01 * base[name].abs().max()
     assert "quantization_config" not in config_of(run.output).to_dict()
+
+
+def test_a_trial_run_measures_every_stage(bench):
+    import json
+
+    run = grow(bench, progressive={"joint_tuning_steps": 2})
+    record = json.loads(run.config.read_text("utf-8"))
+    run.config.write_text(json.dumps(record | {"trial_run": True}), "utf-8")
+    events = bench.work(run)
+    assert events[-1].kind == "finished", events[-1]
+    assert len(events_of(events, "trial_run_stage")) == 2
+    (trial,) = events_of(events, "trial_run")
+    assert trial.stages == 3
+    assert not run.stages.exists()
+
+
+def test_sample_prompts_are_answered_in_every_stage(bench):
+    run = grow(bench, evaluation={"samples": 1, "sample_tokens": 3})
+    events = bench.work(run)
+    assert events[-1].kind == "finished", events[-1]
+    asked = [(event.stage, event.step) for event in events_of(events, "samples")]
+    assert {(1, 0), (1, 3), (2, 3)} <= set(asked)
+
+
+def test_the_gain_of_each_stage_is_measured_against_the_model_before(bench):
+    run = grow(bench, learning_rate=0.01)
+    events = bench.work(run)
+    first, *_ = events_of(events, "eval")
+    gains = events_of(events, "gain")
+    assert (first.step, first.stage) == (0, 1)
+    assert [gain.stage for gain in gains] == [1, 2]
+    assert all(gain.before == pytest.approx(first.loss, abs=1e-4) for gain in gains)
+    best = [event.loss for event in events_of(events, "eval") if event.stage == 2]
+    assert gains[1].after == pytest.approx(min(best), abs=1e-4)
+
+
+def test_a_model_whose_layers_are_not_known_ends_with_a_remedy(bench, tmp_path, starter_folder):
+    import shutil
+
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    folder = tmp_path / "gpt2"
+    folder.mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(starter_folder / name, folder / name)
+    sizes = {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 512}
+    GPT2LMHeadModel(GPT2Config(vocab_size=49152, **sizes)).save_pretrained(folder)
+    events = bench.work(grow(bench, model_path=str(folder)))
+    assert (events[-1].kind, events[-1].event.cause) == ("failed", "model-unsupported")
+
+
+def test_memory_that_runs_out_splits_the_batch_of_a_stage(bench, monkeypatch):
+    import torch
+
+    from modelforge.train.trainer.growing import GrowingTrainer
+
+    true, failed = GrowingTrainer.compute_loss, []
+
+    def limited(self, model, inputs, *args, **kwargs):
+        if model.training and len(inputs["input_ids"]) > 1:
+            failed.append(len(inputs["input_ids"]))
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return true(self, model, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(GrowingTrainer, "compute_loss", limited)
+    run = grow(bench, progressive={"stages": 1}, memory={"autopilot": True})
+    events = bench.work(run)
+    assert events[-1].kind == "finished", events[-1]
+    assert failed
+    assert events_of(events, "adjusted")[0].micro_batch == 1

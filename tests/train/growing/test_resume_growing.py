@@ -91,3 +91,42 @@ def test_a_run_that_is_discarded_leaves_nothing(bench, at):
     events = bench.work(run)
     assert (events[-1].kind, events[-1].event.kept) == ("stopped", False)
     assert not any(folder.exists() for folder in (run.output, run.stages, run.trunk_cache))
+
+
+def test_a_run_that_is_stopped_at_the_end_of_a_stage_is_resumed_in_it(bench, at, expected):
+    wanted = whole(bench, expected)
+    run = grow(bench, progressive=GROUP, **SAVES)
+    at("on_step_end", 4, lambda: run.stop.write_text("keep"), stage=1)
+    events = bench.work(run)
+    assert (events[-1].kind, events[-1].event.kept) == ("stopped", True)
+    assert run.finished_stages == 0
+    result = again(bench, run)
+    assert all(same(weight, result[name]) for name, weight in wanted.items())
+
+
+def stop_between_stages(bench, monkeypatch, mode):
+    """Return a run that was stopped when its first stage was saved, and its last event."""
+    from modelforge.train.strategies import growing
+
+    run = grow(bench, progressive=GROUP, **SAVES)
+    with monkeypatch.context() as patch:
+        patch.setattr(growing, "remove_checkpoints_until", lambda *_: run.stop.write_text(mode))
+        events = bench.work(run)
+    return run, events[-1]
+
+
+def test_a_run_that_is_stopped_between_stages_keeps_the_model_of_the_last(
+    bench, expected, monkeypatch
+):
+    wanted = whole(bench, expected)
+    run, last = stop_between_stages(bench, monkeypatch, "keep")
+    assert (last.kind, last.event.kept, last.event.stage) == ("stopped", True, 2)
+    assert config_of(run.output).num_hidden_layers == 3
+    result = again(bench, run)
+    assert all(same(weight, result[name]) for name, weight in wanted.items())
+
+
+def test_a_run_that_is_discarded_between_stages_leaves_nothing(bench, monkeypatch):
+    run, last = stop_between_stages(bench, monkeypatch, "discard")
+    assert (last.kind, last.event.kept) == ("stopped", False)
+    assert not any(folder.exists() for folder in (run.output, run.stages, run.checkpoints))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelforge.config.optimizers import OPTIMIZERS
+from modelforge.config.optimizers import OPTIMIZERS, TrainedSizes
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.models.architecture import ModelInfo
@@ -18,6 +18,8 @@ def disk_needed_gib(config: TrainingConfig, plan: Plan, model: ModelInfo | None)
     """Return about how many GiB the run writes, the model's download included."""
     if model is None:
         return None
+    if plan.growing is not None:
+        return _growing_gib(config, plan, model)
     sizes = trained_sizes(config, plan, model)
     saved = sizes.total * 4 / GIB + TOKENIZER_GIB
     checkpoint = saved + OPTIMIZERS[plan.optim].state_bytes(sizes, plan.trained_bytes) / GIB
@@ -29,6 +31,21 @@ def disk_needed_gib(config: TrainingConfig, plan: Plan, model: ModelInfo | None)
         download = saved + 4 * (planned.text_tokens or 0.0) / GIB
     merged = merge_disk_gib(config, plan, model)
     return checkpoints * checkpoint + saved + EVENTS_GIB + download + merged
+
+
+def _growing_gib(config: TrainingConfig, plan: Plan, model: ModelInfo) -> float:
+    """Return the GiB of a growing model: models of stages, checkpoints of what trains, a cache."""
+    group, stages = config.progressive, plan.growing.stages if plan.growing else []
+    number_bytes = 4 if plan.weights_dtype == "float32" else 2
+    models = [(stage.parameters or 0) * number_bytes / GIB + TOKENIZER_GIB for stage in stages]
+    trained = max((stage.trained or 0 for stage in stages), default=0)
+    state = OPTIMIZERS[plan.optim].state_bytes(TrainedSizes(trained), 4)
+    checkpoints = (checkpoints_kept(config, plan) + 1) * (4 * trained + state) / GIB
+    # The model of the stage before is read while the next one is trained.
+    kept = sum(models) if group.save_each_stage else sum(sorted(models)[-2:])
+    cache = group.cache_limit_gib if group.cache_activations else 0.0
+    download = 0.0 if model.local else model.weights_gib
+    return kept + checkpoints + cache + download + EVENTS_GIB
 
 
 def checkpoints_kept(config: TrainingConfig, plan: Plan) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from modelforge.preflight import preflight
+from modelforge.preflight.disk import disk_needed_gib
+from modelforge.preflight.suggest.fit import search_fit
 from tests.preflight.contexts import (
     LAPTOP,
     LLAMA_8B,
@@ -64,6 +66,24 @@ def test_a_model_whose_layers_are_not_known_is_refused_before_the_start():
 def test_the_masked_objective_is_called_experimental():
     assert "masked-experimental" in codes(growing(objective="mlm"))
     assert "masked-experimental" not in codes(growing())
+
+
+def test_disk_space_counts_the_models_of_stages_and_the_cache():
+    def needed(**group):
+        context = growing(**group)
+        return disk_needed_gib(context.config, context.plan, context.model)
+
+    last = needed(save_each_stage=False, stages=4)
+    assert needed(stages=4) > last + 0.9
+    assert needed(cache_activations=True, cache_limit_gib=7) > needed() + 6.9
+
+
+def test_remedies_for_too_little_memory_can_be_taken():
+    small = replace(LAPTOP, ram_total_gib=2.0, ram_free_gib=1.6)
+    context = growing(small, stages=1, joint_tuning_steps=4)
+    names = [set(way.settings) for way in search_fit(context).suggestions]
+    assert any("progressive.joint_tuning_steps" in each for each in names)
+    assert not any(each & {"adapter.enabled", "use_4bit"} for each in names)
 
 
 def test_a_cache_that_is_read_once_is_named():

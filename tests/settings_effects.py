@@ -7,6 +7,55 @@ from __future__ import annotations
 
 # File in tests/, its test, and the settings that it varies.
 EFFECTS: dict[str, dict[str, list[str]]] = {
+    "config/plan/test_growing.py": {
+        "test_each_setting_changes_the_stages": [
+            "progressive.stages",
+            "progressive.layers_per_stage",
+            "progressive.direction",
+            "progressive.trunk",
+            "progressive.stack_lora",
+            "progressive.stack_rank",
+            "progressive.stack_alpha",
+            "progressive.trunk_lora",
+            "progressive.trunk_rank",
+            "progressive.trunk_alpha",
+            "progressive.rank_strategy",
+            "progressive.rank_pattern",
+            "progressive.alpha_pattern",
+            "progressive.per_stage",
+        ],
+        "test_a_mode_is_kept_and_limits_what_may_train": ["progressive.mode"],
+        "test_steps_of_a_stage_decide_before_epochs": [
+            "progressive.steps_per_stage",
+            "progressive.epochs_per_stage",
+        ],
+        "test_settings_of_masks_give_the_shares": [
+            "progressive.mask_by",
+            "progressive.mask_steps",
+            "progressive.mask_fractions",
+            "progressive.mask_min",
+            "progressive.mask_max",
+        ],
+        "test_the_schedule_of_masks_bends_the_shares": ["progressive.mask_schedule"],
+    },
+    "train/growing/test_growing.py": {
+        "test_a_model_grows_by_two_stages_into_a_normal_model": ["progressive.enabled"],
+        "test_adapters_of_trunk_and_stacks_are_merged_and_a_joint_stage_ends": [
+            "progressive.joint_tuning_steps",
+            "progressive.save_each_stage",
+            "optimizer.new_layer_lr",
+        ],
+        "test_a_cached_trunk_gives_the_same_bytes": ["progressive.cache_activations"],
+        "test_the_cache_has_the_limit_of_its_setting": ["progressive.cache_limit_gib"],
+        "test_the_masked_objective_attends_in_both_directions": [
+            "progressive.objective",
+            "progressive.mask_token",
+        ],
+        "test_new_layers_are_trained_in_bfloat16": ["progressive.new_layer_dtype"],
+        "test_what_is_trained_on_a_quantized_trunk_is_merged_into_its_plain_weights": [
+            "progressive.trunk_quantization",
+        ],
+    },
     "modeling/adapters/test_init.py": {
         "test_full_fine_tuning_trains_and_saves_every_weight": [
             "adapter.enabled",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from modelforge.services.exports.settings import ExportSource
 
 VALUE_CHARS = 40
-SYSTEMS = ("trl", "surogate", "axolotl", "llama-factory", "nanochat", "script")
+SYSTEMS = ("trl", "surogate", "axolotl", "llama-factory", "nanochat", "stack-wise", "script")
 
 
 def add(

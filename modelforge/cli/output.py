@@ -103,9 +103,28 @@ def print_check(checked: PreflightResult) -> None:
     if report.quantized_bits is not None and report.weight_bits is not None:
         quantized, mean = f"{report.quantized_bits:.3g}", f"{report.weight_bits:.3g}"
         print(f"Quantized weights have {quantized} bits with their scales, all weights {mean}.")
+    _print_stages(report)
     _print_time(report)
     _print_speed(report)
     print("\nReady to train." if checked.ready else "\nNot ready.")
+
+
+def _print_stages(report: Report) -> None:
+    """Print the stages of a growing model."""
+    if not report.stages:
+        return
+    print("\nStages")
+    print_table(
+        (
+            f"  {stage.name}",
+            f"{stage.layers} layers",
+            "" if stage.trained is None else f"{stage.trained / 1e6:,.2f} M trained",
+            "" if stage.steps is None else f"{stage.steps:,} steps",
+            "" if stage.memory_gib is None else f"{stage.memory_gib:.2f} GiB",
+            "" if stage.seconds is None else human_duration(stage.seconds),
+        )
+        for stage in report.stages
+    )
 
 
 def _print_time(report: Report) -> None:

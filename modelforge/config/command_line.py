@@ -47,7 +47,7 @@ def _without_implied(values: Mapping[str, Any]) -> dict[str, Any]:
         and not (name == "model_name" and is_model_tag(value))
     }
     changed = {name: value for name, value in other.items() if DEFAULTS.get(name) != value}
-    implied = missing_defaults(nest(changed))
+    implied = missing_defaults(nest({**changed, "pretraining.enabled": True}))
     return {name: value for name, value in other.items() if name in changed or name not in implied}
 
 

@@ -27,16 +27,18 @@ STATES: Final[dict[State, str]] = {
     "values; the test shows that a changed value changes what a run does.",
     "otherwise": "what the option is for is had in another way, which the test shows.",
     "impossible": "PyTorch and the libraries of Hugging Face cannot do it; the reason is given.",
-    "later": "it belongs to a feature that is not there yet: growing a model, or several GPUs.",
+    "later": "it belongs to a feature that is not there yet: several GPUs, or more shapes of "
+    "models.",
     "beyond": "the document does not have it; newer versions of the system do.",
     "open": "nothing of it is there.",
 }
 # Features that are announced, as the reports of importers call them.
-LATER = ("growing a model stack by stack", "training on several GPUs")
+LATER = ("training on several GPUs", "more shapes of models from nothing")
 # Values that are tried where an option names none.
 TRIED: tuple[Any, ...] = (
     *(True, False, 1, 2, 1000, 0.5, "text", "auto", "linear", "/text", "/text.log"),
     *(["text"], [0.5], [{"path": "text"}], {0: {}}, {"type": "dpo"}, {"dp_enabled": True}),
+    {0: {"rank": 8, "alpha": 16}},
 )
 # Options that are given beside the one that is tried, because it has no effect without them.
 BESIDE: dict[str, dict[str, Any]] = {

@@ -9,7 +9,7 @@ from modelforge.config.schema.config import TrainingConfig
 from modelforge.config.schema.training import Trainer
 
 ModelKind = Literal["decoder", "encoder-decoder", "encoder", "unknown"]
-Method = Literal["sft", "seq2seq", "span", "dpo", "kto", "orpo", "rlhf", "pretraining"]
+Method = Literal["sft", "seq2seq", "span", "dpo", "kto", "orpo", "rlhf", "pretraining", "growing"]
 # The head on the body of the model: language model, sequence to sequence, answer span, reward.
 Head = Literal["causal", "seq2seq", "span", "reward"]
 
@@ -110,11 +110,14 @@ METHOD_FACTS: dict[Method, MethodFacts] = {
         groups_by_length=False,
     ),
     "pretraining": MethodFacts("Pretraining", groups_by_length=False),
+    "growing": MethodFacts("Growing", chunks_loss=True, joins_rows=True),
 }
 
 
 def method_of(config: TrainingConfig, kind: str = "decoder") -> Method:
     """Return the method that trains `config` on a model of this kind."""
+    if config.progressive.enabled:
+        return "growing"
     if config.pretraining.enabled:
         return "pretraining"
     if config.strategy == "rlhf":

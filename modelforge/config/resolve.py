@@ -29,6 +29,7 @@ from modelforge.errors import ConfigError, Problem
 
 CONTRACT = "contract"
 FROM_NOTHING = "training from nothing"
+GROWING = "growing"
 MAX_SOURCES = 100
 # A similar name is searched for each unknown setting; more than these are only counted.
 MAX_UNKNOWN = 50
@@ -145,21 +146,19 @@ def _merge(layers: tuple[Layer, ...]) -> _Merged:
 
 
 def _complete(merged: _Merged) -> None:
-    """Add the defaults of a training from nothing, where it is switched on."""
+    """Add the defaults of a training from nothing, or of growing, where it is switched on."""
     valid = {name: value for name, value in merged.values.items() if name not in merged.invalid}
     group = pretraining_of(nest(valid))
     if group is None and "pretraining.enabled" in valid:
         # Another setting of the group may be refused: the name of the model is not missing, too.
         group = pretraining_of({"pretraining": {"enabled": valid["pretraining.enabled"]}})
-    if group is None:
-        return
     added = missing_defaults(nest(merged.values))
-    if is_model_tag(merged.values.get("model_name")):
+    if group is not None and is_model_tag(merged.values.get("model_name")):
         added["model_name"] = group.model_tag
     for name, value in added.items():
         if value != merged.values.get(name):
             merged.values[name] = value
-            merged.origins[name] = FROM_NOTHING
+            merged.origins[name] = GROWING if group is None else FROM_NOTHING
 
 
 def _check_profile(merged: _Merged, profiles: Collection[str] | None) -> None:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 from modelforge.config.fields import FieldSpec, specs_by_name
+from modelforge.config.progressive.checks import dtype_problem
 from modelforge.errors import Problem
 
 # JSON numbers beyond this lose digits in a browser.
@@ -85,6 +86,9 @@ def most_similar(name: str) -> str | None:
 
 def invalid_value(spec: FieldSpec, value: object, error: str) -> Problem:
     """Return the problem of a `value` that pydantic refused with an error of this type."""
+    is_dtype = spec.name == "progressive.new_layer_dtype" and isinstance(value, str)
+    if is_dtype and (problem := dtype_problem(str(value))):
+        return problem
     allowed = allowed_values(spec, MAX_INTEGER if error == "too_large" else None)
     remedy = f"Choose {allowed}." if spec.kind == "choice" else f"Enter {allowed}."
     if spec.kind == "text" and spec.required and not spec.maximum:

@@ -90,6 +90,10 @@ _MOMENTUM = Condition(
     lambda get: any(kind in get("optim") for kind in ("adam", "ademamix", "lion", *MUON)),
 )
 _MUON = _is("optim", *MUON)
+_ADAPTER_OR_GROWS = Condition(
+    "with an adapter",
+    lambda get: get("adapter.enabled") == "true" or get("progressive.enabled") == "true",
+)
 # LoRA on all linear layers trains no embeddings, norms or whole matrices; a new head is trained.
 _WHOLE_WEIGHTS = Condition(
     "where weights beside a LoRA of all linear layers are trained",
@@ -117,6 +121,19 @@ _TRACKED = Condition("with trackers", lambda get: get("logging.report_to") not i
 _PRIVATE = _is("privacy.enabled", "true", text="with differential privacy")
 _FROM_NOTHING = _is("pretraining.enabled", "true", text="with training from nothing")
 _OF_A_MODEL = _is("pretraining.enabled", "false", text="with a base model")
+_GROWS = _is("progressive.enabled", "true", text="with growing stack by stack")
+_STACK_LORA = _is("progressive.stack_lora", "true", text="with adapters of stacks")
+_TRUNK_LORA = _is("progressive.trunk", "lora", text="with a trunk that trains by adapters")
+_OWN_TRUNK_LORA = _is("progressive.trunk_lora", "true", text="with an adapter of the trunk")
+_FIRST_SIZE = _is("progressive.rank_strategy", "uniform", "pattern")
+_BY_PATTERN = _is("progressive.rank_strategy", "pattern")
+_MASKED = _is("progressive.objective", "mlm", text="with the masked objective")
+_BY_SCHEDULE = _is("progressive.mask_by", "none", text="with a schedule of masks")
+_BY_LIST = _is("progressive.mask_by", "depth", "input")
+_FIXED_TRUNK = Condition(
+    "with a frozen trunk below",
+    lambda get: get("progressive.trunk") == "frozen" and get("progressive.direction") == "append",
+)
 _BORROWED = Condition(
     "with the tokenizer of another model", lambda get: get("pretraining.tokenizer") != "train"
 )
@@ -212,6 +229,35 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "pretraining.window_pattern": (_FROM_NOTHING, _is("pretraining.arch", "qwen3")),
     "pretraining.target_flops": (_FROM_NOTHING, _COUNTED),
     "pretraining.target_param_data_ratio": (_FROM_NOTHING, _COUNTED),
+    "progressive.": (_GROWS,),
+    "progressive.enabled": (_TEXT, _is("strategy", "sft")),
+    "progressive.stack_rank": (_GROWS, _STACK_LORA, _FIRST_SIZE),
+    "progressive.stack_alpha": (_GROWS, _STACK_LORA, _FIRST_SIZE),
+    "progressive.trunk_lora": (_GROWS, _TRUNK_LORA),
+    "progressive.trunk_rank": (_GROWS, _TRUNK_LORA, _OWN_TRUNK_LORA),
+    "progressive.trunk_alpha": (_GROWS, _TRUNK_LORA, _OWN_TRUNK_LORA),
+    "progressive.rank_strategy": (_GROWS, _STACK_LORA),
+    "progressive.rank_pattern": (_GROWS, _STACK_LORA, _BY_PATTERN),
+    "progressive.alpha_pattern": (_GROWS, _STACK_LORA, _BY_PATTERN),
+    "progressive.per_stage": (_GROWS, _STACK_LORA, _is("progressive.rank_strategy", "table")),
+    "progressive.epochs_per_stage": (
+        _GROWS,
+        _is("progressive.steps_per_stage", "", text="without steps of a stage"),
+    ),
+    "progressive.trunk_quantization": (_GROWS, _OF_A_MODEL),
+    "progressive.mask_by": (_GROWS, _MASKED),
+    "progressive.mask_steps": (_GROWS, _MASKED, _BY_LIST),
+    "progressive.mask_fractions": (_GROWS, _MASKED, _BY_LIST),
+    "progressive.mask_min": (_GROWS, _MASKED, _BY_SCHEDULE),
+    "progressive.mask_max": (_GROWS, _MASKED, _BY_SCHEDULE),
+    "progressive.mask_schedule": (_GROWS, _MASKED, _BY_SCHEDULE),
+    "progressive.mask_token": (_GROWS, _MASKED),
+    "progressive.cache_activations": (_GROWS, _FIXED_TRUNK),
+    "progressive.cache_limit_gib": (
+        _GROWS,
+        _FIXED_TRUNK,
+        _is("progressive.cache_activations", "true", text="with a cache of the trunk"),
+    ),
     "model.chat_template": (_OF_A_MODEL,),
     "model.tokenizer": (_OF_A_MODEL,),
     "model.rope_type": (_OF_A_MODEL,),
@@ -231,7 +277,8 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
         (f"optimizer.{kind}_lr" for kind in ("matrix", "embedding", "unembedding", "scalar")),
         (_WHOLE_WEIGHTS,),
     ),
-    "optimizer.adapter_lr": (_ADAPTER,),
+    "optimizer.adapter_lr": (_ADAPTER_OR_GROWS,),
+    "optimizer.new_layer_lr": (_GROWS,),
     "optimizer.loraplus_ratio": (_ADAPTER,),
     "schedule.warmup_steps": (_WARMS_UP,),
     "schedule.patience": (_BY_RESULTS,),

@@ -16,6 +16,7 @@ from modelforge.config.plan.pretraining import (
     text_tokens,
 )
 from modelforge.config.profiles import profile_length
+from modelforge.config.progressive.cost import LayerSizes
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.data.sources.combine import RunData
 from modelforge.errors import ForgeError
@@ -23,6 +24,7 @@ from modelforge.models.architecture import ModelInfo
 from modelforge.models.from_nothing import new_model
 from modelforge.paths import Home
 from modelforge.preflight.memory.estimate import MemoryPart, estimate_memory, total_gib
+from modelforge.preflight.memory.growing import largest_stage
 from modelforge.preflight.memory.traced import MemoryTrace, longest_row_tokens, traced_parts
 from modelforge.preflight.prompts import LongPrompts
 from modelforge.preflight.speed import estimate_tokens, model_flops
@@ -98,12 +100,17 @@ class RunContext:
         if self.model is None:
             return []
         length = longest_row_tokens(self.config, self.plan, self.summary)
+        is_cuda_build = bool(self.machine.torch_cuda)
+        if self.plan.growing is not None:
+            return largest_stage(
+                self.config, self.plan, self.model, length, is_cuda_build=is_cuda_build
+            )
         return estimate_memory(
             self.config,
             self.plan,
             self.model,
             length,
-            is_cuda_build=bool(self.machine.torch_cuda),
+            is_cuda_build=is_cuda_build,
         )
 
     @property
@@ -218,8 +225,31 @@ def build_plan_context(
         longest_row=int(estimate_tokens(summary.longest_chars)) if summary else None,
         model_type=model.model_type,
         model_flops=model_flops(config, model),
+        layers=model.layers,
+        layer_sizes=layer_sizes(model),
         native_linux=is_native_linux(machine.system),
         profile_length=profile_length(config.compute_specs, home.profiles if home else None),
+    )
+
+
+def layer_sizes(model: ModelInfo) -> LayerSizes | None:
+    """Return the sizes of the layers of a model; None where they are unknown.
+
+    Their `scores` are those of one token that is attended to.
+    """
+    if not (model.layers and model.parameters and model.layer_matrices and model.hidden_size):
+        return None
+    embedding = (model.vocab or 0) * model.hidden_size
+    matrices = sum(inputs * outputs for inputs, outputs in model.layer_matrices)
+    others = model.parameters - model.embedding_weights - model.layers * matrices
+    vectors = max(0, others - model.hidden_size) // model.layers
+    return LayerSizes(
+        matrices=tuple(model.layer_matrices),
+        layer_vectors=vectors,
+        final_vectors=max(0, others - vectors * model.layers),
+        embedding=embedding,
+        is_tied=model.tied,
+        scores=model.layer_matrices[0][1],
     )
 
 

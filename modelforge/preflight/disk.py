@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelforge.config.optimizers import OPTIMIZERS
+from modelforge.config.optimizers import OPTIMIZERS, TrainedSizes
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.models.architecture import ModelInfo
@@ -20,6 +20,8 @@ def disk_needed_gib(config: TrainingConfig, plan: Plan, model: ModelInfo | None)
     """Return about how many GiB the run writes, the model's download included."""
     if model is None:
         return None
+    if plan.growing is not None:
+        return _growing_gib(config, plan, model)
     sizes = trained_sizes(config, plan, model)
     saved = (model.parameters or 0) * 4 / GIB if plan.trains == "all" else sizes.total * 4 / GIB
     saved += _tokenizer_gib(config)
@@ -40,6 +42,21 @@ def _tokenizer_gib(config: TrainingConfig) -> float:
     if group.enabled and group.trains_tokenizer:
         return group.vocab_size * TRAINED_TOKEN_BYTES / GIB
     return TOKENIZER_GIB
+
+
+def _growing_gib(config: TrainingConfig, plan: Plan, model: ModelInfo) -> float:
+    """Return the GiB of a growing model: models of stages, checkpoints of what trains, a cache."""
+    group, stages = config.progressive, plan.growing.stages if plan.growing else []
+    number_bytes = 4 if plan.weights_dtype == "float32" else 2
+    models = [(stage.parameters or 0) * number_bytes / GIB + TOKENIZER_GIB for stage in stages]
+    trained = max((stage.trained or 0 for stage in stages), default=0)
+    state = OPTIMIZERS[plan.optim].state_bytes(TrainedSizes(trained), 4)
+    checkpoints = (checkpoints_kept(config, plan) + 1) * (4 * trained + state) / GIB
+    # The model of the stage before is read while the next one is trained.
+    kept = sum(models) if group.save_each_stage else sum(sorted(models)[-2:])
+    cache = group.cache_limit_gib if group.cache_activations else 0.0
+    download = 0.0 if model.local else model.weights_gib
+    return kept + checkpoints + cache + download + EVENTS_GIB
 
 
 def checkpoints_kept(config: TrainingConfig, plan: Plan) -> int:

@@ -14,6 +14,7 @@ from modelforge.models.architecture import ModelInfo
 from modelforge.preflight.memory.estimate import adapter_weights, weight_bytes
 from modelforge.preflight.merging import merge_seconds
 from modelforge.preflight.speed import estimate_step, flops_per_s, padded_length
+from modelforge.preflight.stages import stage_seconds
 
 if TYPE_CHECKING:
     from modelforge.preflight.context import RunContext
@@ -40,7 +41,9 @@ def estimate_seconds(context: RunContext) -> float | None:
     loading = (12.0 if context.plan.device == "cuda" else 8.0) + model.weights_gib * 2
     if context.plan.torch_compile and context.plan.device == "cuda":
         loading += compile_seconds(context.config, model)
-    work = total * step.seconds + _evaluation_seconds(context)
+    stages = stage_seconds(context)
+    training = sum(stages) if stages else total * step.seconds
+    work = training + _evaluation_seconds(context)
     work += sample_seconds(context) + core_seconds(context)
     merging = merge_seconds(context.config, context.plan, model)
     return work * (context.step_time_factor or 1.0) + loading + merging

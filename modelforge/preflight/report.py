@@ -20,6 +20,7 @@ from modelforge.preflight.evaluation_time import evaluation_seconds
 from modelforge.preflight.memory.estimate import MemoryPart, mean_bits, quantized_bits
 from modelforge.preflight.merging import merge_seconds
 from modelforge.preflight.speed import estimate_step
+from modelforge.preflight.stages import StageEstimate, stage_estimates
 from modelforge.preflight.suggest.fit import FitSuggestion, search_fit
 from modelforge.preflight.suggest.speedups import (
     Speedup,
@@ -114,6 +115,9 @@ class Report:
             "decide would give, by their dotted names."
         ),
     ] = field(default_factory=dict)
+    stages: Annotated[
+        list[StageEstimate], about("The stages of a growing model; empty for others.")
+    ] = field(default_factory=list)
     tokens: Annotated[int | None, about("Tokens that are read, without padding.")] = None
     flops: Annotated[
         float | None, about("Floating point operations, without recomputed activations.")
@@ -184,7 +188,6 @@ def preflight(context: RunContext) -> Report:
     fit = search_fit(context)
     recommended = recommended_settings(context)
     step = estimate_step(context)
-    planned = context.plan.pretraining
     return Report(
         findings=run_checks(context, fit),
         memory=context.memory,
@@ -195,8 +198,9 @@ def preflight(context: RunContext) -> Report:
         seconds=seconds,
         updates=context.plan.total_steps,
         length_by=context.plan.length_by,
-        other_steps=dict(planned.other_steps) if planned else {},
+        other_steps=_other_steps(context),
         epochs=context.plan.epochs,
+        stages=stage_estimates(context),
         tokens=context.plan.tokens,
         flops=context.plan.flops,
         reward_updates=context.plan.reward_steps,
@@ -218,6 +222,11 @@ def preflight(context: RunContext) -> Report:
         recommended=recommended,
         recommended_times=_speedup_factor(context, recommended),
     )
+
+
+def _other_steps(context: RunContext) -> dict[str, int]:
+    planned = context.plan.pretraining
+    return dict(planned.other_steps) if planned else {}
 
 
 def _bits(context: RunContext, count: BitCounter) -> float | None:

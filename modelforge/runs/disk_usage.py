@@ -13,6 +13,7 @@ PARTS = {
     "output": ("output", "merged"),
     "reward_model": ("reward_model",),
     "start_model": ("start_model", "tokens"),
+    "stages": ("stages", "trunk_cache"),
     "logs": ("worker.log", "events.jsonl"),
 }
 RECORD, LEFTOVERS = "record", "leftovers"

@@ -72,6 +72,14 @@ class RunFolder:
     start_model = _Entry("start_model")
     # Folder in which it is made before it is renamed to `start_model`.
     start_model_staged = _Entry(".start-model-staged")
+    # The models of the finished stages of a growing model, by the number of the stage.
+    stages = _Entry("stages")
+    # Folder in which one is written before it is renamed.
+    stage_staged = _Entry(".stage-staged")
+    # What the frozen trunk of a growing model computes, while a stage is trained.
+    trunk_cache = _Entry("trunk_cache")
+    # Losses of the evaluation batches before a model has grown.
+    growth = _Entry("growth.json")
     # Token files of a training from nothing, until it has finished.
     tokens = _Entry("tokens")
     # Files of the engine Surogate: its YAML, rows, log, checkpoints and output.
@@ -101,6 +109,17 @@ class RunFolder:
     def has_reward_model(self) -> bool:
         """Whether the run's own reward model is fully trained."""
         return find_json(self.reward_model / REWARD_MODEL_DONE) is not None
+
+    @property
+    def finished_stages(self) -> int:
+        """How many stages of a growing model are finished."""
+        folders = (path for path in self.stages.glob("stage-*") if path.is_dir())
+        numbers = (folder.name.removeprefix("stage-") for folder in folders)
+        return max((int(number) for number in numbers if number.isdecimal()), default=0)
+
+    def stage(self, number: int) -> Path:
+        """Return the folder of the model of a stage, numbered from 1."""
+        return self.stages / f"stage-{number}"
 
     @property
     def has_result(self) -> bool:

@@ -25,6 +25,7 @@ from modelforge.runs.layout import RunFolder
 from modelforge.runs.listing import RunRow, RunSummary
 from modelforge.runs.notes import read_notes, short_model_name
 from modelforge.runs.progress.eta import EtaEstimator, Schedule
+from modelforge.runs.progress.growth import Growth, growth_of
 from modelforge.runs.states import RunState, read_facts, seconds_worked
 from modelforge.runs.timeline import Timeline, tail_timeline
 
@@ -48,6 +49,9 @@ class RunView(RunSummary):
     ] = None
     phase_left: Annotated[
         float | None, about("Estimated seconds left in the current phase, counted from `updated`.")
+    ] = None
+    growth: Annotated[
+        Growth | None, about("The stages of a growing model; null for other runs.")
     ] = None
     adjusted: Annotated[
         dict[str, Any] | None,
@@ -85,6 +89,7 @@ def view_run(folder: RunFolder, state: RunState, timeline: Timeline | None = Non
             dataset=record["dataset"],
             seconds_left=eta.seconds_left() if eta else None,
             phase_left=eta.phase_seconds_left() if eta else None,
+            growth=growth_of(plan, events),
             adjusted=adjusted.as_data() if adjusted else None,
         )
     except _DAMAGED as error:

@@ -201,7 +201,9 @@ class PreflightService:
         resolved, plan, report, _data, facts = checked.require()
         config = resolved.config
         # A model that is trained from nothing cannot be loaded before the run has made it.
-        if report.memory_basis != "formula" or uses_surogate(config) or config.pretraining.enabled:
+        # A growing model has the sizes of its stages, and the trunk runs without gradients.
+        is_made = config.pretraining.enabled or config.progressive.enabled
+        if report.memory_basis != "formula" or uses_surogate(config) or is_made:
             return checked
         length = longest_row_tokens(resolved.config, plan, checked.summary)
         trace = self._warm_worker.ask(checked.probe("memory") | {"length": length}, TRACE_TIMEOUT_S)

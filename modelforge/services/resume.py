@@ -230,7 +230,8 @@ def _copy_checkpoints(folder: RunFolder, staged: Path, step: int | None) -> None
 
 def _resume_option(view: RunView, folder: RunFolder, checkpoint: Checkpoint | None) -> ResumeOption:
     step = checkpoint.step if checkpoint else 0
-    stage = checkpoint.stage if checkpoint else SECOND_STAGE if folder.has_reward_model else None
+    done = SECOND_STAGE - 1 if folder.has_reward_model else folder.finished_stages
+    stage = checkpoint.stage if checkpoint else done + 1 if done else None
     of_stage = f" of stage {stage}" if stage else ""
     why_not = ""
     if view.state is RunState.FINISHED:
@@ -239,7 +240,8 @@ def _resume_option(view: RunView, folder: RunFolder, checkpoint: Checkpoint | No
         why_not = STILL_ACTIVE if view.state.is_active else "The run has not been started yet."
     text = "Starts from the beginning: no checkpoint was saved."
     if stage:
-        text = f"Resumes with stage {stage}: the reward model of stage 1 is kept."
+        kept = "reward model" if folder.has_reward_model else "model"
+        text = f"Resumes with stage {stage}: the {kept} of stage {done} is kept."
     if step:
         text = f"Resumes from step {step:,}{of_stage}."
     return ResumeOption(RESUME, step, stage, text, why_not)
@@ -249,6 +251,8 @@ def _continue_option(view: RunView, checkpoint: Checkpoint | None) -> ResumeOpti
     why_not = ""
     if not view.state.is_over:
         why_not = STILL_ACTIVE
+    elif view.plan.growing is not None:
+        why_not = "A growing model has its stages; start another run on its result."
     elif checkpoint is None:
         why_not = "The run has no checkpoint to continue from."
     elif checkpoint.stage == 1:

@@ -49,6 +49,7 @@ class WorkerContext:
 
     Attributes:
         load: `load(head, path)` returns model and tokenizer for a head; without a path, of the run.
+            With `is_plain` the model is not quantized, and on the CPU.
         checkpoint: The checkpoint to resume from.
         load_seconds: How long each call of `load` took.
     """

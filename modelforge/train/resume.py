@@ -24,8 +24,7 @@ def find_resume_point(run: RunFolder, log: EventLog) -> Checkpoint | None:
     Unfinished checkpoints of an earlier worker are deleted.
     """
     checkpoints.sweep(run)
-    if run.has_reward_model:
-        remove_first_stage_checkpoints(run)
+    remove_checkpoints_until(run, _finished_stages(run))
     found, damaged = checkpoints.newest_valid(run)
     if found is None:
         found = _adopt_checkpoint(run)
@@ -38,7 +37,8 @@ def find_resume_point(run: RunFolder, log: EventLog) -> Checkpoint | None:
             ResumedEvent(step=found.step, stage=found.stage, checkpoint=found.name, damaged=skipped)
         )
     elif (find_json(run.process) or {}).get("after"):
-        stage = FIRST_STAGE + 1 if run.has_reward_model else None
+        finished = _finished_stages(run)
+        stage = finished + 1 if finished else None
         log.write(ResumedEvent(step=0, stage=stage, damaged=skipped))
     return found
 
@@ -69,10 +69,15 @@ def _adopt_checkpoint(run: RunFolder) -> Checkpoint | None:
     return adopted
 
 
-def remove_first_stage_checkpoints(run: RunFolder) -> None:
-    """Delete the checkpoints of a finished first stage; its reward model is kept."""
+def _finished_stages(run: RunFolder) -> int:
+    """Return the number of stages whose result is saved."""
+    return FIRST_STAGE if run.has_reward_model else run.finished_stages
+
+
+def remove_checkpoints_until(run: RunFolder, stage: int) -> None:
+    """Delete the checkpoints of finished stages, whose models are kept."""
     for checkpoint in checkpoints.list_checkpoints(run):
-        if checkpoint.stage == FIRST_STAGE:
+        if checkpoint.stage is not None and checkpoint.stage <= stage:
             checkpoints.remove(checkpoint.path)
 
 

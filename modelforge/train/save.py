@@ -27,8 +27,15 @@ def save(job: Job, trainer: Any, note: Note, *, steps: int, eval_loss: float | N
     `note(code, text)` reports a file that cannot be written because of its contents. `steps` and
     `eval_loss` are shown in the model card.
     """
-    run, model = job.run, trainer.model
-    staged = run.output_staged
+    write(job, trainer, note, job.run.output_staged, steps=steps, eval_loss=eval_loss)
+    return publish(job)
+
+
+def write(
+    job: Job, trainer: Any, note: Note, staged: Path, *, steps: int, eval_loss: float | None
+) -> None:
+    """Write what `save` does into a folder, which is emptied before."""
+    model = trainer.result_model()
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir()
     if hasattr(model, "peft_config"):
@@ -49,7 +56,6 @@ def save(job: Job, trainer: Any, note: Note, *, steps: int, eval_loss: float | N
         card = model_card(model, job, steps, eval_loss)
         card.text += privacy_text(trainer)
         card.save(staged / "README.md")
-    return publish(job)
 
 
 def publish(job: Job) -> Path:
@@ -113,7 +119,7 @@ def make_card(
 ) -> ModelCard:
     """Return a model card; `suffix` of the model class names its head, None a language model."""
     source, datasets = job.plan.model_path, hub_datasets(job.dataset)
-    is_new = job.plan.method == "pretraining"
+    is_new = job.config.pretraining.enabled
     base_card = None if is_new else card_of(source, job.plan.model_revision)
     base_id = None if is_new else hub_id(source)
     base_id = base_id or (hub_id(base_card.base_model) if base_card else None)

@@ -119,7 +119,7 @@ def _limit_downloads(config: TrainingConfig, plan: Plan) -> None:
     """Forbid access to the Hub, and to its kernels, where the run needs none."""
     kernel = plan.attn_implementation if is_hub_kernel(plan.attn_implementation) else None
     # A training from nothing reads a tokenizer at most.
-    model = plan.tokenizer_path if plan.method == "pretraining" else plan.model_path
+    model = plan.tokenizer_path if config.pretraining.enabled else plan.model_path
     environment.go_offline_for_local_models(model, config.trainer.reward_model, kernel)
     if kernel is None:
         block_hub_kernels()
@@ -144,11 +144,13 @@ def _do_run(run: RunFolder, stop: Stop, log: EventLog, checkpoint: Checkpoint | 
     _require_gpu(plan)
     load_seconds: list[float] = []
 
-    def load(head: Head = "causal", path: str | None = None) -> Any:
+    def load(head: Head = "causal", path: str | None = None, *, is_plain: bool = False) -> Any:
         stop.check()
         began = time.monotonic()
         # The resolved revision is that of the run's model, not of a reward model.
-        source = _plan_of(plan, path) if path else plan
+        source = _plan_of(plan, path, is_new=config.pretraining.enabled) if path else plan
+        if is_plain:
+            source = replace(source, quantization="none", device="cpu")
         text = f"Loading {Path(source.model_path).name}"
         log.phase("loading", text)
 
@@ -165,11 +167,11 @@ def _do_run(run: RunFolder, stop: Stop, log: EventLog, checkpoint: Checkpoint | 
     strategy.run(WorkerContext(job, load, log, stop, checkpoint, load_seconds))
 
 
-def _plan_of(plan: Plan, path: str) -> Plan:
+def _plan_of(plan: Plan, path: str, *, is_new: bool) -> Plan:
     """Return the plan for a model other than that of the run."""
     source = replace(plan, model_path=path, model_revision=None)
     # The start model of a training from nothing has the tokenizer that it borrows.
-    return replace(source, tokenizer_path=None) if plan.method == "pretraining" else source
+    return replace(source, tokenizer_path=None) if is_new else source
 
 
 def _run_surogate(context: WorkerContext) -> None:

@@ -9,6 +9,7 @@ import os
 import random
 import time
 
+import grows
 import stage
 
 from modelforge.runs import checkpoints
@@ -31,6 +32,7 @@ folder, events = stage.enter()
 settings = json.loads(folder.config.read_text(encoding="utf-8"))
 total = settings["plan"]["total_steps"] or 60
 rng = random.Random(3)
+growing = settings["plan"].get("growing")
 is_new = bool(settings["config"].get("pretraining", {}).get("enabled"))
 
 
@@ -100,14 +102,22 @@ if settings.get("trial_run"):
         ))  # fmt: skip
     events.write(TrialRunEvent(**measured))
     leave("finished", "finished", steps=7, trial_run=True)
-phase("training", "Training")
-began, loss, best = time.time(), 0.0, 9.0
-for step in range(first + 1, total + 1):
+
+
+def check_stop(step: int) -> None:
     if folder.stop.exists():
         kept = folder.stop.read_text(encoding="utf-8").strip() == "keep"
         if kept and step > 1:
             save(step - 1)
         leave("stopped", "stopped", step=step - 1, kept=kept)
+
+
+phase("training", "Training")
+began, loss, best = time.time(), 0.0, 9.0
+if growing:
+    first = total = grows.stages(growing, events, PACE_S, check_stop)
+for step in range(first + 1, total + 1):
+    check_stop(step)
     time.sleep(PACE_S)
     loss = 0.7 + 2.9 * math.exp(-step / (total / 4)) + rng.uniform(-0.12, 0.12)
     events.write(
@@ -130,10 +140,11 @@ for step in range(first + 1, total + 1):
         if is_new:
             measure(step)
         best = min(best, held)
-phase("saving", "Saving the model" if is_new else "Saving the adapter")
+is_model = is_new or growing
+phase("saving", "Saving the model" if is_model else "Saving the adapter")
 folder.output.mkdir()
 files = {"adapter_config.json": "{}", "adapter_model.safetensors": "x" * 5000}
-if is_new:
+if is_model:
     files = {"config.json": "{}", "model.safetensors": "x" * 5000}
 for name, text in files.items():
     (folder.output / name).write_text(text, encoding="utf-8")

@@ -93,3 +93,17 @@ def test_a_time_that_no_run_has_confirmed_is_printed_as_a_range(capsys):
     printed = capsys.readouterr().out
     assert "about 2 min\n" in printed
     assert "Speed, about 40 tokens/s" in printed
+
+
+def test_the_stages_of_a_growing_model_are_listed(capsys):
+    context = make_context().with_settings(
+        {"adapter.enabled": False, "progressive.enabled": True, "progressive.steps_per_stage": 7}
+    )
+    checked = SimpleNamespace(
+        report=report_of(context), problems=[], plan=context.plan, ready=True, errors=[]
+    )
+    output.print_check(checked)
+    lines = capsys.readouterr().out.splitlines()
+    stages = [" ".join(line.split()) for line in lines if "Stack" in line]
+    assert stages[0].startswith("Stack 1 of 2 31 layers 3.70 M trained 7 steps 1.")
+    assert len(stages) == 2

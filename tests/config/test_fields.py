@@ -11,6 +11,7 @@ GROUPS = {"model", "quantization", "adapter", "data", "optimizer", "schedule", "
     "logging",
     "privacy",
     "pretraining",
+    "progressive",
 }
 
 

@@ -15,6 +15,16 @@ def nothing(**group):
     return {"pretraining": {"enabled": True, **group}}
 
 
+def grows(new=None, **group):
+    return {"progressive": {"enabled": True, **group}, **(new or {})}
+
+
+def from_nothing(**group):
+    return nothing(**group) | TAG
+
+
+TABLE = {"rank_strategy": "table", "stages": 2}
+MLM = {"objective": "mlm"}
 WSD = {"lr_scheduler_type": "warmup_stable_decay"}
 INIT = "adapter.init"
 REFUSED = [
@@ -93,6 +103,47 @@ REFUSED = [
     ),
     (nothing(freeze_embeddings=True) | TAG, "pretraining.freeze_embeddings"),
     (nothing(vocab_size=259) | TAG, "pretraining.vocab_size"),
+    (grows({"task": "summarization"}), "task"),
+    (grows({"strategy": "dpo"}), "strategy"),
+    (grows(UNSLOTH), "provider"),
+    (grows({"adapter": {"enabled": True}}), "adapter.enabled"),
+    (grows({"adapter": {"start_from": "a-run"}}), "adapter.start_from"),
+    (grows({"optim": "muon"}), "optim"),
+    (grows(PRIVATE), "privacy.enabled"),
+    (grows({"model": {"rope_type": "yarn"}}), "model.rope_type"),
+    (grows({"trainer": {"resume_from_checkpoint": "a-run"}}), "trainer.resume_from_checkpoint"),
+    (grows({"max_steps": 9}), "max_steps"),
+    (grows({"data": {"records_to_sample": 9}}), "data.records_to_sample"),
+    (grows(stack_rank=257), "progressive.stack_rank"),
+    (grows(trunk="lora", trunk_rank=512), "progressive.trunk_rank"),
+    (grows(per_stage="0: 8", **TABLE), "progressive.per_stage"),
+    (grows(per_stage={0: {"rank": 8, "alpha": 16}}, **TABLE), "progressive.per_stage"),
+    (grows(per_stage="0: 8/16, 1: 257/16", **TABLE), "progressive.per_stage[1].rank"),
+    (grows(per_stage="0: 8/16, 1: 8/16, 2: 8/16", **TABLE), "progressive.per_stage"),
+    (grows(mode="layerwise", layers_per_stage=2), "progressive.layers_per_stage"),
+    (grows(mode="blockwise", trunk="lora"), "progressive.trunk"),
+    (grows(mode="blockwise", direction="prepend"), "progressive.direction"),
+    (grows(trunk="lora", trunk_lora=False, stack_lora=False), "progressive.trunk"),
+    (grows(new_layer_dtype="nvfp4"), "progressive.new_layer_dtype"),
+    (grows(new_layer_dtype="half"), "progressive.new_layer_dtype"),
+    (grows(from_nothing(n_layers=9), layers_per_stage=4), "pretraining.n_layers"),
+    (grows(from_nothing(), trunk_quantization="bnb-4bit"), "progressive.trunk_quantization"),
+    (
+        grows(trunk_quantization="bnb-4bit", joint_tuning_steps=5),
+        "progressive.joint_tuning_steps",
+    ),
+    (grows(**MLM, mask_min=0.5, mask_max=0.4), "progressive.mask_min"),
+    (grows(**MLM, mask_by="depth", mask_fractions="0.1, x"), "progressive.mask_fractions"),
+    (
+        grows(**MLM, mask_by="depth", mask_steps=2, mask_fractions=[0.3, 0.2]),
+        "progressive.mask_fractions",
+    ),
+    (grows(**MLM, mask_by="input", mask_fractions=[0.3, 0.4]), "progressive.mask_fractions"),
+    (grows({"packing": True}, **MLM), "packing"),
+    (grows({"data": {"padding_free": True}}, **MLM), "data.padding_free"),
+    (grows(**MLM, cache_activations=True), "progressive.cache_activations"),
+    (grows(trunk="lora", cache_activations=True), "progressive.cache_activations"),
+    (grows(direction="prepend", cache_activations=True), "progressive.cache_activations"),
     ({"logging": {"log_file": "logs/run.log"}}, "logging.log_file"),
     ({"logging": {"log_file": "/srv/notes.md"}}, "logging.log_file"),
     ({"logging": {"report_to": "aim", "repo": "here"}}, "logging.repo"),

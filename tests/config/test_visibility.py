@@ -17,6 +17,9 @@ WSD = {"lr_scheduler_type": "warmup_stable_decay"}
 FULL = {"adapter.enabled": False}
 
 NOTHING = {"pretraining.enabled": True}
+GROWS = {"progressive.enabled": True}
+GROWS_LORA = {**GROWS, "progressive.trunk": "lora"}
+GROWS_MASKED = {**GROWS, "progressive.objective": "mlm"}
 CASES = [
     ("trainer.preference_beta", {"strategy": "dpo"}, {"strategy": "sft"}),
     ("trainer.precompute_ref_log_probs", {"strategy": "dpo"},
@@ -102,6 +105,23 @@ CASES = [
     ("pretraining.enabled", {}, {"strategy": "dpo"}),
     ("pretraining.enabled", {}, {"task": "summarization"}),
     ("pretraining.depth", NOTHING, {}),
+    ("progressive.enabled", {}, {"strategy": "dpo"}),
+    ("progressive.stages", GROWS, {}),
+    ("progressive.stack_rank", GROWS, {**GROWS, "progressive.stack_lora": False}),
+    ("progressive.stack_alpha", GROWS, {**GROWS, "progressive.rank_strategy": "table"}),
+    ("progressive.trunk_lora", GROWS_LORA, GROWS),
+    ("progressive.trunk_rank", GROWS_LORA, {**GROWS_LORA, "progressive.trunk_lora": False}),
+    ("progressive.rank_pattern", {**GROWS, "progressive.rank_strategy": "pattern"}, GROWS),
+    ("progressive.per_stage", {**GROWS, "progressive.rank_strategy": "table"}, GROWS),
+    ("progressive.epochs_per_stage", GROWS, {**GROWS, "progressive.steps_per_stage": 9}),
+    ("progressive.trunk_quantization", GROWS, {**GROWS, **NOTHING}),
+    ("progressive.mask_by", GROWS_MASKED, GROWS),
+    ("progressive.mask_min", GROWS_MASKED, {**GROWS_MASKED, "progressive.mask_by": "depth"}),
+    ("progressive.mask_steps", {**GROWS_MASKED, "progressive.mask_by": "input"}, GROWS_MASKED),
+    ("progressive.cache_activations", GROWS, GROWS_LORA),
+    ("progressive.cache_limit_gib", {**GROWS, "progressive.cache_activations": True}, GROWS),
+    ("optimizer.new_layer_lr", GROWS, {}),
+    ("optimizer.adapter_lr", {**GROWS, **FULL}, FULL),
     ("pretraining.vocab_size", NOTHING, {**NOTHING, "pretraining.tokenizer": "starter"}),
     ("pretraining.freeze_embeddings", {**NOTHING, "pretraining.tokenizer": "starter"}, NOTHING),
     ("evaluation.eval_tokens", NOTHING, {**NOTHING, "eval_split": 0}),

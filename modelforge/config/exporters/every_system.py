@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from modelforge.config.exporters.rules import Rule, elsewhere, left_out, not_needed, steps_of
 from modelforge.config.schema.pretraining import Pretraining
+from modelforge.config.schema.progressive import Progressive
 
 OURS = "It concerns this program, not the trained model."
 REPORTS = "It reports on the training; the trained model is the same."
@@ -11,7 +12,7 @@ MEMORY = "It concerns what happens when memory runs out; the trained model is th
 COMPILED = "It changes how long the compiler takes; the trained model is the same."
 ONE_RATE = "All weights have one learning rate."
 SAME_WEIGHT = "All trained tokens weigh the same; roles without a weight here are not trained."
-RATES = ("matrix_lr", "embedding_lr", "unembedding_lr", "scalar_lr", "adapter_lr")
+RATES = ("matrix_lr", "embedding_lr", "unembedding_lr", "scalar_lr", "adapter_lr", "new_layer_lr")
 REWARDS = "It belongs to RLHF, which this export does not have."
 
 RULES: dict[str, Rule] = {
@@ -59,6 +60,10 @@ RULES: dict[str, Rule] = {
         f"pretraining.{name}": elsewhere("pretraining.enabled") for name in Pretraining.model_fields
     },
     "pretraining.enabled": left_out("It trains models that exist."),
+    **{
+        f"progressive.{name}": elsewhere("progressive.enabled") for name in Progressive.model_fields
+    },
+    "progressive.enabled": left_out("It does not add layers in stages."),
     "logging.time_breakdown": not_needed(REPORTS),
     "logging.memory_breakdown": not_needed(REPORTS),
     "logging.log_level": not_needed(REPORTS),

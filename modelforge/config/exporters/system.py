@@ -42,6 +42,7 @@ class TargetSystem:
         files: Returns further files that stand beside it, by name.
         layout: Returns the text of the options; None writes them as YAML.
         is_from_nothing: Whether it makes the models that it trains.
+        grows: Whether it adds layers to models in stages.
     """
 
     name: str
@@ -55,6 +56,7 @@ class TargetSystem:
     files: Callable[[Facts], Mapping[str, str]] = lambda _: {}
     layout: Callable[[Mapping[str, Any]], str] | None = None
     is_from_nothing: bool = False
+    grows: bool = False
 
     def write(self, facts: Facts) -> Exported:
         """Return the file and the report; raises ConfigError for a method it does not have."""
@@ -71,10 +73,16 @@ class TargetSystem:
         remedy = "Export them to nanochat, or set pretraining.enabled to false."
         return Problem("pretraining.enabled", what, remedy)
 
+    def _adds_no_layers(self) -> Problem:
+        what = f"{self.title} does not add layers to a model in stages."
+        return Problem("progressive.enabled", what, "Export it to Stack-Wise, or set it to false.")
+
     def walk(self, facts: Facts) -> tuple[dict[str, Any], tuple[ExportLine, ...]]:
         """Return the options and the report; raises ConfigError for a method it does not have."""
         problems = list(self.check(facts))
-        if facts.config.pretraining.enabled and not self.is_from_nothing:
+        if facts.config.progressive.enabled and not self.grows:
+            problems = [self._adds_no_layers()]
+        elif facts.config.pretraining.enabled and not self.is_from_nothing:
             problems = [self._makes_no_models()]
         if problems:
             raise ConfigError(problems)

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from modelforge.config.exporters import axolotl, llama_factory, nanochat, script, surogate, trl
+from modelforge.config.exporters import (
+    axolotl,
+    llama_factory,
+    nanochat,
+    script,
+    stack_wise,
+    surogate,
+    trl,
+)
 from modelforge.config.exporters.facts import Facts
 from modelforge.config.exporters.report import Exported
 from modelforge.config.exporters.system import TargetSystem
@@ -17,6 +25,7 @@ SYSTEMS: Final[tuple[TargetSystem, ...]] = (
     axolotl.SYSTEM,
     llama_factory.SYSTEM,
     nanochat.SYSTEM,
+    stack_wise.SYSTEM,
 )
 SCRIPT = "script"
 NAMES: Final[tuple[str, ...]] = (*(system.name for system in SYSTEMS), SCRIPT)

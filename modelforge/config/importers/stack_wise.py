@@ -3,66 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 from modelforge.config.importers.from_nothing import stack_wise as stack_wise_model
+from modelforge.config.importers.from_nothing import stack_wise_stages as stages
 from modelforge.config.importers.options import (
     Option,
     Values,
     by,
-    coming,
     no_effect,
-    number,
     renamed,
     taken,
 )
 from modelforge.config.importers.report import Outcome
 from modelforge.config.importers.system import System
-from modelforge.config.validation_messages import shown
 from modelforge.errors import Problem
 
-GROWING = "growing a model stack by stack"
-T, P, M, D = "training.", "training.progressive.", "model.", "data."
-TRAINING = (
-    *("mode", "fusion_mode", "total_blocks", "block_size", "epochs_per_layer"),
-    *("current_block_lr", "qlora_lr", "qlora_enabled", "qlora_rank", "qlora_alpha"),
-    *("save_fused_checkpoints", "time_step_masking", "num_time_steps"),
-    *("time_step_mask_fractions", "min_mask_fraction", "max_mask_fraction", "mask_schedule_type"),
-)
-PROGRESSIVE = (
-    *("enabled", "trunk_strategy", "new_stack_precision", "qlora_enabled", "qlora_strategy"),
-    *("qlora_rank", "qlora_alpha", "progressive_qlora", "progressive_qlora_rank"),
-    *("progressive_qlora_alpha", "qlora_rank_pattern", "qlora_alpha_pattern", "qlora_configs"),
-)
-
-_SIZE: dict[str, Any] = {"kind": "int", "least": 1}
-_SHARE: dict[str, Any] = {"kind": "number", "least": 0, "most": 1}
-_RATE: dict[str, Any] = {"kind": "number", "least": 0}
-_SWITCH: dict[str, Any] = {"kind": "bool"}
-_PATTERN: dict[str, Any] = {"choices": ("constant", "increasing", "decreasing", "linear")}
-BOUNDS: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(("total_blocks", "block_size", "epochs_per_layer", "num_time_steps"), _SIZE),
-    **dict.fromkeys(("qlora_rank", "qlora_alpha", "progressive_qlora_rank"), _SIZE),
-    **dict.fromkeys(("min_mask_fraction", "max_mask_fraction"), _SHARE),
-    **dict.fromkeys(("current_block_lr", "qlora_lr"), _RATE),
-    **dict.fromkeys(("qlora_enabled", "enabled"), _SWITCH),
-    **dict.fromkeys(("time_step_masking", "save_fused_checkpoints", "progressive_qlora"), _SWITCH),
-    **dict.fromkeys(("qlora_rank_pattern", "qlora_alpha_pattern"), _PATTERN),
-    "progressive_qlora_alpha": _SIZE,
-    "qlora_configs": {"kind": "map"},
-    "time_step_mask_fractions": {"kind": "list"},
-    "mask_schedule_type": {"choices": ("linear", "exponential", "cosine")},
-    "mode": {"choices": ("layerwise", "blockwise", "fused")},
-    "fusion_mode": {"choices": ("frozen", "trainable")},
-    "trunk_strategy": {"choices": ("frozen", "qlora")},
-    "new_stack_precision": {"choices": ("full", "half", "bfloat16", "nvfp4", "qlora")},
-    "qlora_strategy": {"choices": ("simplified", "progressive", "variable")},
-}
-UNTRAINABLE = {
-    "nvfp4": "Weights in NVFP4 cannot be trained; choose bfloat16 for the new stack.",
-    "qlora": "It is an adapter, not a precision; trunk_strategy says it.",
-}
+T, M, D = "training.", "model.", "data."
 # Names of levels in Python's logging -> ours.
 LOG_LEVELS = {
     **{name: name for name in ("debug", "info", "warning", "error")},
@@ -71,39 +28,14 @@ LOG_LEVELS = {
 }
 
 
-def _growing(name: str) -> Option:
-    """Return an option of growing; what contradicts itself, or cannot be trained, is said."""
-    last = name.rpartition(".")[2]
-    option = coming(GROWING, **BOUNDS.get(last, {}))
-
-    def read(value: Any, values: Values) -> Outcome:
-        outcome = option.read(value, values)
-        note = _note(name, value, values)
-        return replace(outcome, why=f"{note} {outcome.why}") if note else outcome
-
-    return replace(option, read=read)
-
-
-def _note(name: str, value: Any, values: Values) -> str:
-    if name.endswith("new_stack_precision"):
-        return UNTRAINABLE.get(value, "")
-    if name == "qlora_enabled" and value and values.get(f"{T}fusion_mode") == "frozen":
-        return (
-            "The blocks below are frozen, their adapters too; that of the newest block is trained."
-        )
-    if name == "time_step_masking" and value and values.get(f"{M}attention_mode") == "causal":
-        return "Masks are for bidirectional attention, and attention_mode is causal."
-    if name in ("fusion_mode", "progressive.trunk_strategy") and value in ("trainable", "qlora"):
-        return "The blocks below are trained by an adapter alone."
-    return ""
-
-
 def _quantization(value: str, values: Values) -> Outcome:
     if values.get(f"{T}quantization_enabled") is False:
         return Outcome("no-effect", why="quantization_enabled is off.")
     if value in ("fp16", "fp32"):
         settings = {"hardware.precision": value, "quantization.scheme": "none"}
         return Outcome("converted", settings, "It is a precision, not a quantization.")
+    if stages.grows(values):
+        return stages.quantization(value, values)
     settings = {"quantization.scheme": "fp8-weight-only"}
     if value == "fp4":
         return Outcome(
@@ -161,25 +93,8 @@ def _mixed(value: bool, _: Values) -> Outcome:
 
 
 def _check(values: Values) -> Iterator[Problem]:
-    layers, blocks = values.get(f"{M}n_layers"), values.get(f"{T}total_blocks")
-    size = values.get(f"{T}block_size")
-    is_given = isinstance(layers, int) and isinstance(blocks, int) and isinstance(size, int)
-    product = int(blocks or 0) * int(size or 0) if is_given else 0
-    if is_given and layers != product:
-        what = f"It is {layers}, and total_blocks times block_size is {product}."
-        yield Problem(f"{M}n_layers", what, "Make them equal.")
+    yield from stages.problems(values)
     yield from stack_wise_model.problems(values)
-    steps = values.get(f"{T}num_time_steps")
-    fractions = values.get(f"{T}time_step_mask_fractions")
-    if isinstance(steps, int) and isinstance(fractions, list) and len(fractions) != steps:
-        what = f"It has {len(fractions)} values, and num_time_steps is {steps}."
-        yield Problem(f"{T}time_step_mask_fractions", what, "Make them equal.")
-    yield from _mask_problems(values)
-    stacks = [number(name) for name in values.get(f"{P}qlora_configs") or {}]
-    extra = [name for name in stacks if not isinstance(name, int) or name >= (blocks or name + 1)]
-    if extra:
-        what = f"It has stack {extra[0]!r}; stacks are numbers from 0, below total_blocks."
-        yield Problem(f"{P}qlora_configs", what, "Leave the stack out, or raise total_blocks.")
     if values.get(f"{D}use_dummy_data") is False and not values.get(f"{D}dataset_path"):
         what = "use_dummy_data is off, and dataset_path is missing."
         yield Problem(f"{D}use_dummy_data", what, "Enter dataset_path.")
@@ -200,18 +115,6 @@ def _log_level(value: str, values: Values) -> Outcome:
     return Outcome("converted", {"logging.log_level": level}, "The same level by its name here.")
 
 
-def _mask_problems(values: Values) -> Iterator[Problem]:
-    fractions = values.get(f"{T}time_step_mask_fractions") or []
-    wrong = [each for each in fractions if not isinstance(each, (int, float)) or not 0 <= each <= 1]
-    if wrong:
-        what = f"{shown(wrong[0])} is not a share from 0 to 1."
-        yield Problem(f"{T}time_step_mask_fractions", what, "Enter shares.")
-    least, most = values.get(f"{T}min_mask_fraction"), values.get(f"{T}max_mask_fraction")
-    if least is not None and most is not None and least > most:
-        what = f"It is {least:g}, and max_mask_fraction is {most:g}."
-        yield Problem(f"{T}min_mask_fraction", what, "Lower it.")
-
-
 def _tokenizer(value: str, values: Values) -> Outcome:
     is_new = stack_wise_model.is_described(values)
     return Outcome("renamed", {"pretraining.tokenizer" if is_new else "model.tokenizer": value})
@@ -219,13 +122,13 @@ def _tokenizer(value: str, values: Values) -> Outcome:
 
 OPTIONS: dict[str, Option] = {
     **{f"{M}{name}": option for name, option in stack_wise_model.OPTIONS.items()},
-    **{f"{T}{name}": _growing(name) for name in TRAINING},
-    **{f"{P}{name}": _growing(f"progressive.{name}") for name in PROGRESSIVE},
+    **{f"{T}{name}": option for name, option in stages.TRAINING.items()},
+    **{f"{T}progressive.{name}": option for name, option in stages.OF_STACKS.items()},
     f"{T}learning_rate": renamed("learning_rate", 1e-4),
     f"{T}weight_decay": renamed("weight_decay", 0.1),
     f"{T}batch_size": renamed("per_device_train_batch_size", 4),
     f"{T}seq_len": by(_length, kind="int", least=1),
-    f"{T}max_steps": renamed("max_steps", 200),
+    f"{T}max_steps": by(stages.steps, 200, kind="int"),
     f"{T}log_interval": renamed("logging.logging_steps", 10),
     f"{T}save_interval": renamed("trainer.save_steps", 100),
     f"{T}validation_interval": renamed("eval_steps"),
@@ -256,7 +159,8 @@ def _finish(values: Values, settings: Any) -> dict[str, Any]:
     }
     if "quantization.scheme" not in settings and "use_4bit" not in settings:
         found["quantization.scheme"] = "none"
-    return found | stack_wise_model.settings(values, settings)
+    found |= stack_wise_model.settings(values, settings)
+    return found | stages.settings(values, settings)
 
 
 SYSTEM = System(

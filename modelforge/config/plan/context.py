@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
+from modelforge.config.progressive.cost import LayerSizes
 from modelforge.config.schema.config import TrainingConfig
 
 Device = Literal["cuda", "mps", "cpu"]
@@ -61,6 +62,8 @@ class PlanContext:
         model_flops: Operations of training; None where the shape of the model is unknown.
         tokenizer_path: Folder of a tokenizer of another model.
         vocab_size: Tokens of the tokenizer that a training from nothing borrows.
+        layers: Layers of the model.
+        layer_sizes: Sizes of its layers, whose `scores` are those of one token that is attended to.
         native_linux: Whether the driver is that of Linux itself, not of Windows or WSL.
     """
 
@@ -82,6 +85,8 @@ class PlanContext:
     model_flops: ModelFlops | None = None
     tokenizer_path: str | None = None
     vocab_size: int | None = None
+    layers: int | None = None
+    layer_sizes: LayerSizes | None = None
 
 
 def is_native_linux(system: str, release: str = "") -> bool:

@@ -16,6 +16,7 @@ from modelforge.config.methods import METHOD_FACTS, Method, MethodFacts, facts_o
 from modelforge.config.optimizers import StorageFormat
 from modelforge.config.plan import memory, run_length, training, weights
 from modelforge.config.plan.context import Change, ChangeLog, Device, PlanContext
+from modelforge.config.plan.growing import GrowthPlan, growth_plan, length_fields
 from modelforge.config.plan.pretraining import (
     PretrainingPlan,
     effective_settings,
@@ -43,6 +44,7 @@ DEFAULT_COMPLETION = 256
 MANY_ROWS = 10_000
 _CHANGES = TypeAdapter(list[Change])
 _PRETRAINING = TypeAdapter(PretrainingPlan | None)
+_GROWING = TypeAdapter(GrowthPlan | None)
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class Plan:
         rope_type, rope_factor: The scaling of the rotary position embeddings; none and 1 without.
         max_model_len: The scaled context length in tokens; None without scaling.
         pretraining: Shape, length, batch and rates of a training from nothing; None for others.
+        growing: Stages of a growing model; None for others.
     """
 
     model_path: str
@@ -122,12 +125,19 @@ class Plan:
     flops_per_token: float | None = None
     learning_rate: float | None = None
     pretraining: PretrainingPlan | None = None
+    growing: GrowthPlan | None = None
     changes: list[Change] = field(default_factory=list)
 
     @property
     def facts(self) -> MethodFacts:
         """The facts of the training method."""
         return METHOD_FACTS[self.method]
+
+    @property
+    def is_from_nothing(self) -> bool:
+        """Whether the run makes its model, so that there is no base model."""
+        grows = self.growing is not None and self.growing.base_layers == 0
+        return grows or self.pretraining is not None
 
     @property
     def weights_dtype(self) -> weights.WeightsDtype:
@@ -160,6 +170,7 @@ class Plan:
         for name, value in _configured(config, data).items():
             if known.get(name) is None:
                 known[name] = value
+        known["growing"] = _GROWING.validate_python(known.get("growing"))
         known["pretraining"] = _PRETRAINING.validate_python(known.get("pretraining"))
         return cls(**{**known, "changes": _CHANGES.validate_python(data["changes"])})
 
@@ -188,16 +199,18 @@ def _make(config: TrainingConfig, context: PlanContext, log: ChangeLog) -> Plan:
     window = context_plan(config, context, log)
     length = _max_length(config, context, window, log)
     config = training.with_learning_rate(config, context, log)
-    planned = pretraining_plan(config, context, length, log)
+    growing = growth_plan(config, context, length, log)
+    planned = None if growing else pretraining_plan(config, context, length, log)
     config = config.with_changes(effective_settings(planned, config)) if planned else config
-    measured = _run_length(config, context, window, length, log, planned)
-    total = measured["total_steps"]
+    measured = length_fields(config, growing) or _run_length(
+        config, context, window, length, log, planned
+    )
+    # A growing model is evaluated in each stage.
+    total = growing.stage_steps if growing else measured["total_steps"]
     eval_steps = training.eval_interval(config, total, log)
     scheduler, scheduler_kwargs = training.scheduler(config, log)
     return Plan(
-        model_path=context.model_path,
-        model_revision=context.model_revision,
-        device=context.device,
+        **_of_context(context),
         precision=precision,
         quantization=quantization,
         bnb_4bit_compute_dtype=weights.compute_dtype(config, precision, quantization, log),
@@ -209,14 +222,10 @@ def _make(config: TrainingConfig, context: PlanContext, log: ChangeLog) -> Plan:
         warmup_steps=training.warmup(config, total),
         eval_steps=eval_steps,
         **measured,
-        method=method_of(config, context.kind),
-        trains="adapter" if config.adapter.enabled else "all",
         **_weights(config, context, precision, log),
         gradient_accumulation_steps=training.accumulation(config, log),
         save_steps=training.save_interval(config, eval_steps, log),
-        start_from=context.start_from,
         resume_from=run_length.resume_from(config, context, log),
-        tokenizer_path=context.tokenizer_path,
         **_of_device(config, context, quantization, log),
         max_completion_length=training.completion_length(config, length, log),
         **window.as_fields(),
@@ -224,11 +233,19 @@ def _make(config: TrainingConfig, context: PlanContext, log: ChangeLog) -> Plan:
     )
 
 
+def _of_context(context: PlanContext) -> dict[str, Any]:
+    """Return the fields of the plan that say where things are."""
+    names = ("device", "model_path", "model_revision", "start_from", "tokenizer_path")
+    return {name: getattr(context, name) for name in names}
+
+
 def _weights(
     config: TrainingConfig, context: PlanContext, precision: str, log: ChangeLog
 ) -> dict[str, Any]:
-    """Return the fields of the plan about attention, adapter and number format."""
+    """Return the fields of the plan about method, attention, adapter and number format."""
     return {
+        "method": method_of(config, context.kind),
+        "trains": "adapter" if config.adapter.enabled else "all",
         "attn_implementation": weights.attention(config, context, precision, log),
         "lora_alpha": weights.lora_alpha(config, log),
         "adapter_dtype": weights.adapter_dtype(config, precision, log),

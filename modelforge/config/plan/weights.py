@@ -42,6 +42,8 @@ def quantization(config: TrainingConfig, device: Device, log: ChangeLog) -> Stor
 
     4 bits are the default on an NVIDIA GPU only: on other devices they are slow.
     """
+    if config.progressive.enabled:
+        return SCHEMES[config.progressive.trunk_quantization]
     scheme = config.quantization.scheme
     stored: StorageFormat = "4-bit" if config.use_4bit else "none"
     if scheme != "auto":
@@ -97,7 +99,7 @@ def usual_dtype(precision: str, trains: str) -> WeightsDtype:
 
 def dtype(config: TrainingConfig, precision: str, log: ChangeLog) -> WeightsDtype:
     """Return the number format of the weights that are not quantized."""
-    trains = "adapter" if config.adapter.enabled else "all"
+    trains = "adapter" if config.adapter.enabled or _has_frozen_trunk(config) else "all"
     usual = usual_dtype(precision, trains)
     if config.model.dtype == "auto":
         return usual
@@ -105,6 +107,12 @@ def dtype(config: TrainingConfig, precision: str, log: ChangeLog) -> WeightsDtyp
         reason = "The gradient scaler of fp16 needs trained weights in float32."
         return log.record("model.dtype", "float32", reason)
     return config.model.dtype
+
+
+def _has_frozen_trunk(config: TrainingConfig) -> bool:
+    """Return whether the weights of the base model never train, though new ones do."""
+    group = config.progressive
+    return group.enabled and not config.pretraining.enabled and not group.joint_tuning_steps
 
 
 def compute_dtype(config: TrainingConfig, precision: str, stored: str, log: ChangeLog) -> str:

@@ -57,11 +57,10 @@ class StackSizes:
     def of(self, stack: int) -> AdapterSize:
         """Return the size of a stack, numbered from 0 in the order of training.
 
-        Raises:
-            KeyError: the table does not have the stack.
+        One that the table lacks, which the rules refuse, has the size for stack 0.
         """
         if self.strategy is SizeStrategy.TABLE:
-            return self.table[stack]
+            return self.table.get(stack, self.first)
         if self.strategy is SizeStrategy.UNIFORM:
             return self.first
         return AdapterSize(

@@ -23,8 +23,7 @@ BLOCKS, BLOCK_SIZE = 2, 4
 # Precision of a new stack: Stack-Wise's name -> dtype of torch.
 DTYPES = {
     "full": "float32",
-    "half": "float16",
-    **{dtype: dtype for dtype in ("float32", "float16", "bfloat16")},
+    **{dtype: dtype for dtype in ("float32", "bfloat16")},
 }
 
 
@@ -54,24 +53,28 @@ def stages_of_blocks(
     return total_blocks or BLOCKS, block_size or BLOCK_SIZE
 
 
-def growth_problems(growth: Growth, model_type: str) -> list[Problem]:
-    """Return what is wrong with a plan for a model of a type, such as `llama`."""
-    return [*_model_problems(growth, model_type), *_mode_problems(growth), *_size_problems(growth)]
+def growth_problems(growth: Growth) -> list[Problem]:
+    """Return what is wrong with a plan, whatever the model is."""
+    return [*_mode_problems(growth), *_size_problems(growth)]
 
 
 def dtype_problem(name: str) -> Problem | None:
     """Return what is wrong with the precision of new layers, if anything."""
     if name in DTYPES:
         return None
+    half = "Weights in float16 lose small updates, and its gradient scaler does not train them."
     reasons = {
+        "half": half,
+        "float16": half,
         "nvfp4": "Weights in NVFP4 cannot be trained, and a new stack is.",
         "qlora": "It is an adapter, not a precision.",
     }
-    what = reasons.get(name, f"{name!r} is not a precision of a new stack.")
+    what = reasons.get(name, f"{name[:40]!r} is not a precision of a new stack.")
     return Problem("progressive.new_layer_dtype", what, "Choose float32 or bfloat16.")
 
 
-def _model_problems(growth: Growth, model_type: str) -> Iterator[Problem]:
+def model_problems(growth: Growth, model_type: str) -> Iterator[Problem]:
+    """Yield what is wrong with a plan for a model of a type, such as `llama`."""
     if model_type in _ABSOLUTE and growth.direction is Direction.PREPEND:
         what = f"A model of the type {model_type} adds its positions in front of the first layer."
         yield Problem("progressive.direction", what, "Choose append, or a model with RoPE.")
@@ -115,7 +118,7 @@ def _stack_problems(sizes: StackSizes, stages: int) -> Iterator[Problem]:
         what = f"It has stack {extra[0]}; there are {stages}, from 0 to {stages - 1}."
         yield Problem("progressive.per_stage", what, "Remove it, or raise progressive.stages.")
     for stack, size in sizes.table.items():
-        yield from _limit_problems(f"progressive.per_stage.{stack}.{{}}", size)
+        yield from _limit_problems(f"progressive.per_stage[{stack}].{{}}", size)
 
 
 def _limit_problems(where: str, size: AdapterSize) -> Iterator[Problem]:

@@ -13,11 +13,12 @@ from modelforge.errors import Problem
 WSD = "warmup_stable_decay"
 
 
-@rule("adapter.enabled", "optimizer.adapter_lr", "optimizer.loraplus_ratio")
+@rule("adapter.enabled", "progressive.enabled", "optimizer.adapter_lr", "optimizer.loraplus_ratio")
 def _adapter_has_rates(config: TrainingConfig) -> Iterator[Problem]:
     for name in ("adapter_lr", "loraplus_ratio"):
         value = getattr(config.optimizer, name)
-        if value is not None and not config.adapter.enabled:
+        has_stages = config.progressive.enabled and name == "adapter_lr"
+        if value is not None and not (config.adapter.enabled or has_stages):
             yield Problem(
                 f"optimizer.{name}",
                 f"{value:g} is for a LoRA adapter; adapter.enabled is false.",

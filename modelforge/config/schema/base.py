@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from functools import partial
 from typing import Annotated, Any, Literal, TypedDict, TypeVar, Unpack, cast
@@ -33,6 +33,7 @@ class Group(StrEnum):
 
     TASK = "Task"
     PRETRAINING = "From nothing"
+    GROWING = "Growing"
     TRAINING = "Training"
     PREFERENCES = "Preferences"
     REWARDS = "Rewards"
@@ -168,6 +169,15 @@ class SettingsGroup(BaseModel):
         protected_namespaces=(),
         use_attribute_docstrings=True,
     )
+
+
+def is_enabled(values: Mapping[str, Any], name: str) -> bool:
+    """Return whether nested settings switch a group on, also where others of it are not valid."""
+    group = values.get(name)
+    enabled = group.get("enabled") if isinstance(group, Mapping) else getattr(group, "enabled", 0)
+    if isinstance(enabled, str):  # what pydantic reads as true
+        return enabled.strip().lower() in ("true", "1", "on", "t", "y", "yes")
+    return isinstance(enabled, int) and enabled == 1
 
 
 def about(text: str) -> Any:

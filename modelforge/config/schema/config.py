@@ -14,6 +14,7 @@ from modelforge.config.schema.model import Model
 from modelforge.config.schema.optimizer import Optimizer, Schedule
 from modelforge.config.schema.pretraining import Pretraining, with_defaults
 from modelforge.config.schema.privacy import Privacy
+from modelforge.config.schema.progressive import Progressive
 from modelforge.config.schema.runtime import Hardware, Logging
 from modelforge.config.schema.training import Evaluation, Trainer
 from modelforge.config.schema.weights import Adapter, Quantization
@@ -43,6 +44,7 @@ class TrainingConfig(Contract):
     logging: Logging = Logging()
     privacy: Privacy = Privacy()
     pretraining: Pretraining = Pretraining()
+    progressive: Progressive = Progressive()
 
     @model_validator(mode="wrap")
     @classmethod

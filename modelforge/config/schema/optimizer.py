@@ -74,6 +74,14 @@ class Optimizer(SettingsGroup):
     For another rate than that of fully trained modules beside it.
     """
 
+    new_layer_lr: float | None = setting(
+        None, "Rate of new layers", Group.OPTIMIZER, gt=0, le=HIGHEST_RATE
+    )
+    """Learning rate of the layers that a growing model gets; empty uses the learning rate.
+
+    Weights of the trunk, embeddings and head have the learning rate, adapters their own.
+    """
+
     loraplus_ratio: float | None = setting(None, "LoRA+ ratio", Group.OPTIMIZER, ge=1, le=1000)
     """LoRA+: how many times as high the rate of the adapter's second matrices (B) is.
 

@@ -16,8 +16,10 @@ from modelforge.config.schema.base import (
     SPEED,
     Group,
     SettingsGroup,
+    is_enabled,
     setting,
 )
+from modelforge.config.schema.progressive import Progressive
 
 # The tokenizer that is trained on the text of the run.
 TRAIN = "train"
@@ -218,6 +220,15 @@ DEFAULTS: dict[str, Any] = {
     "lr_scheduler_type": "warmup_stable_decay",
     "schedule.decay_ratio": 0.5,
 }
+# What growing a model starts from, with a base model or from nothing.
+GROWING_DEFAULTS: dict[str, Any] = {"adapter.enabled": False}
+# From nothing a growing model has the rates and the optimizer of its groups, and no horizon.
+_GROWN_FROM_NOTHING: dict[str, Any] = {
+    **{name: value for name, value in DEFAULTS.items() if not name.startswith("optimizer.")},
+    "optim": "adamw_torch",
+    "learning_rate": 5e-4,
+    "weight_decay": 0.1,
+}
 # Settings that replace one of the defaults: that default is left out.
 _REPLACES = {"schedule.decay_steps": "schedule.decay_ratio"}
 
@@ -235,14 +246,12 @@ def pretraining_of(values: Mapping[str, Any]) -> Pretraining | None:
 def with_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return nested settings of a training from nothing, completed by its defaults.
 
-    Settings that are given are kept. The name of the model is its tag. Other settings are returned
-    unchanged.
+    Those of growing a model are completed by theirs. Settings that are given are kept. The name of
+    a model from nothing is its tag. Other settings are returned unchanged.
     """
     group = pretraining_of(values)
-    if group is None:
-        return dict(values)
     result = dict(values)
-    if is_model_tag(result.get("model_name")):
+    if group is not None and is_model_tag(result.get("model_name")):
         result["model_name"] = group.model_tag
     for name, value in missing_defaults(values).items():
         holder, _, inner = name.rpartition(".")
@@ -260,9 +269,25 @@ def missing_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
         kept.add("optimizer.matrix_lr")
     return {
         name: value
-        for name, value in DEFAULTS.items()
+        for name, value in _defaults_of(values).items()
         if name not in kept and not _is_set(values, name)
     }
+
+
+def _defaults_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    is_new = is_enabled(values, "pretraining")
+    if not is_enabled(values, "progressive"):
+        return DEFAULTS if is_new else {}
+    return _GROWN_FROM_NOTHING | _grown_layers(values) if is_new else GROWING_DEFAULTS
+
+
+def _grown_layers(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the layers of a model from nothing that consists of stacks; none if not valid."""
+    try:
+        group = Progressive.model_validate(values.get("progressive") or {})
+    except ValidationError:
+        return {}
+    return {"pretraining.n_layers": group.stages * group.layers_per_stage}
 
 
 def is_model_tag(name: Any) -> bool:

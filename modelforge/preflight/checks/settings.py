@@ -48,7 +48,9 @@ def learning_rate(context: RunContext) -> Iterator[Finding]:
     is_original = context.plan.optim in MUON and config.optimizer.muon_scale == "original"
     if config.schedule.auto_learning_rate or is_original:
         return
-    rate, has_adapter = config.learning_rate, config.adapter.enabled
+    # New layers learn at the rates of adapters.
+    rate = config.learning_rate
+    has_adapter = config.adapter.enabled or config.progressive.enabled
     low, high = usual_learning_rates(config.strategy, adapter=has_adapter)
     is_high = rate > high
     factor = rate / high if is_high else low / rate

@@ -109,16 +109,18 @@ def estimate_memory(
     # The optimizer's temporary tensors are allocated after the activations have been freed.
     transient = optimizer.transient_bytes(sizes, plan.device)
     parts["optimizer"] += max(0.0, transient - parts["activations"] - parts["logits"])
-    parts["overhead"] = _overhead(config, plan, parts["activations"])
-    if is_cuda_build and plan.device == "cpu":
-        parts["overhead"] += CUDA_BUILD_GIB * GIB
+    parts["overhead"] = overhead(config, plan, parts["activations"], is_cuda_build=is_cuda_build)
     return [MemoryPart(name, value / GIB) for name, value in parts.items()]
 
 
-def _overhead(config: TrainingConfig, plan: Plan, activations: float) -> float:
+def overhead(
+    config: TrainingConfig, plan: Plan, activations: float, *, is_cuda_build: bool
+) -> float:
+    """Return the bytes of the process beside what is computed, with these bytes of activations."""
     if plan.device != "cpu":
         return OVERHEAD_GIB * GIB
     products = PRODUCTS_GIB * GIB if plan.precision == "bf16" else 0.0
+    products += CUDA_BUILD_GIB * GIB if is_cuda_build else 0.0
     if releases_memory(config, plan):
         return _PROCESS_RELEASING_GIB[plan.trains] * GIB + products
     retained = _RETAINED_SHARE * activations if plan.trains == "adapter" else 0.0

@@ -188,10 +188,26 @@ def lower_rank(draft: Draft) -> Iterator[Saving]:
 
 def adapter(draft: Draft) -> Iterator[Saving]:
     """Yield an adapter instead of full fine-tuning."""
-    if draft.plan.trains == "all":
+    if draft.plan.trains == "all" and draft.plan.growing is None:
         settings = {"adapter.enabled": True, "use_4bit": False}
         words = "Train an adapter instead of all weights"
         yield Saving(settings, words, 2.5, "an adapter learns slightly less")
+
+
+def smaller_growth(draft: Draft) -> Iterator[Saving]:
+    """Yield a quantized trunk, and a model that grows without a joint stage."""
+    group, plan = draft.config.progressive, draft.plan
+    if plan.growing is None:
+        return
+    if group.joint_tuning_steps:
+        words = "Leave the joint stage out"
+        lost = "old and new layers are not tuned together"
+        yield Saving({"progressive.joint_tuning_steps": 0}, words, 1.5, lost)
+    elif group.trunk_quantization == "none" and not plan.is_from_nothing:
+        settings = {"progressive.trunk_quantization": "bnb-4bit"}
+        slowdown = 1.35 if plan.device == "cuda" else 3.0
+        lost = "the frozen weights are rounded"
+        yield Saving(settings, "Hold the trunk in 4 bits", 1.5, lost, slowdown)
 
 
 def shorter_rows(draft: Draft) -> Iterator[Saving]:
@@ -243,6 +259,7 @@ SAVERS: tuple[Saver, ...] = (
     adapter,
     quantization,
     nested_quantization,
+    smaller_growth,
     lower_rank,
     shorter_completions,
     shorter_rows,

@@ -90,7 +90,7 @@ def base_model_of(plan: Plan, folder: Path | None = None) -> BaseModel:
 
     `folder` is where a local model is now, if it was moved since the run.
     """
-    if plan.pretraining is not None:
+    if plan.is_from_nothing:
         return BaseModel("")
     path, revision = plan.model_path, plan.model_revision
     card = card_of(path, revision)

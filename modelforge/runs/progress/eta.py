@@ -25,13 +25,15 @@ TOKEN_RATIO = (0.4, 2.5)
 class Schedule:
     """What a run has planned: steps between evaluations and saves, rows per step and per batch.
 
-    `rows` is None where the number of rows per step is not fixed, as with packing.
+    `rows` is None where the number of rows per step is not fixed, as with packing. `stage_costs`
+    are FLOPs of the stages of a growing model, for one token in each step.
     """
 
     eval_every: int | None = None
     save_every: int | None = None
     rows: int | None = None
     eval_batch: int = 1
+    stage_costs: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, config: Mapping[str, Any], plan: Mapping[str, Any]) -> Schedule:
@@ -46,7 +48,15 @@ class Schedule:
         if config.get("packing") or (facts is not None and not facts.counts_tokens):
             rows = None
         eval_batch = int(config.get("per_device_eval_batch_size", 1))
-        return cls(eval_every, None if save_every == -1 else save_every, rows, eval_batch)
+        save_every = None if save_every == -1 else save_every
+        return cls(eval_every, save_every, rows, eval_batch, _stage_costs(plan))
+
+
+def _stage_costs(plan: Mapping[str, Any]) -> tuple[float, ...]:
+    stages = (plan.get("growing") or {}).get("stages") or ()
+    return tuple(
+        float((stage.get("steps") or 0) * (stage.get("flops_per_token") or 0)) for stage in stages
+    )
 
 
 @dataclass(frozen=True)
@@ -90,15 +100,28 @@ class EtaEstimator:
             return self.phase_seconds_left()
         if timings.total_steps is None:
             return self._whole_run()
-        if timings.stages is not None and timings.stages[0] < timings.stages[1]:
-            return None
+        later = self._later_stages()
         training = self._training()
-        if training is None:
+        if training is None or later is None:
             return None
+        training += later
         seconds = training + self._evaluating() + self._sampling() + self._saving()
         if timings.step >= timings.total_steps and timings.phase.name == "saving":
             seconds -= timings.updated - timings.phase.began
         return max(0.0, seconds + self._scoring())
+
+    def _later_stages(self) -> float | None:
+        """Return the seconds of the steps of later stages; None where they are unknown."""
+        timings, costs = self.timings, self.schedule.stage_costs
+        number, count = timings.stages or (1, 1)
+        if number >= count:
+            return 0.0
+        windows = list(timings.windows)
+        steps = sum(window.steps for window in windows)
+        if len(costs) != count or not costs[number - 1] or not steps:
+            return None
+        stage = sum(window.seconds for window in windows) / steps * (timings.total_steps or 0)
+        return stage / costs[number - 1] * sum(costs[number:])
 
     def _whole_run(self) -> float | None:
         """Return the seconds left of a run whose training has not begun."""

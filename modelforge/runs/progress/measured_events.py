@@ -48,6 +48,34 @@ class PrivacyEvent(StageEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class GrowthEvent(StageEvent):
+    """A stage of a growing model begins; layers are numbered as in the model of the stage."""
+
+    kind: ClassVar[str] = "growth"
+    stages: Annotated[int, Info("Number of stages.")]
+    name: Annotated[str, Info("Name of the stage.")]
+    layers: Annotated[int, Info("Layers of the model in this stage.")]
+    new: Annotated[list[int], Info("Layers that it adds; empty in the joint stage.")]
+    trained: Annotated[list[int], Info("Layers with weights or adapters that train.")]
+    frozen: Annotated[list[int], Info("Layers in which nothing trains.")]
+    adapters: Annotated[dict[str, list[int]], Info("Layers by the name of an adapter.")] = field(
+        default_factory=dict
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GainEvent(StageEvent):
+    """What growing has given after a stage: evaluation losses on the same rows."""
+
+    kind: ClassVar[str] = "gain"
+    before: Annotated[float, Info("Evaluation loss before growing.")]
+    after: Annotated[float, Info("Best evaluation loss of the stage.")]
+    low: Annotated[float | None, Info("Low end of the 95 % interval of the difference.")] = None
+    high: Annotated[float | None, Info("High end of that interval.")] = None
+    batches: Annotated[int, Info("Evaluation batches.")] = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class CoreEvent(StageEvent):
     """The model was scored on CORE: the mean of tasks, each centred on guessing.
 

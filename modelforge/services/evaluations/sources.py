@@ -132,7 +132,7 @@ class EvaluationSourceFinder:
     ) -> EvaluationSources:
         record = read_json(run.config)
         plan = Plan.from_dict(record["plan"], record["config"])
-        if plan.pretraining is not None:
+        if plan.is_from_nothing:
             what = f"“{run_name(run)}” {NEW_MODEL}"
             raise ConfigError(Problem("run", what, ITS_SCORES))
         base, notes = self._base(run, record, plan)

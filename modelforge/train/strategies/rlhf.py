@@ -37,7 +37,7 @@ from modelforge.train.event_log import EventLog
 from modelforge.train.finish import finish
 from modelforge.train.job import Job, WorkerContext
 from modelforge.train.loop import Stage
-from modelforge.train.resume import remove_first_stage_checkpoints
+from modelforge.train.resume import remove_checkpoints_until
 from modelforge.train.sample_prompts import rows_of_prompts
 from modelforge.train.stop import Stop, StopRequested
 from modelforge.train.strategies import reward_model
@@ -87,7 +87,7 @@ def run(context: WorkerContext) -> None:
         if not progress.is_complete:
             _end_in_first_stage(context, progress)
             return
-        remove_first_stage_checkpoints(run_folder)
+        remove_checkpoints_until(run_folder, REWARD_STAGE.number)
     try:
         _train_policy(context, None, POLICY_STAGE, began, prompts)
     except StopRequested:

@@ -195,12 +195,20 @@ class CheckpointMixin(TrainerHost):
         folder = Path(self.state.best_model_checkpoint or "")
         damage = checkpoints.verify(folder)
         if damage is None:
-            super()._load_best_model()
+            self.load_best_weights(folder)
             return
         self.best_is_lost = True
         if self.checkpoint_options is not None:
             text = f"{folder.name} was the best, but {damage.why}; the newest weights are kept."
             self.checkpoint_options.note("best-lost", text)
+
+    def load_best_weights(self, _folder: Path) -> None:
+        """Load the weights of the best checkpoint, which is intact."""
+        super()._load_best_model()
+
+    def result_model(self) -> Any:
+        """Return the model that is saved as the result: an adapter on a model, or a model."""
+        return self.model
 
     def _save_rng_state(self, folder: str) -> None:
         super()._save_rng_state(folder)

@@ -49,6 +49,7 @@ PRIVATE_NAMES = (
     PrivateName(_TRAINER, "_prepare_inputs", "moves a trial batch to the device", "own move"),
     PrivateName(_TRAINER, "_get_output_dir", "checkpoints are written to a staging folder", _HOOK),
     PrivateName(_TRAINER, "_save_checkpoint", "checkpoints are verified and renamed", _HOOK),
+    PrivateName(_TRAINER, "_load_from_checkpoint", "a stage saves only what trains", _HOOK),
     PrivateName(_TRAINER, "_load_best_model", "a damaged checkpoint is not loaded", _HOOK),
     PrivateName(_TRAINER, "_init_training_state", "settings may change on resume", _HOOK),
     PrivateName(_TRAINER, "_load_optimizer_and_scheduler", "the schedule may be longer", _HOOK),

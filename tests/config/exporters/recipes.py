@@ -62,6 +62,7 @@ FROM_NOTHING = {
     "adapter.enabled": False,
     "optim": "normuon",
 }
+GROWN = {**FROM_NOTHING, "optim": "adamw_torch", "progressive.enabled": True}
 IPO = {**DPO, "trainer.preference_loss": "ipo"}
 KTO = {**DPO, "trainer.preference_loss": "kto"}
 

@@ -13,7 +13,7 @@ from modelforge.config.exporters.write import NAMES, SYSTEMS, export_settings
 from modelforge.config.fields import specs_by_name
 from modelforge.config.plan.make import PlanContext, make_plan
 from modelforge.errors import ConfigError
-from tests.config.exporters.recipes import DPO, FROM_NOTHING, QLORA, SHORT, config_of
+from tests.config.exporters.recipes import DPO, FROM_NOTHING, GROWN, QLORA, SHORT, config_of
 
 TARGETS = [*SYSTEMS, script_rules.SYSTEM]
 
@@ -30,12 +30,19 @@ def left_out(system, *changes):
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
 def test_every_setting_has_a_rule_and_a_line(target):
     assert set(target.rules) == set(specs_by_name())
-    config = config_of(FROM_NOTHING if target.is_from_nothing else {})
+    config = config_of(own_recipe(target))
     facts = Facts(config, plan=plan_of(config))
     _, report = target.walk(facts)
     named = {line.setting for line in report}
     assert named >= set(specs_by_name())
     assert all(line.why for line in report if line.result == "left-out")
+
+
+def own_recipe(target):
+    """Return what a system trains."""
+    if target.grows:
+        return GROWN
+    return FROM_NOTHING if target.is_from_nothing else {}
 
 
 def plan_of(config, device="cpu"):
@@ -81,7 +88,7 @@ def test_models_are_made_by_nanochat_alone_and_trained_further_by_the_others(tar
     with pytest.raises(ConfigError) as error:
         target.walk(Facts(config_of(change)))
     (problem,) = error.value.problems
-    assert problem.where == "pretraining.enabled"
+    assert problem.where == ("progressive.enabled" if target.grows else "pretraining.enabled")
     assert ("trl" if target.is_from_nothing else "nanochat") in problem.remedy
 
 
@@ -247,7 +254,8 @@ def test_every_option_is_one_that_its_importer_knows():
 
     known = {system.name: system for system in IMPORTED}
     for system in SYSTEMS:
-        methods = [FROM_NOTHING] if system.is_from_nothing else [{}, SHORT, QLORA, DPO]
+        own = own_recipe(system)
+        methods = [own] if own else [{}, SHORT, QLORA, DPO]
         for change in methods:
             options, _report = system.walk(Facts(config_of(change)))
             assert set(options) <= set(known[system.name].options), system.name

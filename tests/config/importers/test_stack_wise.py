@@ -24,13 +24,86 @@ def test_what_concerns_a_training_here_is_taken():
     assert recipe["logging"]["logging_steps"] == 10
 
 
-def test_growing_is_named_as_coming():
+def growth_of(name):
+    config = resolved(read_example("stack-wise", name)).config
+    group = config.progressive
+    return (group.mode, group.stages, group.layers_per_stage, group.trunk), group, config
+
+
+def test_blocks_become_stages():
+    growth, group, config = growth_of("document-01")
+    assert growth == ("fused", 3, 4, "frozen")
+    assert (group.steps_per_stage, config.max_steps) == (1000, -1)
+    assert config.pretraining.layers == 12
+    assert growth_of("document-05")[0] == ("blockwise", 3, 4, "frozen")
+    assert growth_of("document-18")[0] == ("fused", 1, 4, "frozen")
+
+
+def test_layerwise_trains_every_layer_in_a_stage_of_its_own():
+    growth, group, _ = growth_of("document-04")
+    assert growth == ("layerwise", 8, 1, "frozen")
+    assert (group.steps_per_stage, group.epochs_per_stage) == (None, 5)
+
+
+def test_adapters_of_stacks_and_trunk_are_taken():
+    growth, group, config = growth_of("document-02")
+    assert growth == ("fused", 2, 4, "lora")
+    assert (group.stack_rank, group.stack_alpha, group.trunk_rank, group.trunk_alpha) == (
+        *(16, 32),
+        *(8, 16),
+    )
+    assert (group.rank_strategy, group.rank_pattern, group.alpha_pattern) == (
+        *("pattern", "increasing"),
+        "constant",
+    )
+    assert group.per_stage == "0: 8/16, 1: 16/32, 2: 32/64, 3: 64/128"
+    assert config.adapter.enabled is False
+    text = (
+        "training:\n  progressive:\n    qlora_strategy: variable\n    new_stack_precision: half\n"
+    )
+    text += "    qlora_configs: {0: {rank: 4, alpha: 8}, 1: {rank: 2, alpha: 4}}\n"
+    group = resolved(import_settings(text, "a.yaml", "stack-wise").imported).config.progressive
+    assert (group.rank_strategy, group.stages, group.new_layer_dtype) == ("table", 2, "bfloat16")
+
+
+def test_rates_of_blocks_and_adapters_are_taken():
+    config = growth_of("document-07")[2]
+    assert (config.optimizer.new_layer_lr, config.optimizer.adapter_lr) == (5e-4, 1e-5)
+
+
+def test_masks_are_taken_where_tokens_are_masked():
+    group = growth_of("document-08")[1]
+    assert (group.objective, group.mask_by, group.mask_steps) == ("mlm", "depth", 12)
+    assert group.mask_fractions.startswith("0.1, 0.2")
+    group = growth_of("document-09")[1]
+    assert (group.objective, group.mask_by, group.mask_min, group.mask_max) == (
+        *("mlm", "none"),
+        *(0.1, 0.99),
+    )
     imported = read_example("stack-wise", "document-19")
-    assert "growing a model stack by stack" in line_of(imported, "training.fusion_mode").why
-    bidirectional = "model:\n  attention_mode: bidirectional\n  attention_type: mla\n"
-    imported = import_settings(bidirectional, "a.yaml", "stack-wise").imported
-    for option in ("model.attention_mode", "model.attention_type"):
-        assert "growing a model stack by stack" in line_of(imported, option).why
+    assert resolved(imported).config.progressive.objective == "clm"
+    assert "mlm for masks" in line_of(imported, "training.time_step_masking").why
+
+
+def test_attention_in_both_directions_is_that_of_masked_tokens():
+    growth, group, config = growth_of("document-12")
+    assert growth == ("fused", 1, 16, "frozen")
+    assert (group.objective, config.pretraining.n_kv_heads) == ("mlm", 8)
+
+
+def test_the_trunk_is_quantized_where_there_is_one():
+    text = "training:\n  total_blocks: 2\n  block_size: 1\n  quantization_type: fp4\n"
+    config = resolved(import_settings(text, "a.yaml", "stack-wise").imported).config
+    assert config.progressive.trunk_quantization == "bnb-4bit"
+    imported = import_settings(f"model:\n  d_model: 64\n{text}", "a.yaml", "stack-wise").imported
+    assert line_of(imported, "training.quantization_type").result == "no-effect"
+
+
+def test_what_a_model_from_nothing_does_not_have_is_refused():
+    text = "model:\n  attention_type: mla\n  tokenizer_embedding:\n    adapter_hidden_dim: 64\n"
+    imported = import_settings(text, "a.yaml", "stack-wise").imported
+    for option in ("model.attention_type", "model.tokenizer_embedding.adapter_hidden_dim"):
+        assert line_of(imported, option).result == "refused"
 
 
 MODEL = """
@@ -92,7 +165,7 @@ def test_a_family_gives_its_tokenizer_and_its_embeddings():
     assert group["tokenizer"] == "openai-community/gpt2"
     assert group["freeze_embeddings"] is True
     assert line_of(imported, "model.vocab_size").result == "no-effect"
-    assert "growing" in line_of(imported, "model.tokenizer_embedding.adapter_hidden_dim").why
+    assert line_of(imported, "model.tokenizer_embedding.adapter_hidden_dim").result == "refused"
     path = f"{family}data:\n  dataset_path: a.txt\n  tokenizer_path: ./own\n"
     recipe = import_settings(path, "a.yaml", "stack-wise").imported.recipe
     assert recipe["pretraining"]["tokenizer"] == "./own"
@@ -151,6 +224,11 @@ def test_data_has_its_rows():
             "training.progressive.qlora_configs",
         ),
         ("data:\n  use_dummy_data: false\n", 2, "data.use_dummy_data"),
+        (
+            "model:\n  n_layers: 9\ntraining:\n  block_size: 4\n",
+            4,
+            "training.block_size",
+        ),
         ("training:\n  mode: sideways\n", 2, "training.mode"),
         ("training:\n  batch_size: many\n", 2, "training.batch_size"),
         ("training: 5\nmodel:\n  d_model: 8\n", 1, "training"),

@@ -12,7 +12,12 @@ from modelforge.config.progressive.adapter_sizes import (
     SizeStrategy,
     StackSizes,
 )
-from modelforge.config.progressive.checks import dtype_problem, growth_problems, stages_of_blocks
+from modelforge.config.progressive.checks import (
+    dtype_problem,
+    growth_problems,
+    model_problems,
+    stages_of_blocks,
+)
 from modelforge.config.progressive.stages import (
     Direction,
     Growth,
@@ -29,7 +34,8 @@ PREPEND = {"direction": Direction.PREPEND}
 
 
 def wheres(growth, model_type="llama"):
-    return [problem.where for problem in growth_problems(growth, model_type)]
+    problems = [*model_problems(growth, model_type), *growth_problems(growth)]
+    return [problem.where for problem in problems]
 
 
 def test_appended_stacks_train_alone_and_the_layers_below_are_frozen():
@@ -134,8 +140,7 @@ def test_a_table_gives_the_sizes_of_its_stacks():
     sizes = StackSizes(strategy=SizeStrategy.TABLE, table=table)
     assert [sizes.of(stack) for stack in range(3)] == list(table.values())
     assert wheres(replace(GROWTH, stack_sizes=sizes)) == []
-    with pytest.raises(KeyError):
-        sizes.of(3)
+    assert wheres(replace(GROWTH, stages=4, stack_sizes=sizes)) == ["progressive.per_stage"]
 
 
 @pytest.mark.parametrize(
@@ -144,7 +149,7 @@ def test_a_table_gives_the_sizes_of_its_stacks():
 def test_a_table_has_every_stack_and_no_other(stacks, what):
     table = dict.fromkeys(stacks, AdapterSize(8, 16))
     sizes = StackSizes(strategy=SizeStrategy.TABLE, table=table)
-    (problem,) = growth_problems(replace(GROWTH, stack_sizes=sizes), "llama")
+    (problem,) = growth_problems(replace(GROWTH, stack_sizes=sizes))
     assert problem.where == "progressive.per_stage"
     assert problem.what.startswith(what)
 
@@ -161,8 +166,8 @@ def test_ranks_and_alphas_are_from_1_to_256():
     assert wheres(replace(GROWTH, stack_sizes=sizes)) == []
     sizes = replace(sizes, table={**table, 1: large})
     assert wheres(replace(GROWTH, stack_sizes=sizes)) == [
-        "progressive.per_stage.1.rank",
-        "progressive.per_stage.1.alpha",
+        "progressive.per_stage[1].rank",
+        "progressive.per_stage[1].alpha",
     ]
 
 
@@ -220,7 +225,8 @@ def test_blocks_that_do_not_divide_the_layers_are_refused(blocks, where):
 
 
 def test_a_trained_stack_is_not_in_nvfp4():
-    assert dtype_problem("full") is dtype_problem("half") is dtype_problem("bfloat16") is None
+    assert dtype_problem("full") is dtype_problem("bfloat16") is None
+    assert "small updates" in dtype_problem("half").what
     assert "cannot be trained" in dtype_problem("nvfp4").what
     assert "adapter" in dtype_problem("qlora").what
     assert "'int8'" in dtype_problem("int8").what

@@ -12,6 +12,7 @@ from modelforge.errors import Finding
 from modelforge.preflight.checks import (
     data,
     engine,
+    growing,
     layers,
     logs,
     machine,
@@ -728,6 +729,7 @@ def test_every_check_is_in_the_list_once():
     modules = (
         data,
         engine,
+        growing,
         layers,
         logs,
         machine,

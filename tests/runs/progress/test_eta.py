@@ -277,6 +277,16 @@ def test_the_first_of_two_stages_has_only_its_own_time():
     assert eta.phase_seconds_left() == pytest.approx(10)
 
 
+def test_later_stages_of_a_growing_model_count_by_their_flops():
+    records, _ = synthetic_run(total=20, plan={"stage": 1, "stages": 2})
+    stages = [{"steps": 20, "flops_per_token": 10}, {"steps": 10, "flops_per_token": 40}]
+    schedule = Schedule.of({}, {"growing": {"stages": stages}})
+    assert estimator(records[:12], Schedule.of({}, {})).seconds_left() is None
+    left = estimator(records[:12], schedule).seconds_left()
+    # Ten steps of a second are left, and ten that take four times as long.
+    assert left == pytest.approx(10 + 40, abs=2.5)
+
+
 def test_an_evaluation_in_progress_takes_less_and_less():
     records, _ = synthetic_run(total=20, every=10, eval_s=10.0, plan={"eval_rows": 8})
     schedule = Schedule(eval_every=10, save_every=10, rows=4)

@@ -14,7 +14,7 @@ from ui.html.markup import EMPTY, Markup, el, join
 from ui.html.templates import render
 from ui.metrics import BITS_PER_BYTE, CHART_NOTES
 from ui.pages.run import breakdown as parts
-from ui.pages.run import metrics, pretraining, result, samples, side_panel
+from ui.pages.run import growing, metrics, pretraining, result, samples, side_panel
 from ui.pages.run import state as summary
 from ui.pages.run.side_panel import RunSnapshot
 from ui.pages.run.state import (
@@ -31,9 +31,7 @@ def fast_parts(snapshot: RunSnapshot) -> dict[str, Markup]:
     return {
         "run-head": _head(snapshot),
         "run-verdict": result.ending(snapshot),
-        "run-stages": metrics.stages(
-            snapshot.timeline, snapshot.run.plan, is_over=snapshot.run.state.is_over
-        ),
+        "run-stages": _stages(snapshot),
         "run-progress": _progress(snapshot),
         "run-status": join([status_text(snapshot)]),
         "run-numbers": _numbers(snapshot),
@@ -51,6 +49,7 @@ def slow_parts(snapshot: RunSnapshot) -> dict[str, Markup]:
         "run-breakdown": parts.cards(breakdown(timeline, snapshot.planned.get("memory") or ())),
         "run-samples": metrics.samples(timeline),
         "run-scores": metrics.scores(timeline),
+        "run-growth": growing.parts(timeline, snapshot.run.plan),
         "run-writes": pretraining.writes(
             timeline, snapshot.run.plan, samples=_samples_address(snapshot)
         ),
@@ -131,11 +130,7 @@ def _earlier_stages(timeline: Timeline) -> Markup:
 def title(snapshot: RunSnapshot) -> str:
     """Return the title of the browser tab."""
     timeline, state = snapshot.timeline, fmt.STATES[str(snapshot.run.state)][0]
-    share = (
-        completed_share(timeline, snapshot.run.plan.total_steps)
-        if is_training(timeline) and not snapshot.run.state.is_over
-        else None
-    )
+    share = _share(snapshot) if is_training(timeline) and not snapshot.run.state.is_over else None
     lead = state if share is None else f"{share * 100:.0f} %"
     return f"{lead} · {snapshot.run.name} · ModelForge"
 
@@ -145,10 +140,18 @@ def status_text(snapshot: RunSnapshot) -> str:
     timeline, state = snapshot.timeline, fmt.STATES[str(snapshot.run.state)][0]
     if snapshot.run.state.is_over:
         return f"{state}. {result.ending_text(snapshot)}"
-    share = completed_share(timeline, snapshot.run.plan.total_steps)
+    share = _share(snapshot)
     if is_training(timeline) and share is not None:
         return f"Training, {int(share * 10) * 10} percent."
     return phase_text(timeline) or state
+
+
+def _share(snapshot: RunSnapshot) -> float | None:
+    """Return the share of all steps that are done."""
+    plan, timeline = snapshot.run.plan, snapshot.timeline
+    if plan.growing is not None:
+        return growing.share(timeline, plan)
+    return completed_share(timeline, plan.total_steps)
 
 
 def unavailable(reason: str) -> Markup:
@@ -161,6 +164,10 @@ def _head(snapshot: RunSnapshot) -> Markup:
     run = snapshot.run
     if run.plan.pretraining is not None:
         texts = [*pretraining.head_texts(run.plan.pretraining), *_when(run)]
+        return render("run", "head", run.name, texts, str(run.state))
+    if run.plan.growing is not None:
+        model = fmt.model_name(run.config.get("model_name", ""))
+        texts = [model, *growing.head_texts(run.plan.growing), *_when(run)]
         return render("run", "head", run.name, texts, str(run.state))
     quantized = "" if run.plan.quantization == "none" else f" on {run.plan.quantization} weights"
     trained = "all weights" if run.plan.trains == "all" else f"LoRA{quantized}"
@@ -191,15 +198,26 @@ def _samples_address(snapshot: RunSnapshot) -> str:
     return f"/?run={snapshot.run.id}&tab=samples" if snapshot.run.state.is_over else ""
 
 
+def _stages(snapshot: RunSnapshot) -> Markup:
+    """Return a progress bar per stage; a growing model has a table of its stages."""
+    plan = snapshot.run.plan
+    if plan.growing is not None:
+        return EMPTY
+    return metrics.stages(snapshot.timeline, plan, is_over=snapshot.run.state.is_over)
+
+
 def _progress(snapshot: RunSnapshot) -> Markup:
-    timeline, state = snapshot.timeline, snapshot.run.state
-    share = completed_share(timeline)
+    timeline, state, plan = snapshot.timeline, snapshot.run.state, snapshot.run.plan
+    grows = plan.growing is not None
+    share = growing.share(timeline, plan) if grows else completed_share(timeline)
     if share is None and not state.is_active:
         share = 0.0
     # Stages have progress bars of their own.
-    bar = progress("Progress", share) if timeline.stage_count is None else EMPTY
-    planned = snapshot.run.plan.total_steps
-    line = summary.progress_line(timeline, planned) or fmt.initial_phase(str(state))
+    bar = progress("Progress", share) if timeline.stage_count is None or grows else EMPTY
+    line = summary.progress_line(timeline, None if grows else plan.total_steps)
+    line = line or fmt.initial_phase(str(state))
+    if grows and (stage := growing.line(timeline)):
+        line = f"{stage} · {line}"
     left = "" if state.is_over else _time_left(snapshot)
     if str(state) == "stopping":
         line, left = f"Stopping · {line}", ""
@@ -222,6 +240,8 @@ def _numbers(snapshot: RunSnapshot) -> Markup:
     name, load = ("CPU", now.last("cpu_percent")) if gpu is None else ("GPU", gpu)
     if pretraining.is_from_nothing(snapshot.run.plan):
         headline = pretraining.headline(timeline)
+    elif snapshot.run.plan.growing is not None:
+        headline = growing.headline(timeline, snapshot.run.plan)
     else:
         headline = [(name, value, "") for name, value in metrics.headline(now)]
     values = [

@@ -11,6 +11,7 @@ from modelforge.data.checks.summary import DatasetSummary
 from modelforge.errors import Finding, Problem
 from modelforge.preflight.report import Report, length_text
 from modelforge.services.preflight import PreflightResult
+from modelforge.units import human_number
 from ui.html import components
 from ui.html import format as fmt
 from ui.html.components import row
@@ -54,6 +55,7 @@ def plan(checked: PreflightResult) -> Markup:
             *_length(report, checked.plan),
             fit_panel.measured(report),
             row("Disk", disk_text(report)),
+            stages(report),
             el("p.fine", fit_panel.basis_text(report), data_basis=report.memory_basis),
             trial_run.reward_trial(report),
             [el("hr"), fit_panel.speedups(report)] if has_speedups else None,
@@ -61,6 +63,23 @@ def plan(checked: PreflightResult) -> Markup:
             _core_tip(checked),
         ]
     )
+
+
+def stages(report: Report) -> Markup | None:
+    """Return what each stage of a growing model trains, with memory and time; None for others."""
+    if not report.stages:
+        return None
+    rows = [
+        (
+            stage.name,
+            fmt.plural(len(stage.new_layers), "new layer") if stage.new_layers else "all layers",
+            f"{human_number(stage.trained)} trained" if stage.trained else "",
+            fmt.gib(stage.memory_gib),
+            fmt.duration(stage.seconds),
+        )
+        for stage in report.stages
+    ]
+    return render("growing", "planned", rows, fmt.plural(len(rows), "stage"))
 
 
 def _stored_as(report: Report, quantization: str) -> str:

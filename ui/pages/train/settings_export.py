@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from modelforge.config.exporters import nanochat
+from modelforge.config.exporters import nanochat, stack_wise
 from modelforge.config.exporters.report import Exported
 from modelforge.config.exporters.write import SCRIPT, SYSTEMS
 from modelforge.errors import ForgeError, Problem
@@ -51,8 +51,11 @@ def functions(forge: Forge) -> list[ServerFunction]:
 
 
 def _usual_system(request: Any) -> str:
-    """Return the system that is offered first: nanochat for a form that starts from nothing."""
-    is_new = Entered.read(request).values.get("pretraining.enabled") == "true"
+    """Return the system that is offered first: one that can train what the form describes."""
+    values = Entered.read(request).values
+    if values.get("progressive.enabled") == "true":
+        return stack_wise.SYSTEM.name
+    is_new = values.get("pretraining.enabled") == "true"
     return nanochat.SYSTEM.name if is_new else SYSTEMS[0].name
 
 
@@ -80,6 +83,7 @@ def _shown(system: str, exported: Exported) -> Markup:
         command,
         system == SCRIPT,
         exported.text if system == nanochat.SYSTEM.name else "",
+        system not in (nanochat.SYSTEM.name, stack_wise.SYSTEM.name),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from modelforge.config.importers.from_nothing import stack_wise_stages as stages
 from modelforge.config.importers.options import (
     Option,
     Values,
@@ -18,7 +19,8 @@ from modelforge.config.importers.report import Outcome
 from modelforge.errors import Problem
 
 PREFIX = "model."
-GROWING = "growing a model stack by stack"
+# MLA, and embeddings of another width through an adapter.
+SHAPES = "more shapes of models from nothing"
 # The families that it borrows tokenizers and embeddings of, by their names on the Hub.
 FAMILIES = {
     "gpt2": "openai-community/gpt2",
@@ -58,9 +60,9 @@ def settings(values: Values, known: Mapping[str, Any]) -> dict[str, Any]:
         "optim": "adamw_torch",
         **{f"optimizer.{kind}_lr": None for kind in _RATES},
     }
-    blocks, size = values.get("training.total_blocks"), values.get("training.block_size")
-    if isinstance(blocks, int) and isinstance(size, int) and "pretraining.depth" not in known:
-        found["pretraining.depth"] = blocks * size
+    if stages.grows(values) and "pretraining.depth" not in known:
+        count, layers = stages.stages_of(values)
+        found["pretraining.depth"] = count * layers
     if "pretraining.tie_embeddings" not in known:
         found["pretraining.tie_embeddings"] = True
     if known.get("pretraining.freeze_embeddings") and "pretraining.tokenizer" not in known:
@@ -83,16 +85,18 @@ def _vocabulary(value: int, values: Values) -> Outcome:
 
 def _attention(value: str, _: Values) -> Outcome:
     if value == "mla":
-        return coming(GROWING).read(value, {})
+        return coming(SHAPES).read(value, {})
     if value == "kernel":
         return Outcome("refused", why="Transformers has no such model.")
     return Outcome("no-effect", why="n_heads and n_kv_heads say it.")
 
 
 def _mode(value: str, _: Values) -> Outcome:
+    found = {"progressive.objective": "mlm" if value == "bidirectional" else "clm"}
     if value == "bidirectional":
-        return coming(GROWING).read(value, {})
-    return Outcome("no-effect", why="A model from nothing is causal.")
+        why = "Attention in both directions is that of masked tokens."
+        return Outcome("converted", found, why)
+    return Outcome("no-effect", why="A model is causal unless tokens are masked.")
 
 
 _SIZE: dict[str, Any] = {"kind": "int", "least": 1}
@@ -116,5 +120,5 @@ OPTIONS: dict[str, Option] = {
         "The embeddings of tokens are the ones that freeze_embeddings borrows."
     ),
     "tokenizer_embedding.freeze_embeddings": renamed("pretraining.freeze_embeddings", kind="bool"),
-    "tokenizer_embedding.adapter_hidden_dim": coming(GROWING, None),
+    "tokenizer_embedding.adapter_hidden_dim": coming(SHAPES, None),
 }

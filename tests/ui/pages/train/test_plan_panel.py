@@ -111,3 +111,12 @@ def test_a_change_of_the_form_makes_one_check(answer, forge, monkeypatch):
     assert calls.pop("check") == 1
     assert "intro" in answer(**DATA).parts
     assert calls.pop("check") == 1
+
+
+def test_the_stages_of_a_growing_model_have_what_they_train_memory_and_time(answer):
+    group = {"progressive.enabled": "true", "progressive.joint_tuning_steps": "4"}
+    text = re.sub(r"<[^>]+>", " ", str(answer(**DATA | group).parts["plan"]))
+    words = " ".join(text.split())
+    assert "3 stages Stack 1 of 2 1 new layer, " in words
+    assert "All layers together all layers, " in words
+    assert "stages" not in str(answer(**DATA).parts["plan"])

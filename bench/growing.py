@@ -1,0 +1,164 @@
+"""What growing a model gives against LoRA, and against all new layers at once, for the same FLOPs.
+
+The starter model grows by stages with a frozen trunk. Beside it, LoRA and a run that adds all
+layers in one stage take as many steps as the same FLOPs allow. All are evaluated on the same rows,
+and the intervals are of the differences on these rows. Prints a sentence for each comparison.
+
+    python bench/growing.py [--sample units] [--stages 2] [--steps 20] [--seed 0]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from harness import keep, own_home, recorded, trained
+from planted_rows import Row, newest, read_sample, write
+
+from modelforge.paths import Home
+from modelforge.runs.atomic_files import read_json
+from modelforge.runs.layout import RunFolder
+from modelforge.train.growing.gain import Batch, interval, mean
+
+NAME = "growing"
+HELD_OUT, BATCH, LENGTH = 0.2, 4, 256
+WAYS = ("grown", "lora", "at once")
+
+
+def main() -> None:
+    """Train the three ways, evaluate them and the starter, and print what differs."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sample", default="units")
+    parser.add_argument("--stages", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=20, help="of each stage")
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    rows = read_sample(options.sample)
+    random.Random(options.seed).shuffle(rows)
+    cut = round(HELD_OUT * len(rows))
+    with recorded(NAME), tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        home = own_home(folder / "home")
+        files = write(folder / "rows.jsonl", rows[cut:]), write(folder / "held.jsonl", rows[:cut])
+        losses = {"starter": losses_of(home.starter_model, rows[:cut])}
+        found, flops = [], 0.0
+        for way in WAYS:
+            run, seconds = train(home, settings(way, options, files, flops))
+            plan = read_json(run.config)["plan"]
+            flops = flops or plan["flops"]
+            losses[way] = losses_of(run.merged if way == "lora" else run.output, rows[:cut])
+            found.append(row(way, plan, losses, seconds))
+            print(json.dumps(found[-1]), flush=True)
+            keep(NAME, found)
+    for other in WAYS[1:]:
+        print(sentence(losses["grown"], losses[other], other))
+
+
+def train(home: Home, values: dict[str, Any]) -> tuple[RunFolder, float]:
+    """Train once; return the folder of the run, and the seconds."""
+    began = time.monotonic()
+    trained(home, values)
+    return RunFolder(home.runs / newest(home.runs).id), time.monotonic() - began
+
+
+def row(way: str, plan: dict[str, Any], losses: dict[str, list[Batch]], seconds: float) -> Any:
+    """Return the figures of one way."""
+    low, high = interval(losses["starter"], losses[way])
+    return {
+        "way": way,
+        "steps": plan["total_steps"],
+        "flops": plan["flops"],
+        "loss_before": round(mean(losses["starter"]), 4),
+        "loss_after": round(mean(losses[way]), 4),
+        "gain_low": round(low or 0.0, 4),
+        "gain_high": round(high or 0.0, 4),
+        "rows": len(losses[way]),
+        "seconds": round(seconds),
+    }
+
+
+def sentence(grown: list[Batch], other: list[Batch], name: str) -> str:
+    """Return which way was better on the same rows, with the interval of the difference."""
+    low, high = interval(other, grown)
+    difference = mean(other) - mean(grown)
+    if low is None or high is None:
+        meaning = "there are too few rows for an interval"
+    elif low > 0:
+        meaning = "growing was better"
+    elif high < 0:
+        meaning = f"{name} was better"
+    else:
+        meaning = "no difference is shown"
+    return (
+        f"For the same FLOPs the evaluation loss of growing is lower than that of {name} by "
+        f"{difference:.3f} (95 % interval {low or 0.0:.3f} to {high or 0.0:.3f}): {meaning}."
+    )
+
+
+def settings(
+    way: str, options: argparse.Namespace, files: tuple[Path, Path], flops: float
+) -> dict[str, Any]:
+    """Return the settings of a way; `flops` are those of the grown model, which comes first."""
+    values: dict[str, Any] = {
+        "task": "text-generation",
+        "model_name": "starter",
+        "dataset": str(files[0]),
+        "compute_specs": "low_end",
+        "use_4bit": False,
+        "learning_rate": options.rate,
+        "per_device_train_batch_size": BATCH,
+        "per_device_eval_batch_size": BATCH,
+        "gradient_accumulation_steps": 1,
+        "gradient_checkpointing": False,
+        "eval_steps": 10_000,
+        "max_seq_length": LENGTH,
+        "hardware": {"device": "cpu"},
+        "trainer": {"seed": options.seed},
+        "data": {"validation_sources": [{"path": str(files[1])}]},
+        "evaluation": {"samples": 0, "keep_best": False, "generated_rows": 0},
+    }
+    if way == "lora":
+        lora = {"trainer": {"seed": options.seed, "target_flops": flops}, "lora_r": 16}
+        return {**values, **lora, "adapter": {"merge_after_training": True}}
+    group = {"enabled": True, "stages": options.stages, "steps_per_stage": options.steps}
+    if way == "at once":
+        # One stage with all layers keeps the activations of more layers in its steps.
+        steps = options.stages * options.steps
+        group |= {"stages": 1, "layers_per_stage": options.stages, "steps_per_stage": steps}
+    return values | {"progressive": group}
+
+
+def losses_of(folder: Path, rows: list[Row]) -> list[Batch]:
+    """Return the sum of the losses of all tokens of each row, and their number."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    found = []
+    with torch.no_grad():
+        for each in rows:
+            text = tokenizer.apply_chat_template(messages(each), tokenize=False)
+            ids = tokenizer(text, return_tensors="pt", add_special_tokens=False).input_ids
+            ids = ids[:, :LENGTH]
+            count = ids.shape[1] - 1
+            found.append((float(model(ids, labels=ids).loss) * count, count))
+    return found
+
+
+def messages(each: Row) -> list[dict[str, str]]:
+    """Return a row of a sample as messages."""
+    return [
+        {"role": "user", "content": str(each["input"])},
+        {"role": "assistant", "content": str(each["output"])},
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""The stages of a growing model with their memory and time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Annotated
+
+from modelforge.config.schema.base import Gib, about
+from modelforge.preflight.memory.estimate import total_gib
+from modelforge.preflight.memory.growing import stage_memory
+from modelforge.preflight.memory.traced import longest_row_tokens
+from modelforge.preflight.speed import estimate_step
+
+if TYPE_CHECKING:
+    from modelforge.preflight.context import RunContext
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageEstimate:
+    """A stage of a growing model; numbers are approximate, None is unknown."""
+
+    name: Annotated[str, about("Name of the stage.")]
+    layers: Annotated[int, about("Layers of the model in this stage.")]
+    new_layers: Annotated[list[int], about("Layers that it adds; empty in the joint stage.")]
+    trained_layers: Annotated[list[int], about("Layers with weights or adapters that train.")]
+    frozen_layers: Annotated[list[int], about("Layers in which nothing trains.")]
+    adapters: Annotated[dict[str, list[int]], about("Layers by the name of an adapter.")]
+    steps: Annotated[int | None, about("Optimizer steps.")] = None
+    parameters: Annotated[int | None, about("Weights of the model.")] = None
+    trained: Annotated[int | None, about("Weights that train, with those of adapters.")] = None
+    flops_per_token: Annotated[int | None, about("FLOPs of a token.")] = None
+    memory_gib: Gib = None
+    seconds: Annotated[float | None, about("Seconds of its steps.")] = None
+
+
+def stage_estimates(context: RunContext) -> list[StageEstimate]:
+    """Return the stages of a growing model; empty for other trainings."""
+    growing, model = context.plan.growing, context.model
+    if growing is None or model is None:
+        return []
+    length = longest_row_tokens(context.config, context.plan, context.summary)
+    seconds: Sequence[float | None] = stage_seconds(context) or [None] * len(growing.stages)
+    names = {field.name for field in fields(StageEstimate)} - {"memory_gib", "seconds"}
+    return [
+        StageEstimate(
+            **{name: getattr(stage, name) for name in names},
+            memory_gib=total_gib(
+                stage_memory(
+                    context.config,
+                    context.plan,
+                    model,
+                    stage,
+                    length,
+                    is_cuda_build=bool(context.machine.torch_cuda),
+                )
+            ),
+            seconds=taken,
+        )
+        for stage, taken in zip(growing.stages, seconds, strict=True)
+    ]
+
+
+def stage_seconds(context: RunContext) -> list[float]:
+    """Return about how long the steps of each stage of a growing model take; empty if unknown.
+
+    A step takes the share of the time of training the whole base model that its FLOPs are.
+    """
+    growing, model, step = context.plan.growing, context.model, estimate_step(context)
+    if growing is None or model is None or step is None:
+        return []
+    full = 6 * (model.linear_weights + (model.vocab or 0) * (model.hidden_size or 0))
+    if any(stage.steps is None or stage.flops_per_token is None for stage in growing.stages):
+        return []
+    return [
+        (stage.steps or 0) * step.seconds * (stage.flops_per_token or 0) / full
+        for stage in growing.stages
+    ]

@@ -1,0 +1,52 @@
+"""A model that grows: its settings, its stages in the check, and the page of its run."""
+
+import re
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def server(servers, home_with_starter):
+    return servers(home_with_starter)
+
+
+def part(page, name):
+    return page.locator(f'[data-part="{name}"]').first
+
+
+def started(page, server, **settings):
+    """Start a run over REST and return its id."""
+    values = {
+        "task": "text-generation",
+        "model_name": "starter",
+        "dataset": "sample:captain",
+        "compute_specs": "low_end",
+        "progressive": {"enabled": True, "stages": 2, "steps_per_stage": 6, **settings},
+    }
+    reply = page.request.post(f"{server.url}/api/runs", data=values)
+    assert reply.ok, reply.text()
+    return reply.json()["id"]
+
+
+@pytest.mark.parametrize("shade", ["light", "dark"])
+def test_the_page_shows_the_stack_its_stages_and_what_growing_gave(server, opened, shade):
+    page = opened(server.url, shade=shade)
+    run = started(page, server, trunk="lora")
+    page.goto(f"{server.url}/?run={run}")
+    growth = part(page, "run-growth")
+    growth.get_by_text("What growing gave").wait_for()
+    growth.get_by_text("after stage 2 of 2").wait_for()
+    text = " ".join(growth.inner_text().split())
+    assert "The new layers lowered the evaluation loss by 0.400" in text
+    assert "95 % interval 0.350 to 0.450" in text
+    assert re.search(r"Before 30 layers 2\.400", text)
+    assert "1 · layer 31" in text
+    assert "2 · layer 32" in text
+    colours = growth.locator(".stack li i").evaluate_all(
+        "bars => [...new Set(bars.map(bar => getComputedStyle(bar).backgroundColor))]"
+    )
+    assert len(colours) > 1
+    # Nothing is wider than the page.
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

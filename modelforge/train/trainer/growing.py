@@ -54,6 +54,7 @@ class GrowingTrainer(SftTrainer):
     own_rate = True
     setup: StageSetup
     evaluated: EvaluatedBatches | None = None
+    data_collator: Any
     _batches: list[Batch]
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:

@@ -97,7 +97,7 @@ def test_every_chart_says_what_it_shows_and_when_to_worry():
     assert all("Warning sign" in CHART_NOTES[title] for title in titles - {"Learning rate"})
     shown = render("run", "skeleton", page.SYSTEM_CHARTS, CHART_NOTES)
     timeline = timeline_of(*TWO_STAGES)
-    shown += page._metric_cards(timeline.stage) + page._earlier_stages(timeline)
+    shown += page._metric_cards(timeline.stage, is_new=False) + page._earlier_stages(timeline)
     drawn = page.charts(timeline).keys()
     assert {f"chart-{key}-more" for key in drawn} == set(
         re.findall(r'aria-controls="(chart-.*?)"', shown)

@@ -4,7 +4,10 @@ The starter model grows by stages with a frozen trunk. Beside it, LoRA and a run
 layers in one stage take as many steps as the same FLOPs allow. All are evaluated on the same rows,
 and the intervals are of the differences on these rows. Prints a sentence for each comparison.
 
-    python bench/growing.py [--sample units] [--stages 2] [--steps 20] [--seed 0]
+With `--cache` one stage is trained for two epochs with and without a cache of the trunk, and the
+seconds of a step in the second epoch are compared.
+
+    python bench/growing.py [--sample units] [--stages 2] [--steps 20] [--seed 0] [--cache]
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -20,6 +24,8 @@ from typing import Any
 from harness import keep, own_home, recorded, trained
 from planted_rows import Row, newest, read_sample, write
 
+from modelforge.config.resolve import Layer
+from modelforge.forge import Forge
 from modelforge.paths import Home
 from modelforge.runs.atomic_files import read_json
 from modelforge.runs.layout import RunFolder
@@ -38,10 +44,16 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="of each stage")
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rows", type=int, default=0, help="of the sample; 0 takes all")
+    parser.add_argument("--cache", action="store_true")
     options = parser.parse_args()
     rows = read_sample(options.sample)
     random.Random(options.seed).shuffle(rows)
+    rows = rows[: options.rows or None]
     cut = round(HELD_OUT * len(rows))
+    if options.cache:
+        print(json.dumps(cached(options, rows[cut:], rows[:cut])))
+        return
     with recorded(NAME), tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         home = own_home(folder / "home")
@@ -49,7 +61,10 @@ def main() -> None:
         losses = {"starter": losses_of(home.starter_model, rows[:cut])}
         found, flops = [], 0.0
         for way in WAYS:
-            run, seconds = train(home, settings(way, options, files, flops))
+            values = settings(way, options, files, flops)
+            if way == "at once":
+                values = of_flops(home, values, flops)
+            run, seconds = train(home, values)
             plan = read_json(run.config)["plan"]
             flops = flops or plan["flops"]
             losses[way] = losses_of(run.merged if way == "lora" else run.output, rows[:cut])
@@ -65,6 +80,40 @@ def train(home: Home, values: dict[str, Any]) -> tuple[RunFolder, float]:
     began = time.monotonic()
     trained(home, values)
     return RunFolder(home.runs / newest(home.runs).id), time.monotonic() - began
+
+
+def of_flops(home: Home, values: dict[str, Any], flops: float) -> dict[str, Any]:
+    """Return the settings of a growing model with as many steps as the FLOPs allow."""
+    forge = Forge(home)
+    try:
+        plan = forge.preflight.check(Layer("bench", values)).plan
+    finally:
+        forge.close()
+    assert plan is not None, "the settings are valid"
+    assert plan.flops, "the sizes of the starter are known"
+    group = values["progressive"]
+    steps = max(1, round(group["steps_per_stage"] * flops / plan.flops))
+    return values | {"progressive": group | {"steps_per_stage": steps}}
+
+
+def cached(options: argparse.Namespace, training: list[Row], held: list[Row]) -> dict[str, Any]:
+    """Return the seconds of a step in the second epoch, with and without a cache of the trunk."""
+    found: dict[str, Any] = {}
+    for name, is_cached in (("plain", False), ("cached", True)):
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            home = own_home(folder / "home")
+            files = write(folder / "rows.jsonl", training), write(folder / "held.jsonl", held)
+            values = settings("grown", options, files, 0.0)
+            group = {"enabled": True, "stages": 1, "epochs_per_stage": 2}
+            group["cache_activations"] = is_cached
+            more = {"progressive": group, "logging": {"logging_steps": 1}}
+            events = trained(home, values | more)
+        steps = [event.data for event in events if event.kind == "step"]
+        second = [step["seconds"] for step in steps[len(steps) // 2 :]]
+        found[name] = round(statistics.median(second), 3)
+        found[f"{name}_loss"] = steps[-1]["loss"]
+    return found | {"times": round(found["plain"] / found["cached"], 2)}
 
 
 def row(way: str, plan: dict[str, Any], losses: dict[str, list[Batch]], seconds: float) -> Any:
@@ -128,7 +177,6 @@ def settings(
         return {**values, **lora, "adapter": {"merge_after_training": True}}
     group = {"enabled": True, "stages": options.stages, "steps_per_stage": options.steps}
     if way == "at once":
-        # One stage with all layers keeps the activations of more layers in its steps.
         steps = options.stages * options.steps
         group |= {"stages": 1, "layers_per_stage": options.stages, "steps_per_stage": steps}
     return values | {"progressive": group}

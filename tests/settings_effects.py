@@ -51,6 +51,9 @@ EFFECTS: dict[str, dict[str, list[str]]] = {
             "progressive.objective",
             "progressive.mask_token",
         ],
+        "test_borrowed_embeddings_have_an_adapter_that_is_folded": [
+            "pretraining.embedding_adapter_dim",
+        ],
         "test_new_layers_are_trained_in_bfloat16": ["progressive.new_layer_dtype"],
         "test_what_is_trained_on_a_quantized_trunk_is_merged_into_its_plain_weights": [
             "progressive.trunk_quantization",

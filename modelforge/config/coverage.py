@@ -54,6 +54,7 @@ BESIDE: dict[str, dict[str, Any]] = {
 # The same for one option alone, as system:option.
 BESIDE_ONE: dict[str, dict[str, Any]] = {
     "surogate:from_scratch": {"lora": False, "model": "text"},
+    "stack-wise:model.tokenizer_embedding.adapter_hidden_dim": {"training": {"mode": "fused"}},
     "surogate:init_projections_to_zero": {"lora": False, "from_scratch": True},
 }
 ASKS_NOTHING = ("This value asks for nothing.", "It is empty, as if it were left out.")

@@ -226,6 +226,12 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
         _is("pretraining.tokenizer", "train", text="with a tokenizer of its own"),
     ),
     "pretraining.freeze_embeddings": (_FROM_NOTHING, _BORROWED),
+    "pretraining.embedding_adapter_dim": (
+        _FROM_NOTHING,
+        _BORROWED,
+        _is("pretraining.freeze_embeddings", "true", text="with borrowed embeddings"),
+        _GROWS,
+    ),
     "pretraining.window_pattern": (_FROM_NOTHING, _is("pretraining.arch", "qwen3")),
     "pretraining.target_flops": (_FROM_NOTHING, _COUNTED),
     "pretraining.target_param_data_ratio": (_FROM_NOTHING, _COUNTED),

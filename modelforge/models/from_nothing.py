@@ -38,7 +38,7 @@ def new_model(config: TrainingConfig, home: Home) -> ModelInfo:
         folder = tokenizer_folder(group.tokenizer, home, setting=SETTING)
     tokens = token_count(folder) if folder else group.vocab_size
     shape = shape_of(group, context=context_of(config, home), vocab_size=tokens)
-    if folder and group.freeze_embeddings:
+    if folder and group.freeze_embeddings and group.embedding_adapter_dim is None:
         _require_embeddings(resolve_model(str(folder), home), shape)
     info = info_of_shape(shape, config.model_name)
     return info if folder is None else _with_tokenizer(info, folder, tokens)

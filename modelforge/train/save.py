@@ -119,7 +119,7 @@ def make_card(
 ) -> ModelCard:
     """Return a model card; `suffix` of the model class names its head, None a language model."""
     source, datasets = job.plan.model_path, hub_datasets(job.dataset)
-    is_new = job.config.pretraining.enabled
+    is_new = job.plan.is_from_nothing
     base_card = None if is_new else card_of(source, job.plan.model_revision)
     base_id = None if is_new else hub_id(source)
     base_id = base_id or (hub_id(base_card.base_model) if base_card else None)

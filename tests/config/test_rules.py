@@ -23,6 +23,7 @@ def from_nothing(**group):
     return nothing(**group) | TAG
 
 
+BORROWED = {"tokenizer": "starter", "freeze_embeddings": True}
 TABLE = {"rank_strategy": "table", "stages": 2}
 MLM = {"objective": "mlm"}
 WSD = {"lr_scheduler_type": "warmup_stable_decay"}
@@ -131,6 +132,16 @@ REFUSED = [
     (
         grows(trunk_quantization="bnb-4bit", joint_tuning_steps=5),
         "progressive.joint_tuning_steps",
+    ),
+    (nothing(embedding_adapter_dim=4) | TAG, "pretraining.embedding_adapter_dim"),
+    (grows(from_nothing(embedding_adapter_dim=4)), "pretraining.embedding_adapter_dim"),
+    (
+        grows(from_nothing(**BORROWED, embedding_adapter_dim=4, tie_embeddings=True)),
+        "pretraining.embedding_adapter_dim",
+    ),
+    (
+        grows({"trainer": {"neftune_noise_alpha": 5}}, cache_activations=True),
+        "progressive.cache_activations",
     ),
     (grows(**MLM, mask_min=0.5, mask_max=0.4), "progressive.mask_min"),
     (grows(**MLM, mask_by="depth", mask_fractions="0.1, x"), "progressive.mask_fractions"),

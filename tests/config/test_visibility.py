@@ -19,6 +19,9 @@ FULL = {"adapter.enabled": False}
 NOTHING = {"pretraining.enabled": True}
 GROWS = {"progressive.enabled": True}
 GROWS_LORA = {**GROWS, "progressive.trunk": "lora"}
+GROWS_BORROWED = {
+    **GROWS, **NOTHING, "pretraining.tokenizer": "starter", "pretraining.freeze_embeddings": True,
+}  # fmt: skip
 GROWS_MASKED = {**GROWS, "progressive.objective": "mlm"}
 CASES = [
     ("trainer.preference_beta", {"strategy": "dpo"}, {"strategy": "sft"}),
@@ -105,6 +108,8 @@ CASES = [
     ("pretraining.enabled", {}, {"strategy": "dpo"}),
     ("pretraining.enabled", {}, {"task": "summarization"}),
     ("pretraining.depth", NOTHING, {}),
+    ("pretraining.embedding_adapter_dim", GROWS_BORROWED,
+     {**GROWS_BORROWED, "pretraining.freeze_embeddings": False}),
     ("progressive.enabled", {}, {"strategy": "dpo"}),
     ("progressive.stages", GROWS, {}),
     ("progressive.stack_rank", GROWS, {**GROWS, "progressive.stack_lora": False}),

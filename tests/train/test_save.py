@@ -54,7 +54,9 @@ def card_of(
     job: Any = SimpleNamespace(
         name="My run: first",
         run=RunFolder(Path("run")),
-        plan=SimpleNamespace(model_path=base_model, model_revision=None, method="sft"),
+        plan=SimpleNamespace(
+            model_path=base_model, model_revision=None, method="sft", is_from_nothing=False
+        ),
         dataset={"sources": [{"source": {"path": f"hub:{name}"}} for name in datasets]},
     )
     card = ModelCard(str(model_card(model, job, 1200, eval_loss)))

@@ -216,6 +216,7 @@ RULES: dict[str, Rule] = {
     "pretraining.rope_theta": left_out("It is 10,000 there.", [10_000.0]),
     "pretraining.tie_embeddings": left_out(SHAPE),
     "pretraining.dropout": left_out("There is no dropout.", [0.0]),
+    "pretraining.embedding_adapter_dim": left_out("It borrows no embeddings.", [None]),
     "pretraining.freeze_embeddings": left_out("All weights are trained there."),
     "pretraining.init_projections_to_zero": left_out("They are zero at the start.", [True]),
     "pretraining.total_batch_tokens": _batch,

@@ -142,6 +142,7 @@ RULES: dict[str, Rule] = {
     "pretraining.tie_embeddings": _new("tie_embeddings"),
     "pretraining.dropout": _new("dropout"),
     "pretraining.freeze_embeddings": _new("tokenizer_embedding.freeze_embeddings"),
+    "pretraining.embedding_adapter_dim": option(f"{M}tokenizer_embedding.adapter_hidden_dim"),
     "progressive.enabled": option(f"{P}enabled"),
     "progressive.mode": option(f"{T}mode"),
     "progressive.stages": option(f"{T}total_blocks"),

@@ -33,7 +33,7 @@ def growth_of(config: TrainingConfig, base_layers: int) -> Growth:
     Raises:
         ValueError: the table of sizes cannot be read.
     """
-    group = config.progressive
+    group, new = config.progressive, config.pretraining
     return Growth(
         base_layers=base_layers,
         stages=group.stages,
@@ -43,7 +43,9 @@ def growth_of(config: TrainingConfig, base_layers: int) -> Growth:
         trunk=Trunk(group.trunk),
         stack_sizes=_stack_sizes(group) if group.stack_lora else None,
         trunk_size=AdapterSize(group.trunk_rank, group.trunk_alpha) if group.trunk_lora else None,
-        freezes_embeddings=config.pretraining.enabled and config.pretraining.freeze_embeddings,
+        freezes_embeddings=new.enabled
+        and new.freeze_embeddings
+        and new.embedding_adapter_dim is None,
         ends_jointly=group.joint_tuning_steps > 0,
     )
 

@@ -148,6 +148,26 @@ def _stacks_make_up_a_model_from_nothing(config: TrainingConfig) -> Iterator[Pro
         )
 
 
+@rule(
+    *(ENABLED, "pretraining.enabled", "pretraining.embedding_adapter_dim"),
+    *("pretraining.freeze_embeddings", "pretraining.tie_embeddings"),
+)
+def _embeddings_have_an_adapter(config: TrainingConfig) -> Iterator[Problem]:
+    new, name = config.pretraining, "pretraining.embedding_adapter_dim"
+    size = new.embedding_adapter_dim
+    if size is None or not new.enabled:
+        return
+    if not config.progressive.enabled:
+        what = f"It is {size}; only a model that grows trains an adapter of its embeddings."
+        yield Problem(name, what, "Leave it empty, or set progressive.enabled.")
+    elif not new.freeze_embeddings:
+        what = f"It is {size}, and no embeddings are borrowed."
+        yield Problem(name, what, "Leave it empty, or set pretraining.freeze_embeddings.")
+    elif new.tie_embeddings:
+        what = f"It is {size}, and the head would share weights of another width."
+        yield Problem(name, what, "Leave it empty, or set pretraining.tie_embeddings to false.")
+
+
 @rule(ENABLED, "progressive.trunk_quantization", "progressive.joint_tuning_steps")
 def _a_quantized_trunk_is_frozen(config: TrainingConfig) -> Iterator[Problem]:
     group = config.progressive
@@ -207,12 +227,19 @@ def _masked_texts_are_apart(config: TrainingConfig) -> Iterator[Problem]:
             )
 
 
-@rule(ENABLED, "progressive.cache_activations", "progressive.direction", "progressive.trunk")
+@rule(
+    *(ENABLED, "progressive.cache_activations", "progressive.direction", "progressive.trunk"),
+    "trainer.neftune_noise_alpha",
+)
 def _a_cached_trunk_is_fixed(config: TrainingConfig) -> Iterator[Problem]:
     group = config.progressive
     if not (group.enabled and group.cache_activations):
         return
     remedy = "Set progressive.cache_activations to false, or {}."
+    if config.trainer.neftune_noise_alpha:
+        what = f"Noise of {config.trainer.neftune_noise_alpha:g} is added to the embeddings below."
+        remove = "remove trainer.neftune_noise_alpha"
+        yield Problem("progressive.cache_activations", what, remedy.format(remove))
     if group.trunk == "lora":
         what = "The trunk has adapters that train, so that its output changes with every step."
         yield Problem("progressive.cache_activations", what, remedy.format("trunk to frozen"))

@@ -139,6 +139,16 @@ class Pretraining(SettingsGroup):
     The width of the new model has to be that of the other one.
     """
 
+    embedding_adapter_dim: int | None = setting(
+        None, "Adapter of embeddings", Group.PRETRAINING, ge=1, le=MAX_WIDTH,
+        irrelevant_for=ALL_CACHES,
+    )  # fmt: skip
+    """Train two matrices that map borrowed embeddings of any width to that of the model.
+
+    The number is the size between the two. Only for a model that grows, in its first stage; empty
+    takes the embeddings as they are.
+    """
+
     init_projections_to_zero: bool = setting(
         True, "Zero projections", Group.PRETRAINING, irrelevant_for=ALL_CACHES
     )

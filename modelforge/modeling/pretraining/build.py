@@ -111,7 +111,7 @@ def take_embeddings(model: PreTrainedModel, folder: Path) -> None:
     """
     weight = model.get_input_embeddings().weight
     rows, width = weight.shape
-    found = _embeddings(folder)
+    found = read_embeddings(folder)
     if found is None or found.shape[0] < rows or found.shape[1] != width:
         size = "none" if found is None else f"{found.shape[0]:,} of {found.shape[1]:,} numbers"
         what = f"{folder.name} has {size}; {rows:,} embeddings of {width:,} numbers are needed."
@@ -122,7 +122,7 @@ def take_embeddings(model: PreTrainedModel, folder: Path) -> None:
         weight.copy_(found[:rows])
 
 
-def _embeddings(folder: Path) -> torch.Tensor | None:
+def read_embeddings(folder: Path) -> torch.Tensor | None:
     """Return the embeddings in the weights of a folder, (tokens, width); None without any."""
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:

@@ -109,7 +109,7 @@ def _config_of(run: Path) -> TrainingConfig | None:
 
 def _differences(config: TrainingConfig, checkpoint: Checkpoint) -> Iterator[Problem]:
     if checkpoint.stage is not None:
-        what = "The checkpoint is of one stage of a run with two, which only that run can use."
+        what = "The checkpoint is of one stage of a run, which only that run can use."
         yield Problem(SETTING, what, "Resume the run itself: `modelforge runs resume RUN`.")
         return
     stored = _config_of(checkpoint.path.parent.parent)

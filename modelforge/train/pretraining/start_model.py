@@ -65,7 +65,7 @@ def _make(context: WorkerContext, folder: Path) -> None:
         rope_theta=group.rope_theta,
         dropout=group.dropout,
     )
-    if group.freeze_embeddings:
+    if group.freeze_embeddings and group.embedding_adapter_dim is None:
         take_embeddings(model, Path(plan.tokenizer_path or group.tokenizer))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

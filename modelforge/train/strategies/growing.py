@@ -19,8 +19,12 @@ from modelforge.config.methods import Head
 from modelforge.config.plan.growing import stage_name
 from modelforge.config.progressive.settings import growth_of
 from modelforge.config.progressive.stages import stage_plans
+from modelforge.errors import Problem
+from modelforge.modeling.errors import WorkerError
+from modelforge.modeling.growing.embeddings import borrow_embeddings
 from modelforge.modeling.growing.masking import add_mask_token, use_masked_objective
 from modelforge.modeling.perplexity import PerplexityMeter, count_text_bytes
+from modelforge.modeling.pretraining.build import read_embeddings
 from modelforge.modeling.tokenize.dataset import Tokenized
 from modelforge.modeling.tokenize.template import ChatTemplate
 from modelforge.runs.event_types import StoppedEvent
@@ -81,12 +85,15 @@ def _train_stage(context: WorkerContext, number: int, rows: _Rows) -> TrainingPr
     _report_stage(context, stage)
     tokenized, template = _tokenized(context, loaded, rows)
     context.stop.check()
-    sampler = sample_base(context, loaded.model, tokenized.eval_rows, template, number)
+    is_masked = context.job.config.progressive.objective == "mlm"
+    sampler = None
+    if not is_masked:  # a model that attends in both directions does not answer
+        sampler = sample_base(context, loaded.model, tokenized.eval_rows, template, number)
     set_seed(context.job.config.trainer.seed)
     trainer = build_trainer(
         context, loaded, tokenized, stage.plan, lambda: _load(context, number, is_plain=True).model
     )
-    if tokenized.eval is not None and context.job.config.progressive.objective == "clm":
+    if tokenized.eval is not None and not is_masked:
         size = count_text_bytes(tokenized.eval["labels"], loaded.tokenizer)
         trainer.perplexity = PerplexityMeter(size)
     trainer.evaluated = EvaluatedBatches.of(context.job.run)
@@ -114,11 +121,30 @@ def _load(context: WorkerContext, number: int, *, is_plain: bool = False) -> Any
     """Return the model that a stage begins with, and its tokenizer."""
     folder = _folder(context, number)
     loaded = context.load(HEAD, str(folder) if folder else None, is_plain=is_plain)
+    if number == 1 and context.job.config.pretraining.embedding_adapter_dim is not None:
+        _borrow_embeddings(context, loaded.model)
     if context.job.config.progressive.objective == "mlm":
         token = context.job.config.progressive.mask_token
         add_mask_token(loaded.model, loaded.tokenizer, token)
         use_masked_objective(loaded.model)
     return loaded
+
+
+def _borrow_embeddings(context: WorkerContext, model: Any) -> None:
+    """Give a new model the embeddings of another, through an adapter that its first stage trains.
+
+    Raises:
+        WorkerError: the other model has none for all tokens.
+    """
+    job, rows = context.job, model.get_input_embeddings().num_embeddings
+    folder = Path(job.plan.tokenizer_path or job.config.pretraining.tokenizer)
+    source = read_embeddings(folder)
+    if source is None or len(source) < rows:
+        what = f"{folder.name} has {0 if source is None else len(source):,} of {rows:,} embeddings."
+        problem = Problem("pretraining.tokenizer", what, "Choose another model.")
+        raise WorkerError("embeddings-missing", problem)
+    size, seed = job.config.pretraining.embedding_adapter_dim, job.config.trainer.seed
+    borrow_embeddings(model, source[:rows], adapter=size, seed=seed)
 
 
 def _folder(context: WorkerContext, number: int) -> Path | None:

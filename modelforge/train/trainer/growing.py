@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from modelforge.config.progressive.stages import RateGroup, StagePlan
+from modelforge.modeling.growing.embeddings import fold_embeddings
 from modelforge.modeling.growing.freezing import TrunkWithoutGrad, parameter_groups
 from modelforge.modeling.growing.masking import MaskingCollator
 from modelforge.modeling.growing.trunk_cache import TrunkCache
@@ -158,9 +159,10 @@ def set_weights(model: Any, values: Mapping[str, torch.Tensor]) -> None:
 
 
 def merged(model: Any) -> Any:
-    """Return a model with its adapters merged, all weights in the format of its embeddings."""
+    """Return a normal model: adapters merged, weights in the format of its embeddings."""
     if hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
         if hasattr(model, "peft_config"):
             del model.peft_config
+    fold_embeddings(model)
     return model.to(model.get_input_embeddings().weight.dtype)

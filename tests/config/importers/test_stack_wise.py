@@ -99,11 +99,13 @@ def test_the_trunk_is_quantized_where_there_is_one():
     assert line_of(imported, "training.quantization_type").result == "no-effect"
 
 
-def test_what_a_model_from_nothing_does_not_have_is_refused():
+def test_an_adapter_of_embeddings_needs_a_model_that_grows():
     text = "model:\n  attention_type: mla\n  tokenizer_embedding:\n    adapter_hidden_dim: 64\n"
     imported = import_settings(text, "a.yaml", "stack-wise").imported
     for option in ("model.attention_type", "model.tokenizer_embedding.adapter_hidden_dim"):
         assert line_of(imported, option).result == "refused"
+    imported = import_settings(f"{text}training:\n  mode: fused\n", "a.yaml", "stack-wise").imported
+    assert imported.recipe["pretraining"]["embedding_adapter_dim"] == 64
 
 
 MODEL = """

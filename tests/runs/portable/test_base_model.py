@@ -14,7 +14,7 @@ from modelforge.runs.portable.base_model import base_model_of, card_of, hub_id
 
 
 def plan(path, revision=None):
-    return SimpleNamespace(model_path=str(path), model_revision=revision, pretraining=None)
+    return SimpleNamespace(model_path=str(path), model_revision=revision, is_from_nothing=False)
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_a_folder_in_the_cache_of_the_hub_is_a_model_of_the_hub(tmp_path):
 
 
 def test_a_model_from_nothing_has_none():
-    new = SimpleNamespace(model_path="d6", model_revision=None, pretraining=object())
+    new = SimpleNamespace(model_path="d6", model_revision=None, is_from_nothing=True)
     assert base_model_of(new).as_dict() == {}
 
 

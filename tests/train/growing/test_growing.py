@@ -168,6 +168,32 @@ def test_a_model_grows_from_nothing(bench, tmp_path, tiny_model, write_rows):
     assert growth[0].frozen == []
 
 
+def test_borrowed_embeddings_have_an_adapter_that_is_folded(
+    bench, tmp_path, tiny_model, write_rows
+):
+    import torch
+
+    rows = write_rows([{"text": f"The {word} fox sees number {n}. " * 20} for n, word in WORDS])
+    new = {
+        "enabled": True,
+        "d_model": 16,
+        "head_dim": 8,
+        "tokenizer": str(tiny_model),
+        "freeze_embeddings": True,
+        "embedding_adapter_dim": 4,
+    }
+    run = grow(Bench(tmp_path, tiny_model, rows), model_name="", pretraining=new, max_seq_length=64)
+    events = bench.work(run)
+    assert events[-1].kind == "finished", events[-1]
+    first, result = weights_of(run.stage(1)), weights_of(run.output)
+    embedding = result["model.embed_tokens.weight"]
+    assert embedding.shape == (49152, 16)
+    assert torch.linalg.matrix_rank(embedding[:500]) == 4
+    # The second stage does not train it.
+    assert same(first["model.embed_tokens.weight"], embedding)
+    assert not any("source" in name for name in result)
+
+
 def test_what_is_trained_on_a_quantized_trunk_is_merged_into_its_plain_weights(bench):
     group = {"trunk_quantization": "bnb-4bit", "trunk": "lora", "stages": 2}
     run = grow(bench, progressive=group, learning_rate=0.0001)

@@ -19,7 +19,7 @@ from modelforge.config.importers.report import Outcome
 from modelforge.errors import Problem
 
 PREFIX = "model."
-# MLA, and embeddings of another width through an adapter.
+# MLA.
 SHAPES = "more shapes of models from nothing"
 # The families that it borrows tokenizers and embeddings of, by their names on the Hub.
 FAMILIES = {
@@ -99,6 +99,12 @@ def _mode(value: str, _: Values) -> Outcome:
     return Outcome("no-effect", why="A model is causal unless tokens are masked.")
 
 
+def _adapter_dim(value: int, values: Values) -> Outcome:
+    if not stages.grows(values):
+        return Outcome("refused", why="A model that grows has such an adapter: give training.mode.")
+    return Outcome("renamed", {"pretraining.embedding_adapter_dim": value})
+
+
 _SIZE: dict[str, Any] = {"kind": "int", "least": 1}
 OPTIONS: dict[str, Option] = {
     "vocab_size": by(_vocabulary, **_SIZE),
@@ -120,5 +126,5 @@ OPTIONS: dict[str, Option] = {
         "The embeddings of tokens are the ones that freeze_embeddings borrows."
     ),
     "tokenizer_embedding.freeze_embeddings": renamed("pretraining.freeze_embeddings", kind="bool"),
-    "tokenizer_embedding.adapter_hidden_dim": coming(SHAPES, None),
+    "tokenizer_embedding.adapter_hidden_dim": by(_adapter_dim, **_SIZE),
 }

@@ -92,7 +92,7 @@ def test_weights_of_another_shape_are_refused_by_setting(home):
 
 def test_a_checkpoint_of_one_of_two_stages_stays_with_its_run(home):
     folder = save(home, "20260101-000000-aaaa", [4], stage=2)
-    with pytest.raises(ConfigError, match="one stage of a run with two"):
+    with pytest.raises(ConfigError, match="one stage of a run, which only that run can use"):
         found(home, folder.name)
 
 

@@ -139,6 +139,13 @@ def steps(value: int, values: Values) -> Outcome:
     return Outcome("renamed", {"progressive.steps_per_stage": value})
 
 
+def _table(value: dict[Any, Any], _: Values) -> Outcome:
+    """Return ranks and alphas by stage; recipes have their names as text."""
+    return Outcome(
+        "renamed", {"progressive.per_stage": {str(name): row for name, row in value.items()}}
+    )
+
+
 def _mask_problems(values: Values) -> Iterator[Problem]:
     count = values.get(f"{T}num_time_steps")
     fractions = values.get(f"{T}time_step_mask_fractions")
@@ -270,5 +277,5 @@ OF_STACKS: dict[str, Option] = {
     "progressive_qlora_alpha": renamed("progressive.trunk_alpha", **_SIZE),
     "qlora_rank_pattern": words("progressive.rank_pattern", _PATTERNS),
     "qlora_alpha_pattern": words("progressive.alpha_pattern", _PATTERNS),
-    "qlora_configs": renamed("progressive.per_stage", kind="map"),
+    "qlora_configs": by(_table, kind="map"),
 }

@@ -281,7 +281,7 @@ class _Base:
     def layers_with(self, model: Mapping[str, Any]) -> list[Layer]:
         """Return all layers with the recommended settings of a model.
 
-        A training from nothing has no model: its defaults stand in their place.
+        A training from nothing has no model: its own defaults are used instead.
         """
         if self.is_from_nothing:
             values = {name: self._values[name] for name in OF_MACHINE if name in self._values}

@@ -182,7 +182,7 @@ class TrunkCache:
 def _keyed(config: Any, kwargs: dict[str, Any]) -> _Batch:
     """Return the key and the places of each text of a batch.
 
-    Empty where texts cannot be told by their tokens: in generation, with embeddings as inputs, or
+    Empty where tokens do not identify the texts: in generation, with embeddings as inputs, or
     with a mask of attention that is not one of padding.
     """
     ids, mask = kwargs.get("input_ids"), kwargs.get("attention_mask")

@@ -33,7 +33,8 @@ def gradio_page(
     return gr.HTML(
         el("div.app#page", body, tabindex="-1", data_mode=mode),
         js_on_load=f'import("{asset_url(f"js/{module}.js")}")'
-        ".then((page) => page.open(element, server));",
+        ".then((page) => page.open(element, server))"
+        '.then(() => document.dispatchEvent(new Event("page-opened")));',
         apply_default_css=False,
         server_functions=[as_server_function(function) for function in functions],
     )

@@ -38,8 +38,6 @@ from modelforge.services.runs import RunService
 from modelforge.services.start import RunLauncher
 
 RESUME, CONTINUE, FROM_ADAPTER = "resume", "continue", "start-from"
-# The stage after the reward model is trained.
-SECOND_STAGE = 2
 CONTINUED = " · continued"
 STILL_ACTIVE = "The run is still active."
 # Learning rate schedules that do not depend on the length of the run.
@@ -66,11 +64,16 @@ class ResumeOption:
         """What is kept to continue from, as a sentence; empty if nothing is or can be used."""
         if self.why_not or not self.continues:
             return ""
-        if self.stage == SECOND_STAGE:
-            return (
-                f"The reward model of stage 1 is kept; resuming continues with stage {self.stage}."
-            )
-        return f"The checkpoint of step {self.step:,} is kept; resuming continues from it."
+        if self.stage and not self.step:
+            kept = f"The model of stage {self.stage - 1} is kept"
+            return f"{kept}; resuming continues with stage {self.stage}."
+        return f"The checkpoint of {self.place} is kept; resuming continues from it."
+
+    @property
+    def place(self) -> str:
+        """The step to continue from, with its stage if that is not the first."""
+        is_later = self.stage is not None and self.stage > 1
+        return f"step {self.step:,}" + (f" of stage {self.stage}" if is_later else "")
 
 
 @dataclass(frozen=True)
@@ -230,7 +233,7 @@ def _copy_checkpoints(folder: RunFolder, staged: Path, step: int | None) -> None
 
 def _resume_option(view: RunView, folder: RunFolder, checkpoint: Checkpoint | None) -> ResumeOption:
     step = checkpoint.step if checkpoint else 0
-    done = SECOND_STAGE - 1 if folder.has_reward_model else folder.finished_stages
+    done = 1 if folder.has_reward_model else folder.finished_stages
     stage = checkpoint.stage if checkpoint else done + 1 if done else None
     of_stage = f" of stage {stage}" if stage else ""
     why_not = ""

@@ -189,7 +189,7 @@ def _nothing_to_load(*_args: Any) -> Any:
 
 def _report_failure(run: RunFolder, error: Exception, log: EventLog) -> None:
     traceback.print_exc(file=sys.stderr)
-    for folder in (run.output_staged, run.merged_staged):
+    for folder in (run.output_staged, run.merged_staged, run.stage_staged):
         shutil.rmtree(folder, ignore_errors=True)
     failure = explain(error)
     with contextlib.suppress(ForgeError):  # the disk may be too full to write the failure event

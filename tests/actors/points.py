@@ -110,7 +110,7 @@ def arm(point: str, deed: Deed, nth: int = 1) -> None:
         if reached == nth:
             deed()
 
-    (POINTS | FROM_NOTHING)[point](strike)
+    (POINTS | FROM_NOTHING | GROWING)[point](strike)
 
 
 def _before(
@@ -257,6 +257,40 @@ def _micro_batch(strike: Deed) -> None:
     _after(_WindowLossMixin, "compute_loss", strike)
 
 
+def _stage_saved(strike: Deed) -> None:
+    """When the weights of a stage are written and the other files of its model are not."""
+    from transformers import PreTrainedModel
+
+    def is_stage(_model: Any, folder: Any, *_: Any) -> bool:
+        return Path(folder).name == ".stage-staged"
+
+    _after(PreTrainedModel, "save_pretrained", strike, is_stage)
+
+
+def _stage_unnamed(strike: Deed) -> None:
+    """When the model of a stage is written whole and has not its name yet."""
+    from modelforge.train import save
+
+    def is_stage(_job: Any, _trainer: Any, _note: Any, staged: Path, *_: Any) -> bool:
+        return staged.name == ".stage-staged"
+
+    _after(save, "write", strike, is_stage)
+
+
+def _stage_named(strike: Deed) -> None:
+    """When the model of a stage has its name, and the checkpoints of the stage are still there."""
+    from modelforge.train.strategies import growing
+
+    _before(growing, "remove_checkpoints_until", strike)
+
+
+def _new_layers(strike: Deed) -> None:
+    """When a stage has loaded the model of the one before, and has added its layers."""
+    from modelforge.train.growing import stage
+
+    _after(stage, "insert_layers", strike)
+
+
 # As the worker of a training from nothing passes them, beside those of every worker.
 FROM_NOTHING: dict[str, Callable[[Deed], None]] = {
     "while the tokenizer is trained": partial(_reading_texts, "start_model"),
@@ -264,6 +298,13 @@ FROM_NOTHING: dict[str, Callable[[Deed], None]] = {
     "while tokens are written": partial(_reading_texts, "corpus"),
     "between tokens and their facts": _token_facts,
     "after a micro-batch": _micro_batch,
+}
+# As the worker of a growing model passes them, beside those of every worker.
+GROWING: dict[str, Callable[[Deed], None]] = {
+    "while the model of a stage is saved": _stage_saved,
+    "before the model of a stage has its name": _stage_unnamed,
+    "when the model of a stage has its name": _stage_named,
+    "when a stage has its new layers": _new_layers,
 }
 # As a worker passes them.
 POINTS: dict[str, Callable[[Deed], None]] = {

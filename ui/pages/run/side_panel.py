@@ -259,5 +259,5 @@ def resume_actions(run: RunView, offers: ResumeOptions | None) -> Markup:
 def resume_label(offer: ResumeOption) -> str:
     """Return the label of the button that resumes a run."""
     if offer.step:
-        return f"Resume from step {offer.step:,}"
+        return f"Resume from {offer.place}"
     return f"Resume with stage {offer.stage}" if offer.stage else "Start again"

@@ -71,7 +71,7 @@ def test_what_a_run_without_a_model_has_kept_is_said():
     none = ResumeOption("continue")
     kept = ResumeOptions(ResumeOption("resume", stage=2), none, none, [])
     cause = Cause("unexpected", "run", "It broke.", "Read the log.", None, certain=True)
-    text = "The reward model of stage 1 is kept; resuming continues with stage 2."
+    text = "The model of stage 1 is kept; resuming continues with stage 2."
     failed = snapshot("failed", cause=cause, offers=kept)
     assert text in ending(failed)
     assert ending_text(failed).endswith(text)
@@ -82,6 +82,11 @@ def test_what_a_run_without_a_model_has_kept_is_said():
     checkpoint = ResumeOptions(ResumeOption("resume", 8, 1), none, none, [])
     early = snapshot("stopped", ("stopped", {"step": 9, "stage": 1}), offers=checkpoint)
     assert "The checkpoint of step 8 is kept; resuming continues from it." in ending(early)
+    later = ResumeOption("resume", 1200, 3)
+    assert (
+        later.kept == "The checkpoint of step 1,200 of stage 3 is kept; resuming continues from it."
+    )
+    assert ResumeOption("resume", stage=3).kept.startswith("The model of stage 2 is kept;")
     nothing = ResumeOptions(ResumeOption("resume"), none, none, [])
     gone = snapshot("stopped", ("stopped", {"step": 9, "stage": 1}), offers=nothing)
     assert "Stopped after 9 steps of stage 1. Nothing is kept." in ending(gone)

@@ -17,11 +17,11 @@ from ui.pages.runs.table import resume_label
 FAILED = [("failed", {"cause": "disk-full", "what": "<b>Full</b>", "remedy": "Free some."})]
 
 
-def save(folder, step):
+def save(folder, step, stage=None):
     made = folder.checkpoints / f"checkpoint-{step}"
     made.mkdir(parents=True)
     (made / "trainer_state.json").write_text("{}", "utf-8")
-    checkpoints.write_manifest(made, step=step, stage=None)
+    checkpoints.write_manifest(made, step=step, stage=stage)
     return made
 
 
@@ -78,6 +78,13 @@ def test_a_run_resumes_with_its_second_stage_once_it_has_a_reward_model(forge, e
     assert "Start again" not in shown
     row = forge.history.row(run.id)
     assert resume_label(row) == "Resume"
+
+
+@pytest.mark.parametrize(("stage", "label"), [(1, "step 6"), (2, "step 6 of stage 2")])
+def test_a_run_with_stages_says_in_which_it_resumes(forge, ended_run, stage, label):
+    run = ended_run(events=FAILED)
+    save(forge.runs.folder(run.id), 6, stage)
+    assert f">Resume from {label}</button>" in actions(forge, run)
 
 
 def test_the_runs_page_says_start_again_where_nothing_is_kept(forge, ended_run):

@@ -258,6 +258,14 @@ class ChartSeries:
 
 
 @dataclass(frozen=True)
+class ChartBand:
+    """A named part of the x axis, such as a stage; a dashed line is at its end."""
+
+    name: str
+    end: float
+
+
+@dataclass(frozen=True)
 class ChartData:
     """The data of one chart; `description` is its text for screen readers."""
 
@@ -268,6 +276,7 @@ class ChartData:
     x_unit: str = "step"
     x_end: float | None = None
     from_zero: bool = False
+    bands: list[ChartBand] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -94,7 +94,7 @@ class Chart {
   /** @param {ChartData} data */
   update(data) {
     if (data === this.data) return;
-    const shape = (/** @type {ChartData} */ chart) => JSON.stringify([chart.x_unit, chart.unit, chart.series.map(({ x, y, ...style }) => style)]);
+    const shape = (/** @type {ChartData} */ chart) => JSON.stringify([chart.x_unit, chart.unit, chart.bands.length > 0, chart.series.map(({ x, y, ...style }) => style)]);
     const isSameShape = shape(data) === shape(this.data);
     this.data = data;
     if (!isSameShape) {
@@ -114,7 +114,7 @@ class Chart {
     const axis = { font: FONT, stroke: () => color("ink-3"), grid: { stroke: () => color("line"), width: 1 }, ticks: { show: false } };
     const values = (/** @type {uPlot} */ _plot, /** @type {number[]} */ splits) => splits.map(format);
     return {
-      padding: [8, 10, 0, 0],
+      padding: [this.data.bands.length ? 20 : 8, 10, 0, 0],
       legend: { show: false },
       cursor: { y: false, drag: { x: true, y: false }, points: { size: 7 } },
       scales: {
@@ -128,10 +128,30 @@ class Chart {
       ],
       series: [{}, ...this.data.series.map((series) => this.seriesOptions(series))],
       hooks: {
+        drawAxes: [(plot) => this.drawBands(plot)],
         setCursor: [(plot) => this.showValues(plot.cursor.idx ?? null)],
         setScale: [(plot, key) => { if (key === "x") this.afterScale(plot); }],
       },
     };
+  }
+
+  /** Draw a dashed line between the named parts of the x axis, and their names above. @param {uPlot} plot */
+  drawBands(plot) {
+    const { ctx, bbox } = plot, right = bbox.left + bbox.width, scale = devicePixelRatio;
+    const place = (/** @type {number} */ x) => Math.min(right, Math.max(bbox.left, plot.valToPos(x, "x", true)));
+    ctx.save();
+    Object.assign(ctx, { font: `${11 * scale}px ui-monospace, monospace`, fillStyle: color("ink-3"), strokeStyle: color("ink-3"), lineWidth: scale, textAlign: "center" });
+    ctx.setLineDash([4 * scale, 4 * scale]);
+    let start = bbox.left;
+    for (const { name, end } of this.data.bands) {
+      const stop = place(end);
+      // In a narrow part its number says enough; in a narrower one there is nothing.
+      const text = [name, name.split(" ").at(-1) ?? ""].find((each) => ctx.measureText(each).width + 6 * scale <= stop - start);
+      if (text) ctx.fillText(text, (start + stop) / 2, bbox.top - 7 * scale);
+      if (stop > bbox.left && stop < right) { ctx.beginPath(); ctx.moveTo(stop, bbox.top); ctx.lineTo(stop, bbox.top + bbox.height); ctx.stroke(); }
+      start = stop;
+    }
+    ctx.restore();
   }
 
   /** @param {ChartSeries} series @returns {uPlot.Series} */

@@ -235,6 +235,12 @@ export interface ChartSeries {
   is_faint: boolean;
 }
 
+/** A named part of the x axis, such as a stage; a dashed line is at its end. */
+export interface ChartBand {
+  name: string;
+  end: number;
+}
+
 /** The data of one chart; `description` is its text for screen readers. */
 export interface ChartData {
   title: string;
@@ -244,6 +250,7 @@ export interface ChartData {
   x_unit: string;
   x_end: number | null;
   from_zero: boolean;
+  bands: ChartBand[];
 }
 
 /** The parts and charts of the Compare page. */

@@ -280,9 +280,29 @@ def print_run(forge: Forge, view: RunView) -> int:
         print(f"Evaluation loss {view.eval_loss:.3f}{per_byte}.")
     if view.core is not None:
         print(f"CORE {view.core['score']:.3f} on {len(view.core['tasks'])} tasks.")
+    _print_growth(view)
     print(f"Duration: {human_duration(view.seconds())}")
     print(f"Folder: {forge.runs.folder(view.id).path}")
     return DONE
+
+
+def _print_growth(view: RunView) -> None:
+    """Print the stages of a growing model with their loss, memory and time."""
+    if view.growth is None:
+        return
+    planned = " planned"
+    rows = []
+    for stage in view.growth.stages:
+        gib = stage.peak_gib or stage.memory_gib
+        seconds = stage.seconds if stage.state == "done" else stage.planned_seconds
+        rows.append((
+            f"{stage.number} {stage.name}", stage.state, f"{stage.step} of {stage.steps or '?'}",
+            "" if stage.eval_loss is None else f"{stage.eval_loss:.3f}",
+            "" if not gib else f"{gib:.1f} GiB{'' if stage.peak_gib else planned}",
+            "" if not seconds else
+            f"{human_duration(seconds)}{'' if stage.state == 'done' else planned}",
+        ))  # fmt: skip
+    print_table(rows, ["stage", "state", "steps", "evaluation loss", "memory", "time"])
 
 
 def print_doctor(results: Sequence[CheckResult]) -> None:

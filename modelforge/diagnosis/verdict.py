@@ -18,6 +18,7 @@ from modelforge.runs.event_types import (
 )
 from modelforge.runs.events import iter_events
 from modelforge.runs.progress.metrics import MeasuredStage, is_number
+from modelforge.runs.progress.whole_run import whole_run
 from modelforge.runs.timeline import Timeline
 
 Kind = Literal["better", "overfit", "no-effect", "broken", "unclear"]
@@ -70,6 +71,7 @@ class Outcome:
     `completions` are the samples of the training, newest first; `before` and `after` are the
     scores of `scored_rows` generated answers. Numbers of rows are None where they are unknown.
     `bits_per_byte` is that of a new model on the evaluation text, which has no rows.
+    `earlier_steps` are those of the finished stages of a growing model.
     """
 
     loss: Points = ()
@@ -83,11 +85,12 @@ class Outcome:
     eval_rows: int | None = None
     bits_per_byte: float | None = None
     scored_rows: int | None = None
+    earlier_steps: int = 0
 
     @classmethod
     def of(cls, timeline: Timeline) -> Outcome:
-        """Return the outcome of the last stage of a run."""
-        stage, scores = timeline.stage, timeline.newest(ScoresEvent)
+        """Return the outcome of the last stage of a run, or of all stages of a growing model."""
+        stage, scores = whole_run(timeline), timeline.newest(ScoresEvent)
         plan = stage.plan
         is_new = plan is not None and plan.bytes_per_token is not None
         return cls(
@@ -102,6 +105,7 @@ class Outcome:
             eval_rows=plan.eval_rows if plan and not is_new else None,
             bits_per_byte=_last(stage.eval.get("bits_per_byte")) if is_new else None,
             scored_rows=scores.rows if scores else None,
+            earlier_steps=stage.step - timeline.stage.step,
         )
 
 
@@ -243,8 +247,10 @@ def _overfit(outcome: Outcome) -> Judgement:
         return None
     since = "from the first evaluation on" if (best_step, best) == tuple(points[0]) else "again"
     ending = outcome.ending
-    is_best_kept = isinstance(ending, FinishedEvent) or (
-        isinstance(ending, StoppedEvent) and ending.best_step == best_step
+    # A later stage of a growing model begins with the best weights of the stage before.
+    in_stage = best_step - outcome.earlier_steps
+    is_best_kept = (isinstance(ending, FinishedEvent) and in_stage >= 0) or (
+        isinstance(ending, StoppedEvent) and ending.best_step == in_stage
     )
     kept = " The weights of the best evaluation were kept." if is_best_kept else ""
     return "overfit", (

@@ -20,7 +20,7 @@ from modelforge.preflight.evaluation_time import evaluation_seconds
 from modelforge.preflight.memory.estimate import MemoryPart, mean_bits, quantized_bits
 from modelforge.preflight.merging import merge_seconds
 from modelforge.preflight.speed import estimate_step
-from modelforge.preflight.stages import StageEstimate, stage_estimates
+from modelforge.preflight.stages import StageEstimate, at_once_gib, stage_estimates
 from modelforge.preflight.suggest.fit import FitSuggestion, search_fit
 from modelforge.preflight.suggest.speedups import (
     Speedup,
@@ -118,6 +118,9 @@ class Report:
     stages: Annotated[
         list[StageEstimate], about("The stages of a growing model; empty for others.")
     ] = field(default_factory=list)
+    at_once_gib: Annotated[
+        Gib, about("Memory of a growing model that gets all its new layers in one stage.")
+    ] = None
     tokens: Annotated[int | None, about("Tokens that are read, without padding.")] = None
     flops: Annotated[
         float | None, about("Floating point operations, without recomputed activations.")
@@ -201,6 +204,7 @@ def preflight(context: RunContext) -> Report:
         other_steps=_other_steps(context),
         epochs=context.plan.epochs,
         stages=stage_estimates(context),
+        at_once_gib=at_once_gib(context),
         tokens=context.plan.tokens,
         flops=context.plan.flops,
         reward_updates=context.plan.reward_steps,

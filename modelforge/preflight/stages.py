@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Annotated
 
+from modelforge.config.plan.growing import PlannedStage
 from modelforge.config.schema.base import Gib, about
-from modelforge.preflight.memory.estimate import total_gib
+from modelforge.preflight.memory.estimate import MemoryPart, total_gib
 from modelforge.preflight.memory.growing import stage_memory
 from modelforge.preflight.memory.traced import longest_row_tokens
 from modelforge.preflight.speed import estimate_step
@@ -31,6 +32,9 @@ class StageEstimate:
     trained: Annotated[int | None, about("Weights that train, with those of adapters.")] = None
     flops_per_token: Annotated[int | None, about("FLOPs of a token.")] = None
     memory_gib: Gib = None
+    memory: Annotated[list[MemoryPart], about("The parts of its memory.")] = field(
+        default_factory=list
+    )
     seconds: Annotated[float | None, about("Seconds of its steps.")] = None
 
 
@@ -40,25 +44,32 @@ def stage_estimates(context: RunContext) -> list[StageEstimate]:
     if growing is None or model is None:
         return []
     length = longest_row_tokens(context.config, context.plan, context.summary)
+    is_cuda_build = bool(context.machine.torch_cuda)
     seconds: Sequence[float | None] = stage_seconds(context) or [None] * len(growing.stages)
-    names = {field.name for field in fields(StageEstimate)} - {"memory_gib", "seconds"}
-    return [
-        StageEstimate(
-            **{name: getattr(stage, name) for name in names},
-            memory_gib=total_gib(
-                stage_memory(
-                    context.config,
-                    context.plan,
-                    model,
-                    stage,
-                    length,
-                    is_cuda_build=bool(context.machine.torch_cuda),
-                )
-            ),
-            seconds=taken,
+    names = {each.name for each in fields(StageEstimate)} & {
+        each.name for each in fields(PlannedStage)
+    }
+    estimates = []
+    for stage, taken in zip(growing.stages, seconds, strict=True):
+        parts = stage_memory(
+            context.config, context.plan, model, stage, length, is_cuda_build=is_cuda_build
         )
-        for stage, taken in zip(growing.stages, seconds, strict=True)
-    ]
+        known = {name: getattr(stage, name) for name in names}
+        estimates.append(
+            StageEstimate(**known, memory=parts, memory_gib=total_gib(parts), seconds=taken)
+        )
+    return estimates
+
+
+def at_once_gib(context: RunContext) -> float | None:
+    """Return the memory of adding all layers in one stage; None for other trainings."""
+    group = context.config.progressive
+    if context.plan.growing is None or group.stages == 1:
+        return None
+    layers = group.stages * group.layers_per_stage
+    settings = {"stages": 1, "layers_per_stage": layers, "joint_tuning_steps": 0, "mode": "fused"}
+    changes = {f"progressive.{name}": value for name, value in settings.items()}
+    return context.with_settings(changes).formula_gib or None
 
 
 def stage_seconds(context: RunContext) -> list[float]:

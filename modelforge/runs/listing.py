@@ -40,8 +40,10 @@ class RunSummary:
             "waiting and pauses between workers do not count."
         ),
     ]
-    step: Annotated[int, about("Steps done.")]
-    total_steps: int | None
+    step: Annotated[
+        int, about("Steps done: of all stages of a growing model, else of the current stage.")
+    ]
+    total_steps: Annotated[int | None, about("Steps there are, counted in the same way.")]
     loss: Annotated[float | None, about("The latest training loss.")]
     eval_loss: Annotated[float | None, about("The latest evaluation loss.")]
     eval_bits_per_byte: Annotated[

@@ -61,7 +61,8 @@ class Stage:
 
     `train` holds curves of training metrics, `eval` those of the evaluation split, both by the
     trainer's names and over steps. `best` is the best evaluation loss. `first` is the first step
-    since the latest start, with its Unix time.
+    since the latest start, with its Unix time. `peak_gib` is the most memory at a step, `seconds`
+    the time from its plan to that of the next stage, without pauses before a resume.
     """
 
     def __init__(self, number: int = 1, new_curve: Callable[[], Curve] = DownsampledCurve) -> None:
@@ -76,6 +77,8 @@ class Stage:
         self.eval = {"loss": new_curve()}
         self.best: Point | None = None
         self.first: tuple[int, float] | None = None
+        self.peak_gib: float | None = None
+        self.seconds = 0.0
 
     @property
     def total_steps(self) -> int | None:
@@ -104,6 +107,8 @@ class Stage:
             self.epoch = event.epoch
         if self.first is None:
             self.first = (event.step, t)
+        if event.memory_gib:
+            self.peak_gib = max(event.memory_gib, self.peak_gib or 0.0)
         self._add_series(event)
         self._add_metrics(self.train, event)
 
@@ -236,6 +241,8 @@ class Timeline(StageTimeline):
         self.number, t, kind, data = record
         event = parse(kind, data)
         event_type = type(event)
+        if self.updated is not None and self.stage.plan and event_type is not StartedEvent:
+            self.stage.seconds += t - self.updated
         if handle := self._handlers.get(event_type):
             handle(t, event)
         if event_type in _LOGGED:

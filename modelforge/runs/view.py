@@ -26,6 +26,7 @@ from modelforge.runs.listing import RunRow, RunSummary
 from modelforge.runs.notes import read_notes, short_model_name
 from modelforge.runs.progress.eta import EtaEstimator, Schedule
 from modelforge.runs.progress.growth import Growth, growth_of
+from modelforge.runs.progress.whole_run import run_steps
 from modelforge.runs.states import RunState, read_facts, seconds_worked
 from modelforge.runs.timeline import Timeline, tail_timeline
 
@@ -89,7 +90,7 @@ def view_run(folder: RunFolder, state: RunState, timeline: Timeline | None = Non
             dataset=record["dataset"],
             seconds_left=eta.seconds_left() if eta else None,
             phase_left=eta.phase_seconds_left() if eta else None,
-            growth=growth_of(plan, events),
+            growth=_growth(folder, plan, events, state),
             adjusted=adjusted.as_data() if adjusted else None,
         )
     except _DAMAGED as error:
@@ -139,6 +140,10 @@ def _summary(
     planned, resumed = timeline.newest(PlanEvent), timeline.newest(ResumedEvent)
     scores = timeline.newest(ScoresEvent)
     counted = step or planned
+    done = step.step if step else resumed.step if resumed else 0
+    total = counted.total_steps if counted else plan.total_steps
+    if plan.growing is not None:
+        _, done, total = run_steps(plan, timeline)
     process = find_json(folder.process) or {}
     launched, before = process.get("launched"), process.get("worked_before")
     created = record["created"]
@@ -155,8 +160,8 @@ def _summary(
         "worked_before": before if isinstance(before, float) else 0.0,
         "duration": seconds_worked(process, updated, created),
         "updated": updated,
-        "step": step.step if step else resumed.step if resumed else 0,
-        "total_steps": counted.total_steps if counted else plan.total_steps,
+        "step": done,
+        "total_steps": total,
         "loss": step.loss if step else None,
         "eval_loss": evaluation.loss if evaluation else None,
         "eval_bits_per_byte": metrics.get("eval_bits_per_byte"),
@@ -173,6 +178,12 @@ def _summary(
 def ending_data(ending: Ending | None) -> dict[str, Any] | None:
     """Return an ending as plain data: its kind and its fields."""
     return None if ending is None else {"kind": ending.kind, **ending.as_data()}
+
+
+def _growth(folder: RunFolder, plan: Plan, timeline: Timeline, state: RunState) -> Growth | None:
+    if plan.growing is None:
+        return None
+    return growth_of(plan, timeline, find_json(folder.preflight), is_over=state.is_over)
 
 
 def _estimator(folder: RunFolder, record: dict[str, Any], timeline: Timeline) -> EtaEstimator:

@@ -49,11 +49,11 @@ def leave(kind: str, state: str, **data: object) -> None:
     raise SystemExit
 
 
-def save(step: int) -> None:
+def save(step: int, number: int | None = None) -> None:
     made = folder.checkpoints / f"checkpoint-{step}"
     made.mkdir(parents=True, exist_ok=True)
     (made / "trainer_state.json").write_text("{}", encoding="utf-8")
-    checkpoints.write_manifest(made, step=step, stage=None)
+    checkpoints.write_manifest(made, step=step, stage=number)
 
 
 def measure(step: int) -> None:
@@ -69,12 +69,14 @@ def measure(step: int) -> None:
 phase("loading", "Opening the training stack")
 phase("loading", "Loading starter", 2)
 phase("tokenizing", "Turning the rows into tokens", 3)
-events.write(
-    PlanEvent(total_steps=total, epochs=1.13, train_rows=211, eval_rows=23,
+planned = PlanEvent(
+    total_steps=total, epochs=1.13, train_rows=211, eval_rows=23,
     trainable_parameters=4_884_480, total_parameters=139_399_488, trained_tokens=5_766,
     all_tokens=13_666, truncated_rows=0, max_length=128, device="cpu", precision="fp32",
     quantization="none",
-))  # fmt: skip
+)  # fmt: skip
+if not growing:  # its stages have plans of their own
+    events.write(planned)
 found, _damaged = checkpoints.newest_valid(folder)
 first = found.step if found else 0
 if found:
@@ -104,12 +106,12 @@ if settings.get("trial_run"):
     leave("finished", "finished", steps=7, trial_run=True)
 
 
-def check_stop(step: int) -> None:
+def check_stop(step: int, number: int | None = None) -> None:
     if folder.stop.exists():
         kept = folder.stop.read_text(encoding="utf-8").strip() == "keep"
         if kept and step > 1:
-            save(step - 1)
-        leave("stopped", "stopped", step=step - 1, kept=kept)
+            save(step - 1, number)
+        leave("stopped", "stopped", step=step - 1, kept=kept, stage=number)
 
 
 phase("training", "Training")

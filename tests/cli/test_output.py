@@ -12,6 +12,7 @@ from modelforge.cli import output
 from modelforge.cli.follow import RunProgress
 from modelforge.cli.output import escape_control, print_table
 from modelforge.runs.events import EventRecord
+from modelforge.runs.progress.growth import Growth, GrowthStage
 from tests.preflight.contexts import make_context, report_of
 
 
@@ -93,6 +94,20 @@ def test_a_time_that_no_run_has_confirmed_is_printed_as_a_range(capsys):
     printed = capsys.readouterr().out
     assert "about 2 min\n" in printed
     assert "Speed, about 40 tokens/s" in printed
+
+
+def test_the_stages_of_a_grown_run_are_listed_with_what_was_measured(capsys):
+    common = {"layers": 5, "new": [4], "trained": [4], "frozen": [0, 1, 2, 3], "adapters": {}}
+    common |= {"steps": 10, "memory_gib": 1.5, "planned_seconds": 90.0}
+    measured = {"step": 10, "eval_loss": 2.25, "peak_gib": 1.2, "seconds": 61.0}
+    stages = [
+        GrowthStage(number=1, name="Stack 1 of 2", state="done", **common, **measured),
+        GrowthStage(number=2, name="Stack 2 of 2", state="to-come", **common),
+    ]
+    output._print_growth(SimpleNamespace(growth=Growth(stages=stages)))
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "1 Stack 1 of 2 done 10 of 10 2.250 1.2 GiB 1 min 1 s" in lines
+    assert "2 Stack 2 of 2 to-come 0 of 10 1.5 GiB planned 1 min 30 s planned" in lines
 
 
 def test_the_stages_of_a_growing_model_are_listed(capsys):

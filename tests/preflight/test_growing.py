@@ -39,6 +39,17 @@ def test_the_report_has_the_memory_and_the_time_of_each_stage():
     assert report.updates == 35
 
 
+def test_each_stage_has_the_parts_of_its_memory_and_all_at_once_take_more():
+    report = preflight(growing(stages=3, layers_per_stage=2))
+    for stage in report.stages:
+        assert sum(part.gib for part in stage.memory) == stage.memory_gib
+    assert report.at_once_gib > report.memory_total_gib
+    whole = preflight(growing(stages=1, layers_per_stage=6))
+    assert report.at_once_gib == whole.memory_total_gib
+    assert whole.at_once_gib is None  # nothing to compare
+    assert preflight(make_context(LAPTOP, STARTER)).at_once_gib is None
+
+
 def test_a_frozen_trunk_saves_the_activations_of_its_layers():
     def activations(**group):
         parts = growing(**group).formula_parts

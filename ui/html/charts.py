@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from modelforge.runs.progress.downsample import Point, decimate, smooth
-from ui.contract import ChartData, ChartSeries
+from ui.contract import ChartBand, ChartData, ChartSeries
 from ui.html import format as fmt
 from ui.html.markup import Markup, el
 from ui.html.templates import render
@@ -36,12 +36,12 @@ def chart(
     x_unit: str = "step",
     x_end: float | None = None,
     from_zero: bool = False,
+    bands: Sequence[ChartBand] = (),
 ) -> ChartData:
     """Return the data of a chart, at most `MOST_POINTS` finite points per curve."""
     series = [made for made in map(_series, lines) if made.x]
-    return ChartData(
-        title, _description(title, series, unit, x_unit), series, unit, x_unit, x_end, from_zero
-    )
+    description = _description(title, series, unit, x_unit)
+    return ChartData(title, description, series, unit, x_unit, x_end, from_zero, bands=list(bands))
 
 
 def smoothed(line: Line) -> list[Line]:

@@ -30,6 +30,7 @@ from modelforge.runs.notes import run_name
 from modelforge.runs.portable import loading
 from modelforge.runs.portable.base_model import HUB_PAGE, BaseModel, hub_id
 from modelforge.runs.progress.metrics import MeasuredStage
+from modelforge.runs.progress.whole_run import whole_run
 from modelforge.runs.timeline import Timeline
 
 CURVE_ROWS = 12
@@ -208,7 +209,7 @@ def _eval_results(facts: _Facts, datasets: list[str], tag: str) -> Iterator[Eval
 
 def _what(facts: _Facts, base: BaseModel, form: Form) -> str:
     shown = f"[{code(base.name)}]({HUB_PAGE}{base.hub_id})" if base.hub_id else code(base.name)
-    step = facts.timeline.stage.step
+    step = whole_run(facts.timeline).step
     trained = f"trained with ModelForge ({facts.plan.facts.label}, {step:,} steps)"
     if not base.name:
         text = f"A language model, trained from nothing with ModelForge in {step:,} steps."

@@ -26,7 +26,8 @@ class Schedule:
     """What a run has planned: steps between evaluations and saves, rows per step and per batch.
 
     `rows` is None where the number of rows per step is not fixed, as with packing. `stage_costs`
-    are FLOPs of the stages of a growing model, for one token in each step.
+    are FLOPs of the stages of a growing model, for one token in each step, and `stage_steps` their
+    steps.
     """
 
     eval_every: int | None = None
@@ -34,6 +35,7 @@ class Schedule:
     rows: int | None = None
     eval_batch: int = 1
     stage_costs: tuple[float, ...] = ()
+    stage_steps: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, config: Mapping[str, Any], plan: Mapping[str, Any]) -> Schedule:
@@ -49,14 +51,11 @@ class Schedule:
             rows = None
         eval_batch = int(config.get("per_device_eval_batch_size", 1))
         save_every = None if save_every == -1 else save_every
-        return cls(eval_every, save_every, rows, eval_batch, _stage_costs(plan))
-
-
-def _stage_costs(plan: Mapping[str, Any]) -> tuple[float, ...]:
-    stages = (plan.get("growing") or {}).get("stages") or ()
-    return tuple(
-        float((stage.get("steps") or 0) * (stage.get("flops_per_token") or 0)) for stage in stages
-    )
+        stages = (plan.get("growing") or {}).get("stages") or ()
+        steps = tuple(int(stage.get("steps") or 0) for stage in stages)
+        flops = [float(stage.get("flops_per_token") or 0) for stage in stages]
+        costs = tuple(count * each for count, each in zip(steps, flops, strict=True))
+        return cls(eval_every, save_every, rows, eval_batch, costs, steps)
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ class EtaEstimator:
         return max(0.0, seconds + self._scoring())
 
     def _later_stages(self) -> float | None:
-        """Return the seconds of the steps of later stages; None where they are unknown."""
+        """Return the seconds of steps and evaluations of later stages; None where unknown."""
         timings, costs = self.timings, self.schedule.stage_costs
         number, count = timings.stages or (1, 1)
         if number >= count:
@@ -121,7 +120,11 @@ class EtaEstimator:
         if len(costs) != count or not costs[number - 1] or not steps:
             return None
         stage = sum(window.seconds for window in windows) / steps * (timings.total_steps or 0)
-        return stage / costs[number - 1] * sum(costs[number:])
+        every, later = self.schedule.eval_every, self.schedule.stage_steps[number:]
+        # A stage that is shorter than the interval is evaluated at its end.
+        evaluations = sum(steps // min(every, steps) for steps in later if steps) if every else 0
+        training = stage / costs[number - 1] * sum(costs[number:])
+        return training + evaluations * self._one_evaluation()
 
     def _whole_run(self) -> float | None:
         """Return the seconds left of a run whose training has not begun."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate.utils.memory import clear_device_cache
 from transformers import set_seed
 
@@ -28,7 +29,9 @@ from modelforge.modeling.pretraining.build import read_embeddings
 from modelforge.modeling.tokenize.dataset import Tokenized
 from modelforge.modeling.tokenize.template import ChatTemplate
 from modelforge.runs.event_types import StoppedEvent
+from modelforge.runs.events import iter_events
 from modelforge.runs.progress.measured_events import GrowthEvent
+from modelforge.runs.timeline import StageTimeline
 from modelforge.train import loop, save
 from modelforge.train.callbacks.reporter import TrainingProgress
 from modelforge.train.callbacks.samples import sample_base
@@ -79,6 +82,8 @@ def _count(context: WorkerContext) -> int:
 
 def _train_stage(context: WorkerContext, number: int, rows: _Rows) -> TrainingProgress:
     """Train a stage, and save its model; the last one ends the run."""
+    if context.job.plan.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()  # each stage has its own peak
     loaded = _load(context, number)
     stage = _stage(context, loaded.model, number)
     context = replace(context, job=stage_job(context.job, stage.plan))
@@ -109,7 +114,7 @@ def _train_stage(context: WorkerContext, number: int, rows: _Rows) -> TrainingPr
     if number > 1 and not progress.is_complete and progress.step == 0:
         raise StopRequested
     if number == stage.count or not progress.is_complete:
-        _finish(context, trainer, progress, rows.began)
+        _finish(context, trainer, progress, rows.began, number)
     elif not context.job.is_trial_run:
         _save_stage(context, trainer, progress, number)
     del trainer, loaded
@@ -216,10 +221,14 @@ def _save_stage(
         shutil.rmtree(run.stage(number - 1), ignore_errors=True)
 
 
-def _finish(context: WorkerContext, trainer: Any, progress: TrainingProgress, began: float) -> None:
+def _finish(
+    context: WorkerContext, trainer: Any, progress: TrainingProgress, began: float, number: int
+) -> None:
     """Save the result and end the run; models of stages are kept as configured."""
     run = context.job.run
-    finish(context, trainer, progress, began)
+    stages = StageTimeline().add_all(iter_events(run.events)).stages
+    earlier = sum(stage.step for stage in stages if stage.number < number)
+    finish(context, trainer, progress, began, stage=number, earlier=earlier)
     shutil.rmtree(run.trunk_cache, ignore_errors=True)
     is_whole = progress.is_complete and not context.job.config.progressive.save_each_stage
     if is_whole or context.stop.mode == "discard":

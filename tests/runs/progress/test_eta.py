@@ -285,6 +285,14 @@ def test_later_stages_of_a_growing_model_count_by_their_flops():
     left = estimator(records[:12], schedule).seconds_left()
     # Ten steps of a second are left, and ten that take four times as long.
     assert left == pytest.approx(10 + 40, abs=2.5)
+    # Each stage is evaluated twice, in four seconds.
+    records, _ = synthetic_run(total=20, every=10, eval_s=4.0, plan={"stage": 1, "stages": 2})
+    stages[1]["steps"] = 20
+    config, plan = {"per_device_eval_batch_size": 4}, {"growing": {"stages": stages}}
+    before = estimator(until_step(records, 15), Schedule.of(config, plan)).seconds_left()
+    with_evals = Schedule.of(config, plan | {"eval_steps": 10, "save_steps": -1})
+    after = estimator(until_step(records, 15), with_evals).seconds_left()
+    assert after - before == pytest.approx(3 * 4, abs=1.5)
 
 
 def test_an_evaluation_in_progress_takes_less_and_less():

@@ -64,6 +64,7 @@ def test_a_model_grows_by_two_stages_into_a_normal_model(bench):
         (1, "Stack 1 of 2"),
         (2, "Stack 2 of 2"),
     ]
+    assert events[-1].event.steps == sum(plan.total_steps for plan in plans)
     evaluated = events_of(events, "eval")
     assert evaluated[-1].loss < evaluated[0].loss + 0.2
     assert not run.trunk_cache.exists()

@@ -79,7 +79,7 @@ def test_a_run_that_is_stopped_in_a_stage_keeps_the_model_with_its_stacks(bench,
     run = grow(bench, progressive=GROUP, **SAVES)
     at("on_step_end", 3, lambda: run.stop.write_text("keep"), stage=2)
     events = bench.work(run)
-    assert (events[-1].kind, events[-1].event.kept) == ("stopped", True)
+    assert (events[-1].kind, events[-1].event.kept, events[-1].event.stage) == ("stopped", True, 2)
     assert config_of(run.output).num_hidden_layers == 4
     again(bench, run)
     assert config_of(run.output).num_hidden_layers == 4

@@ -57,7 +57,7 @@ class RunFollower:
             parts |= page.slow_parts(snapshot)
             command = train_command(snapshot.run.config, self._forge.home.root)
             parts["run-command"] = join([command])
-            charts = page.charts(snapshot.timeline)
+            charts = page.charts(snapshot.timeline, snapshot.run.plan)
             self._charts_version, self._charts_at = version, now
         if now - self._machine_at >= MACHINE_S:
             parts["machine-brief"] = machine_brief(self._forge.machine.current())

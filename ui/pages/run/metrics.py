@@ -9,7 +9,7 @@ from modelforge.config.plan.make import Plan
 from modelforge.runs.event_types import FinishedEvent, ScoresEvent
 from modelforge.runs.progress.downsample import Curve, Point
 from modelforge.runs.timeline import Stage, Timeline
-from ui.contract import ChartData
+from ui.contract import ChartBand, ChartData
 from ui.html import format as fmt
 from ui.html.charts import Line, chart, smoothed
 from ui.html.components import card
@@ -21,7 +21,7 @@ MAX_CHARTS = 4
 MAX_SAMPLES = 12
 
 
-def charts(stage: Stage) -> dict[str, ChartData]:
+def charts(stage: Stage, bands: Sequence[ChartBand] = ()) -> dict[str, ChartData]:
     """Return the charts of the metrics of a stage, by their keys."""
     found: dict[str, ChartData] = {}
     for place, metric in enumerate(METRIC_CHARTS):
@@ -30,7 +30,7 @@ def charts(stage: Stage) -> dict[str, ChartData]:
         if is_redundant or not any(line.points for line in lines):
             continue
         key = f"stage-{stage.number}-metric-{place}"
-        found[key] = chart(metric.title, lines, x_end=stage.total_steps)
+        found[key] = chart(metric.title, lines, x_end=stage.total_steps, bands=bands)
     return dict(list(found.items())[:MAX_CHARTS])
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from modelforge.config.plan.make import Plan
 from modelforge.config.recipe import dump_recipe
 from modelforge.runs.progress.breakdown import breakdown
+from modelforge.runs.progress.whole_run import whole_run
 from modelforge.runs.timeline import Stage, Timeline
 from modelforge.runs.view import RunView
 from ui.contract import ChartData
@@ -49,7 +51,10 @@ def slow_parts(snapshot: RunSnapshot) -> dict[str, Markup]:
         "run-breakdown": parts.cards(breakdown(timeline, snapshot.planned.get("memory") or ())),
         "run-samples": metrics.samples(timeline),
         "run-scores": metrics.scores(timeline),
-        "run-growth": growing.parts(timeline, snapshot.run.plan),
+        "run-growth": growing.parts(
+            timeline, snapshot.run.plan, snapshot.planned, is_over=snapshot.run.state.is_over
+        ),
+        "run-by-stage": growing.eval_card(timeline),
         "run-writes": pretraining.writes(
             timeline, snapshot.run.plan, samples=_samples_address(snapshot)
         ),
@@ -62,7 +67,7 @@ def slow_parts(snapshot: RunSnapshot) -> dict[str, Markup]:
         ),
         "samples-side": samples.side(snapshot.run, timeline, has_result=snapshot.has_result),
         "run-metrics": _metric_cards(
-            timeline.stage, is_new=snapshot.run.plan.pretraining is not None
+            whole_run(timeline), is_new=snapshot.run.plan.pretraining is not None
         ),
         "run-earlier": _earlier_stages(timeline),
         "run-settings": join([dump_recipe(snapshot.run.config)]),
@@ -76,22 +81,26 @@ SYSTEM_CHARTS: dict[str, tuple[str, str]] = {
 }
 
 
-def charts(timeline: Timeline) -> dict[str, ChartData]:
-    """Return the data of all charts by their key."""
-    now, series = timeline.stage, timeline.stage.train
+def charts(timeline: Timeline, plan: Plan | None = None) -> dict[str, ChartData]:
+    """Return the data of all charts by their key; those of a growing model have all stages."""
+    bands = growing.bands(timeline, plan) if plan else []
+    now = whole_run(timeline, round(bands[-1].end) if bands else None)
+    end, series = now.total_steps, now.train
     lines = {
         "speed": [Line("tokens per second", series["tokens_per_s"], "c2")],
         "learning-rate": [Line("learning rate", series["learning_rate"], "c4")],
         "load": [Line("CPU", series["cpu_percent"]), Line("GPU", series["gpu_percent"], "ember")],
     }
-    data = {"loss": chart("Loss", metrics.losses(now), x_end=now.total_steps)}
+    data = {"loss": chart("Loss", metrics.losses(now), x_end=end, bands=bands)}
     for key, (title, unit) in SYSTEM_CHARTS.items():
-        data[key] = chart(title, lines[key], unit=unit, x_end=now.total_steps, from_zero=True)
-    for stage in timeline.stages:
-        data |= metrics.charts(stage)
-        if stage is not now:
+        data[key] = chart(title, lines[key], unit=unit, x_end=end, from_zero=True, bands=bands)
+    data |= metrics.charts(now, bands)
+    if bands:
+        data[growing.BY_STAGE] = growing.eval_chart(timeline, bands)
+    if now is timeline.stage:
+        for stage in timeline.stages[:-1]:
             loss = chart("Loss", metrics.losses(stage), x_end=stage.total_steps)
-            data[_loss_key(stage)] = loss
+            data |= metrics.charts(stage) | {_loss_key(stage): loss}
     return data
 
 
@@ -115,7 +124,9 @@ def _metric_cards(stage: Stage, *, is_new: bool) -> Markup:
 
 
 def _earlier_stages(timeline: Timeline) -> Markup:
-    """Return the charts of the completed stages."""
+    """Return the charts of the completed stages, which are not in those of the whole run."""
+    if whole_run(timeline) is not timeline.stage:
+        return EMPTY
     stages = [
         (
             f"Stage {stage.number} · {stage.name}".rstrip(" ·"),

@@ -18,6 +18,7 @@ from modelforge.runs.event_types import (
     StoppedEvent,
 )
 from modelforge.runs.progress.measured_events import CoreEvent
+from modelforge.runs.progress.whole_run import whole_run
 from modelforge.runs.timeline import Timeline
 from ui.html import format as fmt
 
@@ -131,7 +132,8 @@ def duration_text(timeline: Timeline, seconds: float) -> str:
     """Return the steps and the duration of a finished run, as in `212 steps in 45 s`."""
     ending = timeline.ending
     finished = ending if isinstance(ending, FinishedEvent) else FinishedEvent()
-    steps = fmt.plural(finished.steps or timeline.stage.step, "step")
+    # Early releases counted the steps of the last stage of a growing model alone.
+    steps = fmt.plural(max(finished.steps or 0, whole_run(timeline).step), "step")
     return f"{steps} in {fmt.duration(seconds)}."
 
 

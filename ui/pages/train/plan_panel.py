@@ -169,13 +169,18 @@ def _memory_parts(report: Report) -> list[tuple[str, str, float]]:
     sizes = {part.name: part.gib for part in report.memory}
     estimate = sum(sizes.values())
     scale = (report.memory_total_gib or 0.0) / estimate if estimate else 1.0
+    return [(tone, name, scale * gib) for tone, name, gib in memory_groups(sizes)]
+
+
+def memory_groups(sizes: Mapping[str, float]) -> list[tuple[str, str, float]]:
+    """Return color, name and GiB of the parts of the bar, from the GiB of all parts by name."""
     # Without an adapter its part of the bar is the gradients of all weights.
     other = {} if sizes.get("adapter") else {"adapter": "gradients"}
     grouped = [
-        (tone, other.get(name, name), scale * sum(sizes.pop(part, 0.0) for part in parts))
+        (tone, other.get(name, name), sum(sizes.get(part, 0.0) for part in parts))
         for tone, name, parts in MEMORY_PARTS
     ]
-    return [*grouped, (*OTHER_PARTS, scale * sum(sizes.values()))]
+    return [*grouped, (*OTHER_PARTS, sum(sizes.values()) - sum(gib for _, _, gib in grouped))]
 
 
 def time_text(report: Report) -> str:

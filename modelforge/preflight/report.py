@@ -189,8 +189,7 @@ def preflight(context: RunContext) -> Report:
     """Return the report of a run. Pure: accesses neither disk nor device."""
     seconds, basis = _seconds(context)
     fit = search_fit(context)
-    recommended = recommended_settings(context)
-    step = estimate_step(context)
+    recommended, step = recommended_settings(context), estimate_step(context)
     return Report(
         findings=run_checks(context, fit),
         memory=context.memory,

@@ -137,13 +137,9 @@ def _summary(
     """Return the fields of a `RunSummary`."""
     notes = read_notes(folder)
     step, evaluation = timeline.newest(StepEvent), timeline.newest(EvalEvent)
-    planned, resumed = timeline.newest(PlanEvent), timeline.newest(ResumedEvent)
-    scores = timeline.newest(ScoresEvent)
+    planned, scores = timeline.newest(PlanEvent), timeline.newest(ScoresEvent)
     counted = step or planned
-    done = step.step if step else resumed.step if resumed else 0
-    total = counted.total_steps if counted else plan.total_steps
-    if plan.growing is not None:
-        _, done, total = run_steps(plan, timeline)
+    done, total = _steps(plan, timeline)
     process = find_json(folder.process) or {}
     launched, before = process.get("launched"), process.get("worked_before")
     created = record["created"]
@@ -173,6 +169,16 @@ def _summary(
         "tags": notes.tags,
         "note": notes.note,
     }
+
+
+def _steps(plan: Plan, timeline: Timeline) -> tuple[int, int | None]:
+    """Return the steps that are done, and all there are: of the stage, if a model does not grow."""
+    if plan.growing is not None:
+        return run_steps(plan, timeline)[1:]
+    step, resumed = timeline.newest(StepEvent), timeline.newest(ResumedEvent)
+    counted = step or timeline.newest(PlanEvent)
+    done = step.step if step else resumed.step if resumed else 0
+    return done, counted.total_steps if counted else plan.total_steps
 
 
 def ending_data(ending: Ending | None) -> dict[str, Any] | None:

@@ -5,14 +5,17 @@ layers in one stage take as many steps as the same FLOPs allow. All are evaluate
 and the intervals are of the differences on these rows. Prints a sentence for each comparison.
 
 With `--cache` one stage is trained for two epochs with and without a cache of the trunk, and the
-seconds of a step in the second epoch are compared.
+seconds of a step in the second epoch are compared. With `--estimates` the plan of each stage, and
+of a joint stage at the end, is compared with what the worker takes.
 
-    python bench/growing.py [--sample units] [--stages 2] [--steps 20] [--seed 0] [--cache]
+    python bench/growing.py [--sample units] [--stages 2] [--steps 20] [--seed 0]
+                            [--cache | --estimates]
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import random
 import statistics
@@ -21,19 +24,28 @@ import time
 from pathlib import Path
 from typing import Any
 
-from harness import keep, own_home, recorded, trained
+from harness import EXIT_S, keep, own_home, recorded, trained, until
 from planted_rows import Row, newest, read_sample, write
 
 from modelforge.config.resolve import Layer
 from modelforge.forge import Forge
 from modelforge.paths import Home
-from modelforge.runs.atomic_files import read_json
+from modelforge.runs.atomic_files import find_json, read_json
 from modelforge.runs.layout import RunFolder
 from modelforge.train.growing.gain import Batch, interval, mean
+from modelforge.units import GIB
 
 NAME = "growing"
 HELD_OUT, BATCH, LENGTH = 0.2, 4, 256
 WAYS = ("grown", "lora", "at once")
+ESTIMATES = "growing-estimates"
+# Settings of growing, and others, by name.
+SETUPS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "frozen": ({}, {}),
+    "adapters in the trunk": ({"trunk": "lora"}, {}),
+    "in front": ({"direction": "prepend"}, {}),
+    "recomputed": ({}, {"gradient_checkpointing": True}),
+}
 
 
 def main() -> None:
@@ -46,6 +58,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rows", type=int, default=0, help="of the sample; 0 takes all")
     parser.add_argument("--cache", action="store_true")
+    parser.add_argument("--estimates", action="store_true")
     options = parser.parse_args()
     rows = read_sample(options.sample)
     random.Random(options.seed).shuffle(rows)
@@ -53,6 +66,9 @@ def main() -> None:
     cut = round(HELD_OUT * len(rows))
     if options.cache:
         print(json.dumps(cached(options, rows[cut:], rows[:cut])))
+        return
+    if options.estimates:
+        estimates(options, rows[cut:], rows[:cut])
         return
     with recorded(NAME), tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -114,6 +130,69 @@ def cached(options: argparse.Namespace, training: list[Row], held: list[Row]) ->
         found[name] = round(statistics.median(second), 3)
         found[f"{name}_loss"] = steps[-1]["loss"]
     return found | {"times": round(found["plain"] / found["cached"], 2)}
+
+
+def estimates(options: argparse.Namespace, training: list[Row], held: list[Row]) -> None:
+    """Print and keep the planned and the measured memory and seconds of each stage, by setup."""
+    found: list[dict[str, Any]] = []
+    with recorded(ESTIMATES):
+        for setup, (group, more) in SETUPS.items():
+            with tempfile.TemporaryDirectory() as temporary:
+                folder = Path(temporary)
+                home = own_home(folder / "home")
+                files = write(folder / "rows.jsonl", training), write(folder / "held.jsonl", held)
+                values = settings("grown", options, files, 0.0)
+                values["progressive"] |= {"joint_tuning_steps": options.steps, **group}
+                for stage in planned_and_measured(home, {**values, **more}):
+                    found.append({"setup": setup, **stage})
+                    print(json.dumps(found[-1]), flush=True)
+            keep(ESTIMATES, found)
+
+
+def planned_and_measured(home: Home, values: dict[str, Any]) -> list[dict[str, Any]]:
+    """Train once, and return memory and seconds of each stage as planned and as measured.
+
+    The memory is the peak of the worker from the time the stage has its layers to the time the next
+    one has, so it includes saving, and loading the next model.
+    """
+    forge = Forge(home)
+    try:
+        report = forge.preflight.check(Layer("bench", values)).report
+        assert report is not None, "the settings are valid"
+        run = forge.runs.folder(forge.runs.start(Layer("bench", values)))
+        peaks: dict[int, float] = {}
+        stage = 0
+        while not forge.runs.state(run.id).is_over:
+            begun = sum(event.kind == "growth" for event in forge.runs.events(run.id)[0])
+            process = Path(f"/proc/{(find_json(run.process) or {}).get('pid')}")
+            with contextlib.suppress(OSError, StopIteration):
+                if begun > stage:
+                    stage = begun
+                    (process / "clear_refs").write_text("5", encoding="ascii")  # resets the peak
+                status = (process / "status").read_text("utf-8").splitlines()
+                high = next(line for line in status if line.startswith("VmHWM"))
+                peaks[stage] = int(high.split()[1]) * 1024 / GIB
+            time.sleep(0.05)
+        events, _ = forge.runs.events(run.id)
+        if events[-1].kind != "finished":
+            raise RuntimeError(forge.runs.log(run.id))
+        until(run.exit.is_file, EXIT_S, f"the worker of {run.id} did not end")
+    finally:
+        forge.close()
+    steps = [event.data for event in events if event.kind == "step"]
+    return [
+        {
+            "stage": planned.name,
+            "steps": planned.steps,
+            "planned_gib": round(planned.memory_gib or 0.0, 3),
+            "measured_gib": round(peaks[number], 3),
+            "planned_s": round(planned.seconds or 0.0, 2),
+            "measured_s": round(
+                sum(step["seconds"] for step in steps if step["stage"] == number), 2
+            ),
+        }
+        for number, planned in enumerate(report.stages, 1)
+    ]
 
 
 def row(way: str, plan: dict[str, Any], losses: dict[str, list[Batch]], seconds: float) -> Any:

@@ -51,11 +51,13 @@ def test_each_stage_has_the_parts_of_its_memory_and_all_at_once_take_more():
 
 
 def test_a_frozen_trunk_saves_the_activations_of_its_layers():
-    def activations(**group):
-        parts = growing(**group).formula_parts
-        return next(part.gib for part in parts if part.name == "activations")
+    def activations(recomputes, **group):
+        context = growing(stages=1, **group).with_settings({"gradient_checkpointing": recomputes})
+        return next(part.gib for part in context.formula_parts if part.name == "activations")
 
-    assert activations(stages=1) * 10 < activations(stages=1, direction="prepend")
+    assert activations(False) * 10 < activations(False, direction="prepend")
+    # Recomputed layers save their input alone, and one of them is there as a whole.
+    assert activations(True) < activations(True, direction="prepend") < 2 * activations(True)
 
 
 def test_a_quantized_trunk_takes_less_memory():

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from modelforge.config.optimizers import BYTES_PER_WEIGHT, OPTIMIZERS, TrainedSizes
 from modelforge.config.plan.make import Plan, releases_memory
-from modelforge.config.plan.weights import VARLEN
 from modelforge.config.rules.weights import split_names
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.models.architecture import ModelInfo
+from modelforge.preflight.memory.block import block_bytes, is_gated, plain_bytes
 from modelforge.units import GIB
 
 # CUDA context and libraries.
@@ -34,40 +33,6 @@ _MODULE_NAMES = {
     6: (*_ATTENTION, "up_proj", "down_proj"),
     7: (*_ATTENTION, "gate_proj", "up_proj", "down_proj"),
 }
-
-
-class _Widths(NamedTuple):
-    """Widths of a block, or bytes that it keeps per token for each of them."""
-
-    hidden: int
-    queries: int
-    keys: int
-    intermediate: int
-
-
-# What autograd saves in a block, by bytes per number and by what is trained. Read off traces of the
-# training code (modelforge/train/memory_trace/trace.py): 8 shapes of Llama and 8 of Qwen3 with
-# Transformers 5.17 and PEFT 0.21; these integers give all 16 to 1 %.
-_SAVED = {
-    (4, "all"): _Widths(24, 8, 8, 16),
-    (2, "all"): _Widths(26, 4, 4, 8),
-    (4, "adapter"): _Widths(16, 8, 8, 16),
-    (2, "adapter"): _Widths(18, 6, 4, 8),
-}
-# Model families that normalize queries and keys save these bytes more of both.
-_NORMED = {(4, "all"): 8, (2, "all"): 6, (4, "adapter"): 4, (2, "adapter"): 4}
-_NORMING = ("qwen3", "gemma3", "olmo2", "olmo3")
-# Dropout gives each adapted layer its own input, and on the CPU an integer mask.
-_DROPPED = {
-    ("cpu", 4): _Widths(32, 8, 0, 4),
-    ("cpu", 2): _Widths(20, 4, 0, 4),
-    ("cuda", 4): _Widths(17, 5, 0, 1),
-    ("cuda", 2): _Widths(5, 1, 0, 1),
-}
-
-# Bytes that attention with dropout keeps for each pair of tokens and head where there is no kernel
-# for it: three numbers of 32 bits, also in 16-bit precision. Measured with PyTorch 2 on the CPU.
-DROPPED_ATTENTION = 12.0
 
 
 @dataclass(frozen=True)
@@ -220,22 +185,25 @@ def mean_bits(config: TrainingConfig, plan: Plan, model: ModelInfo) -> float | N
     return 8 * weight_bytes(config, plan, model) / (models * model.parameters)
 
 
-def plain_bytes(plan: Plan) -> int:
-    """Return the bytes per number of tensors that are not quantized."""
-    return 4 if plan.precision == "fp32" else 2
-
-
-def activations(config: TrainingConfig, plan: Plan, model: ModelInfo, length: int) -> float:
+def activations(
+    config: TrainingConfig,
+    plan: Plan,
+    model: ModelInfo,
+    length: int,
+    block: float | None = None,
+) -> float:
     """Return the bytes of activations: the larger of training and evaluation.
 
     Training keeps every block, or with gradient checkpointing the input of every recomputed block
     and one block in full; offloaded activations are not kept. The gradients of the current block
-    are added. Evaluation keeps one block.
+    are added. Evaluation keeps one block. `block` is the mean of the bytes that a block keeps per
+    token; None where all blocks train alike.
     """
     tokens = _tokens(config, plan, length)
     size = plain_bytes(plan)
-    block = block_bytes(config, plan, model, length)
-    inner = (3 if _is_gated(model) else 2) * (model.intermediate or 0)
+    if block is None:
+        block = block_bytes(config, plan, model, length)
+    inner = (3 if is_gated(model) else 2) * (model.intermediate or 0)
     gradients = (2 * (model.hidden_size or 0) + inner) * size
     offloaded = offloaded_bytes(config, plan, model, length)
     saved = _saved_bytes(config, plan, model, block) - offloaded
@@ -300,7 +268,7 @@ def _whole_logits(config: TrainingConfig, plan: Plan, model: ModelInfo) -> float
     one more of 32 bits, or two of 16. An evaluation keeps two 32-bit copies.
     """
     size, vocab = plain_bytes(plan), model.vocab or 0
-    per_number = 12.0 + (size if size == 2 else 0) + (0 if _is_gated(model) else 4)
+    per_number = 12.0 + (size if size == 2 else 0) + (0 if is_gated(model) else 4)
     trained = per_number * config.rows_per_pass
     evaluated = 8.0 * config.per_device_eval_batch_size if config.evaluates else 0.0
     return max(trained, evaluated) * plan.max_length * vocab
@@ -311,69 +279,6 @@ def _tokens(config: TrainingConfig, plan: Plan, length: int) -> int:
     if plan.facts.generates:
         length += plan.max_completion_length
     return plan.facts.sequences(config.rows_per_pass) * length
-
-
-def block_bytes(config: TrainingConfig, plan: Plan, model: ModelInfo, length: int) -> float:
-    """Return the bytes that a block keeps per token of rows of this length.
-
-    Raises IndexError for a model whose layers are unknown.
-    """
-    size = plain_bytes(plan)
-    widths = _widths(model)
-    kept = _SAVED[size, plan.trains]
-    if not _is_gated(model):
-        # The squared ReLU keeps its input and its result.
-        kept = kept._replace(intermediate=kept.intermediate // 2)
-    saved = _weighted(kept, widths)
-    if model.model_type.startswith(_NORMING):
-        saved += _NORMED[size, plan.trains] * (widths.queries + widths.keys)
-    if attended := _masked_length(config, plan, length):
-        # The attention mask, one number per pair of tokens; keys are expanded to all heads.
-        saved += size * attended + 2 * size * (widths.queries - widths.keys)
-    if config.pretraining.dropout > 0 and plan.device != "cuda":
-        heads = widths.queries // (model.head_dim or widths.queries)
-        saved += DROPPED_ATTENTION * heads * length
-    if plan.trains == "all":
-        return saved
-    if plan.fp8_recipe is not None and (size == 2 or config.lora_dropout > 0):
-        # The inputs of frozen layers, where the adapter keeps other numbers than these.
-        saved += size * (2 * widths.hidden + widths.intermediate)
-    if config.lora_dropout > 0 and not plan.facts.compares:
-        saved += _weighted(_DROPPED["cpu" if plan.device == "cpu" else "cuda", size], widths)
-    if config.adapter.use_dora:
-        # The outputs of the frozen layer and of its adapter, for the gradient of the magnitude.
-        saved += 2 * size * sum(outputs for _, outputs in model.layer_matrices)
-    # The output of each adapter's first matrix.
-    return saved + 4 * config.lora_r * len(model.layer_matrices)
-
-
-def _masked_length(config: TrainingConfig, plan: Plan, length: int) -> int:
-    """Return the number of tokens in the mask of each token; 0 without a mask."""
-    rows = config.rows_per_pass
-    if plan.attn_implementation == VARLEN:
-        return 0
-    if plan.pretraining is not None:
-        # Windows are full: only layers that attend to a part of them need a mask.
-        return length if min(plan.pretraining.shape.windows) < length else 0
-    if plan.facts.joins_rows and config.packing:
-        return 0 if config.data.packing_strategy == "wrapped" else rows * length
-    if plan.facts.joins_rows and config.data.padding_free:
-        return rows * length
-    return length if rows > 1 else 0
-
-
-def _is_gated(model: ModelInfo) -> bool:
-    """Return whether the MLP has a gate, as in all families but nanochat."""
-    return model.model_type != "nanochat"
-
-
-def _widths(model: ModelInfo) -> _Widths:
-    queries, keys = model.layer_matrices[0][1], model.layer_matrices[1][1]
-    return _Widths(model.hidden_size or 0, queries, keys, model.intermediate or 0)
-
-
-def _weighted(bytes_per_number: _Widths, widths: _Widths) -> float:
-    return float(sum(a * b for a, b in zip(bytes_per_number, widths, strict=True)))
 
 
 def _full_fine_tuning(plan: Plan, model: ModelInfo) -> float:

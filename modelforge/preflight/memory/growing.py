@@ -9,12 +9,17 @@ from modelforge.config.plan.growing import PlannedStage
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.models.architecture import ModelInfo
+from modelforge.preflight.memory.block import (
+    Trains,
+    adapter_bytes,
+    bytes_without_adapter,
+    plain_bytes,
+)
 from modelforge.preflight.memory.estimate import (
     MemoryPart,
     activations,
     logits,
     overhead,
-    plain_bytes,
     total_gib,
 )
 from modelforge.units import GIB
@@ -68,13 +73,53 @@ def stage_memory(
         "adapter": 0.0,
         "gradients": stage.trained * size,
         "optimizer": optimizer.state_bytes(sizes, 4),
-        "activations": stage.saved_share * activations(config, plan, info, length),
+        "activations": stage_activations(config, plan, info, stage, length),
         "logits": logits(config, plan, info, length),
     }
     transient = optimizer.transient_bytes(sizes, plan.device)
     parts["optimizer"] += max(0.0, transient - parts["activations"] - parts["logits"])
     parts["overhead"] = overhead(config, plan, parts["activations"], is_cuda_build=is_cuda_build)
     return [MemoryPart(name, value / GIB) for name, value in parts.items()]
+
+
+def stage_activations(
+    config: TrainingConfig, plan: Plan, model: ModelInfo, stage: PlannedStage, length: int
+) -> float:
+    """Return the bytes of the activations of a stage; `model` has its layers."""
+    kept = kept_by_layer(config, plan, model, stage, length)
+    above = replace(model, layers=len(kept))
+    trains_head = not stage.new_layers or (plan.is_from_nothing and not stage.frozen_layers)
+    plan = plan if trains_head else replace(plan, trains="adapter")
+    return activations(config, plan, above, length, block=sum(kept) / len(kept))
+
+
+def kept_by_layer(
+    config: TrainingConfig, plan: Plan, model: ModelInfo, stage: PlannedStage, length: int
+) -> list[float]:
+    """Return the bytes per token that each layer keeps, from the first one that trains on.
+
+    Layers whose weights train keep the most, and frozen ones, through which gradients pass, the
+    least. Those below the first one that trains keep nothing.
+    """
+    return [
+        bytes_without_adapter(config, plan, model, length, trains) + adapter_bytes(rank, model)
+        for trains, rank in _saved_layers(config, stage)
+    ]
+
+
+def _saved_layers(config: TrainingConfig, stage: PlannedStage) -> list[tuple[Trains, int]]:
+    """Return what trains in each layer from the first that trains on, and the rank of adapters."""
+    group = config.progressive
+    ranks: dict[int, int] = {}
+    for name, layers in stage.adapters.items():
+        rank = group.trunk_rank if name == "trunk" else group.stack_rank
+        ranks |= {layer: ranks.get(layer, 0) + rank for layer in layers}
+    whole = set(stage.new_layers or stage.trained_layers)
+    found: list[tuple[Trains, int]] = []
+    for layer in range(min(stage.trained_layers), stage.layers):
+        trains: Trains = "all" if layer in whole else "adapter" if layer in ranks else "frozen"
+        found.append((trains, ranks.get(layer, 0)))
+    return found
 
 
 def _weight_bytes(

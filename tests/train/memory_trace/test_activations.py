@@ -9,7 +9,8 @@ from itertools import product
 import pytest
 
 from modelforge.models.architecture import read_shape
-from modelforge.preflight.memory.estimate import activations, block_bytes, logits
+from modelforge.preflight.memory.block import block_bytes
+from modelforge.preflight.memory.estimate import activations, logits
 from tests.preflight.contexts import STARTER
 from tests.train.memory_trace.test_trace import planned
 

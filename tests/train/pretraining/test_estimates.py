@@ -18,12 +18,8 @@ from modelforge.config.pretraining.settings import shape_of
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.models.from_nothing import info_of_shape
 from modelforge.preflight.disk import disk_needed_gib
-from modelforge.preflight.memory.estimate import (
-    block_bytes,
-    estimate_memory,
-    total_gib,
-    trained_sizes,
-)
+from modelforge.preflight.memory.block import block_bytes
+from modelforge.preflight.memory.estimate import estimate_memory, total_gib, trained_sizes
 
 ROOT = Path(__file__).resolve().parents[3]
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]

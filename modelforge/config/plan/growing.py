@@ -28,7 +28,7 @@ class PlannedStage:
         tokens: Tokens that are read, without padding; None while they are unknown.
         parameters: Weights of the model without adapters; None where its sizes are unknown.
         trained: Weights that train, with those of adapters.
-        flops_per_token: FLOPs of a training step per token.
+        flops_per_token: FLOPs of a training step per token, the mean where a trunk is stored.
     """
 
     layers: int
@@ -106,9 +106,12 @@ def growth_plan(
     if base is None:
         return plan
     sizes = _sizes(config, context, length)
+    # From the second time on that a stage reads its rows, the trunk is stored.
+    stored = max(0.0, 1 - 1 / epochs) if group.cache_activations and epochs else 0.0
     planned = [
         replace(
-            _planned(stage, sizes, group.joint_tuning_steps if stage.is_joint else steps, per_step),
+            _planned(stage, sizes, stored if stage.has_fixed_trunk else 0.0),
+            **_length(group.joint_tuning_steps if stage.is_joint else steps, per_step),
             name=stage_name(stage, group.stages),
         )
         for stage in stage_plans(growth_of(config, base))
@@ -164,10 +167,17 @@ def _sizes(config: TrainingConfig, context: PlanContext, length: int) -> LayerSi
     return replace(context.layer_sizes, scores=round(context.layer_sizes.scores * row))
 
 
-def _planned(
-    stage: StagePlan, sizes: LayerSizes | None, steps: int | None, per_step: float | None
-) -> PlannedStage:
-    cost = stage_cost(stage, sizes) if sizes else None
+def _length(steps: int | None, per_step: float | None) -> dict[str, int | None]:
+    """Return steps and tokens of a stage; `per_step` are the tokens of a step."""
+    return {"steps": steps, "tokens": round(steps * per_step) if steps and per_step else None}
+
+
+def _planned(stage: StagePlan, sizes: LayerSizes | None, stored: float) -> PlannedStage:
+    """Return a stage without its length; `stored` is the share of tokens that skip the trunk."""
+    cost, flops = stage_cost(stage, sizes) if sizes else None, None
+    if cost and sizes:
+        cached = stage_cost(stage, sizes, is_cached=True).flops_per_token
+        flops = round((1 - stored) * cost.flops_per_token + stored * cached)
     return PlannedStage(
         layers=stage.layers,
         new_layers=list(stage.new_layers),
@@ -175,9 +185,7 @@ def _planned(
         frozen_layers=list(stage.frozen_layers),
         adapters={adapter.name: list(adapter.sizes) for adapter in stage.adapters},
         saved_share=stage.saved_share,
-        steps=steps,
-        tokens=round(steps * per_step) if steps and per_step else None,
         parameters=cost.parameters if cost else None,
         trained=cost.trained if cost else None,
-        flops_per_token=cost.flops_per_token if cost else None,
+        flops_per_token=flops,
     )

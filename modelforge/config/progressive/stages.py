@@ -14,11 +14,10 @@ from modelforge.config.progressive.adapter_sizes import AdapterSize, StackSizes
 
 
 class Mode(StrEnum):
-    """How a stack is trained.
+    """What a stage may add and train; the stages are trained in the same way.
 
-    In layerwise and blockwise mode a stack of one or more layers is trained on the output of a
-    frozen trunk, which may be stored. In fused mode the trunk runs in every step, and it may
-    have adapters that train.
+    Layerwise a stack is one layer, blockwise one or more, behind a frozen trunk. Fused also allows
+    adapters in the trunk and new layers in front of it.
     """
 
     LAYERWISE = "layerwise"
@@ -56,7 +55,7 @@ class Growth:
         base_layers: layers of the model that grows; 0 for training from nothing.
         stages: number of stacks, at least 1.
         layers_per_stage: layers of a stack, at least 1.
-        mode: how a stack is trained.
+        mode: what a stage may add and train.
         direction: where new stacks are inserted.
         trunk: what trains in the trunk.
         stack_sizes: sizes of the adapters of the stacks; None for no such adapters.

@@ -48,7 +48,7 @@ Table = Annotated[str, BeforeValidator(_join_table, json_schema_input_type=str |
 
 
 class Progressive(SettingsGroup):
-    """Growing a model: new layers are added and trained in stages, below a frozen trunk or not."""
+    """Growing a model: new layers are added and trained in stages, beside a frozen trunk or not."""
 
     enabled: bool = setting(False, "Grow stack by stack", Group.GROWING, affects=MEMORY)
     """Add new layers to the model in stages, and train them; the result is a whole model.
@@ -60,10 +60,10 @@ class Progressive(SettingsGroup):
     mode: Literal["layerwise", "blockwise", "fused"] = setting(
         "fused", "Mode", Group.GROWING, irrelevant_for=ALL_CACHES
     )
-    """How a stack is trained: on the output of a frozen trunk, or with a trunk that runs.
+    """What a stage may add and train: layerwise one layer, blockwise several, fused anything.
 
-    layerwise adds one layer per stage, blockwise several; fused allows adapters in the trunk and
-    new layers in front.
+    layerwise and blockwise train as fused does with a frozen trunk and layers behind it; fused
+    alone allows adapters in the trunk and new layers in front.
     """
 
     stages: int = setting(

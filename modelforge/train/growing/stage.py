@@ -148,9 +148,11 @@ def _recast(model: Any, stage: StagePlan, dtype: torch.dtype) -> None:
 
 def _mask(trainer: Any, job: Job, tokenizer: Any, stage: StagePlan) -> None:
     group = job.config.progressive
-    shares = masking_of(group).of_stage(stage.index, group.stages)
-    collate, mask_id = trainer.data_collator, int(tokenizer.mask_token_id)
-    trainer.setup.masks_eval = MaskingCollator(collate, shares, mask_id, is_fixed=True)
+    masking, mask_id = masking_of(group), int(tokenizer.mask_token_id)
+    shares = masking.of_stage(stage.index, group.stages)
+    # Losses of different stages can be compared if they are of the same masks.
+    fixed, collate = masking.of_stage(0, group.stages), trainer.data_collator
+    trainer.setup.masks_eval = MaskingCollator(collate, fixed, mask_id, is_fixed=True)
     trainer.data_collator = MaskingCollator(collate, shares, mask_id)
 
 

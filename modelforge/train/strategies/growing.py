@@ -35,6 +35,7 @@ from modelforge.runs.timeline import StageTimeline
 from modelforge.train import loop, save
 from modelforge.train.callbacks.reporter import TrainingProgress
 from modelforge.train.callbacks.samples import sample_base
+from modelforge.train.environment import trim_memory
 from modelforge.train.finish import finish
 from modelforge.train.growing.gain import EvaluatedBatches
 from modelforge.train.growing.stage import GrowingStage, build_trainer, stage_job
@@ -119,6 +120,7 @@ def _train_stage(context: WorkerContext, number: int, rows: _Rows) -> TrainingPr
         _save_stage(context, trainer, progress, number)
     del trainer, loaded
     clear_device_cache(garbage_collection=True)
+    trim_memory()
     return progress
 
 

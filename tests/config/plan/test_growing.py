@@ -74,6 +74,17 @@ def test_steps_of_a_stage_decide_before_epochs():
     assert plan_of({"epochs_per_stage": 5}).total_steps == 2 * 5 * 23
 
 
+def test_a_stored_trunk_is_counted_once_in_the_flops():
+    def flops(**group):
+        stages = plan_of({"joint_tuning_steps": 1, "epochs_per_stage": 4, **group}).growing.stages
+        return [stage.flops_per_token for stage in stages]
+
+    plain, stored = flops(), flops(cache_activations=True)
+    forward = 2 * (8 * 8 * 2 + 8 * 4 * 2 + 8 * 16 * 3) + 4 * 8 * 10  # of a layer
+    assert [a - b for a, b in zip(plain, stored, strict=True)] == [3 * forward, 3.75 * forward, 0]
+    assert flops(cache_activations=True, epochs_per_stage=1) == plain
+
+
 def test_evaluations_are_planned_for_each_stage():
     assert plan_of({"steps_per_stage": 30}, eval_steps=40).eval_steps == 30
 

@@ -143,6 +143,16 @@ def test_the_masked_objective_attends_in_both_directions(bench, token):
     assert config.vocab_size == 49152 + (not token)
 
 
+def test_evaluations_of_all_stages_have_the_same_masks(bench):
+    group = {"objective": "mlm", "stages": 2, "mask_min": 0.15, "mask_max": 0.9}
+    # Nothing is learned, so that only the masks could make a difference.
+    rates = {"learning_rate": 1e-12, "optimizer": {"new_layer_lr": 1e-12, "adapter_lr": 1e-12}}
+    events = bench.work(grow(bench, progressive=group, **rates))
+    assert events[-1].kind == "finished", events[-1]
+    losses = {event.stage: event.loss for event in events_of(events, "eval")}
+    assert losses[2] == pytest.approx(losses[1], abs=1e-6)
+
+
 def test_new_layers_are_trained_in_bfloat16(bench):
     import torch
 

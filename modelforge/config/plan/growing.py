@@ -108,14 +108,13 @@ def growth_plan(
     sizes = _sizes(config, context, length)
     # From the second time on that a stage reads its rows, the trunk is stored.
     stored = max(0.0, 1 - 1 / epochs) if group.cache_activations and epochs else 0.0
-    planned = [
-        replace(
-            _planned(stage, sizes, stored if stage.has_fixed_trunk else 0.0),
-            **_length(group.joint_tuning_steps if stage.is_joint else steps, per_step),
-            name=stage_name(stage, group.stages),
-        )
-        for stage in stage_plans(growth_of(config, base))
-    ]
+    planned = []
+    for stage in stage_plans(growth_of(config, base)):
+        count = group.joint_tuning_steps if stage.is_joint else steps
+        tokens = round(count * per_step) if count and per_step else None
+        made = _planned(stage, sizes, stored if stage.has_fixed_trunk else 0.0)
+        name = stage_name(stage, group.stages)
+        planned.append(replace(made, name=name, steps=count, tokens=tokens))
     return replace(plan, stages=planned)
 
 
@@ -165,11 +164,6 @@ def _sizes(config: TrainingConfig, context: PlanContext, length: int) -> LayerSi
         return None
     row = length if config.packing else min(context.row_tokens or length, length)
     return replace(context.layer_sizes, scores=round(context.layer_sizes.scores * row))
-
-
-def _length(steps: int | None, per_step: float | None) -> dict[str, int | None]:
-    """Return steps and tokens of a stage; `per_step` are the tokens of a step."""
-    return {"steps": steps, "tokens": round(steps * per_step) if steps and per_step else None}
 
 
 def _planned(stage: StagePlan, sizes: LayerSizes | None, stored: float) -> PlannedStage:

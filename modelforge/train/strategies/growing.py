@@ -73,6 +73,7 @@ def run(context: WorkerContext) -> None:
             return
         if not progress.is_complete:
             return
+        trim_memory()
         number += 1
 
 
@@ -120,7 +121,6 @@ def _train_stage(context: WorkerContext, number: int, rows: _Rows) -> TrainingPr
         _save_stage(context, trainer, progress, number)
     del trainer, loaded
     clear_device_cache(garbage_collection=True)
-    trim_memory()
     return progress
 
 

@@ -32,7 +32,7 @@ from modelforge.forge import Forge
 from modelforge.paths import Home
 from modelforge.runs.atomic_files import find_json, read_json
 from modelforge.runs.layout import RunFolder
-from modelforge.train.growing.gain import Batch, interval, mean
+from modelforge.runs.progress.evaluation_losses import Batch, interval, mean
 from modelforge.units import GIB
 
 NAME = "growing"

@@ -29,6 +29,7 @@ from modelforge.services.datasets import DatasetService
 from modelforge.services.diagnosis import DiagnosisService
 from modelforge.services.downloads import DownloadService
 from modelforge.services.evaluations.at_end import EndedRuns
+from modelforge.services.evaluations.growth_comparisons import GrowthComparisonService
 from modelforge.services.evaluations.service import COMMAND as EVALUATOR
 from modelforge.services.evaluations.service import EvaluationService
 from modelforge.services.evaluations.sources import EvaluationSourceFinder
@@ -131,6 +132,8 @@ class Forge:
         finder = EvaluationSourceFinder(*places)
         ended = EndedRuns(self.home, self._supervisor)
         self.evaluations = EvaluationService(finder, launcher, self.chat, evaluator, ended)
+        others = (self.preflight, self.queue)
+        self.growth_comparisons = GrowthComparisonService(store, self.runs, *others)
 
     def warm(self) -> None:
         """Start a warm worker unless a run or trial run is active. Returns at once."""

@@ -77,6 +77,11 @@ actions["teach-chat"] = (button) => {
   location.assign("/?new=1");
 };
 
+// Add the run that trains in another way with the FLOPs of this growing model; the page shows it as waiting.
+actions["compare-growth"] = (button) => whileDisabled(button, async () => {
+  if (await post(`runs/${runOf(button)}/growth/comparisons`, { way: button.dataset.way })) location.reload();
+});
+
 actions["apply-fix"] = (button) => whileDisabled(button, async () => {
   if (!(await ask(`${button.textContent}?`, button.dataset.changes ?? "", "Start", false))) return;
   // One id per button: a click that is sent twice starts one run.

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from modelforge.runs.trash import DeletedRun
     from modelforge.runs.view import RunView
     from modelforge.services.compare import Comparison
+    from modelforge.services.evaluations.growth_comparisons import GrowthComparison
     from modelforge.services.preflight import PreflightResult
     from modelforge.services.queue import QueueView
     from modelforge.setup.system_checks import CheckResult
@@ -303,6 +304,18 @@ def _print_growth(view: RunView) -> None:
             f"{human_duration(seconds)}{'' if stage.state == 'done' else planned}",
         ))  # fmt: skip
     print_table(rows, ["stage", "state", "steps", "evaluation loss", "memory", "time"])
+
+
+def print_growth(comparisons: Sequence[GrowthComparison]) -> int:
+    """Print what growing a model gave beside other ways to train, or why that is unknown."""
+    if not comparisons:
+        print("This run does not grow a model.")
+    for each in comparisons:
+        name = "LoRA" if each.way == "lora" else "All new layers at once"
+        state = f"{each.run} is {each.state}." if each.run else ""
+        text = each.sentence or each.why_not or state or f"Not compared yet: --with {each.way}"
+        print(f"{name}: {text}")
+    return DONE
 
 
 def print_doctor(results: Sequence[CheckResult]) -> None:

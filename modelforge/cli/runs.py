@@ -13,6 +13,7 @@ from modelforge.cli.output import (
     escape_control,
     print_comparison,
     print_deleted,
+    print_growth,
     print_json,
     print_run,
     print_runs,
@@ -31,6 +32,8 @@ from modelforge.units import human_bytes
 
 if TYPE_CHECKING:
     from modelforge.forge import Forge
+
+WITH = "queue a run that trains so with the same FLOPs"
 
 
 def add(commands: Any, shared: argparse.ArgumentParser, open_forge: OpenForge) -> None:
@@ -86,8 +89,10 @@ def _add_run_commands(new: NewCommand) -> None:
     amount.add_argument("--steps", type=int, metavar="N", help="additional steps")
     more.add_argument("--from-step", type=int, metavar="N", help="checkpoint to continue from")
     retry = new("retry", _retry, "Start a failed run again with the suggested fix.")
+    growth = new("growth", _growth, "Compare a growing model with other ways to train.")
+    growth.add_argument("--with", dest="way", choices=("lora", "at-once"), help=WITH)
     bundle = new("bundle", _bundle, "Write a support bundle (zip) without private data.")
-    for command in (show, stop, resume, more, retry, bundle):
+    for command in (show, stop, resume, more, retry, growth, bundle):
         command.add_argument("run", help="id of the run")
     bundle.add_argument("file", nargs="?", type=Path, help="where to write it")
 
@@ -148,6 +153,15 @@ def _show(options: argparse.Namespace, forge: Forge) -> int:
         return print_run(forge, view)
     cause, verdict = forge.diagnosis.cause(view.id), forge.diagnosis.verdict(view.id)
     return print_json(vars(view) | {"diagnosis": cause, "verdict": verdict})
+
+
+def _growth(options: argparse.Namespace, forge: Forge) -> int:
+    from modelforge.config.plan.growth_comparison import Way
+
+    if options.way:
+        forge.growth_comparisons.add(options.run, Way(options.way))
+    found = forge.growth_comparisons.comparisons(options.run)
+    return print_json(found) if options.json else print_growth(found)
 
 
 def _stop(options: argparse.Namespace, forge: Forge) -> int:

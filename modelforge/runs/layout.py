@@ -78,8 +78,8 @@ class RunFolder:
     stage_staged = _Entry(".stage-staged")
     # What the frozen trunk of a growing model computes, while a stage is trained.
     trunk_cache = _Entry("trunk_cache")
-    # Losses of the evaluation batches before a model has grown.
-    growth = _Entry("growth.json")
+    # Losses of the evaluation batches: before the training, and of the weights that are kept.
+    evaluation_losses = _Entry("evaluation_losses.json")
     # Token files of a training from nothing, until it has finished.
     tokens = _Entry("tokens")
     # Files of the engine Surogate: its YAML, rows, log, checkpoints and output.

@@ -1,6 +1,7 @@
 """A model that grows: its settings, its stages in the check, and the page of its run."""
 
 import re
+import time
 
 import pytest
 
@@ -49,4 +50,37 @@ def test_the_page_shows_the_stack_its_stages_and_what_growing_gave(server, opene
     )
     assert len(colours) > 1
     # Nothing is wider than the page.
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def ended(page, address, seconds=60):
+    """Wait until a run has finished."""
+    deadline = time.monotonic() + seconds
+    while (state := page.request.get(address).json()["state"]) != "finished":
+        assert time.monotonic() < deadline, state
+        page.wait_for_timeout(100)
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_growing_is_compared_with_lora_and_with_all_layers_at_once(server, opened, width):
+    page = opened(server.url, width=width)
+    run = started(page, server)
+    page.goto(f"{server.url}/?run={run}")
+    growth = part(page, "run-growth")
+    growth.get_by_text("after stage 2 of 2").wait_for()
+    for way in ("lora", "at-once"):
+        page.locator(f"#compare-{way}").click()
+        # It waits, trains, and is read when the page is opened again.
+        page.locator(f"#compare-{way}").wait_for(state="detached")
+        other = page.request.get(f"{server.url}/api/runs/{run}/growth/comparisons").json()
+        found = next(each for each in other if each["way"] == way)
+        assert growth.locator(f'a[href="/?run={found["run"]}"]').count() == 1
+        ended(page, f"{server.url}/api/runs/{found['run']}")
+        page.goto(f"{server.url}/?run={run}")
+        growth.get_by_text("after stage 2 of 2").wait_for()
+    text = " ".join(growth.inner_text().split())
+    assert "LoRA with the same FLOPs lowered it by" in text
+    assert "Training all 2 layers at once with the same FLOPs lowered it by 0.200" in text
+    assert "Growing was better by 0.200" in text
+    assert growth.locator(".gains svg.dot-plot").count() == 3
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -19,9 +19,12 @@ from modelforge.modeling.growing.layers import decoder_layers, insert_layers
 from modelforge.modeling.growing.masking import MaskingCollator
 from modelforge.modeling.growing.trunk_cache import TrunkCache, trunk_key
 from modelforge.modeling.tokenize.dataset import Tokenized
+from modelforge.runs.progress.evaluation_losses import interval, mean
+from modelforge.runs.progress.measured_events import GainEvent
 from modelforge.train.job import Job, WorkerContext
 from modelforge.train.trainer.arguments import make_trainer
 from modelforge.train.trainer.chunked_loss import sft_loss_chunk
+from modelforge.train.trainer.evaluated import EvaluatedBatches
 from modelforge.train.trainer.growing import GrowingTrainer, StageSetup
 from modelforge.train.trainer.supervised import (
     extend_collator,
@@ -173,3 +176,21 @@ def _cache(context: WorkerContext, model: Any, stage: StagePlan) -> TrunkCache |
         context.log.note("trunk-not-cached", f"The trunk is not stored. {error}")
         return None
     return cache
+
+
+def gain_event(evaluated: EvaluatedBatches | None, stage: int) -> GainEvent | None:
+    """Return what growing has given after a stage; None where it is not known."""
+    if evaluated is None or not evaluated.before:
+        return None
+    before, after = evaluated.before, evaluated.best
+    if len(before) != len(after):
+        return None
+    low, high = interval(before, after)
+    return GainEvent(
+        stage=stage,
+        before=mean(before),
+        after=mean(after),
+        low=low,
+        high=high,
+        batches=len(after),
+    )

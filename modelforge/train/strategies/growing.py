@@ -37,13 +37,13 @@ from modelforge.train.callbacks.reporter import TrainingProgress
 from modelforge.train.callbacks.samples import sample_base
 from modelforge.train.environment import trim_memory
 from modelforge.train.finish import finish
-from modelforge.train.growing.gain import EvaluatedBatches
-from modelforge.train.growing.stage import GrowingStage, build_trainer, stage_job
+from modelforge.train.growing.stage import GrowingStage, build_trainer, gain_event, stage_job
 from modelforge.train.job import WorkerContext
 from modelforge.train.loop import Stage
 from modelforge.train.pretraining.start_model import start_model
 from modelforge.train.resume import remove_checkpoints_until
 from modelforge.train.stop import StopRequested
+from modelforge.train.trainer.evaluated import EvaluatedBatches
 
 HEAD: Head = "causal"
 
@@ -103,15 +103,15 @@ def _train_stage(context: WorkerContext, number: int, rows: _Rows) -> TrainingPr
     if tokenized.eval is not None and not is_masked:
         size = count_text_bytes(tokenized.eval["labels"], loaded.tokenizer)
         trainer.perplexity = PerplexityMeter(size)
-    trainer.evaluated = EvaluatedBatches.of(context.job.run)
+    trainer.evaluated = EvaluatedBatches.of(context.job, tokenized.eval)
     shown = Stage(number, stage.count, stage_name(stage.plan, stage.adding))
     facts = loop.token_counts(tokenized)
-    parts = {"evaluated": trainer.evaluated}
+    parts = {"evaluated": trainer.evaluated} if trainer.evaluated else {}
     progress = loop.train(context, trainer, facts, shown, parts, sampler=sampler)
     if number < stage.count and context.stop.mode is not None:
         # Its last evaluation is missing: the run is resumed in this stage.
         progress.is_complete = False
-    if progress.is_complete and (gain := trainer.evaluated.event(number)):
+    if progress.is_complete and (gain := gain_event(trainer.evaluated, number)):
         context.log.write(gain)
     if number > 1 and not progress.is_complete and progress.step == 0:
         raise StopRequested

@@ -17,6 +17,7 @@ from modelforge.train.callbacks.samples import sample_base
 from modelforge.train.job import Job, WorkerContext
 from modelforge.train.trainer.arguments import make_trainer
 from modelforge.train.trainer.chunked_loss import sft_loss_chunk
+from modelforge.train.trainer.evaluated import EvaluatedBatches
 from modelforge.train.trainer.supervised import (
     SftTrainer,
     extend_collator,
@@ -40,9 +41,11 @@ def run(context: WorkerContext) -> None:
     if tokenized.eval is not None:
         size = count_text_bytes(tokenized.eval["labels"], loaded.tokenizer)
         trainer.perplexity = PerplexityMeter(size)
+    trainer.evaluated = EvaluatedBatches.of(job, tokenized.eval)
     setup = chat_generation(template, TokenizeOptions.from_plan(job.config, job.plan))
     evaluator = loop.generation_evaluator(context, trainer, tokenized.eval_rows, setup)
-    loop.train_and_finish(context, trainer, loop.token_counts(tokenized), evaluator, sampler)
+    parts = {"evaluated": trainer.evaluated} if trainer.evaluated else {}
+    loop.train_and_finish(context, trainer, loop.token_counts(tokenized), evaluator, sampler, parts)
 
 
 def build_trainer(job: Job, loaded: Any, rows: Tokenized) -> SftTrainer:

@@ -16,7 +16,6 @@ from modelforge.modeling.growing.embeddings import fold_embeddings
 from modelforge.modeling.growing.freezing import TrunkWithoutGrad, parameter_groups
 from modelforge.modeling.growing.masking import MaskingCollator
 from modelforge.modeling.growing.trunk_cache import TrunkCache
-from modelforge.train.growing.gain import Batch, EvaluatedBatches
 from modelforge.train.trainer.supervised import SftTrainer
 
 # The weights that train, in a checkpoint.
@@ -54,9 +53,7 @@ class GrowingTrainer(SftTrainer):
 
     own_rate = True
     setup: StageSetup
-    evaluated: EvaluatedBatches | None = None
     data_collator: Any
-    _batches: list[Batch]
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
         """Make the optimizer with the groups of the stage and their rates."""
@@ -75,21 +72,6 @@ class GrowingTrainer(SftTrainer):
                 params = [each for each in group["params"] if (id(each) in decayed) is decays]
                 if params:
                     yield {"params": params, "lr": group["lr"], "weight_decay": decay}
-
-    def prediction_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Evaluate one batch, and keep its loss."""
-        rows = len(inputs["labels"])
-        output = super().prediction_step(model, inputs, *args, **kwargs)
-        self._batches.append((float(output[0]) * rows, rows))
-        return output
-
-    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
-        """Evaluate all rows, and keep the losses of the batches."""
-        self._batches = []
-        output = super().evaluation_loop(*args, **kwargs)
-        if self.evaluated is not None:
-            self.evaluated.add(self.state.global_step, self._batches)
-        return output
 
     def get_eval_dataloader(self, *args: Any, **kwargs: Any) -> Any:
         """Return the batches of an evaluation; their masks are always the same."""

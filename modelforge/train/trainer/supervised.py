@@ -15,6 +15,7 @@ from modelforge.modeling.tokenize.dataset import LOSS_WEIGHTS, ROW
 from modelforge.train.job import Job
 from modelforge.train.trainer.arguments import common_arguments
 from modelforge.train.trainer.checkpointing import CheckpointMixin
+from modelforge.train.trainer.evaluated import EvaluationLossMixin
 from modelforge.train.trainer.loss_weights import LossWeightMixin, WeightCollator
 from modelforge.train.trainer.oom_recovery import OomRecoveryMixin
 from modelforge.train.trainer.privacy import PrivacyMixin
@@ -22,7 +23,13 @@ from modelforge.train.trainer.row_losses import RowCollator, RowLossMixin, with_
 
 
 class SftTrainer(
-    PrivacyMixin, LossWeightMixin, RowLossMixin, OomRecoveryMixin, CheckpointMixin, SFTTrainer
+    EvaluationLossMixin,
+    PrivacyMixin,
+    LossWeightMixin,
+    RowLossMixin,
+    OomRecoveryMixin,
+    CheckpointMixin,
+    SFTTrainer,
 ):
     """TRL's SFTTrainer that also measures perplexity and bits per byte in evaluations."""
 

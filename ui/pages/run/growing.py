@@ -13,12 +13,14 @@ from modelforge.runs.event_types import FinishedEvent
 from modelforge.runs.progress.growth import Growth, GrowthStage, growth_of
 from modelforge.runs.progress.whole_run import run_steps, whole_run
 from modelforge.runs.timeline import Timeline
+from modelforge.services.evaluations.growth_comparisons import GrowthComparison
 from ui.contract import ChartBand, ChartData
 from ui.html import format as fmt
 from ui.html.charts import Line, chart
 from ui.html.components import card, chart_card
 from ui.html.markup import EMPTY, Markup, join
 from ui.html.templates import render
+from ui.pages.run.growth_gain import gain_card
 from ui.pages.train.new_model.cards import count
 from ui.pages.train.plan_panel import memory_groups
 
@@ -69,10 +71,12 @@ def parts(
     report: Mapping[str, Any] | None = None,
     *,
     is_over: bool = False,
+    comparisons: Sequence[GrowthComparison] = (),
+    run: str = "",
 ) -> Markup:
     """Return the cards of a growing model; empty for other runs.
 
-    `report` is the stored preflight report.
+    `report` is the stored preflight report, `run` the id of the run.
     """
     growth = growth_of(plan, timeline, report, is_over=is_over)
     if growth is None:
@@ -80,7 +84,7 @@ def parts(
     picture = card("The model", render("growing", "stack", *_stack(growth)), _layers(growth))
     table = render("growing", "stages", _rows(growth), _legend(growth), _at_once(growth))
     both = render("growing", "two", picture, card("Stages", table))
-    return join([_gave(growth), both])
+    return join([gain_card(growth, comparisons, run), both])
 
 
 def bands(timeline: Timeline, plan: Plan) -> list[ChartBand]:
@@ -180,33 +184,6 @@ def _layers(growth: Growth) -> str:
     first, last = growth.stages[0], growth.stages[-1].layers
     base = first.layers - len(first.new)
     return f"{fmt.plural(base, 'layer')}, {last} at the end" if base else fmt.plural(last, "layer")
-
-
-def _gave(growth: Growth) -> Markup:
-    """Return the card with what growing gave; empty before it is measured."""
-    if growth.gain is None:
-        return EMPTY
-    after = f"after stage {growth.gain_stage} of {len(growth.stages)}"
-    return card("What growing gave", render("growing", "gave", *_sentence(growth)), after)
-
-
-def _sentence(growth: Growth) -> tuple[str, str, str]:
-    """Return how much lower the evaluation loss is, its interval, and what that means."""
-    gain, low, high = growth.gain or 0.0, growth.gain_low, growth.gain_high
-    number = fmt.number(abs(gain), 3)
-    changed = f"{'lowered' if gain >= 0 else 'raised'} the evaluation loss by {number}"
-    if low is None or high is None:
-        return changed, "", "Too few evaluation rows for an interval."
-    ends = f"95 % interval {_signed(low)} to {_signed(high)}"
-    if low > 0:
-        return changed, ends, ""
-    if high < 0:
-        return changed, ends, "The model was better before."
-    return changed, ends, "The difference may be chance."
-
-
-def _signed(value: float) -> str:
-    return f"{value:.3f}".replace("-", "−")
 
 
 def _stack(growth: Growth) -> tuple[list[tuple[str, int, str, str]], bool]:

@@ -100,6 +100,7 @@ class RunFollower:
             merged=folder.merged,
             output=folder.output,
             chat=self._chat(run) if is_over and folder.has_result else None,
+            comparisons=self._forge.growth_comparisons.comparisons(self._id) if is_over else [],
         )
 
     def _chat(self, run: RunView) -> Report | None:

@@ -52,7 +52,12 @@ def slow_parts(snapshot: RunSnapshot) -> dict[str, Markup]:
         "run-samples": metrics.samples(timeline),
         "run-scores": metrics.scores(timeline),
         "run-growth": growing.parts(
-            timeline, snapshot.run.plan, snapshot.planned, is_over=snapshot.run.state.is_over
+            timeline,
+            snapshot.run.plan,
+            snapshot.planned,
+            is_over=snapshot.run.state.is_over,
+            comparisons=snapshot.comparisons,
+            run=snapshot.run.id,
         ),
         "run-by-stage": growing.eval_card(timeline),
         "run-writes": pretraining.writes(

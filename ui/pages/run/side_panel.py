@@ -18,6 +18,7 @@ from modelforge.runs.progress.measured_events import PrivacyEvent
 from modelforge.runs.timeline import Timeline
 from modelforge.runs.view import RunView
 from modelforge.services.diagnosis import Change
+from modelforge.services.evaluations.growth_comparisons import GrowthComparison
 from modelforge.services.queue import QueueView
 from modelforge.services.resume import ResumeOption, ResumeOptions, length_measure
 from ui.html import format as fmt
@@ -57,6 +58,7 @@ class RunSnapshot:
     merged: Path | None = None
     output: Path | None = None
     chat: Report | None = None
+    comparisons: list[GrowthComparison] = field(default_factory=list)
 
 
 def next_runs(queue: QueueView, run_id: str) -> Markup:

@@ -1,4 +1,4 @@
-"""How much growing gives: the difference of losses on the same rows, with its interval."""
+"""The difference of evaluation losses on the same rows, with its interval."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ import random
 import pytest
 
 from modelforge.runs.layout import RunFolder
-from modelforge.train.growing.gain import EvaluatedBatches, interval, mean
+from modelforge.runs.progress.evaluation_losses import (
+    EvaluationLosses,
+    interval,
+    read_evaluation_losses,
+    write_evaluation_losses,
+)
 
 BEFORE = [(20.0 + number, 10) for number in range(10)]
 
@@ -41,18 +46,11 @@ def test_an_interval_covers_no_gain_in_95_of_100_cases():
     assert 0.91 < covered / 400 < 0.98
 
 
-def test_the_losses_before_growing_are_kept_for_later_stages(tmp_path):
+def test_a_damaged_file_has_no_losses(tmp_path):
     run = RunFolder(tmp_path)
-    first = EvaluatedBatches.of(run)
-    first.add(0, BEFORE)
-    first.add(5, lowered(0.1))
-    first.add(9, lowered(0.05))
-    event = first.event(1)
-    assert event.before - event.after == pytest.approx(0.1)
-    second = EvaluatedBatches.of(run)
-    assert second.event(2) is None
-    second.add(4, lowered(0.3))
-    assert second.event(2).after == pytest.approx(mean(BEFORE) - 0.3)
-    resumed = EvaluatedBatches.of(run)
-    resumed.restore(second.state())
-    assert resumed.event(2) == second.event(2)
+    losses = EvaluationLosses("abc", BEFORE, lowered(0.1))
+    write_evaluation_losses(run, losses)
+    assert read_evaluation_losses(run) == losses
+    for text in ('{"before": 3}', '{"rows": "abc", "before": [[1]], "after": []}', "[", "[]"):
+        run.evaluation_losses.write_text(text)
+        assert read_evaluation_losses(run) == EvaluationLosses()

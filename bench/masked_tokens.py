@@ -13,6 +13,7 @@ import argparse
 import json
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,12 +108,15 @@ def rows_of(models: list[Path], training: list[str], held: list[str]) -> list[di
     for number, folder in enumerate(models, 1):
         model = AutoModelForCausalLM.from_pretrained(folder).eval()
         assert model.config.is_causal is False, "it attends in both directions"
-        ways[f"stage {number}"] = lambda ids, model=model: (
-            model(ids[None]).logits[0].log_softmax(-1)
-        )
+        ways[f"stage {number}"] = partial(log_shares, model)
     with torch.no_grad():
         scored = {way: masked(rows, predict, tokenizer) for way, predict in ways.items()}
     return [figures(way, scored["frequencies"], losses) for way, losses in scored.items()]
+
+
+def log_shares(model: Any, ids: Any) -> Any:
+    """Return the logarithms of the shares that a model gives each token: (tokens, vocabulary)."""
+    return model(ids[None]).logits[0].log_softmax(-1)
 
 
 def masked(rows: list[Any], predict: Predict, tokenizer: Any) -> tuple[list[Batch], list[Batch]]:

@@ -21,7 +21,7 @@ from growing import train
 from harness import keep, own_home, recorded
 from planted_rows import read_sample, write
 
-from modelforge.train.growing.gain import Batch, interval, mean
+from modelforge.runs.progress.evaluation_losses import Batch, interval, mean
 
 NAME = "growing-masked"
 SAMPLES = ("captain", "general", "notices", "support")

@@ -88,7 +88,7 @@ class Progressive(SettingsGroup):
     )
     """Where new layers are inserted: behind the last layer, or in front of the first.
 
-    In front, gradients pass through all layers above, so that memory and time are not saved.
+    In front, gradients pass through all layers above, which takes more memory and time.
     """
 
     trunk: Literal["frozen", "lora"] = setting("frozen", "Trunk", Group.GROWING, affects=MEMORY)

@@ -20,7 +20,12 @@ from modelforge.preflight.evaluation_time import evaluation_seconds
 from modelforge.preflight.memory.estimate import MemoryPart, mean_bits, quantized_bits
 from modelforge.preflight.merging import merge_seconds
 from modelforge.preflight.speed import estimate_step
-from modelforge.preflight.stages import StageEstimate, at_once_gib, stage_estimates
+from modelforge.preflight.stages import (
+    StageEstimate,
+    at_once_gib,
+    stage_estimates,
+    step_seconds,
+)
 from modelforge.preflight.suggest.fit import FitSuggestion, search_fit
 from modelforge.preflight.suggest.speedups import (
     Speedup,
@@ -189,7 +194,7 @@ def preflight(context: RunContext) -> Report:
     """Return the report of a run. Pure: accesses neither disk nor device."""
     seconds, basis = _seconds(context)
     fit = search_fit(context)
-    recommended, step = recommended_settings(context), estimate_step(context)
+    recommended = recommended_settings(context)
     return Report(
         findings=run_checks(context, fit),
         memory=context.memory,
@@ -216,7 +221,7 @@ def preflight(context: RunContext) -> Report:
         seconds_basis=basis if seconds else None,
         seconds_longest=longest_seconds(context) if basis == "estimated" else None,
         evaluation_seconds=evaluation_seconds(context),
-        step_seconds=step.seconds if step else None,
+        step_seconds=step_seconds(context),
         step_time_factor=context.step_time_factor,
         trial_run=_as_dict(context, context.trial_run),
         last_run=_last_run(context),

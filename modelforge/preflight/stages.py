@@ -16,6 +16,9 @@ from modelforge.preflight.speed import estimate_step
 if TYPE_CHECKING:
     from modelforge.preflight.context import RunContext
 
+# Clipping a gradient and a step of AdamW, on one thread of an EPYC.
+SECONDS_PER_TRAINED_WEIGHT = 3e-9
+
 
 @dataclass(frozen=True, kw_only=True)
 class StageEstimate:
@@ -45,7 +48,9 @@ def stage_estimates(context: RunContext) -> list[StageEstimate]:
         return []
     length = longest_row_tokens(context.config, context.plan, context.summary)
     is_cuda_build = bool(context.machine.torch_cuda)
-    seconds: Sequence[float | None] = stage_seconds(context) or [None] * len(growing.stages)
+    factor = context.step_time_factor or 1.0
+    seconds: Sequence[float | None] = [each * factor for each in stage_seconds(context)]
+    seconds = seconds or [None] * len(growing.stages)
     names = {each.name for each in fields(StageEstimate)} & {
         each.name for each in fields(PlannedStage)
     }
@@ -75,7 +80,9 @@ def at_once_gib(context: RunContext) -> float | None:
 def stage_seconds(context: RunContext) -> list[float]:
     """Return about how long the steps of each stage of a growing model take; empty if unknown.
 
-    A step takes the share of the time of training the whole base model that its FLOPs are.
+    A step takes the share of the time of training the whole base model that its FLOPs are, and on
+    the CPU that of its optimizer, which is not small where all weights train. As in `estimate_step`
+    the last runs on the device are not taken into account.
     """
     growing, model, step = context.plan.growing, context.model, estimate_step(context)
     if growing is None or model is None or step is None:
@@ -83,7 +90,17 @@ def stage_seconds(context: RunContext) -> list[float]:
     full = 6 * (model.linear_weights + (model.vocab or 0) * (model.hidden_size or 0))
     if any(stage.steps is None or stage.flops_per_token is None for stage in growing.stages):
         return []
+    per_weight = SECONDS_PER_TRAINED_WEIGHT if context.plan.device == "cpu" else 0.0
     return [
-        (stage.steps or 0) * step.seconds * (stage.flops_per_token or 0) / full
+        (stage.steps or 0)
+        * (step.seconds * (stage.flops_per_token or 0) / full + per_weight * (stage.trained or 0))
         for stage in growing.stages
     ]
+
+
+def step_seconds(context: RunContext) -> float | None:
+    """Return the seconds of a step by the formula, of the last stage of a growing model."""
+    stages, step = stage_seconds(context), estimate_step(context)
+    if stages and context.plan.growing is not None:
+        return stages[-1] / (context.plan.growing.stages[-1].steps or 1)
+    return step.seconds if step else None

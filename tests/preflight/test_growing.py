@@ -50,6 +50,22 @@ def test_each_stage_has_the_parts_of_its_memory_and_all_at_once_take_more():
     assert preflight(make_context(LAPTOP, STARTER)).at_once_gib is None
 
 
+def test_the_time_of_the_optimizer_counts_where_all_weights_train():
+    stages = preflight(growing(stages=1, joint_tuning_steps=10)).stages
+    times = stages[1].seconds / stages[0].seconds
+    flops = stages[1].flops_per_token / stages[0].flops_per_token
+    assert flops < times < 2 * flops
+
+
+def test_the_speed_of_earlier_runs_counts_for_each_stage():
+    context = growing(joint_tuning_steps=5)
+    plain, slow = preflight(context), preflight(replace(context, step_time_factor=2.0))
+    seconds = [stage.seconds for stage in plain.stages]
+    assert [stage.seconds for stage in slow.stages] == [2 * each for each in seconds]
+    # What a run measures last is compared with the last stage.
+    assert plain.step_seconds == slow.step_seconds == seconds[-1] / 5
+
+
 def test_a_frozen_trunk_saves_the_activations_of_its_layers():
     def activations(recomputes, **group):
         context = growing(stages=1, **group).with_settings({"gradient_checkpointing": recomputes})

@@ -33,7 +33,11 @@ _HUB_KERNEL = Condition(
     "with an attention kernel of the Hub", lambda get: "/" in get("model.attn_implementation")
 )
 _SCALED = Condition("with rope scaling", lambda get: get("model.rope_type") != "none")
-_ADAPTER = _is("adapter.enabled", "true", text="with an adapter")
+# A growing model has adapters of its own.
+_ADAPTER = Condition(
+    "with an adapter",
+    lambda get: get("adapter.enabled") == "true" and get("progressive.enabled") != "true",
+)
 _COMPLETIONS = _is("strategy", "sft", "qlora")
 _TEXT = _is("task", "text-generation")
 _SCORED = _is("task", "summarization", "extractive-question-answering")

@@ -43,6 +43,13 @@ def test_the_page_shows_the_stack_its_stages_and_what_growing_gave(server, opene
     assert "The new layers lowered the evaluation loss by 0.400" in text
     assert "95 % interval 0.350 to 0.450" in text
     assert re.search(r"Before 30 layers 2\.400", text)
+    assert re.search(r"1 · layer 31 6 steps, .*? 2\.200 1\.\d GiB 1\.1 GiB measured done", text)
+    assert re.search(r"All 2 layers at once would need 1\.\d GiB\.", text)
+    # One curve over the steps of both stages.
+    curve = page.locator('[data-chart="by-stage"] [role="img"]')
+    assert "at step 12" in curve.get_attribute("aria-label")
+    assert page.locator('[data-part="run-earlier"] [data-chart]').count() == 0
+    part(page, "run-verdict").get_by_text("12 steps in").wait_for()
     assert "1 · layer 31" in text
     assert "2 · layer 32" in text
     colours = growth.locator(".stack li i").evaluate_all(
@@ -84,3 +91,19 @@ def test_growing_is_compared_with_lora_and_with_all_layers_at_once(server, opene
     assert "Growing was better by 0.200" in text
     assert growth.locator(".gains svg.dot-plot").count() == 3
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_growing_is_chosen_on_the_form(server, opened):
+    page = opened(server.url)
+    page.locator('input[name="dataset"][value="sample:captain"]').check(force=True)
+    page.locator("#card-task .head").click()
+    choice = page.locator("#grow-model")
+    choice.locator("summary").click()
+    choice.get_by_text("Grow it", exact=True).click()
+    page.get_by_label("Stages", exact=True).first.fill("3")
+    page.get_by_label("Steps of a stage").first.fill("4")
+    part(page, "plan").get_by_text("3 stages").wait_for()
+    part(page, "sum-task").get_by_text("3 new layers in 3 stages").wait_for()
+    page.locator('#start[aria-disabled="false"]').click()
+    part(page, "run-growth").get_by_text("3 · layer 33").wait_for()
+    part(page, "run-progress").get_by_text("of 3").first.wait_for()

@@ -66,9 +66,7 @@ class Progressive(SettingsGroup):
     alone allows adapters in the trunk and new layers in front.
     """
 
-    stages: int = setting(
-        2, "Stages", Group.GROWING, ge=1, le=MAX_STAGES, basic=True, affects=MEMORY
-    )
+    stages: int = setting(2, "Stages", Group.GROWING, ge=1, le=MAX_STAGES, affects=MEMORY)
     """Number of stacks that are added, one after the other."""
 
     layers_per_stage: int = setting(
@@ -78,7 +76,6 @@ class Progressive(SettingsGroup):
         ge=1,
         le=MAX_LAYERS,
         unit="layers",
-        basic=True,
         affects=MEMORY,
     )
     """Decoder layers that each stage adds."""
@@ -101,7 +98,6 @@ class Progressive(SettingsGroup):
         ge=1,
         le=MAX_STEPS,
         unit="steps",
-        basic=True,
         irrelevant_for=ALL_CACHES,
     )
     """Optimizer steps of each stage; empty uses the epochs of a stage."""

@@ -135,7 +135,7 @@ def headline(timeline: Timeline, plan: Plan) -> list[tuple[str, str, str]]:
     growth, now = growth_of(plan, timeline), timeline.stage
     numbers = [
         ("Loss", fmt.number(now.last("loss"), 2), ""),
-        ("Evaluation loss", fmt.number(now.last_eval("loss"), 3), ""),
+        ("Evaluation loss", fmt.number(whole_run(timeline).last_eval("loss"), 3), ""),
     ]
     if growth is None:
         return numbers

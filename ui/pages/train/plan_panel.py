@@ -11,7 +11,6 @@ from modelforge.data.checks.summary import DatasetSummary
 from modelforge.errors import Finding, Problem
 from modelforge.preflight.report import Report, length_text
 from modelforge.services.preflight import PreflightResult
-from modelforge.units import human_number
 from ui.html import components
 from ui.html import format as fmt
 from ui.html.components import row
@@ -20,6 +19,7 @@ from ui.html.templates import render
 from ui.pages.train import fit_panel, trial_run
 from ui.pages.train.column_mapping import LABELS, with_labels
 from ui.pages.train.form import ON_CARDS, value_text
+from ui.pages.train.new_model.cards import count
 
 # Color, label and parts of the memory bar; all other parts are one more.
 MEMORY_PARTS = (
@@ -73,13 +73,15 @@ def stages(report: Report) -> Markup | None:
         (
             stage.name,
             fmt.plural(len(stage.new_layers), "new layer") if stage.new_layers else "all layers",
-            f"{human_number(stage.trained)} trained" if stage.trained else "",
+            f"{count(stage.trained)} trained" if stage.trained else "",
             fmt.gib(stage.memory_gib),
             fmt.duration(stage.seconds),
         )
         for stage in report.stages
     ]
-    return render("growing", "planned", rows, fmt.plural(len(rows), "stage"))
+    at_once = report.at_once_gib
+    text = f"All new layers at once would need {fmt.gib(at_once)}." if at_once else ""
+    return render("growing", "planned", rows, fmt.plural(len(rows), "stage"), text)
 
 
 def _stored_as(report: Report, quantization: str) -> str:

@@ -31,6 +31,7 @@ from ui.pages.train import (
     data_card,
     fit_panel,
     form,
+    growing_choice,
     guide,
     model_card,
     plan_panel,
@@ -73,6 +74,8 @@ class _State:
         """Return the settings that do not apply, and those that another one stands for."""
         unused = self.found.hidden - self.fields.keys()
         elsewhere = from_nothing.ON_CARDS | from_nothing.OF_ROWS if self.is_new else frozenset()
+        if growing_choice.is_on(self.values):
+            unused |= growing_choice.OF_ONE_STAGE
         return unused | form.overlapping(self.values, self.fields) | elsewhere
 
     @property
@@ -289,7 +292,9 @@ def _task_summary(values: Mapping[str, str], checked: PreflightResult) -> Markup
     task = titles.get(values["task"], values["task"])
     method = METHODS.get(values["strategy"], values["strategy"])
     plan = checked.plan
-    if plan is not None and plan.trains == "all":
+    if plan is not None and plan.growing is not None:
+        trained = "of a growing model"
+    elif plan is not None and plan.trains == "all":
         trained = "on all weights"
     elif plan is None or plan.quantization == "none":
         trained = "with LoRA"
@@ -298,7 +303,8 @@ def _task_summary(values: Mapping[str, str], checked: PreflightResult) -> Markup
     start = ", from an adapter" if plan is not None and plan.start_from else ""
     facts = PROVIDER_FACTS.get(values["provider"])
     provider = f" · {facts.label}" if facts and facts.package else ""
-    return join([f"{task} · {method} {trained}{start}{provider}"])
+    added = growing_choice.summary(plan)
+    return join([f"{task} · {method} {trained}{added}{start}{provider}"])
 
 
 def _settings_parts(forge: Forge, state: _State, titles: Mapping[str, str]) -> dict[str, Markup]:
@@ -319,6 +325,7 @@ def _settings_parts(forge: Forge, state: _State, titles: Mapping[str, str]) -> d
         "sum-settings": summary,
         "count-all": join([str(len(shown))]),
         "overridden": cards.overridden(found, entered),
+        "grow": growing_choice.choice(state.values, state.hidden),
     }
     if entered.show_models:
         parts["models"] = model_card.catalog(forge.layers.rate_models(entered, found))

@@ -297,9 +297,10 @@ def losses_of(folder: Path, rows: list[Row]) -> list[Batch]:
 
 
 def messages(each: Row) -> list[dict[str, str]]:
-    """Return a row of a sample as messages."""
+    """Return a row of a sample, whose answer is in the column `output`, as messages."""
+    question = next(value for name, value in each.items() if name != "output")
     return [
-        {"role": "user", "content": str(each["input"])},
+        {"role": "user", "content": str(question)},
         {"role": "assistant", "content": str(each["output"])},
     ]
 

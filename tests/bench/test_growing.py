@@ -34,6 +34,13 @@ def test_the_other_ways_have_the_flops_of_the_grown_model(growing):
     assert (at_once["stages"], at_once["layers_per_stage"]) == (1, 2)
 
 
+def test_rows_of_the_usual_sample_become_messages(growing):
+    for each in growing.read_sample("units")[:3]:
+        asked, answered = growing.messages(each)
+        assert asked == {"role": "user", "content": each["instruction"]}
+        assert answered == {"role": "assistant", "content": each["output"]}
+
+
 @pytest.mark.parametrize(
     ("lower", "noise", "meaning"),
     [(0.2, 0.0, "growing was better"), (-0.2, 0.0, "lora was better"),

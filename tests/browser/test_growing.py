@@ -81,7 +81,7 @@ def test_growing_is_compared_with_lora_and_with_all_layers_at_once(server, opene
         page.locator(f"#compare-{way}").wait_for(state="detached")
         other = page.request.get(f"{server.url}/api/runs/{run}/growth/comparisons").json()
         found = next(each for each in other if each["way"] == way)
-        assert growth.locator(f'a[href="/?run={found["run"]}"]').count() == 1
+        growth.locator(f'a[href="/?run={found["run"]}"]').wait_for()
         ended(page, f"{server.url}/api/runs/{found['run']}")
         page.goto(f"{server.url}/?run={run}")
         growth.get_by_text("after stage 2 of 2").wait_for()

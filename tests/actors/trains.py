@@ -146,7 +146,7 @@ for step in range(first + 1, total + 1):
         best = min(best, held)
 is_model = is_new or growing
 # Both ways are evaluated on the same rows: 12 batches of 4.
-after = [(best * 4 + 0.1 * (n % 3), 4) for n in range(12)]
+after = [(best * 4 + 0.1 * (n % 3 - 1), 4) for n in range(12)]
 before = [(grows.START * 4, 4)] * 12 if growing else []
 write_evaluation_losses(folder, EvaluationLosses("rows", before, after))
 phase("saving", "Saving the model" if is_model else "Saving the adapter")

@@ -99,7 +99,8 @@ def growth_plan(
     if group.steps_per_stage is not None and "epochs_per_stage" in group.model_fields_set:
         reason = "progressive.steps_per_stage decides the length of a stage."
         log.record("progressive.epochs_per_stage", epochs and round(epochs, 3), reason)
-    if "num_train_epochs" in config.model_fields_set:
+    is_other = epochs is not None and config.num_train_epochs != epochs
+    if "num_train_epochs" in config.model_fields_set and is_other:
         reason = f"Each of the {group.stages} stages has this length."
         log.record("num_train_epochs", epochs and round(epochs, 3), reason)
     plan = GrowthPlan(base, steps, group.joint_tuning_steps, epochs)

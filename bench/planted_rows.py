@@ -24,6 +24,7 @@ from modelforge.runs.layout import RunFolder
 from modelforge.runs.row_losses import RowLosses, read_row_losses
 
 PLANTED, WORST, HELD_OUT = 0.05, 0.1, 0.2
+RANKINGS = ("first", "last", "mean")
 Row = dict[str, Any]
 
 
@@ -41,14 +42,17 @@ def main(sample: str = "units", epochs: int = 3, seed: int = 42) -> None:
         first = trained(home, settings(write(folder / "all.jsonl", train), held, epochs, seed))
         losses = read_row_losses(newest(home.runs))
         assert losses is not None, "the losses of rows were kept"
-        worst = worst_rows(losses)
-        found = len(worst & planted) / len(planted)
+        found = {by: len(worst_rows(losses, by) & planted) / len(planted) for by in RANKINGS}
+        worst = worst_rows(losses, "last")
         kept = [row for index, row in enumerate(train) if index not in worst]
-        second = trained(home, settings(write(folder / "kept.jsonl", kept), held, epochs, seed))
+        # As many steps as the first run, so that the rows alone differ.
+        longer = epochs * len(train) / len(kept)
+        second = trained(home, settings(write(folder / "kept.jsonl", kept), held, longer, seed))
     print(f"{sample}, seed {seed}: {len(train)} training rows, {len(planted)} planted")
-    print(f"in the worst tenth ({len(worst)} rows): {found:.0%} of the planted rows")
+    shares = ", ".join(f"{share:.0%} by the {by} loss" for by, share in found.items())
+    print(f"planted rows in the worst tenth ({len(worst)} rows): {shares}")
     for name, events in (("all rows", first), ("without the worst tenth", second)):
-        print(f"evaluation loss, {name}: {eval_loss(events):.4f}")
+        print(f"evaluation loss, {name}: {eval_loss(events):.4f}", flush=True)
 
 
 def read_sample(name: str) -> list[Row]:
@@ -84,14 +88,15 @@ def with_answer(row: Row, answer: str) -> Row:
     return {**row, list(row)[-1]: answer}
 
 
-def worst_rows(losses: RowLosses) -> set[int]:
-    """Return the tenth of the rows with the highest loss in the last epoch."""
+def worst_rows(losses: RowLosses, by: str) -> set[int]:
+    """Return the tenth of the rows with the highest loss in the first or last epoch, or in all."""
     last = np.where(np.isnan(losses.after), losses.before, losses.after)
+    ranked = {"first": losses.before, "last": last, "mean": losses.mean}[by]
     count = round(WORST * len(losses.rows))
-    return set(losses.rows[np.argsort(-last)[:count]].tolist())
+    return set(losses.rows[np.argsort(-ranked)[:count]].tolist())
 
 
-def settings(data: Path, held: Path, epochs: int, seed: int) -> dict[str, Any]:
+def settings(data: Path, held: Path, epochs: float, seed: int) -> dict[str, Any]:
     """Return the settings of both runs."""
     return {
         "task": "text-generation",
@@ -100,13 +105,12 @@ def settings(data: Path, held: Path, epochs: int, seed: int) -> dict[str, Any]:
         "compute_specs": "low_end",
         "use_4bit": False,
         "learning_rate": 5e-4,
-        "num_train_epochs": epochs,
+        "trainer": {"seed": seed, "fractional_epochs": epochs},
         "per_device_train_batch_size": 4,
         "gradient_accumulation_steps": 1,
         "eval_steps": 10_000,
         "max_seq_length": 256,
         "hardware": {"device": "cpu"},
-        "trainer": {"seed": seed},
         "data": {"validation_sources": [{"path": str(held)}]},
         "evaluation": {"samples": 0, "keep_best": False},
     }

@@ -28,7 +28,7 @@ from modelforge.paths import expand_user
 from modelforge.runs.feedback.corrections import Correction, read_corrections
 from modelforge.runs.jobs import StepWriter
 
-# General rows as a share of the next run's data: chosen so that they halve the drop.
+# General rows as a share of the next run's data: more than half of the drop is gone with them.
 GENERAL_SHARE, GENERAL_SAMPLE = 0.13, "general"
 GENERAL_TOKENS = 96
 CORRECTION_TOKENS = 256

@@ -82,14 +82,18 @@ class GrowthComparisonService:
         self._queue = queue
 
     def comparisons(self, run_id: str) -> list[GrowthComparison]:
-        """Return the comparisons of a growing model; empty for other runs.
+        """Return the comparisons of a growing model.
 
-        Raises NotFoundError.
+        The list is empty for other runs, and where another version knows other settings. Raises
+        NotFoundError.
         """
         view = self._runs.view(run_id)
         if view.growth is None:
             return []
-        config = resolve(Layer("run", view.config)).config
+        try:
+            config = resolve(Layer("run", view.config)).config
+        except ConfigError:
+            return []
         ours = read_evaluation_losses(self._store.get(run_id))
         return [self._comparison(view, config, ours, way) for way in Way]
 

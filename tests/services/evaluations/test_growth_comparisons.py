@@ -12,6 +12,7 @@ from modelforge.config.resolve import Layer
 from modelforge.errors import ConfigError, NotFoundError
 from modelforge.forge import Forge
 from modelforge.paths import Home
+from modelforge.runs.atomic_files import read_json, write_json
 from modelforge.runs.progress.evaluation_losses import (
     EvaluationLosses,
     read_evaluation_losses,
@@ -108,6 +109,17 @@ def test_what_cannot_be_compared_is_refused_and_creates_nothing(forge):
     with pytest.raises(NotFoundError):
         forge.growth_comparisons.add("20260101-000000-0000", Way.LORA)
     assert len(forge.runs.views()) == 1
+
+
+def test_a_run_with_settings_of_another_version_is_not_compared(forge):
+    run = finished(forge)
+    config = forge.runs.folder(run).config
+    record = read_json(config)
+    record["config"]["of_another_version"] = 3
+    write_json(config, record)
+    assert forge.growth_comparisons.comparisons(run) == []
+    with pytest.raises(ConfigError, match="of_another_version"):
+        forge.growth_comparisons.add(run, Way.LORA)
 
 
 GAINED = "LoRA with the same FLOPs lowered it by 0.300."

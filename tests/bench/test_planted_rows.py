@@ -34,13 +34,15 @@ def test_a_twentieth_of_the_rows_get_the_answer_of_another_row(bench, sample):
     assert answers[0] == answers[1]
 
 
-def test_the_worst_tenth_has_the_highest_losses_of_the_last_epoch(bench):
+def test_the_worst_tenth_has_the_highest_losses_of_an_epoch_or_of_all(bench):
     count = 20
     after = np.arange(count, dtype=float)
     after[3] = np.nan
-    before = np.full(count, 50.0)
+    before = 50.0 + np.arange(count)
     losses = RowLosses(
-        rows=np.arange(count) + 5, before=before, after=after, mean=before,
+        rows=np.arange(count) + 5, before=before, after=after, mean=before[::-1],
         tokens=np.ones(count, dtype=np.int64), share=np.ones(count) / count,
     )  # fmt: skip
-    assert bench.worst_rows(losses) == {5 + 3, 5 + 19}
+    assert bench.worst_rows(losses, "last") == {5 + 3, 5 + 19}
+    assert bench.worst_rows(losses, "first") == {5 + 18, 5 + 19}
+    assert bench.worst_rows(losses, "mean") == {5, 5 + 1}

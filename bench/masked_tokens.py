@@ -128,9 +128,9 @@ def masked(rows: list[Any], predict: Predict, tokenizer: Any) -> tuple[list[Batc
         generator = torch.Generator().manual_seed(at)
         count = round(len(ids) * SHARE)
         places = torch.randperm(len(ids), generator=generator)[:count]
-        told = predict(ids.index_fill(0, places, tokenizer.mask_token_id))[places]
-        losses.append((-float(told.gather(1, ids[places, None]).sum()), count))
-        wrong.append((float((told.argmax(-1) != ids[places]).sum()), count))
+        predicted = predict(ids.index_fill(0, places, tokenizer.mask_token_id))[places]
+        losses.append((-float(predicted.gather(1, ids[places, None]).sum()), count))
+        wrong.append((float((predicted.argmax(-1) != ids[places]).sum()), count))
     return losses, wrong
 
 

@@ -69,28 +69,6 @@ class EvaluatedBatches:
         self.before, self.best = as_batches(state["before"]), as_batches(state["best"])
 
 
-class EvaluationLossMixin:
-    """Keeps the loss of every batch of an evaluation in `evaluated`, if that is set."""
-
-    evaluated: EvaluatedBatches | None = None
-    _batches: list[Batch]
-
-    def prediction_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Evaluate one batch, and keep its loss; `inputs["labels"]`: (batch, seq) int64."""
-        rows = len(inputs["labels"])
-        output = super().prediction_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
-        self._batches.append((float(output[0]) * rows, rows))
-        return output
-
-    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
-        """Evaluate all rows, and keep the losses of the batches."""
-        self._batches = []
-        output = super().evaluation_loop(*args, **kwargs)  # type: ignore[misc]
-        if self.evaluated is not None:
-            self.evaluated.add(self.state.global_step, self._batches)  # type: ignore[attr-defined]
-        return output
-
-
 def digest(rows: Dataset) -> str:
     """Return the SHA-256 of tokenized rows: their tokens and what of them is trained."""
     found = sha256()

@@ -12,10 +12,11 @@ from modelforge.config.schema.config import TrainingConfig
 from modelforge.modeling.perplexity import PerplexityMeter
 from modelforge.modeling.tokenize.collate import LeftPadded, pack, sft_data_arguments
 from modelforge.modeling.tokenize.dataset import LOSS_WEIGHTS, ROW
+from modelforge.runs.progress.evaluation_losses import Batch
 from modelforge.train.job import Job
 from modelforge.train.trainer.arguments import common_arguments
 from modelforge.train.trainer.checkpointing import CheckpointMixin
-from modelforge.train.trainer.evaluated import EvaluationLossMixin
+from modelforge.train.trainer.evaluated import EvaluatedBatches
 from modelforge.train.trainer.loss_weights import LossWeightMixin, WeightCollator
 from modelforge.train.trainer.oom_recovery import OomRecoveryMixin
 from modelforge.train.trainer.privacy import PrivacyMixin
@@ -23,37 +24,41 @@ from modelforge.train.trainer.row_losses import RowCollator, RowLossMixin, with_
 
 
 class SftTrainer(
-    EvaluationLossMixin,
-    PrivacyMixin,
-    LossWeightMixin,
-    RowLossMixin,
-    OomRecoveryMixin,
-    CheckpointMixin,
-    SFTTrainer,
+    PrivacyMixin, LossWeightMixin, RowLossMixin, OomRecoveryMixin, CheckpointMixin, SFTTrainer
 ):
-    """TRL's SFTTrainer that also measures perplexity and bits per byte in evaluations."""
+    """TRL's SFTTrainer that also measures perplexity and bits per byte in evaluations.
+
+    The losses of their batches are kept in `evaluated`, if that is set.
+    """
 
     by_tokens = True
     extra_columns = (*RowLossMixin.extra_columns, LOSS_WEIGHTS)
 
     perplexity: PerplexityMeter | None = None
+    evaluated: EvaluatedBatches | None = None
+    _batches: list[Batch]
 
     def prediction_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Evaluate one batch; `inputs["labels"]`: (batch, seq) int64, -100 where not trained."""
         labels = inputs["labels"]
         output = super().prediction_step(model, inputs, *args, **kwargs)
+        loss, rows = float(output[0]), len(labels)
+        self._batches.append((loss * rows, rows))
         if self.perplexity is not None:
-            self.perplexity.add(float(output[0]), labels)
+            self.perplexity.add(loss, labels)
         return output
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
-        """Evaluate all rows and add the perplexity metrics."""
-        if self.perplexity is None:
-            return super().evaluation_loop(*args, **kwargs)
-        self.perplexity.reset()
+        """Evaluate all rows, add the perplexity metrics, and keep the losses of the batches."""
+        self._batches = []
+        if self.perplexity is not None:
+            self.perplexity.reset()
         output = super().evaluation_loop(*args, **kwargs)
-        metrics = self.perplexity.metrics.items()
-        output.metrics.update({f"eval_{name}": value for name, value in metrics})
+        if self.perplexity is not None:
+            metrics = self.perplexity.metrics.items()
+            output.metrics.update({f"eval_{name}": value for name, value in metrics})
+        if self.evaluated is not None:
+            self.evaluated.add(self.state.global_step, self._batches)
         return output
 
 

@@ -86,11 +86,11 @@ def measured(build):
         model = add_stage_adapters(model, stage)
         prepare_stage(model, stage)
         info = replace(STARTER, **read_shape(model.config.to_dict()))
-        said = plan.growing.stages[-1]
+        planned_stage = plan.growing.stages[-1]
         return (
             kept_bytes(model),
-            said,
-            sum(kept_by_layer(config, plan, info, said, TOKENS)) * TOKENS,
+            planned_stage,
+            sum(kept_by_layer(config, plan, info, planned_stage, TOKENS)) * TOKENS,
         )
 
     return of
@@ -109,8 +109,8 @@ def measured(build):
     ids=["frozen", "stack adapter", "in front", "adapters", "joint"],
 )
 def test_the_plan_says_what_a_stage_keeps(measured, layers, group):
-    kept, stage, said = measured("llama", layers, **group)
-    assert said == pytest.approx(kept, rel=0.04)
+    kept, stage, estimate = measured("llama", layers, **group)
+    assert estimate == pytest.approx(kept, rel=0.04)
     everything, _, _ = measured("llama", layers, joint_tuning_steps=1)
     if not group.get("trunk") and group.get("direction") != "prepend":
         assert stage.saved_share == pytest.approx(kept / everything, abs=0.03)
@@ -119,5 +119,5 @@ def test_the_plan_says_what_a_stage_keeps(measured, layers, group):
 @pytest.mark.parametrize("model_type", ["qwen3", "smollm3"])
 def test_the_plan_knows_other_types_of_models(measured, model_type):
     for group in ({}, {"direction": "prepend"}, {"trunk": "lora"}, {"joint_tuning_steps": 1}):
-        kept, _, said = measured(model_type, 3, **group)
-        assert said == pytest.approx(kept, rel=0.06), group
+        kept, _, estimate = measured(model_type, 3, **group)
+        assert estimate == pytest.approx(kept, rel=0.06), group

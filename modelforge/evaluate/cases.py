@@ -244,11 +244,6 @@ def exchanged(case: Case, other: Case) -> Labelled:
     return Labelled([*prompt, *other.answer], [IGNORE_INDEX] * len(prompt) + other.answer)
 
 
-def own_answer(case: Case) -> Labelled:
-    """Return the prompt of a case with its own last answer, without a loss on earlier answers."""
-    return exchanged(case, case)
-
-
 def _references(row: Canonical, messages: Messages) -> tuple[str, ...]:
     if "context" in row:
         return tuple(answer["text"] for answer in row["answers"])

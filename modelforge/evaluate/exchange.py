@@ -2,29 +2,49 @@
 
 A model that has only learned how answers look finds every answer of the data likelier, whatever
 the question. One that has learned what is answered finds the right answer likelier, compared with
-the answer to another question. The answers are exchanged by a permutation, so that a change that
-depends on the answer alone adds up to zero.
+the answers to other questions. In blocks of questions every answer is read behind every question,
+so that a change that depends on the question or on the answer alone adds up to zero.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from modelforge.diagnosis.comparison import FEWEST_ROWS, compare, sign_flip_test
+from modelforge.diagnosis.comparison import FEWEST_ROWS, compare
 from modelforge.evaluate.cases import Case
 
 Kind = Literal["answers", "style", "nothing", "too-few-rows"]
 # Answers of similar length are exchanged, within blocks of so many rows.
-BLOCK = 8
+BLOCK = 4
 # By how much the gap between right and exchanged answers must grow, in nats per token, and with
 # which chance at most it grows so much in a model that has learned no answers.
-WORTH_HAVING, CHANCE = 0.05, 0.01
+WORTH_HAVING, CHANCE = 0.05, 0.005
+_PERMUTATIONS = 10_000
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows whose answers are exchanged.
+
+    Attributes:
+        rows: Indices of the cases.
+        differs: bool (rows, rows): whether the answers of two rows differ.
+    """
+
+    rows: list[int]
+    differs: NDArray[np.bool_]
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Each question with each answer, as indices of cases, question by question."""
+        return [(question, answer) for question in self.rows for answer in self.rows]
 
 
 @dataclass(frozen=True)
@@ -49,61 +69,98 @@ class Learned:
         }
 
 
-def exchange_partners(cases: Sequence[Case]) -> list[int | None]:
-    """Return for each case the index of the one whose answer it gets; None for those left out.
+def exchange_blocks(cases: Sequence[Case]) -> list[Block]:
+    """Return blocks of rows with answers of similar length.
 
-    Every answer is used once. Cases without an answer, and those that would get an answer equal
-    to their own, are left out.
+    Cases without an answer, and blocks of equal answers, are left out.
     """
     usable = [index for index, case in enumerate(cases) if case.answer]
     order = sorted(usable, key=lambda index: (len(cases[index].answer), _shuffle_key(cases[index])))
-    partners: list[int | None] = [None] * len(cases)
-    for block in _blocks(order):
-        shift = _best_shift(block, cases)
-        for place, index in enumerate(block):
-            other = block[(place + shift) % len(block)]
-            if cases[other].answer != cases[index].answer:
-                partners[index] = other
-    return partners
+    blocks = []
+    for rows in _parts(order):
+        answers = [cases[index].answer for index in rows]
+        differs = np.array([[one != other for other in answers] for one in answers])
+        if differs.any():
+            blocks.append(Block(rows, differs))
+    return blocks
 
 
-def decide_learning(
-    right: tuple[Sequence[float], Sequence[float]],
-    exchanged: tuple[Sequence[float], Sequence[float]],
-) -> Learned:
+def decide_learning(blocks: Sequence[Block], base: ArrayLike, tuned: ArrayLike) -> Learned:
     """Return what was learned.
 
     Args:
-        right: losses of the right answers, of base and tuned model; nats per token.
-        exchanged: losses of the exchanged answers, in the same order.
+        blocks: what was exchanged.
+        base: losses of the base model on the pairs of all blocks, in nats per token.
+        tuned: those of the tuned model.
     """
-    base, tuned = np.asarray(right[0], np.float64), np.asarray(right[1], np.float64)
-    other_base, other_tuned = (np.asarray(losses, np.float64) for losses in exchanged)
-    growth = (other_tuned - tuned) - (other_base - base)
-    kind = _kind(growth, base, tuned)
-    means = [float(values.mean()) if len(values) else 0.0 for values in (base, tuned)]
-    others = [float(values.mean()) if len(values) else 0.0 for values in (other_base, other_tuned)]
-    sentence = _sentence(kind, growth, means, others)
-    return Learned(kind, sentence, len(growth), (means[0], means[1]), (others[0], others[1]))
-
-
-def _kind(growth: Any, base: Any, tuned: Any) -> Kind:
-    if len(growth) < FEWEST_ROWS:
-        return "too-few-rows"
-    if float(growth.mean()) >= WORTH_HAVING:
+    before, after = _matrices(blocks, base), _matrices(blocks, tuned)
+    differs = [block.differs for block in blocks]
+    # The loss of the right answer in the place of each exchanged one.
+    right = [_over(differs, [_right(matrix) for matrix in model]) for model in (before, after)]
+    exchanged = [_over(differs, model) for model in (before, after)]
+    growth = (exchanged[1] - right[1]) - (exchanged[0] - right[0])
+    rows = sum(len(block.rows) for block in blocks)
+    gain = float(growth.mean()) if len(growth) else 0.0
+    if rows < FEWEST_ROWS:
+        kind: Kind = "too-few-rows"
+    elif gain >= WORTH_HAVING:
         # It may be chance: then more rows would tell.
-        return "answers" if sign_flip_test(growth) < CHANCE else "too-few-rows"
-    fell = compare(base, tuned, direction="lower", worth_having=WORTH_HAVING)
-    return "style" if fell.kind == "better" else "nothing"
+        changes = [new - old for new, old in zip(after, before, strict=True)]
+        kind = "answers" if _permutation_test(changes) < CHANCE else "too-few-rows"
+    else:
+        own = [np.concatenate([matrix.diagonal() for matrix in model]) for model in (before, after)]
+        fell = compare(own[0], own[1], direction="lower", worth_having=WORTH_HAVING)
+        kind = "style" if fell.kind == "better" else "nothing"
+    means = [float(losses.mean()) if len(losses) else 0.0 for losses in (*right, *exchanged)]
+    sentence = _sentence(kind, rows, gain, means[:2], means[2:])
+    return Learned(kind, sentence, rows, (means[0], means[1]), (means[2], means[3]))
 
 
-def _sentence(kind: Kind, growth: Any, right: list[float], exchanged: list[float]) -> str:
-    rows = len(growth)
+def _matrices(blocks: Sequence[Block], losses: ArrayLike) -> list[NDArray[np.float64]]:
+    """Return the losses of each block as (questions, answers)."""
+    values = np.asarray(losses, np.float64)
+    ends = np.cumsum([len(block.rows) ** 2 for block in blocks])
+    parts = np.split(values, ends[:-1]) if blocks else []
+    return [part.reshape(block.differs.shape) for part, block in zip(parts, blocks, strict=True)]
+
+
+def _right(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.broadcast_to(matrix.diagonal()[:, None], matrix.shape)
+
+
+def _over(
+    masks: Sequence[NDArray[np.bool_]], matrices: Sequence[NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """Return the values of all blocks where answers differ."""
+    kept = [matrix[mask] for mask, matrix in zip(masks, matrices, strict=True)]
+    return np.concatenate([np.zeros(0), *kept])
+
+
+def _permutation_test(changes: Sequence[NDArray[np.float64]]) -> float:
+    """Return how often answers that are exchanged at random gain as much as the right ones.
+
+    Args:
+        changes: for each block the changes of the losses, (questions, answers).
+    """
+    generator = np.random.default_rng(0)
+    exchanged = np.zeros(_PERMUTATIONS)
+    for matrix in changes:
+        size = len(matrix)
+        answers = generator.random((_PERMUTATIONS, size)).argsort(axis=1)
+        exchanged += matrix[np.arange(size), answers].sum(axis=1)
+    right = sum(float(matrix.trace()) for matrix in changes)
+    as_low = int((exchanged <= right + 1e-9 * abs(right)).sum())
+    return (as_low + 1) / (_PERMUTATIONS + 1)
+
+
+def _sentence(
+    kind: Kind, rows: int, gain: float, right: list[float], exchanged: list[float]
+) -> str:
     if kind == "too-few-rows":
         why = f"{FEWEST_ROWS} are the least."
         if rows >= FEWEST_ROWS:
             why = (
-                f"right answers gained {growth.mean():.2f} nats per token more than exchanged "
+                f"right answers gained {gain:.2f} nats per token more than exchanged "
                 "ones, which may be chance."
             )
         return f"{rows} evaluation rows are too few to tell answers from style: {why}"
@@ -125,24 +182,11 @@ def _sentence(kind: Kind, growth: Any, right: list[float], exchanged: list[float
     )
 
 
-def _blocks(order: list[int]) -> list[list[int]]:
-    """Return blocks of neighbours; the last one takes what is left."""
+def _parts(order: list[int]) -> Iterator[list[int]]:
+    """Return neighbours in blocks of nearly equal size; one row alone is none."""
     count = max(1, len(order) // BLOCK)
     bounds = [round(part * len(order) / count) for part in range(count + 1)]
-    blocks = [order[start:end] for start, end in pairwise(bounds)]
-    return [block for block in blocks if len(block) > 1]
-
-
-def _best_shift(block: list[int], cases: Sequence[Case]) -> int:
-    """Return the rotation of a block that gives the fewest cases an answer equal to their own."""
-
-    def equal(shift: int) -> int:
-        return sum(
-            cases[index].answer == cases[block[(place + shift) % len(block)]].answer
-            for place, index in enumerate(block)
-        )
-
-    return min(range(1, len(block)), key=lambda shift: (equal(shift), shift))
+    return (order[start:end] for start, end in pairwise(bounds) if end - start > 1)
 
 
 def _shuffle_key(case: Case) -> bytes:

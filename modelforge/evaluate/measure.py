@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modelforge.errors import ForgeError
-from modelforge.evaluate.cases import Case, CaseBuilder, exchanged, own_answer
+from modelforge.evaluate.cases import Case, CaseBuilder, exchanged
 from modelforge.evaluate.contestants import (
     BASE,
     PROMPTED,
@@ -17,7 +17,7 @@ from modelforge.evaluate.contestants import (
     Prompted,
     with_examples,
 )
-from modelforge.evaluate.exchange import exchange_partners
+from modelforge.evaluate.exchange import Block, exchange_blocks
 from modelforge.evaluate.job import Job
 from modelforge.modeling.held_out import RunRows
 from modelforge.modeling.inference import Decoding, Generated, Labelled, Loss
@@ -40,7 +40,8 @@ class Results:
 
     Attributes:
         right, rejected: Losses of the right answers, and of the worse completions of pairs.
-        own, exchanged: Losses of the last answers, and of answers to other questions.
+        blocks: What was exchanged.
+        exchanged: Losses of the answers behind the questions of their block.
         texts: Answers; `raw` with their special tokens.
         prompted: The examples of the contestant `prompted`.
         longest_answer: The most tokens of an answer; 0 if nothing is answered.
@@ -52,8 +53,8 @@ class Results:
     cases: list[Case] = field(default_factory=list)
     right: dict[str, Losses] = field(default_factory=dict)
     rejected: dict[str, Losses] = field(default_factory=dict)
-    own: dict[str, list[Loss]] = field(default_factory=dict)
-    exchanged: dict[str, list[Loss]] = field(default_factory=dict)
+    blocks: list[Block] = field(default_factory=list)
+    exchanged: dict[str, list[float]] = field(default_factory=dict)
     texts: dict[str, Texts] = field(default_factory=dict)
     raw: dict[str, Texts] = field(default_factory=dict)
     prompted: Prompted | None = None
@@ -91,19 +92,17 @@ class RowMeasurement:
 
     def exchanged(self) -> None:
         """Measure the losses of right answers and of answers to other questions."""
-        cases = self._results.cases
-        partners = exchange_partners(cases)
-        pairs = [
-            (cases[at], cases[other]) for at, other in enumerate(partners) if other is not None
-        ]
-        if not pairs or not self._models.has_base:
+        cases, results = self._results.cases, self._results
+        blocks = exchange_blocks(cases)
+        if not blocks or not self._models.has_base:
             return
+        pairs = [pair for block in blocks for pair in block.pairs]
+        rows = [exchanged(cases[question], cases[answer]) for question, answer in pairs]
         for name in self._models.contestants:
             self._begin(name, "exchanged", "reads exchanged answers")
-            own = [own_answer(case) for case, _other in pairs]
-            self._results.own[name] = self._measurer.losses(name, own)
-            others = [exchanged(*pair) for pair in pairs]
-            self._results.exchanged[name] = self._measurer.losses(name, others)
+            losses = self._measurer.losses(name, rows)
+            results.exchanged[name] = [loss.mean for loss in losses]
+        results.blocks = blocks
 
     def answers(self) -> None:
         """Generate the answers."""

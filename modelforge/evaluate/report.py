@@ -17,7 +17,6 @@ from modelforge.evaluate.measure import Results
 from modelforge.evaluate.metrics import Measured, perplexity_of
 from modelforge.evaluate.task_metrics import task_metrics, tool_call_entry
 from modelforge.evaluate.verdict import against_prompt_entry, need_entry, verdict_entry
-from modelforge.modeling.inference import Loss
 from modelforge.runs.atomic_files import write_json
 
 FORMAT = 1
@@ -70,15 +69,9 @@ def _metric_entries(metrics: Sequence[Measured]) -> list[dict[str, Any]]:
 
 
 def _learned(results: Results) -> Learned | None:
-    measured = results.own, results.exchanged
-    if not all(name in losses for losses in measured for name in (BASE, TUNED)):
+    if not results.blocks:
         return None
-    right, exchanged = ((_means(losses[BASE]), _means(losses[TUNED])) for losses in measured)
-    return decide_learning(right, exchanged)
-
-
-def _means(losses: Sequence[Loss]) -> list[float]:
-    return [loss.mean for loss in losses]
+    return decide_learning(results.blocks, results.exchanged[BASE], results.exchanged[TUNED])
 
 
 def _examples(results: Results, metrics: Sequence[Measured]) -> list[dict[str, Any]]:

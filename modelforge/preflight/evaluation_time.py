@@ -22,6 +22,8 @@ GENERATION_FACTOR = 5.0
 EXAMPLES_FACTOR = 5.0
 # Tokens of an answer, as a share of its row; and those of a general prompt with its answer.
 ANSWER_SHARE, GENERAL_TOKENS, GENERAL_PROMPTS = 0.5, 64, 100
+# Exchanged answers that are read behind each question, by both models.
+EXCHANGED_READS = 2 * 3
 # Most tokens of the examples in front of each question.
 EXAMPLE_TOKENS = 2048
 TASK_S = 120.0
@@ -50,9 +52,8 @@ class EvaluationWork:
     @property
     def read(self) -> float:
         """Tokens that are read: the losses on right answers, and on exchanged ones."""
-        contestants = 3 if self.prompted else 2
         examples = EXAMPLE_TOKENS if self.prompted and self.rows else 0
-        return self.rows * self.row_tokens * (contestants + 2) + examples
+        return self.loss_count * self.row_tokens + examples
 
     @property
     def answer_count(self) -> int:
@@ -63,7 +64,7 @@ class EvaluationWork:
     @property
     def loss_count(self) -> int:
         """The least number of losses that are computed."""
-        return self.rows * (5 if self.prompted else 4)
+        return self.rows * ((3 if self.prompted else 2) + EXCHANGED_READS)
 
     @property
     def generated(self) -> float:

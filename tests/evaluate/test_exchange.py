@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 
 pytestmark = pytest.mark.torch
-
-
-def decide(right, exchanged):
-    from modelforge.evaluate.exchange import decide_learning
-
-    return decide_learning(right, exchanged)
 
 
 def cases(answers):
@@ -20,79 +16,137 @@ def cases(answers):
     return [Case(n, {}, f"question {n}", "", answer=list(ids)) for n, ids in enumerate(answers, 1)]
 
 
-def noise(rows, seed, scale=0.3):
-    return np.random.default_rng(seed).normal(0, scale, rows)
+def exchanged(answers):
+    from modelforge.evaluate.exchange import exchange_blocks
+
+    return exchange_blocks(cases(answers))
+
+
+def different(rows):
+    """Blocks of so many rows, each with an answer of its own."""
+    return exchanged([[n] for n in range(rows)])
+
+
+def losses(blocks, seed, *, right=4.0, other=4.0, scale=0.3):
+    """Losses of all pairs: those of the right answers around `right`, the rest around `other`."""
+    draw = np.random.default_rng(seed)
+    pairs = [pair for block in blocks for pair in block.pairs]
+    return np.array([right if q == a else other for q, a in pairs]) + draw.normal(
+        0, scale, len(pairs)
+    )
+
+
+def decide(blocks, base, tuned):
+    from modelforge.evaluate.exchange import decide_learning
+
+    return decide_learning(blocks, base, tuned)
 
 
 def test_a_gap_that_grows_means_answers():
-    rows = 60
-    base, tuned = 4 + noise(rows, 1), 2 + noise(rows, 2)
-    learned = decide((base, tuned), (4.1 + noise(rows, 3), 2.6 + noise(rows, 4)))
+    blocks = different(60)
+    base, tuned = losses(blocks, 1, scale=0), losses(blocks, 2, right=2.0, other=2.6)
+    learned = decide(blocks, base, tuned)
     assert learned.kind == "answers"
-    assert learned.rows == rows
-    assert learned.as_dict()["right"] == {"base": base.mean(), "tuned": tuned.mean()}
+    assert learned.rows == 60
+    entry = learned.as_dict()
+    assert entry["right"]["base"] == entry["exchanged"]["base"] == 4.0
+    assert entry["right"]["tuned"] == pytest.approx(2.0, abs=0.1)
+    assert entry["exchanged"]["tuned"] == pytest.approx(2.6, abs=0.1)
 
 
 def test_a_loss_that_falls_for_every_answer_alike_means_style():
-    learned = decide((4 + noise(60, 1), 2 + noise(60, 2)), (4.1 + noise(60, 3), 2.0 + noise(60, 4)))
+    blocks = different(60)
+    learned = decide(blocks, losses(blocks, 1), losses(blocks, 2, right=2.0, other=2.0))
     assert learned.kind == "style"
     assert "Nothing shows that the answers were learned" in learned.sentence
 
 
 def test_a_growth_that_may_be_chance_needs_more_rows():
-    learned = decide(
-        (4 + noise(24, 1, 1.0), 2 + noise(24, 2, 1.0)),
-        (4 + noise(24, 3, 1.0), 2.3 + noise(24, 4, 1.0)),
-    )
+    blocks = different(24)
+    tuned = losses(blocks, 4, right=2.0, other=2.3, scale=1.0)
+    learned = decide(blocks, losses(blocks, 1, scale=1.0), tuned)
     assert learned.kind == "too-few-rows"
     assert "may be chance" in learned.sentence
-    few = decide(([4.0] * 19, [2.0] * 19), ([4.0] * 19, [3.5] * 19))
-    assert few.kind == "too-few-rows"
-    assert "20 are the least" in few.sentence
+    few = different(19)
+    learned = decide(few, losses(few, 1, scale=0), losses(few, 1, right=2.0, other=3.5, scale=0))
+    assert learned.kind == "too-few-rows"
+    assert "20 are the least" in learned.sentence
 
 
 def test_a_loss_that_does_not_fall_means_nothing():
-    base = 4 + noise(60, 1)
-    assert decide((base, base + noise(60, 2)), (base, base)).kind == "nothing"
+    blocks = different(60)
+    assert decide(blocks, losses(blocks, 1), losses(blocks, 2)).kind == "nothing"
 
 
-def test_runs_on_exchanged_answers_are_almost_never_said_to_have_learned_them():
-    from modelforge.evaluate.exchange import decide_learning
-
+@pytest.mark.parametrize("spread", [0.0, 0.5, 2.0])
+def test_runs_on_exchanged_answers_are_almost_never_said_to_have_learned_them(spread):
+    """Questions and answers that become likelier by amounts of their own are no learned answers."""
+    blocks = different(40)
+    pairs = np.array([pair for block in blocks for pair in block.pairs])
     draw = np.random.default_rng(0)
     said = 0
-    for _ in range(300):
-        # The tuned model finds each answer likelier by an amount that is the answer's alone.
-        gain, base = draw.normal(2, 0.5, 40), draw.normal(4, 0.5, 40)
-        other, partner = draw.normal(4, 0.5, 40), np.roll(gain, 3)
-        right = base - gain + draw.normal(0, 0.3, 40)
-        wrong = other - partner + draw.normal(0, 0.3, 40)
-        said += decide_learning((base, right), (other, wrong)).kind == "answers"
-    assert said <= 6
+    for _ in range(200):
+        of_question, of_answer = draw.normal(1, spread, 40), draw.normal(1, spread, 40)
+        fall = of_question[pairs[:, 0]] + of_answer[pairs[:, 1]]
+        base = draw.normal(4, 0.5, len(pairs))
+        tuned = base - fall + draw.normal(0, 0.3, len(pairs))
+        said += decide(blocks, base, tuned).kind == "answers"
+    assert said <= 4
 
 
-def test_every_answer_is_given_to_one_other_question_of_similar_length():
-    from modelforge.evaluate.exchange import BLOCK, exchange_partners
+def test_gains_of_questions_and_answers_alone_hide_no_learned_answers():
+    blocks = different(60)
+    pairs = np.array([pair for block in blocks for pair in block.pairs])
+    draw = np.random.default_rng(3)
+    fall = draw.normal(2, 1, 60)[pairs[:, 0]] + draw.normal(2, 1, 60)[pairs[:, 1]]
+    base = losses(blocks, 5, scale=0)
+    tuned = losses(blocks, 6, right=3.8, other=4.0) - fall
+    assert decide(blocks, base, tuned).kind == "answers"
 
+
+def test_the_chance_is_the_share_of_permutations_that_gain_as_much():
+    from modelforge.evaluate.exchange import _permutation_test
+
+    matrix = np.random.default_rng(8).normal(0, 1, (4, 4))
+    sums = [
+        sum(matrix[row, column] for row, column in enumerate(p)) for p in permutations(range(4))
+    ]
+    exact = np.mean([each <= matrix.trace() + 1e-9 for each in sums])
+    assert _permutation_test([matrix]) == pytest.approx(exact, abs=0.02)
+    assert _permutation_test([np.zeros((4, 4))]) == 1.0
+
+
+def test_every_answer_is_read_behind_every_question_of_its_block():
     draw = np.random.default_rng(1)
     answers = [[n, *draw.integers(0, 9, draw.integers(1, 40))] for n in range(50)]
-    partners = exchange_partners(cases(answers))
-    assert None not in partners
-    assert sorted(partners) == list(range(50))
-    assert all(partner != at for at, partner in enumerate(partners))
-    sizes = sorted(range(50), key=lambda at: len(answers[at]))
-    places = {index: place for place, index in enumerate(sizes)}
-    assert all(abs(places[at] - places[other]) < 3 * BLOCK for at, other in enumerate(partners))
-    assert partners == exchange_partners(cases(answers))
+    blocks = exchanged(answers)
+    assert sorted(row for block in blocks for row in block.rows) == list(range(50))
+    assert {len(block.rows) for block in blocks} <= {4, 5}
+    for block in blocks:
+        assert sorted(block.pairs) == sorted((q, a) for q in block.rows for a in block.rows)
+        assert (block.differs == ~np.eye(len(block.rows), dtype=bool)).all()
+    longest = [max(len(answers[row]) for row in block.rows) for block in blocks]
+    shortest = [min(len(answers[row]) for row in block.rows) for block in blocks]
+    assert all(high <= low for high, low in zip(longest, shortest[1:], strict=False))
+    again = exchanged(answers)
+    assert [block.rows for block in again] == [block.rows for block in blocks]
 
 
-def test_equal_answers_are_not_exchanged_with_each_other():
-    from modelforge.evaluate.exchange import exchange_partners
+def test_equal_answers_are_not_held_against_each_other():
+    blocks = exchanged([[7]] * 30 + [[8]] * 30)
+    base = losses(blocks, 1, scale=0)
+    answers = [int(row >= 30) for row in range(60)]
+    pairs = [pair for block in blocks for pair in block.pairs]
+    # Right is every answer that equals the own one.
+    tuned = np.array([2.0 if answers[q] == answers[a] else 3.0 for q, a in pairs])
+    learned = decide(blocks, base, tuned)
+    assert learned.kind == "answers"
+    assert learned.right[1] == 2.0
+    assert learned.exchanged[1] == 3.0
 
-    answers = [[7]] * 5 + [[8]] * 3 + [[]]
-    partners = exchange_partners(cases(answers))
-    assert partners[8] is None
-    for at, other in enumerate(partners):
-        assert other is None or answers[at] != answers[other]
-    assert sum(other is not None for other in partners) >= 6
-    assert exchange_partners(cases([[7]] * 5)) == [None] * 5
+
+def test_nothing_is_exchanged_without_answers_that_differ():
+    assert exchanged([[7]] * 5) == []
+    assert exchanged([[]] * 5) == []
+    assert exchanged([[7]]) == []
+    assert decide([], [], []).kind == "too-few-rows"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from modelforge.evaluate.contestants import BASE, PROMPTED, TUNED
-from modelforge.evaluate.exchange import Learned, decide_learning
+from modelforge.evaluate.exchange import Learned
 from modelforge.evaluate.metrics import METRICS, Measured
 from modelforge.evaluate.verdict import against_prompt_entry, verdict_entry
 
@@ -69,27 +69,3 @@ def test_rows_are_counted_against_the_prompt():
     assert entry["better"] + entry["worse"] + entry["equal"] == ROWS
     assert entry["better"] > entry["worse"]
     assert entry["p"] < 0.05
-
-
-@pytest.mark.parametrize("seed", range(60))
-def test_style_alone_is_never_taken_for_answers(seed):
-    """Right and exchanged answers become likelier by the same amount, but for chance."""
-    generator = np.random.default_rng(seed)
-    base = generator.gamma(8, 0.5, ROWS)
-    other = base + generator.normal(0.4, 0.5, ROWS)
-    fall = generator.gamma(20, 0.1, ROWS)
-    tuned = base - fall + generator.normal(0, 0.2, ROWS)
-    other_tuned = other - fall + generator.normal(0, 0.2, ROWS)
-
-    assert decide_learning((base, tuned), (other, other_tuned)).kind in ("style", "too-few-rows")
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_answers_are_told_from_style(seed):
-    generator = np.random.default_rng(seed)
-    base = generator.gamma(8, 0.5, ROWS)
-    other = base + generator.normal(0.4, 0.5, ROWS)
-    tuned = base * 0.4 + generator.normal(0, 0.2, ROWS)
-    other_tuned = other - 1 + generator.normal(0, 0.4, ROWS)
-
-    assert decide_learning((base, tuned), (other, other_tuned)).kind == "answers"

@@ -48,4 +48,4 @@ def test_answers_to_questions_about_a_passage_are_not_generated():
     whole = replace(FEW, answers=True)
     assert whole.generated == 40 * 100 * 0.5 * 2
     assert FEW.generated == 0
-    assert FEW.read == 40 * 100 * 4
+    assert FEW.read == 40 * 100 * (2 + 6)

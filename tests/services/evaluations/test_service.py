@@ -232,7 +232,7 @@ def test_what_is_known_is_not_in_the_prediction(server, run):
     before = forge.evaluations.predict(asked(run)).seconds
     first = forge.evaluations.start(asked(run)).id
     reached(forge, first, JobState.FAILED)
-    lines = ['{"contestant": "base", "key": "k", "nats": 1.0}'] * 100
+    lines = ['{"contestant": "base", "key": "k", "nats": 1.0}'] * 180
     lines += ['{"contestant": "base", "key": "k", "text": "a"}'] * 160
     forge.evaluations.folder(first).answers.write_text("\n".join(lines), "utf-8")
     half = forge.evaluations.predict(asked(run)).seconds

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
 from typing import Any, Literal
 
@@ -221,22 +222,37 @@ class Measurer:
         self, contestant: str, rows: Sequence[Labelled], prefix: Sequence[int] = ()
     ) -> list[Loss]:
         """Return the loss of each sequence behind the prefix."""
-        keys = [self._known.loss_key(row, prefix) for row in rows]
-        missing = _first_of_each(keys, lambda key: self._known.loss(contestant, key) is None)
-        done = 0
+        return self.grouped_losses(contestant, [(prefix, rows)])
 
-        def on_batch(batch: Sequence[int], losses: Sequence[Loss]) -> None:
+    def grouped_losses(
+        self, contestant: str, groups: Sequence[tuple[Sequence[int], Sequence[Labelled]]]
+    ) -> list[Loss]:
+        """Return the loss of each sequence behind the prefix of its group, group by group."""
+        keys = [[self._known.loss_key(row, prefix) for row in rows] for prefix, rows in groups]
+        missing = [
+            _first_of_each(own, lambda key: self._known.loss(contestant, key) is None)
+            for own in keys
+        ]
+        total, done = sum(map(len, missing)), 0
+        language: LanguageModel | None = None
+
+        def add(new: Sequence[str], batch: Sequence[int], losses: Sequence[Loss]) -> None:
             nonlocal done
             found = zip(batch, losses, strict=True)
-            self._known.add_losses(contestant, [(keys[missing[at]], loss) for at, loss in found])
+            self._known.add_losses(contestant, [(new[at], loss) for at, loss in found])
             done += len(batch)
-            self._steps.share(done / len(missing))
+            self._steps.share(done / total)
 
-        if missing:
-            with self._models.use(contestant) as model:
-                language = self._language(model, prefix)
-                language.losses([rows[index] for index in missing], on_batch)
-        known = [self._known.loss(contestant, key) for key in keys]
+        with self._models.use(contestant) if total else contextlib.nullcontext() as model:
+            for (prefix, rows), own, wanted in zip(groups, keys, missing, strict=True):
+                if not wanted:
+                    continue
+                if language is None:
+                    language = self._language(model, prefix)
+                language.set_prefix(prefix)
+                new = [own[index] for index in wanted]
+                language.losses([rows[index] for index in wanted], partial(add, new))
+        known = [self._known.loss(contestant, key) for own in keys for key in own]
         return [loss for loss in known if loss is not None]
 
     def answers(

@@ -41,11 +41,6 @@ class Block:
     rows: list[int]
     differs: NDArray[np.bool_]
 
-    @property
-    def pairs(self) -> list[tuple[int, int]]:
-        """Each question with each answer, as indices of cases, question by question."""
-        return [(question, answer) for question in self.rows for answer in self.rows]
-
 
 @dataclass(frozen=True)
 class Learned:
@@ -90,7 +85,8 @@ def decide_learning(blocks: Sequence[Block], base: ArrayLike, tuned: ArrayLike) 
 
     Args:
         blocks: what was exchanged.
-        base: losses of the base model on the pairs of all blocks, in nats per token.
+        base: losses of the base model in nats per token: block by block, each answer of it behind
+            each of its questions.
         tuned: those of the tuned model.
     """
     before, after = _matrices(blocks, base), _matrices(blocks, tuned)

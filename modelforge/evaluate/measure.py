@@ -96,13 +96,23 @@ class RowMeasurement:
         blocks = exchange_blocks(cases)
         if not blocks or not self._models.has_base:
             return
-        pairs = [pair for block in blocks for pair in block.pairs]
-        rows = [exchanged(cases[question], cases[answer]) for question, answer in pairs]
+        groups = [
+            self._behind_prompt(
+                [exchanged(cases[question], cases[answer]) for answer in block.rows]
+            )
+            for block in blocks
+            for question in block.rows
+        ]
         for name in self._models.contestants:
             self._begin(name, "exchanged", "reads exchanged answers")
-            losses = self._measurer.losses(name, rows)
+            losses = self._measurer.grouped_losses(name, groups)
             results.exchanged[name] = [loss.mean for loss in losses]
         results.blocks = blocks
+
+    def _behind_prompt(self, rows: list[Labelled]) -> tuple[list[int], list[Labelled]]:
+        """Return the prompt of sequences that all have it, without its last token, and the rest."""
+        size = max(0, len(rows[0].ids) - rows[0].window - 1) if self._job.head == "causal" else 0
+        return rows[0].ids[:size], [Labelled(row.ids[size:], row.labels[size:]) for row in rows]
 
     def answers(self) -> None:
         """Generate the answers."""

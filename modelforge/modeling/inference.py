@@ -101,6 +101,13 @@ class LanguageModel:
         self._tried = len(self._prefix) < 2
         self._vocabulary = model.get_input_embeddings().weight.shape[0]
 
+    def set_prefix(self, prefix: Sequence[int]) -> None:
+        """Put other token ids in front; they are cached if those before were."""
+        self._prefix = list(prefix)
+        if self._cache is not None:
+            with torch.inference_mode():
+                self._cache = self._cached()
+
     def losses(
         self, rows: Sequence[Labelled], on_batch: OnLosses = lambda _rows, _losses: None
     ) -> list[Loss]:

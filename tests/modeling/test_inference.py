@@ -95,6 +95,21 @@ def test_a_cached_prefix_changes_neither_losses_nor_answers(model, rows):
     assert behind.greedy([row.ids for row in rows], decoding) == plain
 
 
+def test_another_prefix_is_cached_like_the_first(model, rows):
+    from modelforge.modeling.inference import Labelled, LanguageModel
+
+    behind = LanguageModel(model, pad=PAD, prefix=[7, 8, 9, 10])
+    behind.losses(rows)
+    first = behind._cache
+    for prefix in ([11, 12, 13], [14, 15, 16, 17, 18]):
+        behind.set_prefix(prefix)
+        whole = [Labelled([*prefix, *row.ids], [-100] * len(prefix) + row.labels) for row in rows]
+        assert [loss.nats for loss in behind.losses(rows)] == pytest.approx(
+            [one_loss(model, row.ids, row.labels) for row in whole], abs=2e-3
+        )
+        assert behind._cache is not first
+
+
 def test_a_model_that_answers_differently_with_a_cache_reads_the_prefix_every_time(
     model, rows, monkeypatch
 ):

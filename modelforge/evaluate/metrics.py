@@ -151,6 +151,18 @@ class Measured:
             "rows": self.rows,
             "contestants": {name: self._contestant(name) for name in CONTESTANTS},
             "difference": None if difference is None else difference_entry(difference),
+            **self._of_rows(),
+        }
+
+    def _of_rows(self) -> dict[str, Any]:
+        """Return the values of the tuned model by row, so that two runs can be compared."""
+        values = self.values.get(TUNED, np.zeros(0))
+        weights = None if self.weights is None else self.weights.tolist()
+        return {
+            "row_values": [
+                round(each, 6) if math.isfinite(each) else None for each in values.tolist()
+            ],
+            "row_weights": weights,
         }
 
     def _contestant(self, name: str) -> dict[str, Any] | None:
@@ -173,6 +185,7 @@ def difference_entry(difference: Difference) -> dict[str, Any]:
 def perplexity_of(loss: Measured) -> dict[str, Any]:
     """Return the entry of perplexity: that of the loss, on the scale of its exponential."""
     entry = loss.entry()
+    del entry["row_values"], entry["row_weights"]
     metric = METRICS["perplexity"]
     for name in ("name", "label", "help", "unit", "direction"):
         entry[name] = getattr(metric, name)

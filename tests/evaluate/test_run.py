@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from modelforge.runs.atomic_files import write_json
@@ -39,6 +40,10 @@ def test_a_run_that_learned_the_answers_is_better_and_says_so(report):
     loss, perplexity = values(report, "loss"), values(report, "perplexity")
     assert loss["tuned"] < 0.2 < loss["prompted"] < 1.5
     assert perplexity["tuned"] == pytest.approx(2.718281828 ** loss["tuned"])
+    rows = metric(report, "loss")
+    mean = np.average(rows["row_values"], weights=rows["row_weights"])
+    assert mean == pytest.approx(loss["tuned"], abs=1e-5)
+    assert "row_values" not in metric(report, "perplexity")
 
 
 def test_exchanged_answers_are_never_said_to_be_learned(speaker, learner):

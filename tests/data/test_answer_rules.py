@@ -193,7 +193,7 @@ def test_a_rule_that_an_answer_can_pass(rule):
 
 @pytest.mark.parametrize("text", [" " * 100_000, "1," * 50_000, "I " * 50_000, "'\"" * 50_000])
 def test_no_answer_takes_long(text):
-    start = time.perf_counter()
+    start = time.process_time()
     for rule, _, _ in EXAMPLES:
         parse_rule(rule).holds(f"a{text}b")
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2

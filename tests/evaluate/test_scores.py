@@ -125,9 +125,9 @@ def test_the_means_equal_the_metrics_of_training():
 def test_an_answer_that_is_json(answer, is_valid):
     from modelforge.evaluate.scores import valid_json
 
-    start = time.perf_counter()
+    start = time.process_time()
     assert valid_json([answer]) == [float(is_valid)]
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_rows_that_expect_json():

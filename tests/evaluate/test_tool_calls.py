@@ -337,10 +337,10 @@ def test_what_a_shipped_template_writes_is_a_right_call(name):
     ],
 )
 def test_no_answer_takes_long_or_raises(answer):
-    start = time.perf_counter()
+    start = time.process_time()
     assert score_calls(answer, [SUM], TOOLS).right == 0
     score_calls(answer, [])
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_positional_arguments_follow_the_order_of_the_schema():

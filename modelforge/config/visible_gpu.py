@@ -1,4 +1,4 @@
-"""The environment variables that leave one GPU visible to a process: worker, chat, warm worker."""
+"""The environment variables that leave the GPUs of a run visible to worker, chat, warm worker."""
 
 from __future__ import annotations
 
@@ -15,8 +15,12 @@ PCI_ORDER = "PCI_BUS_ID"
 NO_GPU = "-1"
 
 
-def visible_gpu(index: int | None, environ: Mapping[str, str] | None = None) -> dict[str, str]:
+def visible_gpu(
+    index: int | None, environ: Mapping[str, str] | None = None, count: int = 1
+) -> dict[str, str]:
     """Return the variables that leave only the GPU of this index visible; None hides all.
+
+    With a `count` the GPUs after it are visible too.
 
     The index counts the GPUs that the user's CUDA_VISIBLE_DEVICES names, by number or UUID, as the
     machine probe does; without that variable, all GPUs in NVML's order. The result is the same when
@@ -27,10 +31,10 @@ def visible_gpu(index: int | None, environ: Mapping[str, str] | None = None) -> 
     if index is None:
         chosen = NO_GPU
     elif visible == ALL:
-        chosen = str(index)
+        chosen = ",".join(str(index + number) for number in range(count))
     else:
         names = [name.strip() for name in visible.split(",")]
-        chosen = names[index] if index < len(names) else NO_GPU
+        chosen = ",".join(names[index : index + count])
     # The user's numbers count in the user's order, our own as those of NVML.
     order = environ.get(ORDER, PCI_ORDER) if visible != ALL else PCI_ORDER
     return {VISIBLE: chosen or NO_GPU, USER_VISIBLE: visible, ORDER: order}

@@ -227,6 +227,7 @@ def build_plan_context(
         model_flops=model_flops(config, model),
         layers=model.layers,
         layer_sizes=layer_sizes(model),
+        gpus=sum(each.index >= config.hardware.gpu_index for each in machine.gpus),
         native_linux=is_native_linux(machine.system),
         profile_length=profile_length(config.compute_specs, home.profiles if home else None),
     )

@@ -83,6 +83,11 @@ class EventWriter:
                     os.fsync(self._file)
             return record
 
+    def catch_up(self) -> None:
+        """Continue the numbers after events that another process has appended."""
+        with self._lock:
+            self._n, self._is_torn = _end_of(self._path)
+
     def close(self) -> None:
         """Close the file. Closing it again has no effect."""
         with self._lock:

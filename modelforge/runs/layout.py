@@ -84,6 +84,8 @@ class RunFolder:
     tokens = _Entry("tokens")
     # Files of the engine Surogate: its YAML, rows, log, checkpoints and output.
     engine = _Entry("engine")
+    # What the processes of a run on several GPUs report, while it trains.
+    ranks = _Entry("ranks")
     # Local data of experiment trackers, one folder each.
     trackers = _Entry("trackers")
     # The trained adapter or full model, with its tokenizer.

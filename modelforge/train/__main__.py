@@ -15,7 +15,7 @@ from typing import NoReturn
 from modelforge.modeling.hub_kernels import block_hub_kernels
 from modelforge.runs.layout import RunFolder
 from modelforge.train import environment
-from modelforge.train.worker import needs_fresh_process, preload, run_worker
+from modelforge.train.worker import needs_fresh_process, preload, run_rank, run_worker
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m modelforge.train")
     parser.add_argument("folder", nargs="?", type=Path, help="the run folder")
     parser.add_argument("--warm", action="store_true", help="import the stack and wait on stdin")
+    parser.add_argument("--rank", action="store_true", help="be one of several processes of a run")
     arguments = parser.parse_args(argv)
     # Writes a traceback to the log when a library crashes.
     faulthandler.enable()
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _wait_for_run()
     if arguments.folder is None:
         parser.error("give a run folder, or --warm")
-    return run_worker(arguments.folder)
+    return run_rank(arguments.folder) if arguments.rank else run_worker(arguments.folder)
 
 
 def _wait_for_run() -> int:

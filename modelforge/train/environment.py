@@ -76,9 +76,10 @@ def has_expandable_segments() -> bool:
     return any(EXPANDABLE in os.environ.get(name, "") for name in ALLOCATOR)
 
 
-def set_visible_gpu(device: str, gpu_index: int) -> None:
-    """Leave one GPU visible, or none; only effective before CUDA is initialized."""
-    os.environ.update(visible_gpu.visible_gpu(gpu_index if device == "cuda" else None))
+def set_visible_gpu(device: str, gpu_index: int, count: int = 1) -> None:
+    """Leave these GPUs visible, or none; only effective before CUDA is initialized."""
+    index = gpu_index if device == "cuda" else None
+    os.environ.update(visible_gpu.visible_gpu(index, count=count))
 
 
 def go_offline_for_local_models(*models: str | None) -> None:

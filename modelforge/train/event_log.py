@@ -103,6 +103,10 @@ class EventLog:
             )
             self.note("memory-adjusted", text)
 
+    def catch_up(self) -> None:
+        """Continue after the events of another process of the run."""
+        self._events.catch_up()
+
     def end(self, event: Ending, text: str) -> None:
         """Report how the run ended; on a full disk, the reserved space is freed for it."""
         self.line(text, "error")

@@ -37,7 +37,7 @@ def finish(
         _finish_stopped(context, trainer, progress, stage)
         return
     _save_output(context, trainer, progress, earlier)
-    merged = merge_result(context, trainer)
+    merged = merge_result(context, trainer) if context.is_main else None
     if context.stop.mode == "discard":
         _finish_stopped(context, trainer, progress, stage)
         return
@@ -61,7 +61,7 @@ def _finish_stopped(
     run, log = context.job.run, context.log
     if context.stop.mode == "discard" or progress.step == 0:
         # The output may be of an earlier worker of this run.
-        for folder in (run.checkpoints, run.output, run.merged):
+        for folder in (run.checkpoints, run.output, run.merged) if context.is_main else ():
             shutil.rmtree(folder, ignore_errors=True)
         text = f"Stopped at step {progress.step:,}; nothing is kept."
         log.end(StoppedEvent(step=progress.step, kept=False, stage=stage), text)
@@ -82,5 +82,8 @@ def _save_output(
     job = context.job
     what = "adapter" if job.plan.trains == "adapter" else "model"
     context.log.phase("saving", f"Saving the {what}")
-    steps = earlier + progress.step
-    save.save(job, trainer, context.log.note, steps=steps, eval_loss=progress.best_loss)
+    weights = trainer.whole_weights()
+    if not context.is_main:
+        return
+    steps, loss = earlier + progress.step, progress.best_loss
+    save.save(job, trainer, context.log.note, steps=steps, eval_loss=loss, weights=weights)

@@ -52,6 +52,7 @@ class WorkerContext:
             With `is_plain` the model is not quantized, and on the CPU.
         checkpoint: The checkpoint to resume from.
         load_seconds: How long each call of `load` took.
+        is_main: Whether this process writes the files of the run; of several, the first one.
     """
 
     job: Job
@@ -60,6 +61,7 @@ class WorkerContext:
     stop: Stop
     checkpoint: Checkpoint | None = None
     load_seconds: list[float] = field(default_factory=list)
+    is_main: bool = True
 
     def generation_progress(self, phase: str) -> Callable[[int, int], None]:
         """Return a callback that reports generated answers; it raises when the run must stop."""

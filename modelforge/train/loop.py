@@ -226,9 +226,14 @@ def _report_events(
 def _recovery(context: WorkerContext, trainer: Any) -> dict[str, BatchSplits]:
     """Enable the recovery from running out of memory, if configured; return its saved state."""
     # A batch of one row cannot be split.
-    if not context.job.config.memory.autopilot or context.job.config.privacy.enabled:
+    if not recovers(context.job) or context.job.config.privacy.enabled:
         return {}
     return enable_oom_recovery(trainer, context.log.write)
+
+
+def recovers(job: Job) -> bool:
+    """Return whether a full memory is recovered from; several processes would differ."""
+    return job.config.memory.autopilot and job.plan.ranks == 1
 
 
 def _keep_checkpoints(
@@ -246,6 +251,8 @@ def keep_row_losses(context: WorkerContext, trainer: Any, *, resumes: bool) -> N
     job = context.job
     if not job.config.evaluation.row_losses or not isinstance(trainer, RowLossMixin):
         return
+    if job.plan.ranks > 1:
+        return  # the plan says so
     if job.config.privacy.enabled:
         text = "The losses of rows are not kept: they would reveal what privacy protects."
         context.log.note("row-losses-off", text)
@@ -266,7 +273,7 @@ def _train(
     except StopRequested:
         progress.is_complete = False
     except (RuntimeError, MemoryError) as error:
-        note = oom_note(trainer, error) if context.job.config.memory.autopilot else None
+        note = oom_note(trainer, error) if recovers(context.job) else None
         if note is not None:
             context.log.note(*note)
         raise
@@ -292,6 +299,8 @@ def _save_checkpoint(context: WorkerContext, trainer: Any) -> None:
     try:
         trainer.save_now()
     except (OSError, RuntimeError, SafetensorError, ForgeError) as error:
+        if context.job.plan.ranks > 1:
+            raise  # the other processes wait
         text = f"No checkpoint could be saved, so the run cannot be resumed: {first_line(error)}"
         context.log.note("not-saved", text)
 
@@ -304,7 +313,8 @@ def _add_callbacks(
     core_evaluation.attach(context, trainer, reporter.resume_clock)
     monitors.attach(trainer, job.config, context.log, reporter.progress)
     name = f"{job.name} {stage.name}" if stage is not None else job.name
-    trackers.attach(trainer, job.config, job.run, context.log, name)
+    if context.is_main:
+        trackers.attach(trainer, job.config, job.run, context.log, name)
     number = stage.number if stage is not None else None
     measure_parts(context, trainer, number)
     report_privacy(context, trainer, number)
@@ -339,7 +349,8 @@ def plan_event_data(job: Job, trainer: Any, stage: Stage | None) -> dict[str, An
     else:
         trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
         total = sum(p.numel() for p in model.parameters())
-    batches = math.ceil(len(trainer.train_dataset) / args.per_device_train_batch_size)
+    rows = args.per_device_train_batch_size * plan.replicas
+    batches = math.ceil(len(trainer.train_dataset) / rows)
     stage_facts = {}
     if stage is not None:
         stage_facts = {"stage": stage.number, "stages": stage.count, "stage_name": stage.name}

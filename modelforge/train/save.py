@@ -21,18 +21,35 @@ SIDE_FILE = "side-file-missing"
 Note = Callable[[str, str], None]
 
 
-def save(job: Job, trainer: Any, note: Note, *, steps: int, eval_loss: float | None = None) -> Path:
+def save(
+    job: Job,
+    trainer: Any,
+    note: Note,
+    *,
+    steps: int,
+    eval_loss: float | None = None,
+    weights: dict[str, Any] | None = None,
+) -> Path:
     """Write weights, tokenizer, generation config and model card; return the output folder.
 
     `note(code, text)` reports a file that cannot be written because of its contents. `steps` and
-    `eval_loss` are shown in the model card.
+    `eval_loss` are shown in the model card. `weights` are those of a model that several GPUs
+    divide, by name; None takes them from the model.
     """
-    write(job, trainer, note, job.run.output_staged, steps=steps, eval_loss=eval_loss)
+    staged = job.run.output_staged
+    write(job, trainer, note, staged, steps=steps, eval_loss=eval_loss, weights=weights)
     return publish(job)
 
 
 def write(
-    job: Job, trainer: Any, note: Note, staged: Path, *, steps: int, eval_loss: float | None
+    job: Job,
+    trainer: Any,
+    note: Note,
+    staged: Path,
+    *,
+    steps: int,
+    eval_loss: float | None,
+    weights: dict[str, Any] | None = None,
 ) -> None:
     """Write what `save` does into a folder, which is emptied before."""
     model = trainer.result_model()
@@ -40,10 +57,12 @@ def write(
     staged.mkdir()
     if hasattr(model, "peft_config"):
         # By default, PEFT looks up the base model on the Hub to decide this.
-        model.save_pretrained(staged, safe_serialization=True, save_embedding_layers=False)
+        model.save_pretrained(
+            staged, safe_serialization=True, save_embedding_layers=False, state_dict=weights
+        )
     else:
         model.config.use_cache = True  # off during training, but needed for generation
-        model.save_pretrained(staged, safe_serialization=True)
+        model.save_pretrained(staged, safe_serialization=True, state_dict=weights)
     if trainer.adapter_init is not None:
         trainer.adapter_init.convert_saved_adapter(staged)
     # The weights are saved: what the model's other files hold must not lose them.

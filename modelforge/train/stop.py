@@ -49,6 +49,9 @@ class Stop:
             return "keep"
         return "discard" if text == "discard" else "keep"
 
+    def agree(self) -> None:
+        """Agree with the other processes of a run on several GPUs; nothing to do for one."""
+
     def check(self) -> None:
         """Raise StopRequested if the run must stop."""
         if self.mode is not None:

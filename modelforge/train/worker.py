@@ -10,6 +10,7 @@ import shutil
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -28,15 +29,17 @@ from modelforge.config.visible_gpu import VISIBLE, visible_gpu
 from modelforge.errors import ForgeError, Problem
 from modelforge.modeling.errors import WorkerError, explain
 from modelforge.modeling.hub_kernels import block_hub_kernels
+from modelforge.runs import checkpoints
 from modelforge.runs.atomic_files import write_json
 from modelforge.runs.checkpoints import Checkpoint
-from modelforge.runs.event_types import StartedEvent
+from modelforge.runs.event_types import FailedEvent, StartedEvent
 from modelforge.runs.events import EventWriter
 from modelforge.runs.layout import RunFolder
 from modelforge.train import environment, resume
 from modelforge.train.event_log import DiskReserve, EventLog
 from modelforge.train.job import Job, WorkerContext
 from modelforge.train.log_output import log_output
+from modelforge.train.ranks import rank
 from modelforge.train.stop import Stop, StopRequested, TrialRunFinished
 
 
@@ -52,22 +55,63 @@ def run_worker(path: Path) -> int:
         log = EventLog(events, make_room=reserve.release)
         events.write(StartedEvent(pid=os.getpid(), birth=psutil.Process().create_time()))
         outputs.enter_context(log_output(run, log))
-        checkpoint = None
-        try:
-            checkpoint = resume.find_resume_point(run, log)
-            _do_run(run, stop, log, checkpoint)
-        except TrialRunFinished:
-            pass  # its events are written, the ending included
-        except StopRequested:
-            resume.end_before_training(run, log, checkpoint, stop.mode or "keep")
-        except Exception as error:  # noqa: BLE001  # the outermost frame: a crash becomes an event
-            _report_failure(run, error, log)
+        _attempt(run, stop, log, lambda: resume.find_resume_point(run, log))
     reserve.release()
     state = log.ended or "failed"
     code = int(state == "failed")
     with contextlib.suppress(ForgeError):
         write_json(run.exit, {"state": state, "code": code, "t": time.time()})
     return code
+
+
+def run_rank(path: Path) -> int:
+    """Be one of the processes of the run in `path`, and return the exit code.
+
+    The first one writes the events and the files of the run, its ending included unless that is
+    for the process that started it to find out.
+    """
+    run, number = RunFolder(path), rank.rank_number()
+    rank.end_with_launcher()
+    environment.configure_process()
+    stop = rank.RankStop(run.stop)
+    stop.listen()
+    with EventWriter(rank.event_file(run, number)) as events, contextlib.ExitStack() as outputs:
+        log = EventLog(events)
+        if number == 0:
+            outputs.enter_context(log_output(run, log))
+        else:
+            log.level = "error"
+        _attempt(run, stop, log, lambda: checkpoints.newest_valid(run)[0], is_main=number == 0)
+    return int(log.ended in (None, FailedEvent.kind))
+
+
+def _attempt(
+    run: RunFolder,
+    stop: Stop,
+    log: EventLog,
+    find: Callable[[], Checkpoint | None],
+    *,
+    is_main: bool = True,
+) -> None:
+    """Do the run from the checkpoint that `find` returns, and write how it ended.
+
+    The files of the run are left alone unless this process `is_main`.
+    """
+    checkpoint = None
+    try:
+        checkpoint = find()
+        _do_run(run, stop, log, checkpoint, is_main=is_main)
+    except TrialRunFinished:
+        pass  # its events are written, the ending included
+    except StopRequested:
+        if is_main:
+            resume.end_before_training(run, log, checkpoint, stop.mode or "keep")
+    except Exception as error:  # noqa: BLE001  # the outermost frame: a crash becomes an event
+        if isinstance(stop, rank.RankStop) and rank.is_lost_peer(error):
+            # The process that started this one finds out why the other has ended.
+            traceback.print_exc(file=sys.stderr)
+        else:
+            _report_failure(run if is_main else None, error, log)
 
 
 def preload(provider: str = "huggingface", method: str = "sft") -> tuple[Any, Any]:
@@ -105,7 +149,7 @@ def needs_fresh_process(path: Path) -> bool:
         patched = PROVIDER_FACTS[job.config.provider].patches
     except (ForgeError, KeyError, ValueError):
         return False  # the run itself reports what is wrong with its record
-    if uses_surogate(job.config):
+    if uses_surogate(job.config) or job.plan.ranks > 1:
         return True  # the memory of an imported training stack belongs to the engine
     if any(name in sys.modules for name in patched):
         return True
@@ -125,18 +169,36 @@ def _limit_downloads(config: TrainingConfig, plan: Plan) -> None:
         block_hub_kernels()
 
 
-def _do_run(run: RunFolder, stop: Stop, log: EventLog, checkpoint: Checkpoint | None) -> None:
+def _do_run(
+    run: RunFolder,
+    stop: Stop,
+    log: EventLog,
+    checkpoint: Checkpoint | None,
+    *,
+    is_main: bool,
+) -> None:
     log.phase("loading", "Importing the training stack")
     job = Job.read(run)
     config, plan = job.config, job.plan
     if uses_surogate(config):
         _run_surogate(WorkerContext(job, _nothing_to_load, log, stop, checkpoint))
         return
-    environment.set_visible_gpu(plan.device, config.hardware.gpu_index)
+    is_rank = isinstance(stop, rank.RankStop)
+    if plan.ranks > 1 and not is_rank:
+        from modelforge.train.ranks.launch import run_ranks
+
+        run_ranks(job, log)
+        return
+    if not is_rank:  # each process was given its GPU
+        environment.set_visible_gpu(plan.device, config.hardware.gpu_index)
     if releases_memory(config, plan):
         environment.return_freed_memory()
     _limit_downloads(config, plan)
     provider, strategy = preload(config.provider, plan.method)
+    if isinstance(stop, rank.RankStop):
+        from modelforge.train.ranks.group import join
+
+        stop.group = join(plan.device)
     if job.is_trial_run:
         from modelforge.train.callbacks.system_stats import reset_peak
 
@@ -164,7 +226,7 @@ def _do_run(run: RunFolder, stop: Stop, log: EventLog, checkpoint: Checkpoint | 
         stop.check()
         return loaded
 
-    strategy.run(WorkerContext(job, load, log, stop, checkpoint, load_seconds))
+    strategy.run(WorkerContext(job, load, log, stop, checkpoint, load_seconds, is_main))
 
 
 def _plan_of(plan: Plan, path: str, *, is_new: bool) -> Plan:
@@ -187,9 +249,9 @@ def _nothing_to_load(*_args: Any) -> Any:
     raise AssertionError("the engine loads the model itself")
 
 
-def _report_failure(run: RunFolder, error: Exception, log: EventLog) -> None:
+def _report_failure(run: RunFolder | None, error: Exception, log: EventLog) -> None:
     traceback.print_exc(file=sys.stderr)
-    for folder in (run.output_staged, run.merged_staged, run.stage_staged):
+    for folder in (run.output_staged, run.merged_staged, run.stage_staged) if run else ():
         shutil.rmtree(folder, ignore_errors=True)
     failure = explain(error)
     with contextlib.suppress(ForgeError):  # the disk may be too full to write the failure event

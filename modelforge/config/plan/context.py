@@ -65,6 +65,7 @@ class PlanContext:
         layers: Layers of the model.
         layer_sizes: Sizes of its layers, whose `scores` are those of one token that is attended to.
         native_linux: Whether the driver is that of Linux itself, not of Windows or WSL.
+        gpus: NVIDIA GPUs from the configured one on.
     """
 
     device: Device
@@ -87,6 +88,7 @@ class PlanContext:
     vocab_size: int | None = None
     layers: int | None = None
     layer_sizes: LayerSizes | None = None
+    gpus: int = 1
 
 
 def is_native_linux(system: str, release: str = "") -> bool:

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from modelforge.config.exporters.surogate import unread_settings
 from modelforge.config.methods import METHOD_FACTS, Method, MethodFacts, facts_of, method_of
 from modelforge.config.optimizers import StorageFormat
-from modelforge.config.plan import memory, run_length, training, weights
+from modelforge.config.plan import memory, ranks, run_length, training, weights
 from modelforge.config.plan.context import Change, ChangeLog, Device, PlanContext
 from modelforge.config.plan.growing import GrowthPlan, growth_plan, length_fields
 from modelforge.config.plan.pretraining import (
@@ -26,6 +26,7 @@ from modelforge.config.plan.rope import ContextPlan, context_plan
 from modelforge.config.profiles import profile_length
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.config.schema.model import is_hub_kernel
+from modelforge.config.schema.runtime import Sharding
 
 __all__ = ["Change", "Device", "Plan", "PlanContext", "make_plan"]
 
@@ -54,7 +55,8 @@ class Plan:
     Attributes:
         method: The training method, which selects the trainer.
         trains: Which weights are trained.
-        lora_alpha, gradient_accumulation_steps, max_completion_length: The effective values.
+        lora_alpha, max_completion_length: The effective values.
+        gradient_accumulation_steps: Batches of a step on each GPU.
         save_steps: Steps between checkpoints; -1 saves at the end only.
         eval_steps: Steps between evaluations; None without evaluation.
         total_steps: Optimizer steps of the run; None while the number of rows is unknown.
@@ -78,6 +80,9 @@ class Plan:
         max_model_len: The scaled context length in tokens; None without scaling.
         pretraining: Shape, length, batch and rates of a training from nothing; None for others.
         growing: Stages of a growing model; None for others.
+        ranks: Processes that train together, one per GPU.
+        sharding: What they divide; none for one process.
+        sequence_parallel_size: Processes that share the tokens of one row.
     """
 
     model_path: str
@@ -126,7 +131,15 @@ class Plan:
     learning_rate: float | None = None
     pretraining: PretrainingPlan | None = None
     growing: GrowthPlan | None = None
+    ranks: int = 1
+    sharding: Sharding = "none"
+    sequence_parallel_size: int = 1
     changes: list[Change] = field(default_factory=list)
+
+    @property
+    def replicas(self) -> int:
+        """Processes, or groups that share a row, which read different rows."""
+        return ranks.Ranks(self.ranks, self.sharding, self.sequence_parallel_size).replicas
 
     @property
     def facts(self) -> MethodFacts:
@@ -194,6 +207,8 @@ def make_plan(config: TrainingConfig, context: PlanContext) -> Plan:
 
 
 def _make(config: TrainingConfig, context: PlanContext, log: ChangeLog) -> Plan:
+    used = ranks.plan_ranks(config, context, log)
+    ranks.without_effect(config, used, log)
     quantization = weights.quantization(config, context.device, log)
     precision = weights.precision(config, context)
     window = context_plan(config, context, log)
@@ -215,7 +230,7 @@ def _make(config: TrainingConfig, context: PlanContext, log: ChangeLog) -> Plan:
         quantization=quantization,
         bnb_4bit_compute_dtype=weights.compute_dtype(config, precision, quantization, log),
         max_length=length,
-        optim=training.optim(config, context, log),
+        optim=ranks.sharded_optim(training.optim(config, context, log), used, log),
         group_by_length=_group_by_length(config, log),
         lr_scheduler_type=scheduler,
         lr_scheduler_kwargs=scheduler_kwargs,
@@ -223,12 +238,15 @@ def _make(config: TrainingConfig, context: PlanContext, log: ChangeLog) -> Plan:
         eval_steps=eval_steps,
         **measured,
         **_weights(config, context, precision, log),
-        gradient_accumulation_steps=training.accumulation(config, log),
+        gradient_accumulation_steps=ranks.rank_accumulation(
+            config, training.accumulation(config, log), used, log
+        ),
         save_steps=training.save_interval(config, eval_steps, log),
         resume_from=run_length.resume_from(config, context, log),
         **_of_device(config, context, quantization, log),
         max_completion_length=training.completion_length(config, length, log),
         **window.as_fields(),
+        **used.as_fields(),
         changes=log.changes,
     )
 

@@ -16,6 +16,9 @@ from modelforge.config.schema.base import (
     setting,
 )
 
+Sharding = Literal["none", "ddp", "fsdp2", "zero1", "zero2", "zero3"]
+# Those that DeepSpeed does.
+DEEPSPEED: tuple[Sharding, ...] = ("zero1", "zero2", "zero3")
 CompileMode = Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
 COMPILE_MODES: tuple[str, ...] = get_args(CompileMode)
 TRACKERS = ("tensorboard", "trackio", "wandb", "mlflow", "aim")
@@ -36,7 +39,30 @@ class Hardware(SettingsGroup):
     gpu_index: int = setting(
         0, "GPU index", Group.HARDWARE, ge=0, le=63, affects=SPEED, irrelevant_for=MEMORY
     )
-    """The GPU to use when there are several."""
+    """The GPU to use when there are several; of more than one, the first."""
+
+    gpus: int = setting(1, "GPUs", Group.HARDWARE, ge=0, le=64, affects=BOTH)
+    """The GPUs that train together; 0 for all from the GPU index on.
+
+    A step has the same rows in the same order as on one GPU: they share its batches. With the
+    device cpu it is the number of processes, which is a way to try it out.
+    """
+
+    sharding: Sharding = setting("none", "Sharding", Group.HARDWARE, affects=BOTH)
+    """What several GPUs divide among them; none is ddp where there are several.
+
+    With ddp each holds the whole model. fsdp2 divides weights, gradients and optimizer. zero1
+    divides the optimizer, zero2 gradients too, zero3 weights too; these need DeepSpeed:
+    `python launch.py setup --with deepspeed`.
+    """
+
+    sequence_parallel_size: int = setting(
+        1, "Sequence parallelism", Group.HARDWARE, ge=1, le=64, affects=BOTH
+    )
+    """GPUs that share the tokens of one row, for rows that are too long for one GPU.
+
+    It needs NVIDIA GPUs and fsdp2; the number of GPUs must be a multiple of it.
+    """
 
     precision: Literal["auto", "bf16", "fp16", "fp32"] = setting(
         "auto", "Precision", Group.PRECISION, affects=BOTH, irrelevant_for=MEMORY

@@ -111,6 +111,7 @@ class EventReporter(TrainerCallback):
 
     def on_substep_end(self, *_args: Any, **_kwargs: Any) -> None:
         """Stop between two batches of a step; the unfinished step is discarded."""
+        self._stop.agree()
         self._stop.check()
 
     def on_step_end(
@@ -121,6 +122,7 @@ class EventReporter(TrainerCallback):
         self._busy_s += now - self._clock
         self._clock = now
         self.progress.step = state.global_step
+        self._stop.agree()
         if self._stop.mode is not None:
             # The trained weights are saved after the training has ended.
             self._owes_evaluation = control.should_evaluate
@@ -166,6 +168,7 @@ class EventReporter(TrainerCallback):
 
     def on_prediction_step(self, *_args: Any, eval_dataloader: Any, **_kwargs: Any) -> None:
         """Report the progress of an evaluation, and end it on a stop request."""
+        self._stop.agree()
         self._stop.check()
         self._eval_batches += 1
         total = len(eval_dataloader)

@@ -13,12 +13,14 @@ from modelforge.config.optimizers import MUON, RESULT_SCHEDULES
 from modelforge.config.plan.make import Plan
 from modelforge.config.plan.run_length import counts_epochs
 from modelforge.config.schema.config import TrainingConfig
+from modelforge.config.schema.runtime import DEEPSPEED
 from modelforge.errors import Problem
 from modelforge.modeling.adapters.lora import prepare_trainer
 from modelforge.modeling.errors import WorkerError
 from modelforge.train.job import Job
 from modelforge.train.optimizer.create import use_groups
 from modelforge.train.optimizer.schedule import extend_schedule
+from modelforge.train.ranks.deepspeed import deepspeed_config
 
 # A factor for intervals that no run reaches.
 NEVER = 10**9
@@ -94,6 +96,7 @@ def common_arguments(job: Job, *, evaluates: bool) -> dict[str, Any]:
         **_optimizer(config, plan, evaluates=evaluates),
         **_intervals(config, plan, evaluates=evaluates),
         **_offload(config, plan),
+        **_sharding(plan),
     }
 
 
@@ -152,6 +155,15 @@ def _offload(config: TrainingConfig, plan: Plan) -> dict[str, Any]:
     """Return the argument that offloads all activations; `recomputation` does it for some."""
     offloads_all = plan.activation_offload and not config.gradient_checkpointing
     return {"activation_offloading": True} if offloads_all else {}
+
+
+def _sharding(plan: Plan) -> dict[str, Any]:
+    """Return the arguments that divide the model among processes; ddp needs none."""
+    if plan.sharding == "fsdp2":
+        return {"fsdp": True, "fsdp_config": {"version": 2, "state_dict_type": "FULL_STATE_DICT"}}
+    if plan.sharding in DEEPSPEED:
+        return {"deepspeed": deepspeed_config(plan.sharding)}
+    return {}
 
 
 def _logging(config: TrainingConfig) -> dict[str, Any]:

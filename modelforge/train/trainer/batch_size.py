@@ -76,7 +76,8 @@ def set_best_batch_size(
     """
     config = context.job.config
     # With differential privacy each row passes the model alone.
-    is_enabled = config.memory.auto_batch_size and not config.privacy.enabled
+    is_alone = not config.privacy.enabled and context.job.plan.ranks == 1
+    is_enabled = config.memory.auto_batch_size and is_alone
     if not is_enabled or not isinstance(trainer, OomRecoveryMixin) or trainer.is_indivisible:
         return {}
     args = trainer.args

@@ -23,7 +23,8 @@ from modelforge.modeling.tokenizer_files import save_tokenizer
 from modelforge.runs import checkpoints
 from modelforge.runs.atomic_files import find_json, write_json
 from modelforge.runs.layout import RunFolder
-from modelforge.train.trainer.private import TrainerHost, accumulated_loss
+from modelforge.train.trainer.private import accumulated_loss
+from modelforge.train.trainer.ranks import RankMixin
 from modelforge.train.trainer.state import (
     RngState,
     TrainerSnapshot,
@@ -82,7 +83,7 @@ class CheckpointOptions:
     parts: dict[str, Stateful] = field(default_factory=dict)
 
 
-class CheckpointMixin(TrainerHost):
+class CheckpointMixin(RankMixin):
     """Mixed into every trainer, before its TRL or Transformers class.
 
     It also skips the model card that TRL writes with each checkpoint, which may query the Hub.
@@ -132,22 +133,28 @@ class CheckpointMixin(TrainerHost):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         folder, step = self._checkpoint_folder(), self.state.global_step
         options = self.checkpoint_options
-        self._staged = folder.parent / f"{checkpoints.STAGED}{secrets.token_hex(4)}"
+        self._staged = folder.parent / self.staging_name(
+            f"{checkpoints.STAGED}{secrets.token_hex(4)}"
+        )
         staged = self._staged / folder.name
         best = self.state.best_model_checkpoint
         try:
-            staged.mkdir(parents=True)
+            staged.mkdir(parents=True, exist_ok=True)
             super()._save_checkpoint(model, trial)
             if self.state.best_global_step == step:
                 best = str(folder)
             self.state.best_model_checkpoint = best
             self._add_missing_state(staged)
-            checkpoints.write_manifest(staged, step=step, stage=options.stage if options else None)
-            checkpoints.move_into_place(staged, folder)
+            self.wait_for_all()
+            if self.args.should_save:
+                stage = options.stage if options else None
+                checkpoints.write_manifest(staged, step=step, stage=stage)
+                checkpoints.move_into_place(staged, folder)
+            self.wait_for_all()
         finally:
             shutil.rmtree(self._staged, ignore_errors=True)
             self._staged = None
-        if options is not None:
+        if options is not None and self.args.should_save:
             best_step = self.state.best_global_step if best else None
             checkpoints.prune(options.run, options.limit, newest=step, best=best_step)
 
@@ -162,30 +169,37 @@ class CheckpointMixin(TrainerHost):
             self.processing_class = tokenizer
 
     def _add_missing_state(self, staged: Path) -> None:
-        (staged / UNUSED_FILE).unlink(missing_ok=True)
-        best = self.state.best_model_checkpoint
-        # Only the name of the best checkpoint is saved, since the home folder may be moved.
-        self.state.best_model_checkpoint = Path(best).name if best else None
-        self.state.save_to_json(str(staged / "trainer_state.json"))
-        self.state.best_model_checkpoint = best
+        if self.args.should_save:
+            self._save_trainer_state(staged)
         if self._epoch_start is not None:
             rng, sampler_rng = self._epoch_start
             with preserve_rng():
                 rng.restore()
                 self._save_rng_state(str(staged / EPOCH))
-            if sampler_rng is not None:
+            if sampler_rng is not None and self.args.should_save:
                 both = {"began": sampler_rng, "now": _generator_state(self._sampler)}
                 torch.save(both, staged / EPOCH / SAMPLER_RNG)
+        loss = self.accelerator.reduce(accumulated_loss(self), "mean")
+        if not self.args.should_save:
+            return
         progress = {
             "counters": counters(self),
             "measures": {
                 name: {key: [float(value) for value in values] for key, values in collected.items()}
                 for name, collected in metrics(self).items()
             },
-            "loss": float(accumulated_loss(self)),
+            "loss": float(loss),
             "parts": {name: part.state() for name, part in self._parts.items()},
         }
         write_json(staged / PROGRESS, progress)
+
+    def _save_trainer_state(self, staged: Path) -> None:
+        (staged / UNUSED_FILE).unlink(missing_ok=True)
+        best = self.state.best_model_checkpoint
+        # Only the name of the best checkpoint is saved, since the home folder may be moved.
+        self.state.best_model_checkpoint = Path(best).name if best else None
+        self.state.save_to_json(str(staged / "trainer_state.json"))
+        self.state.best_model_checkpoint = best
 
     @property
     def _parts(self) -> dict[str, Stateful]:
@@ -201,10 +215,6 @@ class CheckpointMixin(TrainerHost):
         if self.checkpoint_options is not None:
             text = f"{folder.name} was the best, but {damage.why}; the newest weights are kept."
             self.checkpoint_options.note("best-lost", text)
-
-    def load_best_weights(self, _folder: Path) -> None:
-        """Load the weights of the best checkpoint, which is intact."""
-        super()._load_best_model()
 
     def result_model(self) -> Any:
         """Return the model that is saved as the result: an adapter on a model, or a model."""

@@ -7,12 +7,14 @@ a private name is used elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from inspect import signature
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import DistributedType
 from datasets import Dataset
 from torch.autograd.graph import _engine_run_backward
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -60,6 +62,9 @@ PRIVATE_NAMES = (
     PrivateName(_TRAINER, "_determine_best_metric", "best metric of such an evaluation", _HOOK),
     PrivateName(_TRAINER, "_save_rng_state", "RNG state at the start of an epoch", "RngState"),
     PrivateName(_TRAINER, "_load_rng_state", "RNG state at the start of an epoch", "RngState"),
+    PrivateName(_TRAINER, "_get_dataloader", "all processes have whole batches", _HOOK),
+    PrivateName(_TRAINER, "_save_optimizer_and_scheduler", "a divided state is gathered", _HOOK),
+    PrivateName(_TRAINER, "_prepare_for_training", "a checkpoint is read before dividing", _HOOK),
     PrivateName(_DPO, "_prepare_dataset", "rows are tokenized already", "a TRL option"),
     PrivateName("trl.KTOTrainer", "_prepare_dataset", "rows are tokenized already", "a TRL option"),
     PrivateName(_DPO, "_set_signature_columns_if_needed", "keeps the length column", "none"),
@@ -79,6 +84,7 @@ PRIVATE_NAMES = (
     PrivateName("trl.trainer.utils", "_fused_logprob_entropy", "needs a compiler", "an argument"),
     PrivateName(_WANDB, "_wandb", "the run is finished at the end of training", "wandb.finish"),
     PrivateName(_WANDB, "_initialized", "a second training starts a run of its own", "none"),
+    PrivateName("accelerate.PartialState", "_shared_state", "FSDP2 on the CPU", "an argument"),
     PrivateName("accelerate.Accelerator", "_dataloaders", "forgets the trial data loader", "none"),
     PrivateName(
         "torch.optim.lr_scheduler.LRScheduler", "_last_lr", "changed rate", "a new schedule"
@@ -203,6 +209,26 @@ class OrderedEvalMixin(TrainerHost):
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
         return SequentialSampler(eval_dataset)
+
+
+def shard_on_cpu(state: PartialState) -> None:
+    """Let accelerate divide a model among processes on the CPU, which it does on GPUs alone.
+
+    It would train as with ddp, without a word.
+    """
+    state._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+
+
+def share_sampler(loader: Any, whole: Callable[[Any], Any] | None) -> None:
+    """Replace the batches that the processes share by `whole` of them; None gives each of them all.
+
+    accelerate divides the batches when it prepares a data loader, and repeats rows at the end.
+    """
+    shares = loader.batch_sampler
+    if whole is None:
+        shares.num_processes, shares.process_index = 1, 0
+    else:
+        shares.batch_sampler = whole(shares.batch_sampler)
 
 
 def finish_wandb_run(callback: Any) -> None:

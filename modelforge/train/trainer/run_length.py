@@ -56,11 +56,12 @@ def set_run_length(context: WorkerContext, trainer: Any, facts: Mapping[str, Any
 def tokenized_epoch(job: Job, trainer: Any, facts: Mapping[str, Any]) -> Epoch:
     """Return one pass over the tokenized rows of a trainer."""
     args, sequences = trainer.args, len(trainer.train_dataset)
-    per_step = args.per_device_train_batch_size * args.gradient_accumulation_steps
+    batches_of_step = args.gradient_accumulation_steps * job.plan.replicas
+    per_step = args.per_device_train_batch_size * batches_of_step
     rows = int(facts.get("train_rows") or sequences)
     if job.plan.facts.generates:
         prompts = per_step // job.config.trainer.num_generations
         return Epoch(rows, rows, prompts, max(1, rows // prompts))
     batches = math.ceil(sequences / args.per_device_train_batch_size)
-    steps = max(1, math.ceil(batches / args.gradient_accumulation_steps))
+    steps = max(1, math.ceil(batches / batches_of_step))
     return Epoch(rows, sequences, per_step, steps, facts.get("all_tokens"))

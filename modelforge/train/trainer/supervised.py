@@ -31,7 +31,7 @@ class SftTrainer(
     The losses of their batches are kept in `evaluated`, if that is set.
     """
 
-    by_tokens = True
+    by_tokens = pads_steps = True
     extra_columns = (*RowLossMixin.extra_columns, LOSS_WEIGHTS)
 
     perplexity: PerplexityMeter | None = None

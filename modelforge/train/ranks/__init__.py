@@ -1,0 +1,1 @@
+"""Training on several GPUs: processes that train together, and what each of them does."""

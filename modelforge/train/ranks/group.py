@@ -1,0 +1,34 @@
+"""The processes of a run on several GPUs as a group: they join, agree and wait for each other."""
+
+from __future__ import annotations
+
+import torch.distributed as dist
+from accelerate import PartialState
+
+from modelforge.train.stop import StopMode
+
+_MODES: tuple[StopMode | None, ...] = (None, "keep", "discard")
+
+
+def join(device: str) -> RankGroup:
+    """Wait until all processes are there, and return their group."""
+    PartialState(cpu=device == "cpu")
+    return RankGroup()
+
+
+class RankGroup:
+    """The processes of a run, which agree on a stop."""
+
+    def __init__(self) -> None:
+        # Beside the one that trains: on a GPU that would wait for its queue.
+        self._group = dist.new_group(backend="gloo")
+
+    def agree(self, mode: StopMode | None) -> StopMode | None:
+        """Return the strongest stop request of all processes; all must call it together."""
+        modes: list[StopMode | None] = [None] * dist.get_world_size()
+        dist.all_gather_object(modes, mode, group=self._group)
+        return max(modes, key=_MODES.index)
+
+    def wait(self) -> None:
+        """Wait until all processes have come here."""
+        dist.barrier(group=self._group)

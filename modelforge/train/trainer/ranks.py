@@ -1,0 +1,241 @@
+"""Trainers on several GPUs: the rows of one GPU in their order, and whole checkpoints.
+
+What is divided is gathered before it is saved, into the files of one GPU, so that a run resumes on
+another number of GPUs.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+from datasets import Dataset, concatenate_datasets
+from peft import get_peft_model_state_dict
+from safetensors.torch import load_file
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from modelforge.modeling.tokenize.encode import IGNORE_INDEX
+from modelforge.train.trainer.private import TrainerHost, shard_on_cpu, share_sampler
+
+OPTIMIZER, SCHEDULER = "optimizer.pt", "scheduler.pt"
+# RNG states: of one process, and of the first of several.
+RNG, RNG_OF_FIRST = "rng_state.pth", "rng_state_0.pth"
+
+
+class RankMixin(TrainerHost):
+    """Mixed into every trainer; with one process it changes nothing.
+
+    Attributes:
+        pads_steps: Whether rows without trained tokens may fill the last step of an epoch.
+    """
+
+    pads_steps = False
+
+    @property
+    def _is_alone(self) -> bool:
+        return self.args.world_size == 1
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Divide the model on the CPU too; let all processes draw the same order of rows."""
+        if self.args.fsdp and self.args.use_cpu:
+            shard_on_cpu(PartialState())
+        super().create_accelerator_and_postprocess()
+        if not self._is_alone:
+            self.accelerator.rng_types = ["torch"]
+            # Every process evaluates all rows.
+            self.gather_function = lambda values: values
+
+    # Rows
+
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
+        batches = self.args.gradient_accumulation_steps
+        # Rows of similar length are drawn from as many rows as on one GPU.
+        self.args.gradient_accumulation_steps = batches * self.args.world_size
+        try:
+            return super()._get_train_sampler(*args, **kwargs)
+        finally:
+            self.args.gradient_accumulation_steps = batches
+
+    def _get_dataloader(
+        self, dataset: Any, description: str, batch_size: int, sampler_fn: Any = None, **rest: Any
+    ) -> Any:
+        is_training = rest.get("is_training", False)
+        pads = is_training and self.pads_steps and not self._is_alone
+        rows = _with_untrained_row(dataset) if pads else dataset
+        loader = super()._get_dataloader(
+            rows, description, batch_size, sampler_fn and (lambda _: sampler_fn(dataset)), **rest
+        )
+        if pads:
+            share_sampler(loader, lambda batches: WholeBatches(batches, len(dataset)))
+        elif not is_training and not self._is_alone:
+            share_sampler(loader, None)
+        return loader
+
+    # Checkpoints
+
+    def staging_name(self, name: str) -> str:
+        """Return the name of a staging folder that all processes use."""
+        names = [name]
+        if not self._is_alone:
+            broadcast_object_list(names)
+        return names[0]
+
+    def wait_for_all(self) -> None:
+        """Wait until all processes have come here."""
+        self.accelerator.wait_for_everyone()
+
+    def whole_weights(self) -> dict[str, Any] | None:
+        """Return the trained weights, or all, gathered on the CPU; None where each process has all.
+
+        All processes must call it; only the first one gets tensors.
+        """
+        if self.is_deepspeed_enabled:
+            weights: dict[str, Any] = self.accelerator.get_state_dict(self.model_wrapped)
+            return weights
+        if not self.is_fsdp_enabled:
+            return None
+        frozen_too = not hasattr(self.model, "peft_config")
+        options = StateDictOptions(
+            full_state_dict=True, cpu_offload=True, ignore_frozen_params=not frozen_too
+        )
+        return get_model_state_dict(self.model, options=options)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the weights; those that are divided are gathered."""
+        if not self.is_fsdp_enabled:
+            super().save_model(output_dir, _internal_call)
+            return
+        weights = self.whole_weights()
+        if self.args.should_save:
+            self._save(output_dir, state_dict=weights)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self.is_fsdp_enabled:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        state = _whole(self.optimizer.state_dict())
+        if self.args.should_save:
+            torch.save(state, Path(output_dir) / OPTIMIZER)
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER)
+
+    def _prepare_for_training(self, steps: int, loader: Any, resume_from: str | None) -> Any:
+        if self.is_fsdp_enabled and resume_from is not None:
+            with self._as_one_process():
+                self._load_from_checkpoint(resume_from)
+        return super()._prepare_for_training(steps, loader, resume_from)
+
+    def _load_from_checkpoint(self, checkpoint: str, model: Any = None) -> None:
+        if self.is_fsdp_enabled:
+            return  # it was loaded before the model was divided
+        super()._load_from_checkpoint(checkpoint, model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if not self.is_fsdp_enabled:
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        with self._as_one_process():
+            super()._load_optimizer_and_scheduler(checkpoint)
+        for weight, state in self.optimizer.state.items():
+            for name, value in state.items():
+                if isinstance(weight, DTensor) and value.shape == weight.shape:
+                    state[name] = _divided(value, weight)
+
+    def load_best_weights(self, folder: Path) -> None:
+        """Load the weights of the best checkpoint, which is intact."""
+        if not self.is_fsdp_enabled:
+            super()._load_best_model()
+            return
+        weights = dict(self.model.named_parameters())
+        saved = {
+            name: value
+            for path in folder.glob("*.safetensors")
+            for name, value in load_file(path).items()
+        }
+        with torch.no_grad():
+            for stored, name in _saved_names(self.model).items():
+                if stored in saved:
+                    weights[name].copy_(_divided(saved[stored], weights[name]))
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        own = RNG if self._is_alone else f"rng_state_{self.args.process_index}.pth"
+        others = [Path(checkpoint or "", name) for name in (RNG, RNG_OF_FIRST)]
+        found = next((path for path in others if path.is_file()), None)
+        if found is None or Path(checkpoint or "", own).is_file():
+            super()._load_rng_state(checkpoint)
+            return
+        # The checkpoint is of another number of processes.
+        with tempfile.TemporaryDirectory() as folder:
+            shutil.copy(found, Path(folder, own))
+            super()._load_rng_state(folder)
+
+    @contextmanager
+    def _as_one_process(self) -> Iterator[None]:
+        """Read files that are those of one process."""
+        self.is_fsdp_enabled = False
+        try:
+            yield
+        finally:
+            self.is_fsdp_enabled = True
+
+
+class WholeBatches:
+    """Fills the last batches of an epoch so that all processes have as many and as large ones.
+
+    `row` is the index of the row that fills them; `batches` is a batch sampler.
+    """
+
+    drop_last = False
+
+    def __init__(self, batches: Any, row: int, ranks: int | None = None) -> None:
+        self._batches, self._row = batches, row
+        self._ranks = ranks or PartialState().num_processes
+        self.batch_size, self.sampler = batches.batch_size, batches.sampler
+
+    def __len__(self) -> int:
+        """The batches of an epoch, of all processes."""
+        return -(-len(self._batches) // self._ranks) * self._ranks
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yield the indices of the rows of each batch."""
+        for batch in self._batches:
+            yield [*batch, *[self._row] * (self.batch_size - len(batch))]
+        for _ in range(len(self) - len(self._batches)):
+            yield [self._row] * self.batch_size
+
+
+def _with_untrained_row(rows: Dataset) -> Dataset:
+    """Return the rows and one more, a copy of the first without trained tokens."""
+    first = rows[0]
+    untrained = {**first, "labels": [IGNORE_INDEX] * len(first["labels"])}
+    return concatenate_datasets([rows, Dataset.from_list([untrained], features=rows.features)])
+
+
+def _whole(state: Any) -> Any:
+    """Return nested data with whole tensors on the CPU in place of divided ones."""
+    if isinstance(state, dict):
+        return {name: _whole(value) for name, value in state.items()}
+    if isinstance(state, list):
+        return [_whole(value) for value in state]
+    return state.full_tensor().cpu() if isinstance(state, DTensor) else state
+
+
+def _divided(value: torch.Tensor, like: Any) -> Any:
+    """Return this process's part of a whole tensor, divided as another one."""
+    if not isinstance(like, DTensor) or isinstance(value, DTensor):
+        return value
+    whole = value.to(device=like.device, dtype=like.dtype)
+    return distribute_tensor(whole, like.device_mesh, like.placements)
+
+
+def _saved_names(model: Any) -> dict[str, str]:
+    """Return the names of weights by those that they have in a saved file."""
+    names = {name: name for name, _weight in model.named_parameters()}
+    return get_peft_model_state_dict(model, names) if hasattr(model, "peft_config") else names

@@ -15,6 +15,7 @@ from modelforge.config.plan.pretraining import (
     eval_tokens,
     text_tokens,
 )
+from modelforge.config.plan.training import effective_accumulation
 from modelforge.config.profiles import profile_length
 from modelforge.config.progressive.cost import LayerSizes
 from modelforge.config.schema.config import TrainingConfig
@@ -167,6 +168,13 @@ class RunContext:
         return next((gpu for gpu in self.machine.gpus if gpu.index == index), None)
 
     @property
+    def batches(self) -> int:
+        """Batches of a step, of all GPUs."""
+        if self.plan.pretraining is not None:
+            return self.plan.pretraining.accumulation
+        return effective_accumulation(self.config)
+
+    @property
     def compute_capability(self) -> tuple[int, int] | None:
         """The compute capability of the GPU; None where it is unknown."""
         return self.gpu.compute_capability if self.gpu else None
@@ -177,7 +185,9 @@ class RunContext:
         if self.plan.device == "cuda":
             bounds = (self.gpu.free_gib, self.total_memory_gib) if self.gpu else ()
             return min((bound for bound in bounds if bound is not None), default=None)
-        return self.machine.ram_free_gib
+        free = self.machine.ram_free_gib
+        # Processes on the CPU share its memory; the estimate is that of one of them.
+        return None if free is None else free / self.plan.ranks
 
     @property
     def total_memory_gib(self) -> float | None:

@@ -18,6 +18,7 @@ from modelforge.preflight.memory.estimate import (
     adapter_weights,
     offloaded_bytes,
     recomputed_layers,
+    trained_weights,
     weight_bytes,
 )
 
@@ -128,8 +129,25 @@ def estimate_step(context: RunContext) -> StepEstimate | None:
         seconds += _offload_seconds(context, layout)
     passes = config.per_device_train_batch_size // config.rows_per_pass
     batches = plan.gradient_accumulation_steps * passes
-    update = muon_flops(config, plan, model) / flops
-    return StepEstimate(batches * layout.useful, batches * seconds + update)
+    seconds /= plan.sequence_parallel_size
+    update = muon_flops(config, plan, model) / flops + exchange_seconds(config, plan, model)
+    return StepEstimate(batches * plan.replicas * layout.useful, batches * seconds + update)
+
+
+def exchange_seconds(config: TrainingConfig, plan: Plan, model: ModelInfo) -> float:
+    """Return the seconds of a step in which several GPUs exchange gradients and weights.
+
+    Gradients are added up once in a step. Divided weights are gathered for each forward and each
+    backward pass, and their gradients are added up in each.
+    """
+    if plan.ranks == 1:
+        return 0.0
+    trained = trained_weights(config, plan, model) * plan.trained_bytes
+    sent = 2.0 * trained
+    if plan.sharding in ("fsdp2", "zero3"):
+        passes = plan.gradient_accumulation_steps
+        sent = passes * (2 * weight_bytes(config, plan, model) + trained)
+    return sent * (plan.ranks - 1) / plan.ranks / _COPY_BYTES_PER_SECOND
 
 
 def muon_flops(config: TrainingConfig, plan: Plan, model: ModelInfo) -> float:
@@ -210,7 +228,7 @@ def flops_per_s(context: RunContext) -> float | None:
     """Return the effective FLOPS of training on the device; None where they are unknown."""
     plan, machine, capability = context.plan, context.machine, context.compute_capability
     if plan.device == "cpu":
-        cores = max(1, machine.cores or 1)
+        cores = max(1.0, (machine.cores or 1) / plan.ranks)
         factor = _bf16_factor(machine) if plan.precision == "bf16" else 1.0
         factor *= COMPILED_ON_CPU if plan.torch_compile else 1.0
         factor *= _float8_factor(plan, None)

@@ -75,6 +75,9 @@ class PlanEvent(Event):
     flops_per_token: Annotated[float | None, Info("FLOPs of a token.", "FLOPs", True)] = None
     peak_flops: Annotated[float | None, Info("Peak of the GPU.", "FLOPs/s", True)] = None
     bytes_per_token: Annotated[float | None, Info("Mean of the text.", "bytes", True)] = None
+    ranks: Annotated[int | None, Info("GPUs that train together.", omitted=True)] = None
+    sharding: Annotated[str | None, Info("What they divide.", omitted=True)] = None
+    rank_parameters: Annotated[int | None, Info("Parameters on each GPU.", omitted=True)] = None
     prompts_per_update: Annotated[int | None, Info("Prompts per RLHF step.", omitted=True)] = None
     answers_per_update: Annotated[int | None, Info("Answers per RLHF step.", omitted=True)] = None
     stage: Annotated[int | None, Info("Number of this stage, from 1.", omitted=True)] = None

@@ -203,7 +203,9 @@ class PreflightService:
         # A model that is trained from nothing cannot be loaded before the run has made it.
         # A growing model has the sizes of its stages, and the trunk runs without gradients.
         is_made = config.pretraining.enabled or config.progressive.enabled
-        if report.memory_basis != "formula" or uses_surogate(config) or is_made:
+        # The code that is traced is that of one GPU.
+        is_other = uses_surogate(config) or plan.ranks > 1
+        if report.memory_basis != "formula" or is_other or is_made:
             return checked
         length = longest_row_tokens(resolved.config, plan, checked.summary)
         trace = self._warm_worker.ask(checked.probe("memory") | {"length": length}, TRACE_TIMEOUT_S)

@@ -76,7 +76,11 @@ class TrialRunService:
         Raises what `RunService.start` raises; then nothing has been created.
         """
         checked = self._launcher.check(*layers)
-        if uses_surogate(checked.require()[0].config):
+        resolved, plan, *_rest = checked.require()
+        if plan.ranks > 1:
+            what = f"A trial run measures one GPU, and the run has {plan.ranks}."
+            raise ConfigError(Problem("hardware.gpus", what, "Set it to 1, or start the run."))
+        if uses_surogate(resolved.config):
             what = "A trial run measures ModelForge's own training, and the engine is surogate."
             raise ConfigError(Problem("hardware.engine", what, "Start the run instead."))
         with self._launcher.claim():

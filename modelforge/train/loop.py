@@ -354,6 +354,8 @@ def plan_event_data(job: Job, trainer: Any, stage: Stage | None) -> dict[str, An
     stage_facts = {}
     if stage is not None:
         stage_facts = {"stage": stage.number, "stages": stage.count, "stage_name": stage.name}
+    if plan.ranks > 1:
+        stage_facts |= {"ranks": plan.ranks, "sharding": plan.sharding}
     return {
         **stage_facts,
         "steps_per_epoch": math.ceil(batches / args.gradient_accumulation_steps),

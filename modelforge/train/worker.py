@@ -183,17 +183,12 @@ def _do_run(
     if uses_surogate(config):
         _run_surogate(WorkerContext(job, _nothing_to_load, log, stop, checkpoint))
         return
-    is_rank = isinstance(stop, rank.RankStop)
-    if plan.ranks > 1 and not is_rank:
+    if plan.ranks > 1 and not isinstance(stop, rank.RankStop):
         from modelforge.train.ranks.launch import run_ranks
 
         run_ranks(job, log)
         return
-    if not is_rank:  # each process was given its GPU
-        environment.set_visible_gpu(plan.device, config.hardware.gpu_index)
-    if releases_memory(config, plan):
-        environment.return_freed_memory()
-    _limit_downloads(config, plan)
+    _set_up_device(job, is_rank=isinstance(stop, rank.RankStop))
     provider, strategy = preload(config.provider, plan.method)
     if isinstance(stop, rank.RankStop):
         from modelforge.train.ranks.group import join
@@ -227,6 +222,15 @@ def _do_run(
         return loaded
 
     strategy.run(WorkerContext(job, load, log, stop, checkpoint, load_seconds, is_main))
+
+
+def _set_up_device(job: Job, *, is_rank: bool) -> None:
+    """Choose the device and its memory, before the training stack is imported."""
+    if not is_rank:  # each of several processes was given its GPU
+        environment.set_visible_gpu(job.plan.device, job.config.hardware.gpu_index)
+    if releases_memory(job.config, job.plan):
+        environment.return_freed_memory()
+    _limit_downloads(job.config, job.plan)
 
 
 def _plan_of(plan: Plan, path: str, *, is_new: bool) -> Plan:

@@ -35,12 +35,6 @@ __all__ = ["Change", "Device", "Plan", "PlanContext", "make_plan"]
 # 1.28 times as fast.
 DEFAULT_LOSS_PIECE = 256
 LOSS_PIECE = {"cpu": 64}
-# What torch.compile generates code with, as `Machine.packages` names it, and its name in messages.
-_HEADERS = {"Python.h": "the header files of Python (Python.h)"}
-COMPILERS = {
-    "cuda": {"triton": "triton", "cc": "a C compiler", **_HEADERS},
-    "cpu": {"c++": "a C++ compiler", **_HEADERS},
-}
 DEFAULT_COMPLETION = 256
 MANY_ROWS = 10_000
 _CHANGES = TypeAdapter(list[Change])
@@ -368,7 +362,7 @@ def _of_device(
     config: TrainingConfig, context: PlanContext, stored: str, log: ChangeLog
 ) -> dict[str, Any]:
     """Return the values that depend on the device; `stored` is the format of frozen weights."""
-    compiles = _torch_compile(config, context, log)
+    compiles = memory.torch_compile(config, context, log)
     mode = memory.compile_mode(config, context.device, stored, log) if compiles else None
     return {
         "torch_compile": compiles,
@@ -377,25 +371,8 @@ def _of_device(
         **memory.device_memory(config, context, log),
         "num_workers": _num_workers(config, context),
         "loss_piece": LOSS_PIECE.get(context.device, DEFAULT_LOSS_PIECE),
-        "compiles_kernels": not _missing_compilers(context),
+        "compiles_kernels": not memory.missing_compilers(context),
     }
-
-
-def _torch_compile(config: TrainingConfig, context: PlanContext, log: ChangeLog) -> bool:
-    if not config.trainer.torch_compile:
-        return False
-    needed, missing = COMPILERS.get(context.device, {}), _missing_compilers(context)
-    if needed and not missing:
-        return True
-    reason = "torch.compile is not supported on Apple GPUs."
-    if needed:
-        reason = f"torch.compile needs what is not installed: {', '.join(missing)}."
-    return log.record("trainer.torch_compile", False, reason)
-
-
-def _missing_compilers(context: PlanContext) -> list[str]:
-    needed = COMPILERS.get(context.device, {})
-    return [text for name, text in needed.items() if name not in context.packages]
 
 
 def _num_workers(config: TrainingConfig, context: PlanContext) -> int:

@@ -11,6 +11,13 @@ from modelforge.config.schema.config import TrainingConfig
 # Modes of torch.compile that record CUDA graphs, and what each becomes without them.
 GRAPH_MODES = {"reduce-overhead": "default", "max-autotune": "max-autotune-no-cudagraphs"}
 
+# What torch.compile generates code with, as `Machine.packages` names it, and its name in messages.
+_HEADERS = {"Python.h": "the header files of Python (Python.h)"}
+COMPILERS = {
+    "cuda": {"triton": "triton", "cc": "a C compiler", **_HEADERS},
+    "cpu": {"c++": "a C++ compiler", **_HEADERS},
+}
+
 
 def device_memory(config: TrainingConfig, context: PlanContext, log: ChangeLog) -> dict[str, Any]:
     """Return the values of the plan about the memory of the device."""
@@ -53,3 +60,22 @@ def compile_mode(config: TrainingConfig, device: Device, stored: str, log: Chang
     else:
         return mode
     return log.record("hardware.torch_compile_mode", GRAPH_MODES[mode], reason)
+
+
+def torch_compile(config: TrainingConfig, context: PlanContext, log: ChangeLog) -> bool:
+    """Return whether the model is compiled; not without a compiler."""
+    if not config.trainer.torch_compile:
+        return False
+    needed, missing = COMPILERS.get(context.device, {}), missing_compilers(context)
+    if needed and not missing:
+        return True
+    reason = "torch.compile is not supported on Apple GPUs."
+    if needed:
+        reason = f"torch.compile needs what is not installed: {', '.join(missing)}."
+    return log.record("trainer.torch_compile", False, reason)
+
+
+def missing_compilers(context: PlanContext) -> list[str]:
+    """Return what is needed to compile on the device and is not installed."""
+    needed = COMPILERS.get(context.device, {})
+    return [text for name, text in needed.items() if name not in context.packages]

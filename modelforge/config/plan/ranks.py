@@ -10,6 +10,9 @@ from modelforge.config.plan.context import ChangeLog, PlanContext
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.config.schema.runtime import Sharding
 
+# Optimizers of torch, whose state has the shape of the weights.
+DIVISIBLE_OPTIMIZERS = frozenset({"adamw_torch", "adamw_torch_fused", "sgd", "adagrad"})
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -102,7 +105,7 @@ def without_effect(config: TrainingConfig, ranks: Ranks, log: ChangeLog) -> None
 
 def sharded_optim(optim: str, ranks: Ranks, log: ChangeLog) -> str:
     """Return the optimizer, without paging and kernels of its own where its state is divided."""
-    usable = {"adamw_torch", "adamw_torch_fused", "sgd", "adagrad", "rmsprop"}
+    usable = DIVISIBLE_OPTIMIZERS
     info = OPTIMIZERS[optim]
     replacement = info.unpaged or info.without_cuda
     if ranks.sharding != "fsdp2" or optim in usable or replacement not in usable:

@@ -17,6 +17,7 @@ from modelforge.preflight.checks import (
     privacy,
     provider,
     quantization,
+    ranks,
     resources,
     settings,
 )
@@ -53,6 +54,12 @@ LOADING_CHECKS: tuple[Check, ...] = (
     quantization.package_missing,
     quantization.nothing_quantized,
     privacy.privacy_impossible,
+    ranks.gpus_missing,
+    ranks.gpus_impossible,
+    ranks.sharding_impossible,
+    ranks.deepspeed_missing,
+    ranks.sequence_not_shared,
+    ranks.batches_not_shared,
 )
 FIT_CHECKS: tuple[FitCheck, ...] = (resources.weights_too_large, resources.memory_short)
 TRAINING_CHECKS: tuple[Check, ...] = (
@@ -87,6 +94,7 @@ TRAINING_CHECKS: tuple[Check, ...] = (
     settings.plan_changes,
     settings.unused_settings,
     privacy.privacy_costs,
+    ranks.last_step_repeats,
     settings.tracker_missing,
     settings.tracker_online,
     logs.repository_unusable,

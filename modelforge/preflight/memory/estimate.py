@@ -10,6 +10,7 @@ from modelforge.config.rules.weights import split_names
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.models.architecture import ModelInfo
 from modelforge.preflight.memory.block import block_bytes, is_gated, plain_bytes
+from modelforge.preflight.memory.ranks import divided, shares
 from modelforge.units import GIB
 
 # CUDA context and libraries.
@@ -72,7 +73,8 @@ def estimate_memory(
         "logits": logits(config, plan, model, length),
     }
     # The optimizer's temporary tensors are allocated after the activations have been freed.
-    transient = optimizer.transient_bytes(sizes, plan.device)
+    parts = divided(parts, plan, model)
+    transient = optimizer.transient_bytes(sizes, plan.device) / shares(plan, "optimizer")
     parts["optimizer"] += max(0.0, transient - parts["activations"] - parts["logits"])
     parts["overhead"] = overhead(config, plan, parts["activations"], is_cuda_build=is_cuda_build)
     return [MemoryPart(name, value / GIB) for name, value in parts.items()]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from modelforge.config.plan.make import COMPILERS, DEFAULT_LOSS_PIECE, MANY_ROWS
+from modelforge.config.plan.memory import COMPILERS, DEFAULT_LOSS_PIECE, MANY_ROWS
 from modelforge.preflight.context import RunContext
 from modelforge.preflight.duration import compile_seconds
 from modelforge.preflight.speed import batch_layout, estimate_step
@@ -113,7 +113,7 @@ def _savings(context: RunContext) -> list[dict[str, Any]]:
     if not context.config.gradient_checkpointing:
         savings.append({"gradient_checkpointing": True})
     batch = context.config.per_device_train_batch_size
-    accumulation = context.plan.gradient_accumulation_steps
+    accumulation = context.batches
     while batch % 2 == 0 and context.plan.facts.splits_batch:
         batch, accumulation = batch // 2, accumulation * 2
         savings.append(batch_settings(batch, accumulation))
@@ -204,7 +204,7 @@ def _checkpointing(context: RunContext) -> SpeedupOption:
 def _batch_size(context: RunContext) -> SpeedupOption | None:
     """Return the largest batch that fits and gains 5 % over each smaller one."""
     batch = context.config.per_device_train_batch_size
-    rows = context.plan.gradient_accumulation_steps * batch
+    rows = context.batches * batch
     if not context.plan.facts.splits_batch or context.config.packing:
         return None
     best, best_speed = batch, estimate_speed(context) or 0.0

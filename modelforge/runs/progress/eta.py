@@ -43,9 +43,10 @@ class Schedule:
         batch = int(config.get("per_device_train_batch_size", 1))
         configured = config.get("gradient_accumulation_steps", 4)
         accumulation = int(plan.get("gradient_accumulation_steps") or configured)
+        groups = int(plan.get("ranks") or 1) // int(plan.get("sequence_parallel_size") or 1)
         eval_every = plan.get("eval_steps")
         save_every = plan.get("save_steps") or eval_every
-        rows: int | None = batch * accumulation
+        rows: int | None = batch * accumulation * max(1, groups)
         facts = METHOD_FACTS.get(plan.get("method", "sft"))
         if config.get("packing") or (facts is not None and not facts.counts_tokens):
             rows = None

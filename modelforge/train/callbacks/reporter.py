@@ -101,8 +101,12 @@ class EventReporter(TrainerCallback):
         self._tokens, self._logged_step = state["tokens"], state["logged_step"]
         self._busy_s = state["busy_s"]
 
-    def on_train_begin(self, _args: Any, state: TrainerState, *_rest: Any, **_kwargs: Any) -> None:
+    def on_train_begin(
+        self, _args: Any, state: TrainerState, *_rest: Any, model: Any = None, **_kwargs: Any
+    ) -> None:
         """Write the plan event."""
+        if "ranks" in self._facts:
+            self._facts["rank_parameters"] = parameters_here(model)
         epochs = state.max_steps / max(1, self._facts.pop("steps_per_epoch"))
         self._log.write(
             PlanEvent(total_steps=state.max_steps, epochs=round(epochs, 2), **self._facts)
@@ -247,6 +251,12 @@ class EventReporter(TrainerCallback):
 
     def _report_training(self, state: TrainerState) -> None:
         self._log.phase("training", "Training", done=state.global_step, total=state.max_steps)
+
+
+def parameters_here(model: Any) -> int:
+    """Return the number of parameters that this process holds; of a divided one, its part."""
+    weights = model.parameters()
+    return sum((each.to_local() if hasattr(each, "to_local") else each).numel() for each in weights)
 
 
 def trainer_metrics(logs: dict[str, Any]) -> dict[str, float]:

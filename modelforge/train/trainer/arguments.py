@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
+from accelerate import ParallelismConfig
 from accelerate.utils import patch_environment
 
 from modelforge.config.optimizers import MUON, RESULT_SCHEDULES
@@ -160,10 +161,23 @@ def _offload(config: TrainingConfig, plan: Plan) -> dict[str, Any]:
 def _sharding(plan: Plan) -> dict[str, Any]:
     """Return the arguments that divide the model among processes; ddp needs none."""
     if plan.sharding == "fsdp2":
-        return {"fsdp": True, "fsdp_config": {"version": 2, "state_dict_type": "FULL_STATE_DICT"}}
+        return {
+            "fsdp": True,
+            "fsdp_config": {"version": 2, "state_dict_type": "FULL_STATE_DICT"},
+            **_sequences(plan),
+        }
     if plan.sharding in DEEPSPEED:
         return {"deepspeed": deepspeed_config(plan.sharding)}
     return {}
+
+
+def _sequences(plan: Plan) -> dict[str, Any]:
+    """Return the argument with which several processes share the tokens of a row."""
+    size = plan.sequence_parallel_size
+    if size == 1:
+        return {}
+    parallel = ParallelismConfig(dp_shard_size=plan.replicas, cp_size=size)
+    return {"parallelism_config": parallel}
 
 
 def _logging(config: TrainingConfig) -> dict[str, Any]:

@@ -22,6 +22,8 @@ from safetensors.torch import load_file
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from modelforge.errors import Problem
+from modelforge.modeling.errors import WorkerError
 from modelforge.modeling.tokenize.encode import IGNORE_INDEX
 from modelforge.train.trainer.private import TrainerHost, shard_on_cpu, share_sampler
 
@@ -130,7 +132,10 @@ class RankMixin(TrainerHost):
         if self.is_fsdp_enabled and resume_from is not None:
             with self._as_one_process():
                 self._load_from_checkpoint(resume_from)
-        return super()._prepare_for_training(steps, loader, resume_from)
+        prepared = super()._prepare_for_training(steps, loader, resume_from)
+        if self.is_fsdp_enabled or self.args.fsdp:
+            require_divided(self.model)
+        return prepared
 
     def _load_from_checkpoint(self, checkpoint: str, model: Any = None) -> None:
         if self.is_fsdp_enabled:
@@ -184,6 +189,19 @@ class RankMixin(TrainerHost):
             yield
         finally:
             self.is_fsdp_enabled = True
+
+
+def require_divided(model: Any) -> None:
+    """Make sure that the trained weights are divided: each process would train all without a word.
+
+    Raises:
+        WorkerError: They are whole.
+    """
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    if not all(isinstance(weight, DTensor) for weight in trained):
+        what = "The model was not divided among the GPUs."
+        remedy = "Choose ddp, and send a support bundle."
+        raise WorkerError("not-divided", Problem("hardware.sharding", what, remedy))
 
 
 class WholeBatches:

@@ -82,7 +82,10 @@ def trained_rows(rows: Dataset, config: TrainingConfig, plan: Plan) -> Dataset:
 def training_arguments(job: Job, *, evaluates: bool) -> SFTConfig:
     """Return the arguments of TRL's trainer."""
     # `trained_rows` packs as TRL would, and keeps the numbers of the rows.
-    packed = {"dataset_kwargs": {"skip_prepare_dataset": True}}
+    packed: dict[str, Any] = {"dataset_kwargs": {"skip_prepare_dataset": True}}
+    if job.plan.sequence_parallel_size > 1:
+        # Each process has two parts of a row, so that all have as much to do.
+        packed["pad_to_multiple_of"] = 2 * job.plan.sequence_parallel_size
     return SFTConfig(
         **common_arguments(job, evaluates=evaluates),
         **(sft_data_arguments(job.config, job.plan) | packed),

@@ -1,10 +1,13 @@
-"""Two processes train as one does."""
+"""Two processes train as one does, whatever they divide."""
 
 from __future__ import annotations
 
 import pytest
 
-pytestmark = pytest.mark.torch
+from modelforge.runs.events import EventRecord
+
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
+# Fifteen rows fill no whole number of steps.
 TWENTY = {
     "max_steps": 20,
     "gradient_accumulation_steps": 4,
@@ -16,25 +19,37 @@ TWENTY = {
 FULL = {"adapter": {"enabled": False}}
 
 
-def losses(events, kind="step"):
-    return [record.data["loss"] for record in events if record.kind == kind]
-
-
-def train(bench, **settings):
+def train(bench, **settings) -> list[EventRecord]:
     events = bench.work(bench.prepare(**TWENTY | settings))
     assert events[-1].kind == "finished", events[-1].data
     return events
 
 
-def two(sharding):
+def two(sharding: str) -> dict[str, object]:
     return {"device": "cpu", "gpus": 2, "sharding": sharding}
 
 
-@pytest.mark.parametrize("trained", [{}, FULL], ids=["lora", "full"])
-def test_two_processes_have_the_losses_of_one(bench, trained):
+def losses(events: list[EventRecord], kind: str) -> list[float]:
+    return [record.data["loss"] for record in events if record.kind == kind]
+
+
+def planned(events: list[EventRecord]) -> dict[str, object]:
+    return next(record.data for record in events if record.kind == "plan")
+
+
+@pytest.mark.parametrize(
+    ("sharding", "trained"),
+    [("ddp", {}), ("ddp", FULL), ("fsdp2", {}), ("fsdp2", FULL)],
+    ids=["ddp-lora", "ddp-full", "fsdp2-lora", "fsdp2-full"],
+)
+def test_two_processes_have_the_losses_of_one(bench, sharding, trained):
     one = train(bench, **trained)
-    for sharding in ("ddp", "fsdp2"):
-        both = train(bench, hardware=two(sharding), **trained)
-        assert len(losses(both)) == 20
-        assert losses(both) == pytest.approx(losses(one), abs=1e-4)
-        assert losses(both, "eval") == pytest.approx(losses(one, "eval"), abs=1e-4)
+    both = train(bench, hardware=two(sharding), **trained)
+    assert len(losses(both, "step")) == 20
+    for kind in ("step", "eval"):
+        assert losses(both, kind) == pytest.approx(losses(one, kind), abs=1e-4)
+    facts = planned(both)
+    assert facts["ranks"] == 2
+    held = facts["rank_parameters"] / facts["total_parameters"]
+    # accelerate would train as with ddp on the CPU: the parameters are DTensors.
+    assert held == pytest.approx(0.5 if sharding == "fsdp2" else 1.0, abs=0.01)

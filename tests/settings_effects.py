@@ -7,6 +7,11 @@ from __future__ import annotations
 
 # File in tests/, its test, and the settings that it varies.
 EFFECTS: dict[str, dict[str, list[str]]] = {
+    "config/plan/test_ranks.py": {
+        "test_gpus_are_counted_and_0_is_all_of_them": ["hardware.gpus"],
+        "test_the_sharding_is_that_of_the_number_of_gpus": ["hardware.sharding"],
+        "test_gpus_that_share_a_row_share_no_batches": ["hardware.sequence_parallel_size"],
+    },
     "config/plan/test_growing.py": {
         "test_each_setting_changes_the_stages": [
             "progressive.stages",

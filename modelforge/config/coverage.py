@@ -27,13 +27,13 @@ STATES: Final[dict[State, str]] = {
     "values; the test shows that a changed value changes what a run does.",
     "otherwise": "what the option is for is had in another way, which the test shows.",
     "impossible": "PyTorch and the libraries of Hugging Face cannot do it; the reason is given.",
-    "later": "it belongs to a feature that is not there yet: several GPUs, or more shapes of "
-    "models.",
+    "later": "it belongs to a feature that is not there yet: other computers, or more shapes "
+    "of models.",
     "beyond": "the document does not have it; newer versions of the system do.",
     "open": "nothing of it is there.",
 }
 # Features that are announced, as the reports of importers call them.
-LATER = ("training on several GPUs", "more shapes of models from nothing")
+LATER = ("training elsewhere", "more shapes of models from nothing")
 # Values that are tried where an option names none.
 TRIED: tuple[Any, ...] = (
     *(True, False, 1, 2, 1000, 0.5, "text", "auto", "linear", "/text", "/text.log"),
@@ -55,6 +55,10 @@ BESIDE: dict[str, dict[str, Any]] = {
 BESIDE_ONE: dict[str, dict[str, Any]] = {
     "surogate:from_scratch": {"lora": False, "model": "text"},
     "stack-wise:model.tokenizer_embedding.adapter_hidden_dim": {"training": {"mode": "fused"}},
+    **{
+        f"surogate:{name}": {"gpus": 2}
+        for name in ("zero_level", "shard_weights", "shard_gradients")
+    },
     "surogate:init_projections_to_zero": {"lora": False, "from_scratch": True},
 }
 ASKS_NOTHING = ("This value asks for nothing.", "It is empty, as if it were left out.")
@@ -80,9 +84,8 @@ OTHERWISE: Final[dict[str, frozenset[str]]] = {
 # Without the kernels, the buffers or the inputs of the other program they mean nothing.
 IMPOSSIBLE: Final[dict[str, frozenset[str]]] = {
     "surogate": frozenset({
-        # One GPU has nothing to divide.
-        *("zero_level", "shard_weights", "shard_gradients", "use_all_to_all_reduce"),
-        *("memcpy_all_gather", "memcpy_send_recv"),
+        # How its own engine moves data between GPUs, and experts that are divided among them.
+        *("use_all_to_all_reduce", "memcpy_all_gather", "memcpy_send_recv", "ep_size"),
         # Images and agents are outside the three tasks.
         *("max_pixels", "norm_bbox", "agent_template"),
     }),

@@ -29,6 +29,7 @@ def _is(name: str, *values: str, text: str = "") -> Condition:
 
 
 _ON_CUDA = _is("hardware.device", "auto", "cuda", text="on an NVIDIA GPU")
+_SEVERAL_GPUS = Condition("with several GPUs", lambda get: get("hardware.gpus") != "1")
 _HUB_KERNEL = Condition(
     "with an attention kernel of the Hub", lambda get: "/" in get("model.attn_implementation")
 )
@@ -165,6 +166,12 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "use_nested_quant": (_FOUR_BIT,),
     "quantization.scheme": (_ADAPTER,),
     "hardware.engine": (_ON_CUDA,),
+    "hardware.sharding": (_SEVERAL_GPUS,),
+    "hardware.sequence_parallel_size": (
+        _SEVERAL_GPUS,
+        _ON_CUDA,
+        _is("hardware.sharding", "fsdp2"),
+    ),
     "hardware.engine_options": (_ON_CUDA, _is("hardware.engine", "surogate")),
     "hardware.max_gpu_temperature": (_ON_CUDA,),
     "hardware.max_gpu_power": (_ON_CUDA,),

@@ -41,6 +41,7 @@ OPTIONAL_PACKAGES = (
     "triton",
     "kernels",
     "opacus",
+    "deepspeed",
     *PROVIDER_PACKAGES,
     *TRACKERS,
 )

@@ -22,6 +22,7 @@ PROOFS: dict[str, tuple[str, ...]] = {
     "gguf": ("xllamacpp",),
     "lm-eval": ("lm_eval",),
     "privacy": ("opacus.accountants",),
+    "deepspeed": ("deepspeed",),
     "tensorboard": ("torch.utils.tensorboard",),
     "trackio": ("trackio",),
     "wandb": ("wandb",),

@@ -32,6 +32,8 @@ FULL = {"adapter.enabled": False, "use_4bit": False}
 BASES = (
     {},
     {"use_4bit": True},
+    {"hardware.gpus": 4, **FULL},
+    {"hardware.gpus": 4, "hardware.sharding": "fsdp2", **FULL},
     {"use_4bit": False, "per_device_train_batch_size": 4},
     {"packing": True},
     {"eval_split": 0.0, "per_device_eval_batch_size": 64, "gradient_checkpointing": False},

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from modelforge.config.importers.options import Option, coming, no_effect, refused
-from modelforge.config.importers.training_arguments import GPUS
+from modelforge.config.importers.options import Option, no_effect, refused
+from modelforge.config.importers.shared.gpus import by_hand
 
 KERNELS = "Kernels are chosen here; Unsloth, as the provider, has its own."
 VARIANT = "This way of training is not offered here."
@@ -70,7 +70,7 @@ NOT_OFFERED: dict[str, Option] = {
     **{name: no_effect(KERNELS) for name in _KERNELS},
     **{name: refused(VARIANT, None) for name in _VARIANTS},
     **{name: no_effect("Runs and exports have their own folders here.") for name in _FOLDERS},
-    **{name: coming(GPUS, 1) for name in _SEVERAL},
+    **{name: by_hand(1) for name in _SEVERAL},
     **{name: no_effect("Training is on this computer.") for name in _ELSEWHERE},
     **{name: no_effect(TRACKERS) for name in _TRACKERS},
     **{

@@ -9,13 +9,13 @@ from modelforge.config.importers.options import (
     Option,
     Values,
     by,
-    coming,
     no_effect,
     refused,
     renamed,
     taken,
 )
 from modelforge.config.importers.report import Outcome
+from modelforge.config.importers.shared.gpus import batches_of_all, by_hand, several
 from modelforge.config.importers.shared.optimizers import rate_of_layers
 from modelforge.config.importers.system import System
 from modelforge.config.importers.training_arguments import epochs
@@ -172,11 +172,13 @@ def _gpus(value: Any, _: Values) -> Outcome:
     names = [name for name in value or [] if name not in NOTHING]
     if not all(str(name).isdigit() for name in names):
         return Outcome("refused", why="A GPU is a number here, counted from 0.")
-    if len(names) > 1:
-        return Outcome("refused", why="Training on several GPUs is not there yet.")
     if not names:
         return Outcome("no-effect", why="The device is chosen.")
-    return Outcome("converted", {"hardware.gpu_index": int(names[0])}, "The GPU by its number.")
+    numbers = sorted(int(name) for name in names)
+    if numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+        return Outcome("refused", why="Several GPUs are those that follow each other here.")
+    settings = {"hardware.gpu_index": numbers[0], **several(len(numbers))}
+    return Outcome("converted", settings, "The GPUs by the number of the first one.")
 
 
 def _logger(value: Any, _: Values) -> Outcome:
@@ -278,7 +280,7 @@ OPTIONS: dict[str, Option] = {
     f"{E}seed": by(_seed, kind="int"),
     f"{E}trust_remote_code": refused(CODE, False),
     **{
-        f"{E}{name}": coming("training on several GPUs", False)
+        f"{E}{name}": by_hand(False)
         for name in (
             "use_deepspeed",
             "deepspeed_method",
@@ -322,7 +324,7 @@ OPTIONS: dict[str, Option] = {
     f"{K}tokenizer_kwargs": no_effect("The tokenizer of the model is used."),
     f"{K}use_fast": no_effect("Tokenizers are always the fast ones."),
     f"{T}batch_size": renamed("per_device_train_batch_size", 2),
-    f"{T}grad_accumulation": renamed("gradient_accumulation_steps", 1),
+    f"{T}grad_accumulation": by(batches_of_all(f"{T}grad_accumulation", f"{E}gpus"), 1),
     f"{T}epochs": epochs(1),
     f"{T}learning_rate": taken("learning_rate", 1e-4),
     f"{T}gradient_clip": renamed("max_grad_norm", 0.0),

@@ -20,10 +20,11 @@ from modelforge.config.importers.options import (
     trained_dtype,
 )
 from modelforge.config.importers.report import Outcome
+from modelforge.config.importers.shared.gpus import by_hand
 from modelforge.config.importers.shared.optimizers import loraplus, use_muon
 from modelforge.config.importers.shared.results import early_stopping
 from modelforge.config.importers.system import System
-from modelforge.config.importers.training_arguments import GPUS, training_arguments
+from modelforge.config.importers.training_arguments import training_arguments
 from modelforge.errors import Problem
 
 CODE = "It would run code from the model's repository. Models here work without it."
@@ -226,7 +227,7 @@ OPTIONS: dict[str, Option] = {
     **training_arguments(DEFAULTS),
     **{name: refused(VARIANT, False) for name in _VARIANTS},
     **{name: refused(IMAGES, False) for name in _MEDIA},
-    **{name: coming(GPUS, 1) for name in _SEVERAL},
+    **{name: by_hand(1) for name in _SEVERAL},
     "use_muon": use_muon(),
     "fp8": renamed("quantization.fp8_training", kind="bool"),
     "fp8_backend": no_effect("torchao multiplies in FP8 here."),

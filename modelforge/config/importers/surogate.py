@@ -11,7 +11,6 @@ from modelforge.config.importers.options import (
     Option,
     Values,
     by,
-    coming,
     converted,
     no_effect,
     refused,
@@ -30,6 +29,7 @@ from modelforge.config.importers.precision.surogate import (
     recipe,
 )
 from modelforge.config.importers.report import Outcome
+from modelforge.config.importers.shared import gpus
 from modelforge.config.importers.shared.optimizers import (
     cooldown,
     normuon_options,
@@ -47,8 +47,6 @@ from modelforge.config.importers.system import System
 from modelforge.config.importers.training_arguments import epochs
 from modelforge.errors import Problem
 
-GPUS = "training on several GPUs"
-NOTHING_TO_SHARD = "With one GPU there is nothing to shard."
 PIECE = "PyTorch recomputes whole layers; recompute_block decides here."
 BUFFERS = "A buffer of Surogate's own engine; PyTorch has no such switch."
 PARTS = tuple(f"recompute_{part}" for part in ("swiglu", "rmsnorm", "ffn", "qkv", "att", "lora"))
@@ -106,20 +104,6 @@ def _evaluated(value: int, _: Values) -> Outcome:
     if value == 0:
         return Outcome("converted", {"eval_split": 0.0}, "0 switches the evaluation off.")
     return Outcome("taken", {"eval_steps": value})
-
-
-def _gpus(value: int, _: Values) -> Outcome:
-    if value == 1:
-        return Outcome("no-effect", why="One GPU is used.")
-    if value == 0:
-        return Outcome("no-effect", why="0 is all GPUs; one is used here.")
-    return coming(GPUS).read(value, {})
-
-
-def _zero(value: int, values: Values) -> Outcome:
-    if values.get("gpus") in (None, 1):
-        return Outcome("no-effect", why=NOTHING_TO_SHARD)
-    return coming(GPUS).read(value, values)
 
 
 def _length(value: int, values: Values) -> Outcome:
@@ -226,18 +210,14 @@ OPTIONS: dict[str, Option] = {
     ),
     "use_zero_copy": refused(BUFFERS, False, kind="bool"),
     "use_write_combined": refused(BUFFERS, False, kind="bool"),
-    "zero_level": by(_zero, kind="int", choices=(1, 2, 3)),
+    "zero_level": by(gpus.zero_level, kind="int", choices=(1, 2, 3)),
+    "shard_weights": gpus.shard("fsdp2"),
+    "shard_gradients": gpus.shard("zero2"),
     **{
-        name: no_effect(NOTHING_TO_SHARD, kind="bool")
-        for name in (
-            "shard_weights",
-            "shard_gradients",
-            "use_all_to_all_reduce",
-            "memcpy_all_gather",
-            "memcpy_send_recv",
-        )
+        name: no_effect(BUFFERS, kind="bool")
+        for name in ("use_all_to_all_reduce", "memcpy_all_gather", "memcpy_send_recv")
     },
-    "gpus": by(_gpus, kind="int", least=0),
+    "gpus": by(gpus.gpu_count, kind="int", least=0),
     "use_cuda_graphs": by(graphs, kind="bool"),
     "recipe": by(
         recipe, "bf16", kind="text", choices=("bf16", "fp8_hybrid", "fp8-hybrid", "nvfp4")
@@ -270,7 +250,7 @@ OPTIONS: dict[str, Option] = {
     **normuon_options(),
     "per_device_train_batch_size": taken("per_device_train_batch_size", 2),
     "gradient_accumulation_steps": from_nothing.unless_scratch(
-        taken("gradient_accumulation_steps", 4), "pretraining.total_batch_tokens says it."
+        by(gpus.batches_of_all(gpus.BATCHES, "gpus"), 4), "pretraining.total_batch_tokens says it."
     ),
     "max_steps": taken("max_steps", -1),
     "eval_steps": by(_evaluated, 100, kind="int", least=0),
@@ -294,7 +274,7 @@ OPTIONS: dict[str, Option] = {
     "recompute": renamed("gradient_checkpointing", kind="bool"),
     "cpu_training": refused("Weights stay on the GPU in training.", False),
     "train_vision": refused("Images are not trained here.", False),
-    "ep_size": coming(GPUS, 1),
+    "ep_size": refused(gpus.EXPERTS, 1),
     **{
         name: refused(OFFERED, False)
         for name in (
@@ -303,8 +283,8 @@ OPTIONS: dict[str, Option] = {
             *("offload_saved_tensors", "fp4_four_over_six"),
         )
     },
-    "parallelism": coming(GPUS, None),
-    "distributed": coming(GPUS, None),
+    "parallelism": by(gpus.parallelism, choices=(None, "ddp", "dispatch_pp")),
+    "distributed": by(gpus.distributed, kind="map"),
     "lora": from_nothing.unless_scratch(
         renamed("adapter.enabled", True), "All weights of a new model are trained."
     ),
@@ -349,7 +329,7 @@ OPTIONS: dict[str, Option] = {
     "loss_scale": words(
         "data.loss_on", {"default": "assistant", "last_round": "last_round", "all": "all"}
     ),
-    "sequence_parallel_size": coming(GPUS, 1),
+    "sequence_parallel_size": renamed("hardware.sequence_parallel_size", kind="int", least=1),
     "response_prefix": renamed("model.response_prefix", kind="text"),
     "max_pixels": refused("Images are not trained here.", None),
     "norm_bbox": refused("Images are not trained here.", None),

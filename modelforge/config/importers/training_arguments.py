@@ -10,7 +10,6 @@ from modelforge.config.importers.options import (
     Option,
     Values,
     by,
-    coming,
     no_effect,
     number,
     refused,
@@ -20,6 +19,7 @@ from modelforge.config.importers.options import (
 )
 from modelforge.config.importers.precision.arguments import checkpointing_arguments, compile_mode
 from modelforge.config.importers.report import Outcome, Result
+from modelforge.config.importers.shared.gpus import by_hand
 from modelforge.config.importers.shared.results import (
     RESULT_ARGUMENTS,
     is_share,
@@ -30,7 +30,6 @@ from modelforge.config.optimizers import RESULT_SCHEDULES, LearningRateSchedule,
 from modelforge.config.schema.runtime import COMPILE_MODES
 from modelforge.config.validation_messages import shown
 
-GPUS = "training on several GPUs"
 OWN_FOLDER = "Runs are stored in the folder of ModelForge."
 ALWAYS_TRAINS = "A run here always trains, and evaluates if rows are set aside."
 # "passive" leaves the level as it is.
@@ -298,7 +297,7 @@ _SEVERAL_GPUS = (
 
 OPTIONS: dict[str, Option] = {
     **{name: no_effect(why) for name, why in _WITHOUT_EFFECT.items()},
-    **{name: coming(GPUS, None) for name in _SEVERAL_GPUS},
+    **{name: by_hand(None) for name in _SEVERAL_GPUS},
     "per_device_train_batch_size": taken("per_device_train_batch_size"),
     "per_device_eval_batch_size": taken("per_device_eval_batch_size"),
     "num_train_epochs": epochs(result="taken"),

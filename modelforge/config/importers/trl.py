@@ -12,7 +12,6 @@ from modelforge.config.importers.options import (
     Option,
     Values,
     by,
-    coming,
     no_effect,
     refused,
     renamed,
@@ -21,9 +20,15 @@ from modelforge.config.importers.options import (
     words,
 )
 from modelforge.config.importers.report import Outcome
+from modelforge.config.importers.shared.gpus import (
+    BATCHES,
+    COMPUTERS,
+    batches_of_all,
+    by_hand,
+    gpu_count,
+)
 from modelforge.config.importers.system import System
 from modelforge.config.importers.training_arguments import (
-    GPUS,
     sampling_strategy,
     training_arguments,
 )
@@ -270,7 +275,10 @@ OPTIONS: dict[str, Option] = {
     "ignore_bias_buffers": no_effect("There is one process."),
     "config": refused("Import that file by itself."),
     "env": no_effect("Set the variables of the environment before the start."),
-    **{name: coming(GPUS, 1) for name in ("num_processes", "num_machines", "accelerate_config")},
+    "num_processes": by(gpu_count, kind="int", least=1),
+    "num_machines": refused(COMPUTERS, 1),
+    "accelerate_config": by_hand(None),
+    "gradient_accumulation_steps": by(batches_of_all(BATCHES, "num_processes")),
     "chat_template_path": by(_template, kind="text"),
     "dataset_text_field": no_effect("It stands in the data source."),
     "dataset_kwargs": no_effect("The data is prepared here."),

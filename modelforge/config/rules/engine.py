@@ -40,6 +40,14 @@ def _surogate_trains(config: TrainingConfig) -> Iterator[Problem]:
             yield Problem(where, what, f"Choose {needed}, {_REMEDY}")
 
 
+@rule("hardware.engine", "hardware.gpus", "hardware.sharding")
+def _surogate_has_one_gpu(config: TrainingConfig) -> Iterator[Problem]:
+    hardware = config.hardware
+    if uses_surogate(config) and (hardware.gpus != 1 or hardware.sharding != "none"):
+        what = "The engine surogate is given one GPU."
+        yield Problem("hardware.gpus", what, f"Set gpus to 1 and sharding to none, {_REMEDY}")
+
+
 @rule("hardware.engine_options")
 def _options_are_known(config: TrainingConfig) -> Iterator[Problem]:
     _options, wrong = read_engine_options(config.hardware.engine_options)

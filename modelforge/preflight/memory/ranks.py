@@ -32,7 +32,7 @@ def divided(parts: dict[str, float], plan: Plan, model: ModelInfo) -> dict[str, 
         result["gradients"] *= 2
     if shares(plan, "weights") > 1:
         layers = 2 * model.linear_weights / (model.layers or 1)
-        per_weight = 4 if plan.weights_dtype == "float32" else 2
+        per_weight = 4 if plan.precision == "fp32" else 2
         result["weights"] += (layers + model.embedding_weights) * per_weight
     for name in ("activations", "logits"):
         result[name] /= plan.sequence_parallel_size

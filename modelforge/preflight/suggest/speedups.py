@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from modelforge.config.plan.memory import COMPILERS, DEFAULT_LOSS_PIECE, MANY_ROWS
+from modelforge.config.plan.make import DEFAULT_LOSS_PIECE, MANY_ROWS
+from modelforge.config.plan.memory import COMPILERS
 from modelforge.preflight.context import RunContext
 from modelforge.preflight.duration import compile_seconds
 from modelforge.preflight.speed import batch_layout, estimate_step

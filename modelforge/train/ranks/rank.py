@@ -17,7 +17,7 @@ from modelforge.train.stop import Stop, StopMode
 PARENT_POLL_S = 1.0
 # What a collective operation raises where another process has ended.
 _PEER_LOST = re.compile(
-    r"connection (closed|reset|refused)|broken pipe|socket|nccl|gloo|store|timed? ?out", re.I
+    r"connection (closed|reset) by peer|connection refused|broken pipe|gloo|nccl", re.I
 )
 
 

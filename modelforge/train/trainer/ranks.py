@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -130,8 +129,10 @@ class RankMixin(TrainerHost):
 
     def _prepare_for_training(self, steps: int, loader: Any, resume_from: str | None) -> Any:
         if self.is_fsdp_enabled and resume_from is not None:
-            with self._as_one_process():
-                self._load_from_checkpoint(resume_from)
+            # Before the model is divided, it is read as that of one process.
+            self.is_fsdp_enabled = False
+            self._load_from_checkpoint(resume_from)
+            self.is_fsdp_enabled = True
         prepared = super()._prepare_for_training(steps, loader, resume_from)
         if self.is_fsdp_enabled or self.args.fsdp:
             require_divided(self.model)
@@ -143,15 +144,17 @@ class RankMixin(TrainerHost):
         super()._load_from_checkpoint(checkpoint, model)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if not self.is_fsdp_enabled:
+        if self._is_alone or self.is_deepspeed_enabled or checkpoint is None:
             super()._load_optimizer_and_scheduler(checkpoint)
             return
-        with self._as_one_process():
-            super()._load_optimizer_and_scheduler(checkpoint)
-        for weight, state in self.optimizer.state.items():
-            for name, value in state.items():
+        folder = Path(checkpoint)
+        state = torch.load(folder / OPTIMIZER, map_location="cpu", weights_only=True)
+        self.optimizer.load_state_dict(state)
+        self.lr_scheduler.load_state_dict(torch.load(folder / SCHEDULER, weights_only=True))
+        for weight, values in self.optimizer.state.items():
+            for name, value in values.items():
                 if isinstance(weight, DTensor) and value.shape == weight.shape:
-                    state[name] = _divided(value, weight)
+                    values[name] = _divided(value, weight)
 
     def load_best_weights(self, folder: Path) -> None:
         """Load the weights of the best checkpoint, which is intact."""
@@ -180,15 +183,6 @@ class RankMixin(TrainerHost):
         with tempfile.TemporaryDirectory() as folder:
             shutil.copy(found, Path(folder, own))
             super()._load_rng_state(folder)
-
-    @contextmanager
-    def _as_one_process(self) -> Iterator[None]:
-        """Read files that are those of one process."""
-        self.is_fsdp_enabled = False
-        try:
-            yield
-        finally:
-            self.is_fsdp_enabled = True
 
 
 def require_divided(model: Any) -> None:

@@ -105,10 +105,42 @@ def test_an_implied_part_is_named():
     assert why.startswith("recompute_block includes it.")
 
 
-@pytest.mark.parametrize(("gpus", "result"), [(1, "no-effect"), (4, "refused")])
-def test_with_one_gpu_there_is_nothing_to_shard(gpus, result):
-    text = f"{MODEL}gpus: {gpus}\nzero_level: 2\n"
-    assert line_of(import_settings(text, "x").imported, "zero_level").result == result
+@pytest.mark.parametrize(("gpus", "sharding"), [(1, None), (4, "zero2")])
+def test_with_one_gpu_there_is_nothing_to_divide(gpus, sharding):
+    found = settings_of(f"{MODEL}gpus: {gpus}\nzero_level: 2\n")
+    assert found.get("hardware.sharding") == sharding
+
+
+@pytest.mark.parametrize(
+    ("lines", "setting", "value"),
+    [
+        ("gpus: 4\n", "hardware.gpus", 4),
+        ("gpus: 0\n", "hardware.gpus", 0),
+        # Batches are counted for each GPU there, and for all of them here.
+        ("gpus: 4\ngradient_accumulation_steps: 2\n", "gradient_accumulation_steps", 8),
+        ("gpus: 1\ngradient_accumulation_steps: 2\n", "gradient_accumulation_steps", 2),
+        ("gpus: 2\nshard_weights: true\n", "hardware.sharding", "fsdp2"),
+        ("gpus: 2\nshard_gradients: true\n", "hardware.sharding", "zero2"),
+        ("gpus: 2\nshard_weights: true\nzero_level: 1\n", "hardware.sharding", "zero1"),
+        ("parallelism: ddp\n", "hardware.sharding", "ddp"),
+        ("sequence_parallel_size: 2\n", "hardware.sequence_parallel_size", 2),
+        ("distributed:\n  gpus_per_node: 2\n", "hardware.gpus", 2),
+    ],
+)
+def test_several_gpus_and_what_they_divide(lines, setting, value):
+    assert settings_of(MODEL + lines).get(setting) == value
+
+
+@pytest.mark.parametrize(
+    ("lines", "option"),
+    [
+        ("parallelism: dispatch_pp\n", "parallelism"),
+        ("distributed:\n  num_nodes: 2\n", "distributed"),
+        ("ep_size: 2\n", "ep_size"),
+    ],
+)
+def test_layers_computers_and_experts_are_not_divided(lines, option):
+    assert line_of(import_settings(MODEL + lines, "x").imported, option).result == "refused"
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from modelforge.preflight.checks import (
     privacy,
     provider,
     quantization,
+    ranks,
     resources,
     run,
     settings,
@@ -738,6 +739,7 @@ def test_every_check_is_in_the_list_once():
         privacy,
         provider,
         quantization,
+        ranks,
         resources,
         settings,
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -85,12 +84,6 @@ class ByteMeter:
         self._nats += loss * len(kept)
         self._tokens += len(kept)
         self._bytes += int(self._sizes.to(kept.device)[kept].sum())
-
-    def add_up(self, total: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        """Add what the other processes have measured; `total` sums a tensor over all of them."""
-        sums = total(torch.tensor([self._nats, self._bytes, self._tokens], dtype=torch.float64))
-        nats, size, tokens = sums.tolist()
-        self._nats, self._bytes, self._tokens = nats, round(size), round(tokens)
 
     @property
     def metrics(self) -> dict[str, float]:

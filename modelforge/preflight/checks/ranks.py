@@ -122,6 +122,8 @@ def _why_alone(context: RunContext) -> str:
         return "A model grows on one GPU: its stages and what its trunk has computed stay there."
     if plan.facts.generates:
         return f"{plan.facts.label} generates and rewards its completions on one GPU."
+    if plan.facts.min_rows > 1:
+        return f"{plan.facts.label} compares the rows of a batch, which would be those of all GPUs."
     return ""
 
 

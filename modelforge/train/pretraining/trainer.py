@@ -72,8 +72,6 @@ class PretrainingTrainer(
             return super().evaluation_loop(*args, **kwargs)
         self.meter.reset()
         output = super().evaluation_loop(*args, **kwargs)
-        if self.args.world_size > 1:
-            self.meter.add_up(lambda sums: self.accelerator.reduce(sums.to(self.args.device)))
         metrics = self.meter.metrics.items()
         output.metrics.update({f"eval_{name}": value for name, value in metrics})
         return output

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
+
 import torch.distributed as dist
 from accelerate import PartialState
 
@@ -10,9 +13,18 @@ from modelforge.train.stop import StopMode
 _MODES: tuple[StopMode | None, ...] = (None, "keep", "discard")
 
 
+# The first process may tokenize a long text while the others wait.
+TIMEOUT = timedelta(hours=12)
+
+
+def first_process_alone(ranks: int) -> AbstractContextManager[None]:
+    """Let the first process do what is inside before the others, which find its files."""
+    return PartialState().main_process_first() if ranks > 1 else nullcontext()
+
+
 def join(device: str) -> RankGroup:
     """Wait until all processes are there, and return their group."""
-    PartialState(cpu=device == "cpu")
+    PartialState(cpu=device == "cpu", timeout=TIMEOUT)
     return RankGroup()
 
 

@@ -23,6 +23,7 @@ from modelforge.train.pretraining.muon_schedule import MuonSchedule
 from modelforge.train.pretraining.start_model import start_model
 from modelforge.train.pretraining.trainer import PassCounter, PretrainingTrainer
 from modelforge.train.pretraining.windows import EvalWindows, TrainingWindows, collate
+from modelforge.train.ranks.group import first_process_alone
 from modelforge.train.trainer.arguments import common_arguments, make_trainer
 
 HEAD: Head = "causal"
@@ -32,11 +33,13 @@ def run(context: WorkerContext) -> None:
     """Do a whole run: make the model, tokenize the text, train, save."""
     context = replace(context, job=with_planned_settings(context.job))
     job = context.job
-    folder = start_model(context)
+    with first_process_alone(job.plan.ranks):
+        folder = start_model(context)
     loaded = context.load(HEAD, str(folder))
     if job.config.pretraining.freeze_embeddings:
         loaded.model.get_input_embeddings().requires_grad_(False)
-    corpus = open_corpus(context, loaded.tokenizer, job.run.tokens, job.plan.max_length)
+    with first_process_alone(job.plan.ranks):
+        corpus = open_corpus(context, loaded.tokenizer, job.run.tokens, job.plan.max_length)
     context.stop.check()
     set_seed(job.config.trainer.seed)
     trainer = build_trainer(job, loaded, corpus)
@@ -44,7 +47,7 @@ def run(context: WorkerContext) -> None:
     facts = text_facts(job, trainer, corpus) | flops_facts(job, loaded.model.config.vocab_size)
     sampler = continuation_sampler(context, loaded.tokenizer)
     progress = loop.train_and_finish(context, trainer, facts, sampler=sampler, parts=parts)
-    if progress.is_complete:
+    if progress.is_complete and context.is_main:
         shutil.rmtree(job.run.tokens, ignore_errors=True)
 
 
@@ -137,10 +140,13 @@ def text_facts(job: Job, trainer: PretrainingTrainer, corpus: Corpus) -> dict[st
 def flops_facts(job: Job, vocab_size: int) -> dict[str, Any]:
     """Return the fields `flops_per_token` and `peak_flops` of the plan event.
 
+    The peak is that of all GPUs of the run.
+
     Args:
         job: a training from nothing.
         vocab_size: tokens of the tokenizer, own or borrowed.
     """
     shape = shape_of(job.config.pretraining, context=job.plan.max_length, vocab_size=vocab_size)
     peak = peak_flops(torch.cuda.get_device_name()) if job.plan.device == "cuda" else None
+    peak = None if peak is None else peak * job.plan.ranks
     return {"flops_per_token": float(shape.flops_per_token), "peak_flops": peak}

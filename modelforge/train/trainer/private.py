@@ -226,7 +226,7 @@ def share_sampler(loader: Any, whole: Callable[[Any], Any] | None) -> None:
     """
     shares = loader.batch_sampler
     if whole is None:
-        shares.num_processes, shares.process_index = 1, 0
+        shares.num_processes, shares.process_index, shares.even_batches = 1, 0, False
     else:
         shares.batch_sampler = whole(shares.batch_sampler)
 

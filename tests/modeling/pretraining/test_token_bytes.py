@@ -91,27 +91,3 @@ def test_the_document_token_is_that_of_the_beginning_or_the_end(tokenizer):
     assert document_id(SimpleNamespace(bos_token_id=None, eos_token_id=7)) == 7
     with pytest.raises(ValueError, match="neither"):
         document_id(SimpleNamespace(bos_token_id=None, eos_token_id=None))
-
-
-def test_what_several_processes_have_measured_is_added_up(sizes):
-    import torch
-
-    from modelforge.modeling.pretraining.token_bytes import ByteMeter
-
-    token = int(sizes.argmax())
-    labels = torch.tensor([[token, token]])
-    whole, *parts = (ByteMeter(sizes) for _ in range(3))
-    for meter, loss in zip(parts, (1.0, 2.0), strict=True):
-        meter.add(loss, labels)
-        whole.add(loss, labels)
-    sent = []
-
-    def total(sums):
-        sent.append(sums)
-        return sums
-
-    parts[1].add_up(total)
-    parts[0].add_up(lambda sums: sums + sent[0])
-    assert parts[0].metrics == whole.metrics
-    assert parts[0].metrics != parts[1].metrics
-    assert parts[0].bytes_per_token == whole.bytes_per_token

@@ -15,10 +15,7 @@ from tests.preflight.contexts import LAPTOP, LLAMA_8B, WORKSTATION, make_context
 CARD = WORKSTATION.gpus[0]
 FOUR = replace(WORKSTATION, gpus=[replace(CARD, index=index) for index in range(4)])
 FULL = {"adapter": {"enabled": False}, "use_4bit": False}
-NOTHING = {
-    "pretraining": {"enabled": True, "depth": 4, "total_batch_tokens": 2**14},
-    "model_name": "",
-}
+KTO = {"strategy": "dpo", "trainer": {"preference_loss": "kto"}}
 
 
 def hardware(gpus: int = 2, sharding: str = "none", **more: object) -> dict[str, object]:
@@ -36,6 +33,7 @@ CASES = [
     ("gpus-missing", 4, make_context(FOUR, **hardware(5))),
     ("gpus-missing", 2, make_context(FOUR, **hardware(4, gpu_index=2))),
     ("gpus-impossible", 1, make_context(FOUR, **hardware(), strategy="rlhf")),
+    ("gpus-impossible", 1, make_context(FOUR, **hardware(), **KTO)),
     ("gpus-impossible", 1, make_context(FOUR, **hardware(), privacy={"enabled": True})),
     ("gpus-impossible", 1, make_context(FOUR, **hardware(), provider="unsloth")),
     ("gpus-impossible", 1, make_context(FOUR, **hardware(), progressive={"enabled": True}, **FULL)),

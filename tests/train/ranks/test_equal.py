@@ -15,6 +15,7 @@ TWENTY = {
     "learning_rate": 1e-3,
     "eval_split": 0.25,
     "eval_steps": 10,
+    "per_device_eval_batch_size": 3,
 }
 FULL = {"adapter": {"enabled": False}}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from types import MappingProxyType
 
 from modelforge.config.fields import specs_by_name
 from modelforge.config.profiles import Profile
@@ -34,6 +35,7 @@ PROVIDERS: tuple[Choice, ...] = (
     ("huggingface", "Hugging Face", "Transformers, TRL and PEFT: every task, every machine."),
     ("unsloth", "Unsloth", "Faster and smaller on an NVIDIA GPU; chat and text only."),
 )
+GPUS, SHARDING = "hardware.gpus", "hardware.sharding"
 # Settings named in one sentence.
 MAX_NAMED = 6
 LORA = "With LoRA the model stays frozen, and a small addition to it is trained: the adapter."
@@ -45,8 +47,12 @@ def machine(
     profiles: Mapping[str, Profile],
     reason: str,
     problems: Sequence[Problem] = (),
+    texts: Mapping[str, str] = MappingProxyType({}),
 ) -> Markup:
-    """Return the hardware, the profiles to choose from, and what is wrong with own profiles."""
+    """Return the hardware, the profiles to choose from, and what is wrong with own profiles.
+
+    `texts` are the values of the settings, of which several GPUs have some.
+    """
     ram = fmt.of_gib(machine.ram_free_gib, machine.ram_total_gib)
     disk = fmt.of_gib(machine.disk_free_gib, machine.disk_total_gib)
     hardware = [
@@ -69,10 +75,32 @@ def machine(
             facts(hardware),
             el("p.help", machine.gpu_note) if machine.practice_mode and machine.gpu_note else None,
             choices("GPU", gpus) if len(gpus) > 1 else None,
+            several_gpus(len(gpus), texts) if len(gpus) > 1 else None,
             choices("Profile", [_profile(name, one) for name, one in profiles.items()]),
             *[el("div.finds", finding("caution", "warn", str(one))) for one in problems],
         ]
     )
+
+
+def several_gpus(count: int, texts: Mapping[str, str]) -> Markup:
+    """Return the choice how many of `count` GPUs train, and with several what they divide."""
+    chosen, divided = texts.get(GPUS, "1"), texts.get(SHARDING, "none")
+    together = {
+        "1": ("One GPU", "The others stay free."),
+        "0": (f"All {count} GPUs", "They share the rows of each step: the same result, sooner."),
+    }
+    together.setdefault(chosen, (f"{chosen} GPUs", "They share the rows of each step."))
+    ways = {
+        "none": ("A whole model each", "The fastest, where the model fits on one GPU."),
+        "fsdp2": ("A divided model", "Each GPU holds a part, so that larger models fit."),
+    }
+    ways.setdefault(divided, (divided, "As it is set."))
+    counts = [tile(GPUS, value, *text) for value, text in together.items()]
+    parts = [choices("GPUs that train", counts)]
+    if chosen != "1":
+        held = [tile(SHARDING, value, *text) for value, text in ways.items()]
+        parts.append(choices("What they hold", held))
+    return join(parts)
 
 
 def _profile(name: str, profile: Profile) -> Markup:
@@ -80,11 +108,13 @@ def _profile(name: str, profile: Profile) -> Markup:
     return tile("profile", name, profile.title, profile.description, badge=badge)
 
 
-def machine_summary(machine: Machine, profile: str, gpu_index: int = 0) -> Markup:
-    """Return the summary line of the machine card."""
+def machine_summary(machine: Machine, profile: str, gpu_index: int = 0, gpus: str = "1") -> Markup:
+    """Return the summary line of the machine card; `gpus` is the setting with their number."""
     gpu = next((gpu for gpu in machine.gpus if gpu.index == gpu_index), None)
     if gpu is not None:
-        text = f"{gpu.name} · {fmt.gib(gpu.total_gib)} · "
+        count = len(machine.gpus) - gpu_index if gpus == "0" else gpus
+        several = "" if str(count) == "1" else f"{count} × "
+        text = f"{several}{gpu.name} · {fmt.gib(gpu.total_gib)} · "
     else:
         text = f"{'Apple GPU' if machine.apple_gpu else 'CPU'}, small models · "
     return join([text, chip(profile.lower())])

@@ -101,8 +101,8 @@ def settings_button(
     )
 
 
-def basis_text(report: Report) -> str:
-    """Return where the numbers come from."""
+def basis_text(report: Report, gpus: int = 1) -> str:
+    """Return where the numbers come from; a trial run measures one GPU."""
     if report.memory_basis == "trial_run":
         is_measured = report.seconds_basis == "trial_run"
         return "Measured in a trial run." if is_measured else "Memory measured in a trial run."
@@ -116,7 +116,7 @@ def basis_text(report: Report) -> str:
     }.get(report.seconds_basis or "", "")
     if report.seconds_longest:
         time = " No run has measured the speed of this computer yet."
-    return f"{source}{time} A trial run measures it."
+    return f"{source}{time}" if gpus > 1 else f"{source}{time} A trial run measures it."
 
 
 def last_run(report: Report) -> Markup:

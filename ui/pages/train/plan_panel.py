@@ -43,11 +43,13 @@ def plan(checked: PreflightResult) -> Markup:
         return el("p.help", "Memory, time and disk space appear here once the settings are valid.")
     notes = [finding for finding in _findings(checked) if finding.level == "note"]
     quantization = checked.plan.quantization if checked.plan else "none"
+    gpus = checked.plan.ranks if checked.plan else 1
     # Suggest a faster run only once it fits.
     has_speedups = report.levers and not fit_panel.exceeds_memory(report)
     return join(
         [
             memory(report, _stored_as(report, quantization)),
+            several_gpus(checked.plan),
             fit_panel.suggestions(report),
             el("hr"),
             row("Time", time_text(report)),
@@ -56,13 +58,21 @@ def plan(checked: PreflightResult) -> Markup:
             fit_panel.measured(report),
             row("Disk", disk_text(report)),
             stages(report),
-            el("p.fine", fit_panel.basis_text(report), data_basis=report.memory_basis),
+            el("p.fine", fit_panel.basis_text(report, gpus), data_basis=report.memory_basis),
             trial_run.reward_trial(report),
             [el("hr"), fit_panel.speedups(report)] if has_speedups else None,
             [el("hr"), _notes(notes)] if notes else None,
             _core_tip(checked),
         ]
     )
+
+
+def several_gpus(plan: Plan | None) -> Markup | None:
+    """Return how many GPUs train together, each with the memory that is shown; None for one."""
+    if plan is None or plan.ranks == 1:
+        return None
+    name = "GPUs" if plan.device == "cuda" else "Processes"
+    return row(name, f"{plan.ranks}, the memory is that of each")
 
 
 def stages(report: Report) -> Markup | None:

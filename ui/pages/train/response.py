@@ -279,8 +279,10 @@ def _machine_parts(forge: Forge, found: LayerStack) -> dict[str, Markup]:
     problems = forge.layers.profile_problems()
     gpu = gpu_index(found.texts.get("hardware.gpu_index"))
     return {
-        "machine": cards.machine(machine, profiles, found.reason, problems),
-        "sum-machine": cards.machine_summary(machine, profiles[found.profile].title, gpu),
+        "machine": cards.machine(machine, profiles, found.reason, problems, found.texts),
+        "sum-machine": cards.machine_summary(
+            machine, profiles[found.profile].title, gpu, found.texts.get("hardware.gpus", "1")
+        ),
         "machine-brief": machine_brief(machine),
         "tasks": cards.tasks(found.texts["task"]),
         "samples": cards.samples(load_samples()),

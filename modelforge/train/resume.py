@@ -61,12 +61,29 @@ def _adopt_checkpoint(run: RunFolder) -> Checkpoint | None:
         remedy = "Choose another checkpoint, or leave it empty to start from the beginning."
         problem = Problem("trainer.resume_from_checkpoint", what, remedy)
         raise WorkerError("checkpoint-damaged", problem)
+    _require_whole(folder, (record.get("plan") or {}).get("ranks", 1))
     checkpoints.copy_with_best(folder, run.checkpoints)
     adopted = checkpoints.read_checkpoint(run.checkpoints / folder.name)
     if adopted is not None:
         came_from = {"run": folder.parent.parent.name, "step": adopted.step}
         write_json(run.came_from, came_from)
     return adopted
+
+
+def _require_whole(folder: Path, ranks: int) -> None:
+    """Make sure that a checkpoint which DeepSpeed has divided is of as many GPUs.
+
+    Raises:
+        WorkerError: It is of another number.
+    """
+    parts = {
+        path.name.split("_mp_rank")[0] for path in folder.glob("global_step*/*_optim_states.pt")
+    }
+    if parts and len(parts) != ranks:
+        what = f"DeepSpeed has divided {folder.name} among {len(parts)} GPUs; this run has {ranks}."
+        remedy = f"Set hardware.gpus to {len(parts)}; checkpoints of ddp and fsdp2 are whole."
+        problem = Problem("trainer.resume_from_checkpoint", what, remedy)
+        raise WorkerError("checkpoint-divided", problem)
 
 
 def _finished_stages(run: RunFolder) -> int:

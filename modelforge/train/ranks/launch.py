@@ -10,6 +10,7 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalEx
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from modelforge.diagnosis.classify import UNEXPECTED, diagnose_exit
 from modelforge.runs.event_types import ENDINGS, FailedEvent
 from modelforge.runs.events import iter_events, tail_events
 from modelforge.runs.layout import RunFolder
@@ -80,9 +81,9 @@ def find_cause(run: RunFolder, codes: dict[int, int]) -> FailedEvent:
     killed = {rank: code for rank, code in codes.items() if code < 0}
     rank, code = next(iter((killed or codes).items()), (0, 1))
     how = f"by the signal {signal.Signals(-code).name}" if code < 0 else f"with the code {code}"
-    return FailedEvent(
-        cause=RANK_DIED,
-        what=f"The process of GPU {rank + 1} of the run ended {how}, so the others were ended.",
-        remedy="Resume the run, on as many GPUs or on one; if SIGKILL was not sent by a person, "
-        "the computer ran out of memory.",
-    )
+    what = f"The process of GPU {rank + 1} of the run ended {how}, so the others were ended."
+    known = diagnose_exit("", exit_code=code)
+    if known.code == UNEXPECTED:
+        remedy = "The log has its last lines. Resume the run, on as many GPUs or on one."
+        return FailedEvent(cause=RANK_DIED, what=what, remedy=remedy)
+    return FailedEvent(cause=known.code, what=f"{what} {known.what}", remedy=known.remedy)

@@ -39,6 +39,7 @@ class RankMixin(TrainerHost):
     """
 
     pads_steps = False
+    is_fsdp_enabled: bool
 
     @property
     def _is_alone(self) -> bool:

@@ -72,8 +72,9 @@ def test_a_run_survives_a_killed_process_and_changes_of_their_number(bench):
     both = bench.prepare(hardware=TWO, **STEPS)
     assert killed_at(both, 6, rank=1) == 1
     failure = kinds(both, "failed")[-1]
-    assert failure["cause"] == "rank-died"
+    assert failure["cause"] == "killed"
     assert "The process of GPU 2 of the run ended by the signal SIGKILL" in failure["what"]
+    assert "memory ran out" in failure["what"]
     assert json.loads(both.exit.read_text())["state"] == "failed"
     assert not both.ranks.exists()
 

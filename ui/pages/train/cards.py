@@ -13,7 +13,7 @@ from modelforge.config.validation_messages import join_words
 from modelforge.data.sources.library import Sample
 from modelforge.errors import Problem
 from modelforge.hardware.machine import Machine
-from modelforge.services.layers import FormInput, LayerStack
+from modelforge.services.layers import FormInput, LayerStack, gpu_index
 from ui.html import format as fmt
 from ui.html.components import chip, choices, facts, finding, tile
 from ui.html.markup import EMPTY, Markup, el, join
@@ -74,30 +74,35 @@ def machine(
             el("p.help", reason),
             facts(hardware),
             el("p.help", machine.gpu_note) if machine.practice_mode and machine.gpu_note else None,
-            choices("GPU", gpus) if len(gpus) > 1 else None,
-            several_gpus(len(gpus), texts) if len(gpus) > 1 else None,
+            several_gpus(gpus, texts) if len(gpus) > 1 else None,
             choices("Profile", [_profile(name, one) for name, one in profiles.items()]),
             *[el("div.finds", finding("caution", "warn", str(one))) for one in problems],
         ]
     )
 
 
-def several_gpus(count: int, texts: Mapping[str, str]) -> Markup:
-    """Return the choice how many of `count` GPUs train, and with several what they divide."""
+def several_gpus(gpus: Sequence[Markup], texts: Mapping[str, str]) -> Markup:
+    """Return the choices how many GPUs train, which one or which first, and what several hold.
+
+    `gpus` are the tiles of all GPUs.
+    """
     chosen, divided = texts.get(GPUS, "1"), texts.get(SHARDING, "none")
+    count = len(gpus) - gpu_index(texts.get("hardware.gpu_index"))
     together = {
         "1": ("One GPU", "The others stay free."),
         "0": (f"All {count} GPUs", "They share the rows of each step: the same result, sooner."),
     }
     together.setdefault(chosen, (f"{chosen} GPUs", "They share the rows of each step."))
-    ways = {
-        "none": ("A whole model each", "The fastest, where the model fits on one GPU."),
-        "fsdp2": ("A divided model", "Each GPU holds a part, so that larger models fit."),
-    }
-    ways.setdefault(divided, (divided, "As it is set."))
     counts = [tile(GPUS, value, *text) for value, text in together.items()]
     parts = [choices("GPUs that train", counts)]
+    if chosen != "0" or count < len(gpus):
+        parts.append(choices("GPU" if chosen == "1" else "The first GPU", gpus))
     if chosen != "1":
+        ways = {
+            "none": ("A whole model each", "The fastest, where the model fits on one GPU."),
+            "fsdp2": ("A divided model", "Each GPU holds a part, so that larger models fit."),
+        }
+        ways.setdefault(divided, (divided, "As it is set."))
         held = [tile(SHARDING, value, *text) for value, text in ways.items()]
         parts.append(choices("What they hold", held))
     return join(parts)
@@ -108,11 +113,11 @@ def _profile(name: str, profile: Profile) -> Markup:
     return tile("profile", name, profile.title, profile.description, badge=badge)
 
 
-def machine_summary(machine: Machine, profile: str, gpu_index: int = 0, gpus: str = "1") -> Markup:
+def machine_summary(machine: Machine, profile: str, index: int = 0, gpus: str = "1") -> Markup:
     """Return the summary line of the machine card; `gpus` is the setting with their number."""
-    gpu = next((gpu for gpu in machine.gpus if gpu.index == gpu_index), None)
+    gpu = next((gpu for gpu in machine.gpus if gpu.index == index), None)
     if gpu is not None:
-        count = len(machine.gpus) - gpu_index if gpus == "0" else gpus
+        count = len(machine.gpus) - index if gpus == "0" else gpus
         several = "" if str(count) == "1" else f"{count} × "
         text = f"{several}{gpu.name} · {fmt.gib(gpu.total_gib)} · "
     else:

@@ -219,8 +219,8 @@ def shard_on_cpu(state: PartialState) -> None:
     state._shared_state["distributed_type"] = DistributedType.MULTI_GPU
 
 
-def share_sampler(loader: Any, whole: Callable[[Any], Any] | None) -> None:
-    """Replace the batches that the processes share by `whole` of them; None gives each of them all.
+def share_sampler(loader: Any, whole: Callable[[Any, int], Any] | None) -> None:
+    """Replace the batches that processes share by `whole(batches, processes)`; None gives all each.
 
     accelerate divides the batches when it prepares a data loader, and repeats rows at the end.
     """
@@ -228,7 +228,7 @@ def share_sampler(loader: Any, whole: Callable[[Any], Any] | None) -> None:
     if whole is None:
         shares.num_processes, shares.process_index, shares.even_batches = 1, 0, False
     else:
-        shares.batch_sampler = whole(shares.batch_sampler)
+        shares.batch_sampler = whole(shares.batch_sampler, shares.num_processes)
 
 
 def finish_wandb_run(callback: Any) -> None:

@@ -45,6 +45,13 @@ class RankMixin(TrainerHost):
     def _is_alone(self) -> bool:
         return self.args.world_size == 1
 
+    @property
+    def _replicas(self) -> int:
+        """Processes, or groups that share a row, which read different rows."""
+        parallel = getattr(self.accelerator, "parallelism_config", None)
+        shared: int = parallel.non_data_parallel_size if parallel else 1
+        return self.args.world_size // shared
+
     def create_accelerator_and_postprocess(self) -> None:
         """Divide the model on the CPU too; let all processes draw the same order of rows."""
         if self.args.fsdp and self.args.use_cpu:
@@ -60,7 +67,7 @@ class RankMixin(TrainerHost):
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
         batches = self.args.gradient_accumulation_steps
         # Rows of similar length are drawn from as many rows as on one GPU.
-        self.args.gradient_accumulation_steps = batches * self.args.world_size
+        self.args.gradient_accumulation_steps = batches * self._replicas
         try:
             return super()._get_train_sampler(*args, **kwargs)
         finally:
@@ -76,7 +83,7 @@ class RankMixin(TrainerHost):
             rows, description, batch_size, sampler_fn and (lambda _: sampler_fn(dataset)), **rest
         )
         if pads:
-            share_sampler(loader, lambda batches: WholeBatches(batches, len(dataset)))
+            share_sampler(loader, lambda *shares: WholeBatches(*shares, row=len(dataset)))
         elif not is_training and not self._is_alone:
             share_sampler(loader, None)
         return loader
@@ -163,14 +170,11 @@ class RankMixin(TrainerHost):
             super()._load_best_model()
             return
         weights = dict(self.model.named_parameters())
-        saved = {
-            name: value
-            for path in folder.glob("*.safetensors")
-            for name, value in load_file(path).items()
-        }
+        files = [load_file(path) for path in sorted(folder.glob("*.safetensors"))]
+        saved = {name: value for file in files for name, value in file.items()}
         with torch.no_grad():
-            for stored, name in _saved_names(self.model).items():
-                if stored in saved:
+            for stored, name in saved_names(self.model).items():
+                if weights[name].requires_grad:
                     weights[name].copy_(_divided(saved[stored], weights[name]))
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
@@ -202,14 +206,13 @@ def require_divided(model: Any) -> None:
 class WholeBatches:
     """Fills the last batches of an epoch so that all processes have as many and as large ones.
 
-    `row` is the index of the row that fills them; `batches` is a batch sampler.
+    `batches` is a batch sampler, `row` the index of the row that fills them.
     """
 
     drop_last = False
 
-    def __init__(self, batches: Any, row: int, ranks: int | None = None) -> None:
-        self._batches, self._row = batches, row
-        self._ranks = ranks or PartialState().num_processes
+    def __init__(self, batches: Any, ranks: int, row: int) -> None:
+        self._batches, self._ranks, self._row = batches, ranks, row
         self.batch_size, self.sampler = batches.batch_size, batches.sampler
 
     def __len__(self) -> int:
@@ -248,7 +251,7 @@ def _divided(value: torch.Tensor, like: Any) -> Any:
     return distribute_tensor(whole, like.device_mesh, like.placements)
 
 
-def _saved_names(model: Any) -> dict[str, str]:
-    """Return the names of weights by those that they have in a saved file."""
+def saved_names(model: Any) -> dict[str, str]:
+    """Return the names of weights by those that they have in a saved file, of PEFT or of all."""
     names = {name: name for name, _weight in model.named_parameters()}
     return get_peft_model_state_dict(model, names) if hasattr(model, "peft_config") else names

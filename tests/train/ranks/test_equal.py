@@ -16,6 +16,7 @@ TWENTY = {
     "eval_split": 0.25,
     "eval_steps": 10,
     "per_device_eval_batch_size": 3,
+    "evaluation": {"samples": 1, "sample_tokens": 4},
 }
 FULL = {"adapter": {"enabled": False}}
 
@@ -49,6 +50,8 @@ def test_two_processes_have_the_losses_of_one(bench, sharding, trained):
     assert len(losses(both, "step")) == 20
     for kind in ("step", "eval"):
         assert losses(both, kind) == pytest.approx(losses(one, kind), abs=1e-4)
+    asked = [record.data for record in both if record.kind == "samples"]
+    assert asked == [record.data for record in one if record.kind == "samples"] != []
     facts = planned(both)
     assert facts["ranks"] == 2
     held = facts["rank_parameters"] / facts["total_parameters"]

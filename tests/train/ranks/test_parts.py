@@ -30,8 +30,8 @@ def test_all_processes_have_as_many_whole_batches(rows, batches):
     from modelforge.train.trainer.ranks import WholeBatches
 
     sampler = BatchSampler(SequentialSampler(range(rows)), 2, drop_last=False)
-    whole = list(WholeBatches(sampler, rows, ranks=2))
-    assert len(whole) == batches == len(WholeBatches(sampler, rows, ranks=2))
+    whole = list(WholeBatches(sampler, 2, row=rows))
+    assert len(whole) == batches == len(WholeBatches(sampler, 2, row=rows))
     assert all(len(batch) == 2 for batch in whole)
     flat = [index for batch in whole for index in batch]
     # Every row once, in its order; what fills the end is the row without trained tokens.
@@ -47,6 +47,25 @@ def test_the_row_that_fills_a_step_trains_nothing():
     filled = _with_untrained_row(rows)
     assert filled[:2] == rows[:]
     assert filled[2] == {"input_ids": [5, 6], "labels": [-100, -100]}
+
+
+@pytest.mark.parametrize("has_adapter", [True, False])
+def test_weights_are_found_by_their_names_in_the_saved_file(has_adapter, tiny_model, tmp_path):
+    from peft import LoraConfig, get_peft_model
+    from safetensors.torch import load_file
+    from transformers import AutoModelForCausalLM
+
+    from modelforge.train.trainer.ranks import saved_names
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    if has_adapter:
+        model = get_peft_model(model, LoraConfig(r=2, target_modules="all-linear"))
+    model.save_pretrained(tmp_path)
+    (file,) = tmp_path.glob("*.safetensors")
+    names, weights = saved_names(model), dict(model.named_parameters())
+    trained = {name for name, weight in weights.items() if weight.requires_grad}
+    assert trained == {names[stored] for stored in load_file(file)}
+    assert all((weights[names[k]] == value).all() for k, value in load_file(file).items())
 
 
 @pytest.mark.parametrize(

@@ -200,6 +200,15 @@ def _do_run(
         reset_peak()
     _require_gpu(plan)
     load_seconds: list[float] = []
+    load = _loader(provider, job, stop, log, load_seconds)
+    strategy.run(WorkerContext(job, load, log, stop, checkpoint, load_seconds, is_main))
+
+
+def _loader(
+    provider: Any, job: Job, stop: Stop, log: EventLog, load_seconds: list[float]
+) -> Callable[..., Any]:
+    """Return the function that loads a model with `provider`; `load_seconds` gets its times."""
+    config, plan = job.config, job.plan
 
     def load(head: Head = "causal", path: str | None = None, *, is_plain: bool = False) -> Any:
         stop.check()
@@ -221,7 +230,7 @@ def _do_run(
         stop.check()
         return loaded
 
-    strategy.run(WorkerContext(job, load, log, stop, checkpoint, load_seconds, is_main))
+    return load
 
 
 def _set_up_device(job: Job, *, is_rank: bool) -> None:

@@ -202,7 +202,6 @@ def make_plan(config: TrainingConfig, context: PlanContext) -> Plan:
 
 def _make(config: TrainingConfig, context: PlanContext, log: ChangeLog) -> Plan:
     used = ranks.plan_ranks(config, context, log)
-    ranks.without_effect(config, used, log)
     quantization = weights.quantization(config, context.device, log)
     precision = weights.precision(config, context)
     window = context_plan(config, context, log)
@@ -232,15 +231,12 @@ def _make(config: TrainingConfig, context: PlanContext, log: ChangeLog) -> Plan:
         eval_steps=eval_steps,
         **measured,
         **_weights(config, context, precision, log),
-        gradient_accumulation_steps=ranks.rank_accumulation(
-            config, training.accumulation(config, log), used, log
-        ),
+        **ranks.rank_fields(config, training.accumulation(config, log), used, log),
         save_steps=training.save_interval(config, eval_steps, log),
         resume_from=run_length.resume_from(config, context, log),
         **_of_device(config, context, quantization, log),
         max_completion_length=training.completion_length(config, length, log),
         **window.as_fields(),
-        **used.as_fields(),
         changes=log.changes,
     )
 

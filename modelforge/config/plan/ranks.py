@@ -33,14 +33,6 @@ class Ranks:
         """Processes, or groups that share a row, which read different rows."""
         return max(1, self.count // self.sequence)
 
-    def as_fields(self) -> dict[str, Any]:
-        """Return the fields of the plan."""
-        return {
-            "ranks": self.count,
-            "sharding": self.sharding,
-            "sequence_parallel_size": self.sequence,
-        }
-
 
 def plan_ranks(config: TrainingConfig, context: PlanContext, log: ChangeLog) -> Ranks:
     """Return the processes of the run, and record what differs from the settings."""
@@ -52,6 +44,7 @@ def plan_ranks(config: TrainingConfig, context: PlanContext, log: ChangeLog) -> 
         if hardware.sequence_parallel_size > 1:
             log.record("hardware.sequence_parallel_size", 1, "One GPU has every token of a row.")
         return Ranks()
+    _without_effect(config, log)
     if hardware.sharding != "none":
         return Ranks(count, hardware.sharding, hardware.sequence_parallel_size)
     reason = "Each GPU holds the whole model, and their gradients are averaged."
@@ -73,8 +66,20 @@ def _count(config: TrainingConfig, context: PlanContext, log: ChangeLog) -> int:
     return log.record("hardware.gpus", count, "0 stands for all GPUs of this computer.")
 
 
-def rank_accumulation(config: TrainingConfig, batches: int, ranks: Ranks, log: ChangeLog) -> int:
-    """Return the batches of a step on each GPU, of the `batches` of the whole step."""
+def rank_fields(
+    config: TrainingConfig, batches: int, ranks: Ranks, log: ChangeLog
+) -> dict[str, Any]:
+    """Return the fields of the plan; `batches` are those of a step, of all GPUs."""
+    return {
+        "ranks": ranks.count,
+        "sharding": ranks.sharding,
+        "sequence_parallel_size": ranks.sequence,
+        "gradient_accumulation_steps": _accumulation(config, batches, ranks, log),
+    }
+
+
+def _accumulation(config: TrainingConfig, batches: int, ranks: Ranks, log: ChangeLog) -> int:
+    """Return the batches of a step on each GPU."""
     if ranks.replicas == 1:
         return batches
     used = -(-batches // ranks.replicas)
@@ -88,10 +93,8 @@ def rank_accumulation(config: TrainingConfig, batches: int, ranks: Ranks, log: C
     return log.record("gradient_accumulation_steps", used, reason)
 
 
-def without_effect(config: TrainingConfig, ranks: Ranks, log: ChangeLog) -> None:
+def _without_effect(config: TrainingConfig, log: ChangeLog) -> None:
     """Record the settings that work on one GPU alone."""
-    if ranks.count == 1:
-        return
     off = {
         "memory.autopilot": "A full memory is recovered from on one GPU alone.",
         "memory.auto_batch_size": "Batch sizes are tried out on one GPU alone.",

@@ -15,7 +15,10 @@ _DIVIDED: dict[str, tuple[str, ...]] = {
 
 
 def shares(plan: Plan, part: str) -> int:
-    """Return among how many GPUs a part of the memory is divided."""
+    """Return among how many GPUs a part of the memory is divided.
+
+    1 for a part that each of them holds whole.
+    """
     return plan.ranks if part in _DIVIDED.get(plan.sharding, ()) else 1
 
 

@@ -7,21 +7,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
-from accelerate import ParallelismConfig
 from accelerate.utils import patch_environment
 
 from modelforge.config.optimizers import MUON, RESULT_SCHEDULES
 from modelforge.config.plan.make import Plan
 from modelforge.config.plan.run_length import counts_epochs
 from modelforge.config.schema.config import TrainingConfig
-from modelforge.config.schema.runtime import DEEPSPEED
 from modelforge.errors import Problem
 from modelforge.modeling.adapters.lora import prepare_trainer
 from modelforge.modeling.errors import WorkerError
 from modelforge.train.job import Job
 from modelforge.train.optimizer.create import use_groups
 from modelforge.train.optimizer.schedule import extend_schedule
-from modelforge.train.ranks.deepspeed import deepspeed_config
+from modelforge.train.trainer.sharding import sharding_arguments
 
 # A factor for intervals that no run reaches.
 NEVER = 10**9
@@ -97,7 +95,7 @@ def common_arguments(job: Job, *, evaluates: bool) -> dict[str, Any]:
         **_optimizer(config, plan, evaluates=evaluates),
         **_intervals(config, plan, evaluates=evaluates),
         **_offload(config, plan),
-        **_sharding(plan),
+        **sharding_arguments(plan),
     }
 
 
@@ -156,28 +154,6 @@ def _offload(config: TrainingConfig, plan: Plan) -> dict[str, Any]:
     """Return the argument that offloads all activations; `recomputation` does it for some."""
     offloads_all = plan.activation_offload and not config.gradient_checkpointing
     return {"activation_offloading": True} if offloads_all else {}
-
-
-def _sharding(plan: Plan) -> dict[str, Any]:
-    """Return the arguments that divide the model among processes; ddp needs none."""
-    if plan.sharding == "fsdp2":
-        return {
-            "fsdp": True,
-            "fsdp_config": {"version": 2, "state_dict_type": "FULL_STATE_DICT"},
-            **_sequences(plan),
-        }
-    if plan.sharding in DEEPSPEED:
-        return {"deepspeed": deepspeed_config(plan.sharding)}
-    return {}
-
-
-def _sequences(plan: Plan) -> dict[str, Any]:
-    """Return the argument with which several processes share the tokens of a row."""
-    size = plan.sequence_parallel_size
-    if size == 1:
-        return {}
-    parallel = ParallelismConfig(dp_shard_size=plan.replicas, cp_size=size)
-    return {"parallelism_config": parallel}
 
 
 def _logging(config: TrainingConfig) -> dict[str, Any]:

@@ -142,7 +142,7 @@ def test_deepspeed_has_the_numbers_of_the_arguments(sharding, stage, tmp_path):
     from transformers import TrainingArguments
     from transformers.integrations.deepspeed import HfTrainerDeepSpeedConfig
 
-    from modelforge.train.ranks.deepspeed import deepspeed_config
+    from modelforge.train.trainer.sharding import deepspeed_config
 
     found = HfTrainerDeepSpeedConfig(deepspeed_config(sharding))
     arguments = TrainingArguments(

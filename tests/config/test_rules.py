@@ -36,6 +36,7 @@ REFUSED = [
     ({"hardware": {"engine_options": "seed: 7"}}, "hardware.engine_options"),
     (SUROGATE | {"provider": "unsloth", "max_seq_length": 512}, "provider"),
     ({"hardware": {"engine": "surogate", "device": "cpu"}}, "hardware.device"),
+    ({"hardware": {"engine": "surogate", "gpus": 2}}, "hardware.gpus"),
     ({"adapter": {"start_from": "a-run", "init": "pissa"}}, "adapter.init"),
     ({"adapter": {"start_from": "a-run"}, "strategy": "rlhf"}, "adapter.start_from"),
     ({"trainer": {"save_steps": 0}}, "trainer.save_steps"),

@@ -278,7 +278,7 @@ OPTIONS: dict[str, Option] = {
     "num_processes": by(gpu_count, kind="int", least=1),
     "num_machines": refused(COMPUTERS, 1),
     "accelerate_config": by_hand(None),
-    "gradient_accumulation_steps": by(batches_of_all(BATCHES, "num_processes")),
+    "gradient_accumulation_steps": by(batches_of_all(BATCHES, "num_processes"), 1),
     "chat_template_path": by(_template, kind="text"),
     "dataset_text_field": no_effect("It stands in the data source."),
     "dataset_kwargs": no_effect("The data is prepared here."),

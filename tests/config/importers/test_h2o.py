@@ -2,6 +2,7 @@
 
 import pytest
 
+from modelforge.config.importers.read import import_settings
 from tests.config.importers.examples import line_of, problems_of, read_example, settings_of
 
 
@@ -94,3 +95,23 @@ def test_layers_with_a_rate_of_their_own_are_groups_of_weights():
     whole = settings_of(full + layers.replace("embed", "backbone"))
     assert whole["optimizer.matrix_lr"] == whole["optimizer.scalar_lr"] == 2e-6
     assert "optimizer.adapter_lr" not in whole
+
+
+@pytest.mark.parametrize(
+    ("gpus", "settings"),
+    [
+        ("['2']", (2, None, 3)),
+        # Batches are counted for each GPU there, and for all of them here.
+        ("['1', '2']", (1, 2, 6)),
+    ],
+)
+def test_several_gpus_are_the_first_one_and_their_number(gpus, settings):
+    text = "llm_backbone: acme/pine\ntraining: {grad_accumulation: 3}\n"
+    found = settings_of(f"{text}environment: {{gpus: {gpus}}}\n")
+    names = ("hardware.gpu_index", "hardware.gpus", "gradient_accumulation_steps")
+    assert tuple(found.get(name) for name in names) == settings
+
+
+def test_gpus_with_gaps_are_refused():
+    text = "llm_backbone: acme/pine\nenvironment: {gpus: ['0', '2']}\n"
+    assert line_of(import_settings(text, "x").imported, "environment.gpus").result == "refused"

@@ -146,3 +146,11 @@ def test_arguments_of_one_schedule_are_settings(name, argument, setting, value):
 def test_arguments_of_another_schedule_are_refused():
     text = f"{MODEL}lr_scheduler_type: inverse_sqrt\nlr_scheduler_kwargs: {{num_cycles: 3}}\n"
     assert "schedule.cycles" not in settings_of(text)
+
+
+def test_processes_are_gpus_that_share_the_batches_of_a_step():
+    found = settings_of(MODEL + "num_processes: 2\ngradient_accumulation_steps: 3\n")
+    assert (found["hardware.gpus"], found["gradient_accumulation_steps"]) == (2, 6)
+    alone = settings_of(MODEL + "gradient_accumulation_steps: 3\n")
+    assert alone["gradient_accumulation_steps"] == 3
+    assert "hardware.gpus" not in alone

@@ -76,11 +76,13 @@ def run_rank(path: Path) -> int:
     stop = rank.RankStop(run.stop)
     stop.listen()
     with EventWriter(rank.event_file(run, number)) as events, contextlib.ExitStack() as outputs:
-        log = EventLog(events)
+        log = EventLog(events, make_room=DiskReserve(run.path).release)
         if number == 0:
             outputs.enter_context(log_output(run, log))
         else:
-            log.level = "error"
+            # The first process writes the same lines.
+            quiet = outputs.enter_context(Path(os.devnull).open("w"))
+            outputs.enter_context(contextlib.redirect_stdout(quiet))
         _attempt(run, stop, log, lambda: checkpoints.newest_valid(run)[0], is_main=number == 0)
     return int(log.ended in (None, FailedEvent.kind))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import sys
@@ -32,6 +33,9 @@ def run_ranks(job: Job, log: EventLog) -> None:
     shutil.rmtree(run.ranks, ignore_errors=True)
     run.ranks.mkdir()
     set_visible_gpu(plan.device, job.config.hardware.gpu_index, plan.ranks)
+    if sys.platform == "linux":
+        # Nothing is sent to other computers.
+        os.environ.update(dict.fromkeys(("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"), "lo"))
     log.phase("loading", f"Starting {plan.ranks} processes")
     config = LaunchConfig(
         min_nodes=1,

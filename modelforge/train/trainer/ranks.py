@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, slice_tensors
 from datasets import Dataset, concatenate_datasets
 from peft import get_peft_model_state_dict
 from safetensors.torch import load_file
@@ -59,10 +59,18 @@ class RankMixin(TrainerHost):
         super().create_accelerator_and_postprocess()
         if not self._is_alone:
             self.accelerator.rng_types = ["torch"]
-            # Every process evaluates all rows.
-            self.gather_function = lambda values: values
+            self.gather_function = self._evaluated
 
     # Rows
+
+    def _evaluated(self, values: Any) -> Any:
+        """Return the values of the rows of a batch: every process evaluates all rows.
+
+        Transformers repeats the loss of a batch for as many rows as a full one has.
+        """
+        state = self.accelerator.gradient_state
+        is_part = state.end_of_dataloader and state.remainder > 0
+        return slice_tensors(values, slice(state.remainder)) if is_part else values
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
         batches = self.args.gradient_accumulation_steps

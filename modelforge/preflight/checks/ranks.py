@@ -69,12 +69,22 @@ def batches_not_shared(context: RunContext) -> Iterator[Finding]:
         return
     rows = config.per_device_train_batch_size
     more = -(-batches // ranks) * ranks
+    remedy = (
+        f"Use a multiple of {ranks} batches, such as {more}: a step then has {more * rows} rows."
+    )
+    smaller = next((n for n in range(rows - 1, 0, -1) if batches * rows % (n * ranks) == 0), None)
+    if smaller and not plan.pretraining:
+        remedy = (
+            f"For the same {batches * rows} rows set the batch size to {smaller} and gradient "
+            f"accumulation to {batches * rows // smaller}. Or use {more} batches: a step then has "
+            f"{more * rows} rows."
+        )
     where = "pretraining.total_batch_tokens" if plan.pretraining else BATCHES
     yield blocker(
         "batches-not-shared",
         f"A step has {batches} {'batch' if batches == 1 else 'batches'} of {rows} "
         f"{'row' if rows == 1 else 'rows'}, which {ranks} GPUs cannot share equally.",
-        f"Use a multiple of {ranks} batches, such as {more}: a step then has {more * rows} rows.",
+        remedy,
         where,
         None if plan.pretraining else more,
     )

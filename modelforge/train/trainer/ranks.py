@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,6 @@ class RankMixin(TrainerHost):
         super().create_accelerator_and_postprocess()
         if not self._is_alone:
             self.accelerator.rng_types = ["torch"]
-            self.gather_function = self._evaluated
 
     # Rows
 
@@ -91,9 +91,11 @@ class RankMixin(TrainerHost):
             rows, description, batch_size, sampler_fn and (lambda _: sampler_fn(dataset)), **rest
         )
         if pads:
-            share_sampler(loader, lambda *shares: WholeBatches(*shares, row=len(dataset)))
+            share_sampler(loader, partial(WholeBatches, row=len(dataset)))
         elif not is_training and not self._is_alone:
             share_sampler(loader, None)
+            # Transformers sets its own one again after each evaluation.
+            self.gather_function = self._evaluated
         return loader
 
     # Checkpoints

@@ -84,6 +84,15 @@ def test_what_can_be_divided_is_not_refused(code, context):
     assert finding(context, code) is None
 
 
+def test_a_smaller_batch_keeps_the_rows_of_a_step():
+    batches = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
+    found = finding(make_context(FOUR, **hardware(4), **batches), "batches-not-shared")
+    assert found.remedy == (
+        "For the same 8 rows set the batch size to 2 and gradient accumulation to 4. Or use 4 "
+        "batches: a step then has 16 rows."
+    )
+
+
 def test_a_last_step_that_differs_is_noted():
     assert finding(make_context(FOUR, **hardware(), strategy="dpo"), "last-step-repeats")
     assert finding(make_context(FOUR, **hardware()), "last-step-repeats") is None

@@ -107,7 +107,7 @@ class RunContext:
                 self.config, self.plan, self.model, length, is_cuda_build=is_cuda_build
             )
         return estimate_memory(
-            self.config,
+            self.rank_config,
             self.plan,
             self.model,
             length,
@@ -166,6 +166,13 @@ class RunContext:
             return None
         index = self.config.hardware.gpu_index
         return next((gpu for gpu in self.machine.gpus if gpu.index == index), None)
+
+    @property
+    def rank_config(self) -> TrainingConfig:
+        """The config with the rows of a batch on each GPU, for estimates of one GPU."""
+        size = self.plan.rank_batch_size
+        changed = {"per_device_train_batch_size": size} if size else {}
+        return self.config.with_changes(changed) if changed else self.config
 
     @property
     def batches(self) -> int:

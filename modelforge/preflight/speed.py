@@ -112,7 +112,7 @@ def estimate_step(context: RunContext) -> StepEstimate | None:
 
     With a method that generates, the time is that of completions of unknown length.
     """
-    config, plan, model, summary = context.config, context.plan, context.model, context.summary
+    config, plan, model, summary = context.rank_config, context.plan, context.model, context.summary
     flops = flops_per_s(context)
     if model is None or summary is None or flops is None or plan.facts.generates:
         return None

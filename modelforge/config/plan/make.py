@@ -77,6 +77,7 @@ class Plan:
         ranks: Processes that train together, one per GPU.
         sharding: What they divide; none for one process.
         sequence_parallel_size: Processes that share the tokens of one row.
+        rank_batch_size: Rows of a batch on each GPU; None for those of the setting.
     """
 
     model_path: str
@@ -128,6 +129,7 @@ class Plan:
     ranks: int = 1
     sharding: Sharding = "none"
     sequence_parallel_size: int = 1
+    rank_batch_size: int | None = None
     changes: list[Change] = field(default_factory=list)
 
     @property

@@ -70,27 +70,40 @@ def rank_fields(
     config: TrainingConfig, batches: int, ranks: Ranks, log: ChangeLog
 ) -> dict[str, Any]:
     """Return the fields of the plan; `batches` are those of a step, of all GPUs."""
+    batch, accumulation = _shared(config, batches, ranks, log)
     return {
         "ranks": ranks.count,
         "sharding": ranks.sharding,
         "sequence_parallel_size": ranks.sequence,
-        "gradient_accumulation_steps": _accumulation(config, batches, ranks, log),
+        "rank_batch_size": batch,
+        "gradient_accumulation_steps": accumulation,
     }
 
 
-def _accumulation(config: TrainingConfig, batches: int, ranks: Ranks, log: ChangeLog) -> int:
-    """Return the batches of a step on each GPU."""
-    if ranks.replicas == 1:
-        return batches
-    used = -(-batches // ranks.replicas)
-    rows = batches * config.per_device_train_batch_size
-    reason = (
-        f"{ranks.replicas} GPUs share the {batches} batches of a step, {used} each: the same "
-        f"{rows} rows in the same order as on one GPU."
-    )
-    if used * ranks.replicas != batches:
-        reason = f"{ranks.replicas} GPUs cannot share the {batches} batches of a step equally."
-    return log.record("gradient_accumulation_steps", used, reason)
+def _shared(
+    config: TrainingConfig, batches: int, ranks: Ranks, log: ChangeLog
+) -> tuple[int | None, int]:
+    """Return the rows of a batch on each GPU, None for as many as set, and its batches of a step.
+
+    Batches are made smaller where that is needed for a step with the same rows. Rows that cannot be
+    shared at all are refused by the check.
+    """
+    size, count = config.per_device_train_batch_size, ranks.replicas
+    rows = size * batches
+    if count == 1:
+        return None, batches
+    batch = next((n for n in range(size, 0, -1) if rows % (n * count) == 0), size)
+    used = -(-rows // (batch * count))
+    same = f"the same {rows} rows in the same order as on one GPU."
+    if batch < size:
+        reason = f"{count} GPUs share the {batches} batches of a step in smaller ones: {same}"
+        log.record("per_device_train_batch_size", batch, reason)
+    reason = f"{count} GPUs share the {rows} rows of a step, {used} x {batch} each: {same}"
+    if used * batch * count != rows:
+        reason = f"{count} GPUs cannot share the {rows} rows of a step equally."
+    if used != config.gradient_accumulation_steps:
+        log.record("gradient_accumulation_steps", used, reason)
+    return batch if batch < size else None, used
 
 
 def _without_effect(config: TrainingConfig, log: ChangeLog) -> None:

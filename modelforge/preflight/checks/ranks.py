@@ -61,32 +61,22 @@ def deepspeed_missing(context: RunContext) -> Iterator[Finding]:
         )
 
 
-def batches_not_shared(context: RunContext) -> Iterator[Finding]:
-    """Refuse a step whose batches the GPUs cannot share equally."""
-    config, plan, ranks = context.config, context.plan, context.plan.replicas
-    batches = context.batches
-    if ranks == 1 or batches % ranks == 0:
+def rows_not_shared(context: RunContext) -> Iterator[Finding]:
+    """Refuse a step whose rows the GPUs cannot share equally."""
+    plan, ranks = context.plan, context.plan.replicas
+    size = context.config.per_device_train_batch_size
+    rows = size * context.batches
+    if rows % ranks == 0:
         return
-    rows = config.per_device_train_batch_size
-    more = -(-batches // ranks) * ranks
-    remedy = (
-        f"Use a multiple of {ranks} batches, such as {more}: a step then has {more * rows} rows."
-    )
-    smaller = next((n for n in range(rows - 1, 0, -1) if batches * rows % (n * ranks) == 0), None)
-    if smaller and not plan.pretraining:
-        remedy = (
-            f"For the same {batches * rows} rows set the batch size to {smaller} and gradient "
-            f"accumulation to {batches * rows // smaller}. Or use {more} batches: a step then has "
-            f"{more * rows} rows."
-        )
-    where = "pretraining.total_batch_tokens" if plan.pretraining else BATCHES
+    batches = -(-context.batches // ranks) * ranks
+    is_new = plan.pretraining is not None
     yield blocker(
-        "batches-not-shared",
-        f"A step has {batches} {'batch' if batches == 1 else 'batches'} of {rows} "
-        f"{'row' if rows == 1 else 'rows'}, which {ranks} GPUs cannot share equally.",
-        remedy,
-        where,
-        None if plan.pretraining else more,
+        "rows-not-shared",
+        f"A step has {rows} {'row' if rows == 1 else 'rows'}, which {ranks} GPUs cannot share "
+        "equally.",
+        f"Use {batches} batches of {size}: a step then has {batches * size} rows.",
+        "pretraining.total_batch_tokens" if is_new else BATCHES,
+        batches * size * plan.max_length if is_new else batches,
     )
 
 

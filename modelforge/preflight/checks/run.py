@@ -59,7 +59,7 @@ LOADING_CHECKS: tuple[Check, ...] = (
     ranks.sharding_impossible,
     ranks.deepspeed_missing,
     ranks.sequence_not_shared,
-    ranks.batches_not_shared,
+    ranks.rows_not_shared,
 )
 FIT_CHECKS: tuple[FitCheck, ...] = (resources.weights_too_large, resources.memory_short)
 TRAINING_CHECKS: tuple[Check, ...] = (

@@ -40,7 +40,8 @@ class Schedule:
     @classmethod
     def of(cls, config: Mapping[str, Any], plan: Mapping[str, Any]) -> Schedule:
         """Return the schedule of a run from its record."""
-        batch = int(config.get("per_device_train_batch_size", 1))
+        configured_batch = config.get("per_device_train_batch_size", 1)
+        batch = int(plan.get("rank_batch_size") or configured_batch)
         configured = config.get("gradient_accumulation_steps", 4)
         accumulation = int(plan.get("gradient_accumulation_steps") or configured)
         groups = int(plan.get("ranks") or 1) // int(plan.get("sequence_parallel_size") or 1)

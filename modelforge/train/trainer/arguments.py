@@ -101,7 +101,8 @@ def common_arguments(job: Job, *, evaluates: bool) -> dict[str, Any]:
 
 def _batches(config: TrainingConfig, plan: Plan) -> dict[str, int]:
     """Return the batch size; with differential privacy the rows of a step are drawn at once."""
-    rows, batches = config.per_device_train_batch_size, plan.gradient_accumulation_steps
+    rows = plan.rank_batch_size or config.per_device_train_batch_size
+    batches = plan.gradient_accumulation_steps
     if config.privacy.enabled:
         rows, batches = rows * batches, 1
     return {"per_device_train_batch_size": rows, "gradient_accumulation_steps": batches}

@@ -62,15 +62,31 @@ def test_gpus_share_the_batches_of_a_step():
     assert (one.gradient_accumulation_steps, both.gradient_accumulation_steps) == (4, 2)
     assert one.total_steps == both.total_steps
     reason = change(both, "gradient_accumulation_steps").reason
-    assert reason == (
-        "2 GPUs share the 4 batches of a step, 2 each: the same 4 rows in the same order as on one "
-        "GPU."
-    )
+    assert reason.startswith("2 GPUs share the 4 rows of a step, 2 x 1 each: the same 4 rows in")
 
 
-def test_batches_that_cannot_be_shared_are_named():
+@pytest.mark.parametrize(
+    ("gpus", "batch", "batches", "used"),
+    [
+        (4, 4, 2, (2, 1)),  # 8 rows are 4 times 2
+        (2, 4, 1, (2, 1)),
+        (2, 6, 3, (3, 3)),  # 18 rows are 2 times 9
+        (4, 4, 4, (None, 1)),
+        (3, 2, 4, (None, 2)),  # 8 rows cannot be shared, which the check refuses
+    ],
+)
+def test_batches_are_made_smaller_for_the_same_rows(gpus, batch, batches, used):
+    settings = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": batches}
+    one, several = plan_of(**settings), plan_of(hardware={"gpus": gpus}, **settings)
+    assert (several.rank_batch_size, several.gradient_accumulation_steps) == used
+    assert several.total_steps == one.total_steps
+    is_smaller = change(several, "per_device_train_batch_size")
+    assert (is_smaller is None) is (used[0] is None)
+
+
+def test_rows_that_cannot_be_shared_are_named():
     plan = plan_of(hardware={"gpus": 3})
-    assert "cannot share the 4 batches" in change(plan, "gradient_accumulation_steps").reason
+    assert "cannot share the 4 rows" in change(plan, "gradient_accumulation_steps").reason
 
 
 def test_gpus_that_share_a_row_share_no_batches():

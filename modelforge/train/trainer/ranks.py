@@ -20,6 +20,7 @@ from datasets import Dataset, concatenate_datasets
 from peft import get_peft_model_state_dict
 from safetensors.torch import load_file
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from modelforge.errors import Problem
@@ -60,6 +61,10 @@ class RankMixin(TrainerHost):
         super().create_accelerator_and_postprocess()
         if not self._is_alone:
             self.accelerator.rng_types = ["torch"]
+        if self.is_fsdp_enabled and self.args.bf16:
+            # By default gradients are added up, and losses returned, in bfloat16.
+            policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+            self.accelerator.state.fsdp_plugin.mixed_precision_policy = policy
 
     # Rows
 

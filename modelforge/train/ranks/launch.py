@@ -37,22 +37,11 @@ def run_ranks(job: Job, log: EventLog) -> None:
         # Nothing is sent to other computers.
         os.environ.update(dict.fromkeys(("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"), "lo"))
     log.phase("loading", f"Starting {plan.ranks} processes")
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=plan.ranks,
-        run_id=run.id,
-        rdzv_backend="c10d",
-        rdzv_endpoint="127.0.0.1:0",
-        local_addr="127.0.0.1",
-        max_restarts=0,
-        logs_specs=DefaultLogsSpecs(log_dir=str(run.ranks)),
-        virtual_local_rank=plan.device == "cuda",
-        shutdown_timeout=SHUTDOWN_S,
-    )
     codes: dict[int, int] = {}
     try:
-        elastic_launch(config, sys.executable)("-m", "modelforge.train", str(run.path), "--rank")
+        elastic_launch(_launch_config(job), sys.executable)(
+            "-m", "modelforge.train", str(run.path), "--rank"
+        )
     except ChildFailedError as error:
         codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
     except SignalException:
@@ -65,6 +54,23 @@ def run_ranks(job: Job, log: EventLog) -> None:
         failure = find_cause(run, codes)
         log.end(failure, f"Failed: {failure.what} {failure.remedy}")
     shutil.rmtree(run.ranks, ignore_errors=True)
+
+
+def _launch_config(job: Job) -> LaunchConfig:
+    """Return the configuration of torchrun: processes of this computer, which are not restarted."""
+    return LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=job.plan.ranks,
+        run_id=job.run.id,
+        rdzv_backend="c10d",
+        rdzv_endpoint="127.0.0.1:0",
+        local_addr="127.0.0.1",
+        max_restarts=0,
+        logs_specs=DefaultLogsSpecs(log_dir=str(job.run.ranks)),
+        virtual_local_rank=job.plan.device == "cuda",
+        shutdown_timeout=SHUTDOWN_S,
+    )
 
 
 def find_cause(run: RunFolder, codes: dict[int, int]) -> FailedEvent:

@@ -40,8 +40,8 @@ def process_of_rank(worker: subprocess.Popen[bytes], rank: int) -> psutil.Proces
     return next(each for each in children if each.environ().get("RANK") == str(rank))
 
 
-def killed_at(run, step: int, rank: int) -> int:
-    """Start the worker of a run, and kill one of its processes; return the exit code."""
+def started(run, step: int) -> subprocess.Popen[bytes]:
+    """Start the worker of a run, and wait until it has come to this step."""
     command = [sys.executable, "-m", "modelforge.train", str(run.path)]
     with run.log.open("ab") as log:
         worker = subprocess.Popen(command, stdout=log, stderr=log, cwd=Path.cwd())
@@ -50,6 +50,12 @@ def killed_at(run, step: int, rank: int) -> int:
         assert worker.poll() is None, run.log.read_text()[-3000:]
         assert time.monotonic() < deadline, run.log.read_text()[-3000:]
         time.sleep(0.05)
+    return worker
+
+
+def killed_at(run, step: int, rank: int) -> int:
+    """Start the worker of a run, and kill one of its processes; return the exit code."""
+    worker = started(run, step)
     others = psutil.Process(worker.pid).children(recursive=True)
     process_of_rank(worker, rank).send_signal(signal.SIGKILL)
     code = worker.wait(120)
@@ -89,3 +95,32 @@ def test_a_run_survives_a_killed_process_and_changes_of_their_number(bench):
     rest = {step: loss for step, loss in losses(one).items() if step > 8}
     assert losses(alone) == pytest.approx(rest, abs=1e-4)
     assert losses(pair) == pytest.approx(rest, abs=1e-4)
+
+
+def test_a_stopped_run_keeps_the_whole_adapter_of_a_divided_model(bench):
+    from safetensors.torch import load_file
+
+    run = bench.prepare(hardware=TWO, **STEPS | {"max_steps": 500})
+    worker = started(run, 3)
+    run.stop.write_text("keep")
+    assert worker.wait(DEADLINE_S) == 0
+    (ending,) = kinds(run, "stopped")
+    assert ending["kept"]
+    weights = load_file(run.output / "adapter_model.safetensors")
+    checkpoint = load_file(
+        run.checkpoints / f"checkpoint-{ending['step']}" / "adapter_model.safetensors"
+    )
+    assert weights.keys() == checkpoint.keys()
+    assert all((weights[name] == checkpoint[name]).all() for name in weights)
+    assert {tuple(w.shape) for n, w in weights.items() if "q_proj.lora_A" in n} == {(16, 32)}
+
+
+def test_processes_end_with_the_one_that_started_them(bench):
+    run = bench.prepare(hardware=TWO, **STEPS | {"max_steps": 500})
+    worker = started(run, 2)
+    processes = psutil.Process(worker.pid).children(recursive=True)
+    assert len(processes) == 2
+    worker.kill()
+    worker.wait(30)
+    _gone, alive = psutil.wait_procs(processes, timeout=30)
+    assert not alive

@@ -39,9 +39,8 @@ def run_ranks(job: Job, log: EventLog) -> None:
     log.phase("loading", f"Starting {plan.ranks} processes")
     codes: dict[int, int] = {}
     try:
-        elastic_launch(_launch_config(job), sys.executable)(
-            "-m", "modelforge.train", str(run.path), "--rank"
-        )
+        start = elastic_launch(_launch_config(job), sys.executable)
+        start("-m", "modelforge.train", str(run.path), "--rank")
     except ChildFailedError as error:
         codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
     except SignalException:

@@ -159,6 +159,15 @@ def _oom_recovery(adjusted: Mapping[str, Any]) -> Markup:
     )
 
 
+def several_gpus(plan: PlanEvent) -> list[Markup]:
+    """Return how many GPUs train together and what they divide; nothing for one."""
+    if not plan.ranks:
+        return []
+    name = "GPUs" if plan.device == "cuda" else "Processes"
+    held = fmt.number(plan.rank_parameters)
+    return [row(name, f"{plan.ranks}, {plan.sharding}"), row("Parameters of each", held)]
+
+
 def trained(snapshot: RunSnapshot) -> Markup:
     """Return facts on the training, once the data is tokenized."""
     plan = snapshot.timeline.stage.plan
@@ -168,6 +177,7 @@ def trained(snapshot: RunSnapshot) -> Markup:
         *(_of_windows(plan) if snapshot.run.plan.pretraining else _of_rows(plan)),
         row("Trainable parameters", fmt.number(plan.trainable_parameters)),
         row("Precision", f"{plan.precision or '–'} on {plan.device or '–'}"),
+        *several_gpus(plan),
         *_privacy(snapshot.timeline),
     ]
     parts = [rows, merged_model(snapshot.merged), tracker_commands(snapshot.trackers)]

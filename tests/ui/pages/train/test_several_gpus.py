@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from modelforge.runs.event_types import PlanEvent
 from tests.preflight.contexts import WORKSTATION, make_context
+from ui.pages.run import side_panel
 from ui.pages.train import cards, plan_panel
 
 FOUR = replace(WORKSTATION, gpus=[replace(WORKSTATION.gpus[0], index=index) for index in range(4)])
@@ -67,3 +69,13 @@ def test_the_line_of_the_machine_counts_its_gpus(gpus, index, start):
 def test_the_plan_says_whose_memory_it_shows(hardware, text):
     shown = plan_panel.several_gpus(make_context(FOUR, hardware=hardware).plan)
     assert (shown is None) if text is None else (text in str(shown))
+
+
+def test_the_page_of_a_run_says_what_each_gpu_holds():
+    plan = PlanEvent(
+        total_steps=5, device="cuda", ranks=4, sharding="fsdp2", rank_parameters=33_628_752
+    )
+    text = "".join(map(str, side_panel.several_gpus(plan)))
+    assert "4, fsdp2" in text
+    assert "33,628,752" in text
+    assert side_panel.several_gpus(PlanEvent(total_steps=5)) == []

@@ -64,6 +64,7 @@ PRIVATE_NAMES = (
     PrivateName(_TRAINER, "_load_rng_state", "RNG state at the start of an epoch", "RngState"),
     PrivateName(_TRAINER, "_get_dataloader", "all processes have whole batches", _HOOK),
     PrivateName(_TRAINER, "_save_optimizer_and_scheduler", "a divided state is gathered", _HOOK),
+    PrivateName(_TRAINER, "_save", "gathered weights are saved as those of one", _HOOK),
     PrivateName(_TRAINER, "_prepare_for_training", "a checkpoint is read before dividing", _HOOK),
     PrivateName(_DPO, "_prepare_dataset", "rows are tokenized already", "a TRL option"),
     PrivateName("trl.KTOTrainer", "_prepare_dataset", "rows are tokenized already", "a TRL option"),

@@ -193,16 +193,17 @@ class RankMixin(TrainerHost):
                     weights[name].copy_(_divided(saved[stored], weights[name]))
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        own = RNG if self._is_alone else f"rng_state_{self.args.process_index}.pth"
-        others = [Path(checkpoint or "", name) for name in (RNG, RNG_OF_FIRST)]
-        found = next((path for path in others if path.is_file()), None)
-        if found is None or Path(checkpoint or "", own).is_file():
-            super()._load_rng_state(checkpoint)
-            return
-        # The checkpoint is of another number of processes.
-        with tempfile.TemporaryDirectory() as folder:
-            shutil.copy(found, Path(folder, own))
-            super()._load_rng_state(folder)
+        states = [Path(checkpoint or "", name) for name in (RNG, RNG_OF_FIRST)]
+        other = next((path for path in states if checkpoint and path.is_file()), None)
+        if other is not None:
+            own = RNG if self._is_alone else f"rng_state_{self.args.process_index}.pth"
+            if not other.with_name(own).is_file():
+                # The checkpoint is of another number of processes.
+                with tempfile.TemporaryDirectory() as folder:
+                    shutil.copy(other, Path(folder, own))
+                    super()._load_rng_state(folder)
+                return
+        super()._load_rng_state(checkpoint)
 
 
 def require_divided(model: Any) -> None:

@@ -195,7 +195,7 @@ def _do_run(
     if isinstance(stop, rank.RankStop):
         from modelforge.train.ranks.group import join
 
-        stop.group = join(plan.device)
+        stop.group = join(plan)
     if job.is_trial_run:
         from modelforge.train.callbacks.system_stats import reset_peak
 

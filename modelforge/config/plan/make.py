@@ -138,6 +138,11 @@ class Plan:
         return ranks.Ranks(self.ranks, self.sharding, self.sequence_parallel_size).replicas
 
     @property
+    def divides_weights(self) -> bool:
+        """Whether no GPU holds the whole model, which is divided when the training starts."""
+        return self.sharding in ("fsdp2", "zero3")
+
+    @property
     def facts(self) -> MethodFacts:
         """The facts of the training method."""
         return METHOD_FACTS[self.method]

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from modelforge.config.plan.ranks import DIVISIBLE_OPTIMIZERS
 from modelforge.config.providers import PROVIDER_FACTS
 from modelforge.config.schema.runtime import DEEPSPEED
-from modelforge.errors import Finding, blocker, note
+from modelforge.errors import Finding, blocker, caution, note
 from modelforge.preflight.context import RunContext
+from modelforge.units import GIB
 
 GPUS, SHARDING, SEQUENCE = "hardware.gpus", "hardware.sharding", "hardware.sequence_parallel_size"
 BATCHES = "gradient_accumulation_steps"
@@ -94,6 +95,22 @@ def sequence_not_shared(context: RunContext) -> Iterator[Finding]:
         why = "Tokens of a row are shared in SFT without packing and with the attention sdpa."
     if why:
         yield blocker("sequence-not-shared", why, "Set it to 1.", SEQUENCE, 1)
+
+
+def loading_memory(context: RunContext) -> Iterator[Finding]:
+    """Warn where the computer cannot hold a model for each GPU while it is loaded."""
+    plan, free, model = context.plan, context.machine.ram_free_gib, context.model
+    if not plan.divides_weights or plan.device != "cuda" or not free or model is None:
+        return
+    size = (model.parameters or 0) * (4 if plan.weights_dtype == "float32" else 2) / GIB
+    if plan.ranks * size > free:
+        yield caution(
+            "loading-memory",
+            f"Each of {plan.ranks} processes loads the whole model before it is divided, "
+            f"{plan.ranks * size:.1f} GiB together; the computer has {free:.1f} GiB free.",
+            "Use fewer GPUs or a smaller model, or ddp if the model fits on one GPU.",
+            GPUS,
+        )
 
 
 def last_step_repeats(context: RunContext) -> Iterator[Finding]:

@@ -95,6 +95,7 @@ TRAINING_CHECKS: tuple[Check, ...] = (
     settings.unused_settings,
     privacy.privacy_costs,
     ranks.last_step_repeats,
+    ranks.loading_memory,
     settings.tracker_missing,
     settings.tracker_online,
     logs.repository_unusable,

@@ -225,13 +225,17 @@ def sample_base(
 
     Return the sampler of the training that follows; None where there is nothing to ask.
     """
-    options = TokenizeOptions.from_plan(context.job.config, context.job.plan)
+    plan = context.job.plan
+    options = TokenizeOptions.from_plan(context.job.config, plan)
     if options.head == "seq2seq":
         setup, encode = seq2seq_generation(template, options), document_encoder(template, options)
     else:
         setup, encode = chat_generation(template, options), chat_encoder(template, options)
     sampler = make_sampler(context, rows, setup, encode, stage)
-    if sampler is not None:
+    if sampler is not None and plan.divides_weights and plan.device == "cuda":
+        text = "The base model answers no sample prompts: it is on the GPUs only when divided."
+        context.log.note("samples-without-base", text)
+    elif sampler is not None:
         sampler.ask_base(model)
     return sampler
 

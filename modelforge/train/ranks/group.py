@@ -7,7 +7,10 @@ from datetime import timedelta
 
 import torch.distributed as dist
 from accelerate import PartialState
+from accelerate.utils import patch_environment
 
+from modelforge.config.plan.make import Plan
+from modelforge.config.schema.runtime import DEEPSPEED
 from modelforge.train.stop import StopMode
 
 _MODES: tuple[StopMode | None, ...] = (None, "keep", "discard")
@@ -22,9 +25,12 @@ def first_process_alone(ranks: int) -> AbstractContextManager[None]:
     return PartialState().main_process_first() if ranks > 1 else nullcontext()
 
 
-def join(device: str) -> RankGroup:
+def join(plan: Plan) -> RankGroup:
     """Wait until all processes are there, and return their group."""
-    PartialState(cpu=device == "cpu", timeout=TIMEOUT)
+    # As Transformers does for DeepSpeed.
+    engine = {"ACCELERATE_USE_DEEPSPEED": "true"} if plan.sharding in DEEPSPEED else {}
+    with patch_environment(**engine):
+        PartialState(cpu=plan.device == "cpu", timeout=TIMEOUT)
     return RankGroup()
 
 

@@ -90,6 +90,18 @@ def test_what_can_be_divided_is_not_refused(code, context):
     assert finding(context, code) is None
 
 
+def test_a_model_for_each_gpu_must_fit_while_it_is_loaded():
+    machine = replace(FOUR, ram_free_gib=40.0)
+    many = finding(
+        make_context(machine, LLAMA_8B, **hardware(4, "fsdp2"), **ROWS), "loading-memory"
+    )
+    assert "59.8 GiB together; the computer has 40.0 GiB free" in many.what
+    two = make_context(machine, LLAMA_8B, **hardware(2, "fsdp2"), **ROWS)
+    assert finding(two, "loading-memory") is None
+    whole = make_context(machine, LLAMA_8B, **hardware(4, "ddp"), **ROWS)
+    assert finding(whole, "loading-memory") is None
+
+
 def test_a_last_step_that_differs_is_noted():
     assert finding(make_context(FOUR, **hardware(), strategy="dpo"), "last-step-repeats")
     assert finding(make_context(FOUR, **hardware()), "last-step-repeats") is None

@@ -121,7 +121,6 @@ def load_weights(plan: Plan, config: TrainingConfig, head: Head) -> Any:
     if head in GENERATING:
         arguments["generation_config"] = generation_config_of(plan)[0]
     if plan.device == "cuda":
-        # A model that does not fit on one GPU waits in the memory of the computer.
         arguments["device_map"] = {"": "cpu" if plan.divides_weights else 0}
     elif plan.quantization != "none":
         arguments["device_map"] = {"": plan.device}

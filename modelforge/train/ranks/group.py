@@ -14,8 +14,6 @@ from modelforge.config.schema.runtime import DEEPSPEED
 from modelforge.train.stop import StopMode
 
 _MODES: tuple[StopMode | None, ...] = (None, "keep", "discard")
-
-
 # The first process may tokenize a long text while the others wait.
 TIMEOUT = timedelta(hours=12)
 

@@ -57,7 +57,7 @@ class SftTrainer(
         if self.perplexity is not None:
             metrics = self.perplexity.metrics.items()
             output.metrics.update({f"eval_{name}": value for name, value in metrics})
-        if self.evaluated is not None:
+        if self.evaluated is not None and self.args.should_save:
             self.evaluated.add(self.state.global_step, self._batches)
         return output
 

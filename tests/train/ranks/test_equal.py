@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from modelforge.runs.events import EventRecord
+from modelforge.runs.layout import RunFolder
+from modelforge.runs.progress.evaluation_losses import Batch, read_evaluation_losses
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 # Fifteen rows fill no whole number of steps.
@@ -21,10 +24,11 @@ TWENTY = {
 FULL = {"adapter": {"enabled": False}}
 
 
-def train(bench, **settings) -> list[EventRecord]:
-    events = bench.work(bench.prepare(**TWENTY | settings))
+def train(bench, **settings) -> tuple[list[EventRecord], RunFolder]:
+    folder = bench.prepare(**TWENTY | settings)
+    events = bench.work(folder)
     assert events[-1].kind == "finished", events[-1].data
-    return events
+    return events, folder
 
 
 def two(sharding: str) -> dict[str, object]:
@@ -33,6 +37,11 @@ def two(sharding: str) -> dict[str, object]:
 
 def losses(events: list[EventRecord], kind: str) -> list[float]:
     return [record.data["loss"] for record in events if record.kind == kind]
+
+
+def batches(folder: RunFolder) -> tuple[str, list[Batch]]:
+    kept = read_evaluation_losses(folder)
+    return kept.rows, [*kept.before, *kept.after]
 
 
 def answers(events: list[EventRecord]) -> list[object]:
@@ -49,11 +58,15 @@ def planned(events: list[EventRecord]) -> dict[str, object]:
     ids=["ddp-lora", "ddp-full", "fsdp2-lora", "fsdp2-full"],
 )
 def test_two_processes_have_the_losses_of_one(bench, sharding, trained):
-    one = train(bench, **trained)
-    both = train(bench, hardware=two(sharding), **trained)
+    one, alone = train(bench, **trained)
+    both, together = train(bench, hardware=two(sharding), **trained)
     assert len(losses(both, "step")) == 20
     for kind in ("step", "eval"):
         assert losses(both, kind) == pytest.approx(losses(one, kind), abs=1e-4)
+    (digest, kept), (rows, losses_of_one) = batches(together), batches(alone)
+    assert digest == rows
+    assert kept
+    assert np.array(kept) == pytest.approx(np.array(losses_of_one), abs=1e-3)
     assert len(answers(one)) == 3
     assert answers(both) == answers(one)
     facts = planned(both)

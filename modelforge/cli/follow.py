@@ -133,10 +133,7 @@ class RunProgress:
         elif event.kind == "step":
             self._show_step(data)
         elif event.kind == "eval":
-            best = " (best so far)" if data["best"] else ""
-            bits = (data.get("metrics") or {}).get("bits_per_byte")
-            per_byte = "" if bits is None else f", {bits:.3f} bits per byte"
-            self._print(f"Evaluation loss {data['loss']:.3f}{per_byte}{best}")
+            self._print(_evaluation_text(data))
         elif event.kind == "core":
             self._print(f"CORE {data['score']:.3f} on {len(data['tasks'])} tasks")
         elif event.kind == "note":
@@ -181,3 +178,15 @@ class RunProgress:
             print(escape_control(text), flush=True)
         else:
             self._bar.console.print(escape_control(text), markup=False, highlight=False)
+
+
+def _evaluation_text(data: dict[str, Any]) -> str:
+    """Return the line of an evaluation, which has a reward in place of a loss in rlhf."""
+    metrics = data.get("metrics") or {}
+    best = " (best so far)" if data["best"] else ""
+    if data["loss"] is None:
+        reward = metrics.get("reward")
+        return "Evaluated" if reward is None else f"Evaluation reward {reward:.3f}{best}"
+    bits = metrics.get("bits_per_byte")
+    per_byte = "" if bits is None else f", {bits:.3f} bits per byte"
+    return f"Evaluation loss {data['loss']:.3f}{per_byte}{best}"

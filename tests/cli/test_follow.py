@@ -13,6 +13,7 @@ from modelforge.cli import main as cli
 from modelforge.cli.main import main
 from modelforge.forge import Forge
 from modelforge.paths import Home
+from modelforge.runs.events import EventRecord
 from tests.services.test_runs import ACTORS
 
 
@@ -88,3 +89,10 @@ def test_a_run_is_discarded_only_when_the_user_agrees(home, recipe, capsys, monk
     assert not (home / "runs" / run_id / "stop").exists()
     assert main(["runs", "stop", run_id, "--discard", "--yes"]) == 0
     assert len(asked) == 1
+
+
+def test_an_evaluation_of_rewards_has_no_loss(capsys):
+    progress = follow.RunProgress(lambda: None)
+    data = {"loss": None, "best": True, "metrics": {"reward": 0.25}}
+    progress.show(EventRecord(1, 0.0, "eval", data))
+    assert capsys.readouterr().out == "Evaluation reward 0.250 (best so far)\n"

@@ -139,3 +139,12 @@ def preference_method(loss: str) -> Method:
 def facts_of(config: TrainingConfig) -> MethodFacts:
     """Return the facts of the method for a decoder, from the settings alone."""
     return METHOD_FACTS[method_of(config)]
+
+
+def needs_pairs(config: TrainingConfig) -> bool:
+    """Return whether each row has to hold a chosen and a rejected completion.
+
+    Where a rule or a named reward model gives the rewards, rlhf needs prompts and answers only.
+    """
+    is_rewarded = config.trainer.reward != "model" or config.trainer.reward_model is not None
+    return facts_of(config).needs_preferences and not (config.strategy == "rlhf" and is_rewarded)

@@ -105,6 +105,22 @@ def test_rows_of_the_wrong_kind_block_the_start_in_words(forge, model, data, tmp
     )
 
 
+def test_a_rule_rewards_answers_to_questions_without_a_pair(forge, model, data, tmp_path):
+    ruled = {"strategy": "rlhf", "trainer.reward": "exact-match"}
+    assert "wrong-kind" not in codes(forge.preflight.check(asked(model, data, **ruled)))
+    source = {"path": str(data), "instruction_field": "input", "output_field": "output"}
+    named = {"data.sources": [source]}
+    assert forge.preflight.check(asked(model, data, **ruled, **named)).ready
+    texts = written(tmp_path / "texts.jsonl", [{"text": f"tale {n}"} for n in range(20)])
+    found = codes(forge.preflight.check(asked(model, texts, **ruled)), "blocker")
+    assert "wrong-kind" in found
+    # A reward model that the run trains itself learns from pairs.
+    own = {"strategy": "rlhf", "trainer.reward": "model"}
+    assert "wrong-kind" in codes(forge.preflight.check(asked(model, data, **own)), "blocker")
+    pairs_only = forge.preflight.check(asked(model, data, **own, **named))
+    assert "trains on preferences" in str(pairs_only.problems[0])
+
+
 def test_plain_text_has_no_assistant_turn_to_learn(forge, model, data, tmp_path):
     texts = written(tmp_path / "texts.jsonl", [{"text": f"tale {n}"} for n in range(20)])
     only = {"data.loss_on": "assistant"}

@@ -6,7 +6,7 @@ import codecs
 import re
 from collections.abc import Iterator
 
-from modelforge.config.methods import facts_of
+from modelforge.config.methods import facts_of, needs_pairs
 from modelforge.config.prompt_template import NAMES, PromptFormatError, parse
 from modelforge.config.rules.registry import rule
 from modelforge.config.schema.config import TrainingConfig
@@ -123,13 +123,16 @@ def _validation_sources_are_consistent(config: TrainingConfig) -> Iterator[Probl
             )
 
 
-@rule("strategy", "data.sources", "data.validation_sources")
+@rule("strategy", "data.sources", "data.validation_sources", "trainer.reward")
 def _sources_suit_the_strategy(config: TrainingConfig) -> Iterator[Problem]:
     compares = facts_of(config).needs_preferences
+    takes_answers = compares and not needs_pairs(config)
     for name in _LISTS:
         for index, source in enumerate(getattr(config.data, name)):
             kind = declared_type(source)
             if kind == "auto" or (kind == "preference") == compares:
+                continue
+            if takes_answers and kind != "text":
                 continue
             where = f"data.{name}[{index}].type"
             if compares:

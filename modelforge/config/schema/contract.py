@@ -55,7 +55,8 @@ class Contract(SettingsGroup):
     """Train on completions (sft, qlora), on preferences (dpo) or on rewards (rlhf).
 
     SFT shows the model the answers of your rows until it gives such answers itself: the usual
-    choice. qlora is the same on 4-bit weights; dpo and rlhf need pairs of answers.
+    choice. qlora is the same on 4-bit weights. dpo needs pairs of answers, and so does
+    rlhf unless a rule gives the rewards.
     """
 
     dataset: Text = setting(REQUIRED, "Dataset", Group.DATA, basic=True, irrelevant_for=MEMORY)

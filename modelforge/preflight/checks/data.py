@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from modelforge.config.methods import needs_pairs
 from modelforge.errors import Finding, blocker, caution, note
 from modelforge.preflight.context import RunContext
 from modelforge.preflight.speed import estimate_tokens
@@ -47,6 +48,13 @@ _PREFERENCES = (
     ("preference",),
     "rows with a chosen and a rejected completion",
     "prompt, chosen and rejected",
+)
+# Of rlhf where a rule or a reward model of the user's own gives the rewards.
+_PROMPTS = (
+    ("preference-label", "preference", *COMPLETION_KINDS),
+    "rows with a question and an answer, conversations, or rows with a chosen and a rejected "
+    "completion",
+    "prompt and completion",
 )
 _LABELS = (
     ("preference-label", "preference"),
@@ -208,7 +216,7 @@ def _usable_rows(context: RunContext) -> tuple[tuple[str, ...], str, str]:
     if facts.takes_labels:
         return _LABELS
     if facts.needs_preferences:
-        return _PREFERENCES
+        return _PREFERENCES if needs_pairs(context.config) else _PROMPTS
     return _TASKS.get(context.config.task, _TEXT_GENERATION)
 
 

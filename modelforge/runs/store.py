@@ -47,7 +47,8 @@ PACKAGES = [
 class NewRun:
     """The contents of a new run folder; `report` is the preflight report.
 
-    `base` has name, revision and hash of the model that is trained.
+    `base` has name, revision and hash of the model that is trained. `metadata` is kept for the
+    program that has asked for the run.
     """
 
     name: str
@@ -59,13 +60,15 @@ class NewRun:
     base: Mapping[str, Any] = field(default_factory=dict)
     request_id: str | None = None
     trial_run: bool = False
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     def as_record(self, run_id: str, created: float) -> dict[str, Any]:
         """Return the content of config.json."""
         record = {"format": FORMAT, "id": run_id, "created": created, **vars(self)}
         del record["report"]
-        if not self.trial_run:
-            del record["trial_run"]
+        for part in ("trial_run", "metadata"):
+            if not record[part]:
+                del record[part]
         return record
 
 

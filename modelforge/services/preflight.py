@@ -58,6 +58,7 @@ from modelforge.services.measurements import (
     TrialRunResults,
     trace_key,
 )
+from modelforge.services.plan_hash import plan_hash
 
 T = TypeVar("T")
 CACHE_SIZE = 64
@@ -72,6 +73,9 @@ class Preflight(Report):
     blocked: Annotated[bool, about("Whether a finding blocks the start.")] = False
     problems: Annotated[list[Problem], about("Errors in the settings, the model or the data.")]
     plan: Annotated[Plan | None, about("The effective settings, with a reason for every change.")]
+    plan_hash: Annotated[
+        str, about("Identifies the plan, its data and its model; a start can require it.")
+    ] = ""
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,7 @@ class PreflightResult:
             blocked=self.report is not None and self.report.blocked,
             problems=self.problems,
             plan=self.plan,
+            plan_hash=plan_hash(self),
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -121,10 +121,13 @@ class QueueService:
         request_id: str | None = None,
         start_after: StartTime = None,
         held: bool = False,
+        plan_hash: str | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> str:
         """Create a queued run and return its id; the same `request_id` never creates a second one.
 
-        Raises what `RunService.start` raises except BusyError; then nothing has been created.
+        `metadata` is kept for the program that has made the request. Raises what `RunService.start`
+        raises except BusyError; then nothing has been created.
         """
         when, set_at = self._start_time(start_after)
 
@@ -134,7 +137,14 @@ class QueueService:
 
         return self._launcher.create_once(
             request_id,
-            lambda: self._launcher.prepare(*layers, name=name, request_id=request_id, idle=True),
+            lambda: self._launcher.prepare(
+                *layers,
+                name=name,
+                request_id=request_id,
+                idle=True,
+                plan_hash=plan_hash,
+                metadata=metadata,
+            ),
             lambda run: self._store.create(run, announce),
         )
 

@@ -40,15 +40,23 @@ class RunService:
         self._launcher = launcher
         self._history = history
 
-    def start(self, *layers: Layer, name: str | None = None, request_id: str | None = None) -> str:
+    def start(
+        self,
+        *layers: Layer,
+        name: str | None = None,
+        request_id: str | None = None,
+        plan_hash: str | None = None,
+    ) -> str:
         """Start a run and return its id; the same `request_id` never starts a second one.
 
-        Raises ConfigError, NotFoundError, DataError, BlockedError or BusyError; then nothing
-        has been created.
+        Raises ConfigError, NotFoundError, DataError, BlockedError or BusyError, and StalePlanError
+        if `plan_hash` is that of another plan; then nothing has been created.
         """
         return self._launcher.create_once(
             request_id,
-            lambda: self._launcher.prepare(*layers, name=name, request_id=request_id),
+            lambda: self._launcher.prepare(
+                *layers, name=name, request_id=request_id, plan_hash=plan_hash
+            ),
             self._launcher.start,
         )
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from modelforge.runs.store import NewRun, Store
 from modelforge.runs.view import data_name
 from modelforge.services.chat import ChatService
 from modelforge.services.measurements import KEY
+from modelforge.services.plan_hash import require_plan
 from modelforge.services.preflight import PreflightResult, PreflightService
 
 REQUEST_LOCKS = 64
@@ -76,9 +78,17 @@ class RunLauncher:
         name: str | None = None,
         request_id: str | None = None,
         idle: bool = False,
+        plan_hash: str | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> NewRun:
-        """Return the contents of a new run folder; raises what `check` raises."""
-        return new_run(self.check(*layers, idle=idle), name=name, request_id=request_id)
+        """Return the contents of a new run folder.
+
+        Raises what `check` raises, and StalePlanError if `plan_hash` is that of another plan.
+        """
+        checked = self.check(*layers, idle=idle)
+        require_plan(checked, plan_hash)
+        run = new_run(checked, name=name, request_id=request_id)
+        return replace(run, metadata=metadata or {})
 
     def check(self, *layers: Layer, idle: bool = False) -> PreflightResult:
         """Return a check without errors and blockers; with `idle` the machine counts as unused.

@@ -76,9 +76,15 @@ def start(
     response: Response,
     forge: ForgeDep,
     request_id: RequestId,
+    plan_hash: Annotated[
+        str | None,
+        Query(
+            max_length=64, description="The `plan_hash` of a preflight; another plan is refused."
+        ),
+    ] = None,
 ) -> RunStatus:
     """Start a run. A rejected request creates nothing. `logging.run_name` sets its name."""
-    run_id = forge.runs.start(settings, request_id=request_id)
+    run_id = forge.runs.start(settings, request_id=request_id, plan_hash=plan_hash)
     return created(request, response, forge, run_id)
 
 

@@ -52,8 +52,7 @@ _PREFERENCES = (
 # Of rlhf where a rule or a reward model of the user's own gives the rewards.
 _PROMPTS = (
     ("preference-label", "preference", *COMPLETION_KINDS),
-    "rows with a question and an answer, conversations, or rows with a chosen and a rejected "
-    "completion",
+    "rows with a question and an answer, conversations, or preferences",
     "prompt and completion",
 )
 _LABELS = (

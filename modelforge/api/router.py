@@ -1,4 +1,4 @@
-"""Build the REST interface: all routes under /api, and the pages that document them."""
+"""Build the REST interface: all routes under /api and /v1, and the pages that document them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from fastapi.responses import HTMLResponse
 
 from modelforge import __version__
 from modelforge.api.errors import ForgeRoute
+from modelforge.api.fine_tuning import files, jobs
+from modelforge.api.fine_tuning.errors import FineTuningRoute
 from modelforge.api.openapi_docs import rest_html
 from modelforge.api.routes import (
     chat,
@@ -32,6 +34,7 @@ from modelforge.api.routes import (
 from modelforge.api.schemas import EventPage
 from modelforge.config.json_schema import json_schema
 from modelforge.forge import Forge
+from modelforge.serving.requests import ApiError
 
 PREFIX = "/api"
 INVALID = {
@@ -63,12 +66,15 @@ MODULES = (
 )
 
 router = APIRouter(prefix=PREFIX, route_class=ForgeRoute)
+# OpenAI's API for files and fine-tuning, which docs/fine-tuning-api.md describes.
+openai_router = APIRouter(prefix="/v1", route_class=FineTuningRoute, include_in_schema=False)
 
 
 def add_api(app: FastAPI, forge: Forge) -> None:
     """Add the REST interface to an app. Routes find the forge in `app.state.forge`."""
     app.state.forge = forge
     app.include_router(router)
+    app.include_router(openai_router)
 
 
 def openapi() -> dict[str, Any]:
@@ -103,3 +109,12 @@ def _docs() -> str:
 
 for _module in MODULES:
     router.include_router(_module.router)
+for _module in (files, jobs):
+    openai_router.include_router(_module.router)
+
+
+@openai_router.api_route("/{path:path}", methods=["GET", "POST", "DELETE"])
+def _unknown(path: str) -> None:
+    message = f"/v1/{path:.100} does not exist here. See /v1/files and /v1/fine_tuning/jobs."
+    remedy = "A trained model is asked at the address that `modelforge serve` prints."
+    raise ApiError(f"{message} {remedy}", status=404, code="unknown_url")

@@ -27,6 +27,7 @@ LIMITS = (
     BodyLimit("/api/datasets/", MIB),
     BodyLimit("/api/datasets", MAX_UPLOAD_BYTES),
     BodyLimit("/ui/uploads", MAX_UPLOAD_BYTES),
+    BodyLimit("/v1/files", MAX_UPLOAD_BYTES),
     BodyLimit("/gradio_api/", 16 * MIB),
     BodyLimit("/", MIB),
 )

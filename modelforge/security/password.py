@@ -25,7 +25,9 @@ MAX_ATTEMPTS_OF_ALL = 100
 
 
 class Password:
-    """Checks HTTP Basic credentials, and limits wrong attempts to ten a minute per address.
+    """Checks the password, and limits wrong attempts to ten a minute per address.
+
+    It is given by HTTP Basic, or as the API key of a client of OpenAI's API.
 
     An attacker may try from many addresses. After a hundred wrong attempts in a minute, only
     addresses that have given the right password before can log in.
@@ -76,7 +78,8 @@ class Password:
 
     def _given(self, header: str) -> str | None:
         """Return the password in an Authorization header, or None."""
-        return _basic_password(header)
+        key = _bearer(header)
+        return _basic_password(header) if key is None else key
 
     def _wait_s(self, address: str) -> int:
         limited = [self._failures.get(address)]
@@ -114,8 +117,7 @@ class ApiKey(Password):
             raise ConfigError(Problem(self.name, what, remedy))
 
     def _given(self, header: str) -> str | None:
-        scheme, _, key = header.partition(" ")
-        return key.strip() if scheme.lower() == "bearer" else None
+        return _bearer(header)
 
     def _wait_s(self, address: str) -> int:
         try:
@@ -135,6 +137,11 @@ def _remember(addresses: OrderedDict[str, Any], address: str, value: Any) -> Non
 
 def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
+
+
+def _bearer(header: str) -> str | None:
+    scheme, _, key = header.partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else None
 
 
 def _basic_password(header: str) -> str | None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+import regex
 
 from modelforge.api.fine_tuning.graders import read_grader
+from modelforge.api.fine_tuning.requests import read_request
 from modelforge.serving.requests import ApiError
 from tests.api.conftest import until
 
@@ -212,8 +214,6 @@ def test_rows_without_the_field_of_the_grader_are_refused(door):
 )
 def test_a_grader_of_a_fixed_text_is_a_pattern(operation, reference, right, wrong):
     reward = read_grader(EXACT | {"operation": operation, "reference": reference})
-    import regex
-
     pattern = regex.compile(reward.settings["trainer.reward_pattern"])
     assert pattern.search(right)
     assert not pattern.search(wrong)
@@ -327,37 +327,57 @@ def test_checkpoints_of_a_job_are_listed(open_door):
     assert found[0].fine_tuning_job_id == job.id
 
 
+BODY = {"model": "m", "training_file": "file-rows.jsonl"}
 WRONG = [
     ({"seed": "7"}, "seed", "whole number"),
     ({"suffix": "x" * 65}, "suffix", "1 to 64"),
     ({"metadata": {"a": 1}}, "metadata", "16 pairs"),
     ({"integrations": [{"type": "wandb"}]}, "integrations", "logging.report_to"),
     ({"method": {"type": "other"}}, "method.type", "supervised, dpo, reinforcement"),
+    ({"method": {"type": "dpo", "dpo": [1]}}, "method.dpo", "object"),
     ({"training_file": None}, "training_file", "must be a text"),
-    ({"settings": {"lora_rank": 3}}, "lora_rank", "lora_r"),
+    ({"model": ""}, "model", "must be a text"),
     ({"settings": [1]}, "settings", "object"),
-    ({"model": "no/such-model"}, "model", "no/such-model"),
+    ({"hyperparameters": [1]}, "method.supervised.hyperparameters", "object"),
     (
-        {"method": {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 0}}}},
+        {"hyperparameters": {"n_epochs": 0}},
         "method.supervised.hyperparameters.n_epochs",
         "whole number from 1",
     ),
     (
-        {"method": {"type": "supervised", "supervised": {"hyperparameters": {"beta": 0.1}}}},
+        {"hyperparameters": {"learning_rate_multiplier": True}},
+        "method.supervised.hyperparameters.learning_rate_multiplier",
+        "above 0",
+    ),
+    (
+        {"hyperparameters": {"beta": 0.1}},
         "method.supervised.hyperparameters.beta",
         "possible are n_epochs",
     ),
-    ({"method": {"type": "reinforcement"}}, "method.reinforcement.grader", "is missing"),
 ]
 
 
 @pytest.mark.parametrize(("change", "param", "message"), WRONG, ids=str)
-def test_a_wrong_value_is_named_and_nothing_is_created(door, change, param, message):
+def test_a_wrong_value_is_named_with_what_is_possible(change, param, message):
+    assert read_request(BODY).method == "supervised"
+    with pytest.raises(ApiError, match=message) as refused:
+        read_request(BODY | change)
+    assert refused.value.body["error"]["param"] == param
+
+
+def test_values_that_no_run_can_have_create_nothing(door):
     body = {"model": door.model, "training_file": door.upload(ROWS).id, "settings": SMALL}
-    with pytest.raises(openai.APIStatusError, match=message) as refused:
-        door.client.post("/fine_tuning/jobs", body=body | change, cast_to=object)
-    assert 400 <= refused.value.status_code < 500
-    assert refused.value.body["param"] == param
+    for change, param, message in (
+        ({"settings": {"lora_rank": 3}}, "lora_rank", "lora_r"),
+        ({"model": "no/such-model"}, "model", "no/such-model"),
+        ({"seed": -1}, "seed", "from 0"),
+        ({"method": {"type": "reinforcement"}}, "method.reinforcement.grader", "is missing"),
+        ({"validation_file": "file-none"}, "file", "There is no file"),
+    ):
+        with pytest.raises(openai.APIStatusError, match=message) as refused:
+            door.client.post("/fine_tuning/jobs", body=body | change, cast_to=object)
+        assert 400 <= refused.value.status_code < 500
+        assert refused.value.body["param"] == param
     assert door.forge.runs.views() == []
 
 
@@ -366,7 +386,7 @@ def test_unknown_files_jobs_and_addresses_are_not_found(door):
         lambda: door.jobs.retrieve("ftjob-none"),
         lambda: door.jobs.create(model=door.model, training_file="file-none"),
         lambda: door.client.files.content("file-../../etc/passwd"),
-        lambda: door.client.models.list(),
+        door.client.models.list,
     ):
         with pytest.raises(openai.NotFoundError):
             act()

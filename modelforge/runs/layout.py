@@ -15,6 +15,16 @@ from modelforge.runs.atomic_files import find_json
 REWARD_MODEL_DONE = "complete.json"
 
 
+def holds_adapter(folder: Path) -> bool:
+    """Return whether a folder, such as a checkpoint, has an adapter."""
+    return (folder / "adapter_config.json").is_file()
+
+
+def holds_model(folder: Path) -> bool:
+    """Return whether a folder, such as a checkpoint, has a full model."""
+    return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
+
+
 class _Entry:
     """A file or subfolder of a run folder; the attribute is its path."""
 
@@ -100,12 +110,12 @@ class RunFolder:
     @property
     def has_adapter(self) -> bool:
         """Whether the output is an adapter."""
-        return (self.output / "adapter_config.json").is_file()
+        return holds_adapter(self.output)
 
     @property
     def has_model(self) -> bool:
         """Whether the output is a full model."""
-        return (self.output / "config.json").is_file() and any(self.output.glob("*.safetensors"))
+        return holds_model(self.output)
 
     @property
     def has_reward_model(self) -> bool:

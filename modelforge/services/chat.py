@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from modelforge.config.sampling import Sampling
@@ -93,17 +94,18 @@ class ChatService:
         parts = self._answers[self._client].answer(sides, ask, lambda: self._admit(name))
         return self._stream(parts)
 
-    def find_model(self, target: str) -> tuple[ChatModelSpec, str]:
+    def find_model(self, target: str, checkpoint: Path | None = None) -> tuple[ChatModelSpec, str]:
         """Return the model of a run id or a model name, and its display name.
 
-        Raises NotFoundError if the run has no result, or the model cannot generate.
+        With `checkpoint` the model in this folder of the run. Raises NotFoundError if the run has
+        no result, or the model cannot generate.
         """
         machine = self._machine.current()
         device = machine.device
         if self._store.exists(target):
             folder = self._store.get(target)
             view = view_run(folder, self._supervisor.state(folder))
-            if spec := ChatModelSpec.of_run(folder, view, device):
+            if spec := ChatModelSpec.of_run(folder, view, device, checkpoint):
                 trained_on = view.config.get("hardware", {}).get("gpu_index", 0)
                 return replace(spec, gpu_index=_chat_gpu(machine, trained_on)), view.name
             what = f"{view.name} has no model: it is {view.state}."

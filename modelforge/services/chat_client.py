@@ -19,7 +19,7 @@ from modelforge.data.canonical.qa import QA_PROMPT
 from modelforge.errors import Problem, RunError
 from modelforge.models.architecture import ModelInfo
 from modelforge.paths import Home, folder_stamp
-from modelforge.runs.layout import RunFolder
+from modelforge.runs.layout import RunFolder, holds_adapter, holds_model
 from modelforge.runs.process.identity import ProcessIdentity, child_environment
 from modelforge.runs.process.jsonl_process import JsonlProcess
 from modelforge.runs.view import RunView
@@ -69,18 +69,24 @@ class ChatModelSpec:
         object.__setattr__(self, "stamp", stamp)
 
     @classmethod
-    def of_run(cls, folder: RunFolder, view: RunView, device: str) -> ChatModelSpec | None:
-        """Return the result of a run, an adapter or a whole model, or None if it has none."""
+    def of_run(
+        cls, folder: RunFolder, view: RunView, device: str, weights: Path | None = None
+    ) -> ChatModelSpec | None:
+        """Return the result of a run, an adapter or a whole model, or None if it has none.
+
+        `weights` is the folder of a checkpoint, in place of the result.
+        """
+        weights = weights or folder.output
         head: Head = view.plan.facts.head
         system = view.config.get("model", {}).get("system_prompt") if head == "causal" else None
         task = view.config.get("task", "text-generation")
-        output = str(folder.output)
-        if folder.has_adapter:
+        output = str(weights)
+        if holds_adapter(weights):
             base, revision = view.plan.model_path, view.plan.model_revision
             run, quantization = str(folder.path), view.plan.quantization
             rope = (view.plan.rope_type, view.plan.rope_factor)
             return cls(base, output, device, revision, run, system, head, task, quantization, rope)
-        if folder.has_model:
+        if holds_model(weights):
             is_new = view.plan.pretraining is not None
             return cls(output, None, device, system=system, head=head, task=task, continues=is_new)
         return None

@@ -17,9 +17,11 @@ from modelforge.models.fingerprint import fingerprint
 from modelforge.models.resolve import STARTER
 from modelforge.paths import Home
 from modelforge.runs.atomic_files import find_json
+from modelforge.runs.checkpoints import Checkpoint, valid_checkpoints
 from modelforge.runs.exports import ExportFolder, ExportRecord
 from modelforge.runs.jobs import JobState
 from modelforge.runs.layout import RunFolder
+from modelforge.runs.store import is_id
 from modelforge.runs.trash import FOLDER as TRASH
 from modelforge.services.chat import ChatService
 from modelforge.services.chat_client import ChatModelSpec
@@ -64,7 +66,7 @@ class Target:
 
 
 def find_target(what: str, home: Home, chat: ChatService) -> Target:
-    """Return an export or a run by its id, or a base model by its name.
+    """Return an export or a run by its id, a checkpoint by RUN:STEP, or a base model by its name.
 
     Raises NotFoundError, and ConfigError if the base model has changed since the training.
     """
@@ -73,6 +75,8 @@ def find_target(what: str, home: Home, chat: ChatService) -> Target:
     record = folder.record() if is_id else None
     if record is not None:
         return _export(folder, record, chat)
+    if checkpoint := _checkpoint(what, home):
+        return _checkpoint_target(what, checkpoint, chat)
     try:
         spec, name = chat.find_model(what)
     except NotFoundError as error:
@@ -86,10 +90,38 @@ def find_target(what: str, home: Home, chat: ChatService) -> Target:
         missing = f"There is no run, export or base model {what!r:.120} on this computer."
         remedy = "See `modelforge runs list` and `modelforge exports list`."
         raise NotFoundError(Problem("serving", missing, remedy)) from error
-    if spec.adapter and Path(spec.model_path).is_absolute():
-        run = find_json(RunFolder(home.runs / what).config) or {}
-        _require_base(spec.model_path, run.get("base") or {})
+    _require_base_of_run(spec, RunFolder(home.runs / what))
     return Target(what, name, api_name(name), spec)
+
+
+def _checkpoint(what: str, home: Home) -> Checkpoint | None:
+    """Return the checkpoint that RUN:STEP names; None for other texts, raises NotFoundError."""
+    run_id, _, step = what.rpartition(":")
+    folder = RunFolder(home.runs / run_id)
+    if not step.isdecimal() or not is_id(run_id) or not folder.config.is_file():
+        return None
+    # The first stage of a run may train a reward model, which cannot be asked.
+    found = [each for each in valid_checkpoints(folder) if each.stage != 1]
+    chosen = next((each for each in found if each.step == int(step)), None)
+    if chosen is None:
+        steps = ", ".join(str(each.step) for each in found) or "none"
+        what_is_wrong = f"The run {run_id} has no intact checkpoint of step {int(step):,}."
+        raise NotFoundError(Problem("checkpoint", what_is_wrong, f"Its steps are: {steps}."))
+    return chosen
+
+
+def _checkpoint_target(what: str, checkpoint: Checkpoint, chat: ChatService) -> Target:
+    folder = RunFolder(checkpoint.path.parent.parent)
+    spec, name = chat.find_model(folder.id, checkpoint.path)
+    _require_base_of_run(spec, folder)
+    name = f"{name} · step {checkpoint.step:,}"
+    return Target(what, name, api_name(name), spec)
+
+
+def _require_base_of_run(spec: ChatModelSpec, folder: RunFolder) -> None:
+    if spec.adapter and Path(spec.model_path).is_absolute():
+        run = find_json(folder.config) or {}
+        _require_base(spec.model_path, run.get("base") or {})
 
 
 def api_name(name: str) -> str:

@@ -27,11 +27,14 @@ def test_every_route_needs_the_password(app):
         assert response.headers["www-authenticate"].startswith("Basic ")
     assert send_request(app, headers=basic_auth("correct horse")).status == 200
     assert send_request(app, headers=basic_auth("correct horse", user="")).status == 200
+    # As the clients of OpenAI's API send it.
+    key = {"authorization": "Bearer correct horse"}
+    assert send_request(app, headers=key).status == 200
 
 
 @pytest.mark.parametrize(
     "authorization",
-    ["Basic", "Basic !!!", "Basic /////w==", "Bearer correct horse", "Basic OmNvcnJlY3QgaG9ycw=="],
+    ["Basic", "Basic !!!", "Basic /////w==", "Bearer correct hors", "Basic OmNvcnJlY3QgaG9ycw=="],
 )
 def test_malformed_and_wrong_credentials_are_rejected(app, authorization):
     app = SecurityMiddleware(app, password="correct horse")

@@ -11,6 +11,7 @@ import pytest
 from modelforge.errors import ConfigError, NotFoundError, Problem
 from modelforge.models.fingerprint import fingerprint
 from modelforge.runs.atomic_files import write_json
+from modelforge.runs.checkpoints import write_manifest
 from modelforge.runs.layout import RunFolder
 from modelforge.services.chat_client import ChatModelSpec
 from modelforge.serving import targets
@@ -28,9 +29,11 @@ class Chat:
     def __init__(self, spec=RUN):
         self.spec = spec
 
-    def find_model(self, what):
+    def find_model(self, what, checkpoint=None):
         if self.spec is None:
             raise NotFoundError(Problem("model", f"There is no {what}.", "Choose another."))
+        if checkpoint is not None:
+            return replace(self.spec, adapter=str(checkpoint)), "Captain · two"
         return self.spec, "Captain · two"
 
 
@@ -50,6 +53,24 @@ def test_a_run_is_served_under_a_name_for_the_api(home):
     for name in ("20260101-000000-aaaa", "Captain · two", "captain-two"):
         assert target.knows(name)
     assert not target.knows("captain")
+
+
+def test_a_checkpoint_is_served_by_its_run_and_step(home):
+    folder = RunFolder(home.runs / "one")
+    for step, stage in ((2, None), (4, None), (6, 1)):
+        made = folder.checkpoints / f"checkpoint-{step}"
+        made.mkdir(parents=True)
+        write_manifest(made, step=step, stage=stage)
+    write_json(folder.config, {})
+    target = find_target("one:2", home, Chat())
+    assert target.spec.adapter == str(folder.checkpoints / "checkpoint-2")
+    assert (target.name, target.model) == ("Captain · two · step 2", "captain-two-step-2")
+    assert target.knows("one:2")
+    for absent in ("one:3", "one:6"):
+        with pytest.raises(NotFoundError, match="Its steps are: 4, 2"):
+            find_target(absent, home, Chat())
+    with pytest.raises(NotFoundError, match="no run, export or base model"):
+        find_target("two:2", home, Chat(None))
 
 
 def test_a_gguf_file_has_the_system_message_and_the_task_of_its_run(home):

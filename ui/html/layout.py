@@ -66,7 +66,7 @@ def asset_url(name: str) -> str:
 
 
 # What else is served; the other addresses of Gradio are closed, such as uploads and monitoring.
-_SERVED = ("/api/", "/ui/", "/assets/", "/static/")
+_SERVED = ("/api/", "/v1/", "/ui/", "/assets/", "/static/")
 MAX_NAME_BYTES = 255
 _SERVED_ALONE = {*TITLES, "/theme.css", "/favicon.ico", "/gradio_api/component_server/"}
 

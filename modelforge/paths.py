@@ -144,7 +144,7 @@ def make_private() -> None:
 
 
 def resource_folder(name: str) -> Path:
-    """Return the bundled folder `profiles` or `assets`, in a checkout or an installed wheel."""
+    """Return the bundled folder `profiles`, `assets` or `docs`, in a checkout or a wheel."""
     checkout = PROJECT_ROOT / name
     return checkout if checkout.is_dir() else PACKAGE_ROOT / "shipped" / name
 

@@ -23,6 +23,7 @@ PROOFS: dict[str, tuple[str, ...]] = {
     "lm-eval": ("lm_eval",),
     "privacy": ("opacus.accountants",),
     "deepspeed": ("deepspeed",),
+    "mcp": ("mcp.server.mcpserver",),
     "tensorboard": ("torch.utils.tensorboard",),
     "trackio": ("trackio",),
     "wandb": ("wandb",),

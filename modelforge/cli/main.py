@@ -21,7 +21,6 @@ from modelforge.cli import (
     export,
     export_settings,
     import_settings,
-    mcp,
     presets,
     pretrain,
     queue,
@@ -139,7 +138,6 @@ def _parser() -> argparse.ArgumentParser:
     breakdown.add(add, _forge)
     export.add(add, commands, shared, _forge)
     serve.add(add, _forge)
-    mcp.add(add, _forge)
     import_settings.add(add)
     export_settings.add(add, _forge, _layers)
     add("doctor", _doctor, "Check this machine.")

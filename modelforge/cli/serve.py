@@ -1,4 +1,4 @@
-"""`modelforge serve RUN|EXPORT`: serve a model to other programs until Ctrl+C."""
+"""Serve other programs: a model with `modelforge serve RUN|EXPORT`, everything with `mcp`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from modelforge.cli.output import FAILED, print_json
-from modelforge.errors import ConfigError, Problem
+from modelforge.cli.output import DONE, FAILED, print_json
+from modelforge.errors import ConfigError, MissingPackageError, Problem
 
 if TYPE_CHECKING:
     from modelforge.forge import Forge
@@ -33,11 +34,15 @@ The model is unloaded {idle}. Ctrl+C stops the server.
 
 
 def add(add_command: Any, open_forge: Callable[[argparse.Namespace], Forge]) -> None:
-    """Add the command `serve`."""
+    """Add the commands `serve` and `mcp`."""
 
     def act(options: argparse.Namespace) -> int:
         return _serve(options, open_forge)
 
+    def act_mcp(options: argparse.Namespace) -> int:
+        return _serve_mcp(options, open_forge)
+
+    add_command("mcp", act_mcp, "Serve ModelForge on stdin and stdout to programs that use MCP.")
     serve = add_command("serve", act, "Serve a model to programs that use the OpenAI API.")
     serve.add_argument("what", metavar="RUN|EXPORT", help="id of a run or export, or a base model")
     serve.add_argument("--port", type=int, help="port of the server (8001); 0 takes a free one")
@@ -72,6 +77,21 @@ def _serve(options: argparse.Namespace, open_forge: Callable[[argparse.Namespace
         return FAILED
     finally:
         forge.close()
+
+
+def _serve_mcp(
+    options: argparse.Namespace, open_forge: Callable[[argparse.Namespace], Forge]
+) -> int:
+    if find_spec("mcp") is None:
+        what = "The package mcp, which speaks the protocol, is not installed."
+        remedy = "Run `python launch.py setup --with mcp`."
+        raise MissingPackageError(Problem("mcp", what, remedy))
+    from modelforge.mcp.server import serve
+    from modelforge.paths import make_private
+
+    make_private()
+    serve(open_forge(options))
+    return DONE
 
 
 def _key(variable: str | None) -> str | None:

@@ -61,8 +61,16 @@ def create_server(forge: Forge) -> MCPServer[None]:
         log_level="WARNING",
         lifespan=lifespan,
     )
+    for tool, hints in _tools(forge).items():
+        server.add_tool(_guarded(tool, forge), annotations=hints)
+    add_resources(server, forge)
+    return server
+
+
+def _tools(forge: Forge) -> dict[Callable[..., Any], ToolAnnotations]:
+    """Return every tool with what it does to the home."""
     planning, runs, results = PlanningTools(forge), RunTools(forge), ResultTools(forge)
-    tools: dict[Callable[..., Any], ToolAnnotations] = {
+    return {
         planning.list_datasets: READ,
         planning.look_at_data: READ,
         planning.check_data: READ,
@@ -82,10 +90,6 @@ def create_server(forge: Forge) -> MCPServer[None]:
         results.follow_export: READ,
         results.chat: READ,
     }
-    for tool, hints in tools.items():
-        server.add_tool(_guarded(tool, forge), annotations=hints)
-    add_resources(server, forge)
-    return server
 
 
 def _guarded(tool: Callable[..., Any], forge: Forge) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""Keys of cached measurements: memory traces and trial runs.
+"""Keys of cached measurements (memory traces and trial runs), and the hash of a plan.
 
 A key contains every setting that is not declared irrelevant for the cache (see SettingOptions), and
 the effective values from the plan.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelforge.config.fields import field_specs
@@ -17,6 +18,7 @@ from modelforge.config.resolve import flatten
 from modelforge.config.schema.base import Cache
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.models.architecture import ModelInfo
+from modelforge.models.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     from modelforge.data.checks.summary import DatasetSummary
@@ -43,6 +45,7 @@ _PLAN_FIELDS = (
     "activation_offload",
     "fp8_recipe",
 )
+HASH_DIGITS = 32
 _TRIAL_RUN_PLAN_FIELDS = (
     "max_length",
     "group_by_length",
@@ -50,6 +53,24 @@ _TRIAL_RUN_PLAN_FIELDS = (
     "torch_compile",
     "torch_compile_mode",
 )
+
+
+def plan_hash(
+    config: TrainingConfig, plan: Plan, model: ModelInfo, dataset: Mapping[str, Any]
+) -> str:
+    """Return a hash of what a run would do; `dataset` is the entry of its record.
+
+    Equal hashes mean the same settings and effective values on the same rows and weights.
+    """
+    is_folder = model.local and model.revision is None
+    parts = {
+        "config": config.explicit_values(),
+        "plan": plan.as_dict(),
+        "dataset": dataset,
+        "base": fingerprint(Path(model.path)) if is_folder else model.revision,
+    }
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:HASH_DIGITS]
 
 
 def memory_trace_key(

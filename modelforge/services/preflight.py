@@ -33,7 +33,7 @@ from modelforge.models.reward_model import check_reward_model
 from modelforge.models.tokenizer import tokenizer_folder, with_tokenizer
 from modelforge.paths import Home, expand_user, folder_stamp
 from modelforge.preflight import Report, RunContext, preflight
-from modelforge.preflight.cache_key import trial_run_key
+from modelforge.preflight.cache_key import plan_hash, trial_run_key
 from modelforge.preflight.context import NO_DATA, build_plan_context, train_rows
 from modelforge.preflight.memory.traced import MemoryTrace, longest_row_tokens
 from modelforge.preflight.prompts import (
@@ -58,7 +58,6 @@ from modelforge.services.measurements import (
     TrialRunResults,
     trace_key,
 )
-from modelforge.services.plan_hash import plan_hash
 
 T = TypeVar("T")
 CACHE_SIZE = 64
@@ -109,6 +108,14 @@ class PreflightResult:
         """Return whether a start with these settings is accepted."""
         return not self.errors and self.report is not None and not self.report.blocked
 
+    @property
+    def plan_hash(self) -> str:
+        """Return the hash of the plan, its data and its model; empty for a check with errors."""
+        if self.errors:
+            return ""
+        resolved, plan, _report, data, facts = self.require()
+        return plan_hash(resolved.config, plan, facts, data.as_record())
+
     def require(self) -> tuple[Resolved, Plan, Report, RunData, ModelInfo]:
         """Return the parts that a start needs; raise one error with all problems otherwise."""
         if self.errors:
@@ -135,7 +142,7 @@ class PreflightResult:
             blocked=self.report is not None and self.report.blocked,
             problems=self.problems,
             plan=self.plan,
-            plan_hash=plan_hash(self),
+            plan_hash=self.plan_hash,
         )
 
 

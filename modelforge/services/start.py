@@ -12,7 +12,7 @@ from typing import Any
 
 from modelforge.config.resolve import Layer
 from modelforge.data.sources.library import sample_title
-from modelforge.errors import BlockedError, BusyError, ForgeError
+from modelforge.errors import BlockedError, BusyError, ConfigError, ForgeError, Problem
 from modelforge.models.architecture import ModelInfo
 from modelforge.models.fingerprint import fingerprint
 from modelforge.runs.layout import RunFolder
@@ -23,10 +23,18 @@ from modelforge.runs.store import NewRun, Store
 from modelforge.runs.view import data_name
 from modelforge.services.chat import ChatService
 from modelforge.services.measurements import KEY
-from modelforge.services.plan_hash import require_plan
 from modelforge.services.preflight import PreflightResult, PreflightService
 
 REQUEST_LOCKS = 64
+
+
+class StalePlanError(ConfigError):
+    """The plan is not the one that was shown: settings, data, model or machine have changed."""
+
+    def __init__(self, seen: str, current: str) -> None:
+        what = f"The plan has changed: its hash is {current}, not {seen[:64]!r}."
+        remedy = "Look at the new plan and its findings, then start with the new hash."
+        super().__init__(Problem("plan_hash", what, remedy))
 
 
 class RunLauncher:
@@ -86,7 +94,8 @@ class RunLauncher:
         Raises what `check` raises, and StalePlanError if `plan_hash` is that of another plan.
         """
         checked = self.check(*layers, idle=idle)
-        require_plan(checked, plan_hash)
+        if plan_hash not in (None, checked.plan_hash):
+            raise StalePlanError(str(plan_hash), checked.plan_hash)
         run = new_run(checked, name=name, request_id=request_id)
         return replace(run, metadata=metadata or {})
 

@@ -1,4 +1,4 @@
-"""OpenAI's own client against a real server: jobs on the starter model, and a chat with a result."""
+"""OpenAI's own client against a real server: jobs on the starter, and a chat with the result."""
 
 from __future__ import annotations
 
@@ -56,9 +56,7 @@ def test_three_methods_train_the_starter_and_the_result_is_served(server):
         def create(rows, settings=None, **more):
             file = client.files.create(file=("rows.jsonl", as_jsonl(rows * 4)), purpose="fine-tune")
             extra = {"settings": SHORT | (settings or {})}
-            return jobs.create(
-                model="starter", training_file=file.id, extra_body=extra, **more
-            )
+            return jobs.create(model="starter", training_file=file.id, extra_body=extra, **more)
 
         supervised = create(SUPERVISED, suffix="capitals")
         dpo = create(PAIRS, method={"type": "dpo"})
@@ -71,7 +69,7 @@ def test_three_methods_train_the_starter_and_the_result_is_served(server):
             steps = [e.data["step"] for e in jobs.list_events(each.id) if e.type == "metrics"]
             assert max(steps) == 2
             assert each.trained_tokens is None or each.trained_tokens > 0
-            assert [one.step_number for one in jobs.checkpoints.list(each.id)][0] == 2
+            assert next(iter(jobs.checkpoints.list(each.id))).step_number == 2
         wait_for(jobs, long, "running")
         jobs.cancel(long.id)
         assert wait_for(jobs, long, "cancelled").fine_tuned_model is None

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from modelforge.runs.atomic_files import read_json
-from modelforge.services.plan_hash import StalePlanError, plan_hash
+from modelforge.services.start import StalePlanError
 from tests.services.test_runs import asked, opened
 
 
@@ -19,30 +19,30 @@ def forge(tmp_path):
 
 
 def test_two_checks_of_the_same_settings_have_one_hash(forge, model, data):
-    first = plan_hash(forge.preflight.check(asked(model, data)))
+    first = forge.preflight.check(asked(model, data)).plan_hash
     assert len(first) == 32
-    assert plan_hash(forge.preflight.check(asked(model, data), idle=True)) == first
+    assert forge.preflight.check(asked(model, data), idle=True).plan_hash == first
     assert forge.preflight.check(asked(model, data)).as_preflight().plan_hash == first
 
 
 def test_settings_data_and_model_change_the_hash(forge, model, data):
-    hashes = {plan_hash(forge.preflight.check(asked(model, data)))}
-    hashes.add(plan_hash(forge.preflight.check(asked(model, data, lora_r=8))))
+    hashes = {forge.preflight.check(asked(model, data)).plan_hash}
+    hashes.add(forge.preflight.check(asked(model, data, lora_r=8)).plan_hash)
     with data.open("a", encoding="utf-8") as file:
         file.write("\n" + json.dumps({"input": "one more", "output": "row"}))
-    hashes.add(plan_hash(forge.preflight.check(asked(model, data))))
+    hashes.add(forge.preflight.check(asked(model, data)).plan_hash)
     config = json.loads((model / "config.json").read_text("utf-8"))
     (model / "config.json").write_text(json.dumps({**config, "rope_theta": 500.0}), "utf-8")
-    hashes.add(plan_hash(forge.preflight.check(asked(model, data))))
+    hashes.add(forge.preflight.check(asked(model, data)).plan_hash)
     assert len(hashes) == 4
 
 
 def test_a_check_with_problems_has_no_hash(forge, model, data):
-    assert plan_hash(forge.preflight.check(asked(model, data, epochs=2))) == ""
+    assert forge.preflight.check(asked(model, data, epochs=2)).plan_hash == ""
 
 
 def test_a_stale_plan_starts_nothing_and_the_current_one_starts(forge, model, data):
-    seen = plan_hash(forge.preflight.check(asked(model, data)))
+    seen = forge.preflight.check(asked(model, data)).plan_hash
     with pytest.raises(StalePlanError) as refused:
         forge.runs.start(asked(model, data, lora_r=8), plan_hash=seen)
     with pytest.raises(StalePlanError):

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 
 from modelforge.errors import BlockedError, BusyError, ForgeError, NotFoundError, Problem
 from modelforge.runs.process.log_rotation import log_error
-from modelforge.services.plan_hash import StalePlanError
+from modelforge.services.start import StalePlanError
 from modelforge.serving.requests import ApiError
 
 # The clients of OpenAI repeat a request with these statuses unless this header forbids it.

@@ -1,6 +1,6 @@
 """Routes of fine-tuning jobs: plan, create, list, follow, cancel, pause and resume.
 
-Every run of the home is a job, whoever has started it.
+Every run of the home is a job, also one of the page or the terminal.
 """
 
 from __future__ import annotations

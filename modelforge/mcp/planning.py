@@ -84,12 +84,12 @@ class PlanningTools:
         return plain(view)
 
     def start_run(
-        self, settings: Settings, plan_hash: str, name: str | None = None, queue: bool = False
+        self, settings: Settings, plan_hash: str, name: str | None = None, queue: bool = True
     ) -> Part:
         """Start a run with the `plan_hash` that `plan_run` gave for the same settings.
 
-        If anything has changed since, the start is refused: plan again. With `queue` the run waits
-        until the computer is free.
+        If anything has changed since, the start is refused: plan again. While the computer is in
+        use the run waits; without `queue` it is refused then.
         """
         start = self._forge.queue.add if queue else self._forge.runs.start
         run = start(*self._layers(settings), name=name, plan_hash=plan_hash)
@@ -99,9 +99,10 @@ class PlanningTools:
         return self._forge.layers.stack(FormInput(recipe=settings)).layers
 
 
-def plain(value: Any) -> Any:
-    """Return dataclasses, enums and paths as plain data for JSON."""
-    return to_jsonable_python(value, by_alias=True, inf_nan_mode="null")
+def plain(value: Any) -> Part:
+    """Return a dataclass or a dict, also with enums and paths in it, as plain data for JSON."""
+    content: Part = to_jsonable_python(value, by_alias=True, inf_nan_mode="null")
+    return content
 
 
 def wait_for(

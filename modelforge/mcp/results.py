@@ -82,7 +82,8 @@ class ResultTools:
         messages = [{"role": "system", "content": system}] if system else []
         messages.append({"role": "user", "content": message})
         side = Side(model, not base, tuple(messages))
-        text, done = "", {}
+        text = ""
+        done: Part = {}
         for part in self._forge.chat.ask_sides(
             ChatAsk((side,), Sampling(max_new_tokens=max_new_tokens))
         ):

@@ -45,12 +45,14 @@ class RunTools:
         records, _end = runs.events(run)
         new = [each.as_dict() for each in records if each.n > after and each.kind not in MINOR]
         view = plain(runs.view(run))
+        verdict = self._forge.diagnosis.verdict(run) if state.is_over else None
+        cause = self._forge.diagnosis.cause(run)
         for part in ("config", "origins", "plan", "dataset"):  # the resource of the run has them
             del view[part]
         return {
             **view,
-            "verdict": plain(self._forge.diagnosis.verdict(run)) if state.is_over else None,
-            "cause": plain(self._forge.diagnosis.cause(run)),
+            "verdict": None if verdict is None else plain(verdict),
+            "cause": None if cause is None else plain(cause),
             "events": new[-MAX_EVENTS:],
             "last": records[-1].n if records else 0,
         }

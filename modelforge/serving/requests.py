@@ -33,7 +33,9 @@ class ApiError(Exception):
     ) -> None:
         super().__init__(message)
         self.status = status
-        self.body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
+        self.body: dict[str, dict[str, Any]] = {
+            "error": {"message": message, "type": kind, "param": param, "code": code}
+        }
 
 
 @dataclass(frozen=True)

@@ -371,6 +371,14 @@ def test_values_that_no_run_can_have_create_nothing(door):
         ({"settings": {"lora_rank": 3}}, "lora_rank", "lora_r"),
         ({"model": "no/such-model"}, "model", "no/such-model"),
         ({"seed": -1}, "seed", "from 0"),
+        (
+            {
+                "settings": {"trainer": {"num_generations": "many"}},
+                "hyperparameters": {"n_epochs": 1},
+            },
+            "trainer.num_generations",
+            "many",
+        ),
         ({"method": {"type": "reinforcement"}}, "method.reinforcement.grader", "is missing"),
         ({"validation_file": "file-none"}, "file", "There is no file"),
     ):

@@ -142,7 +142,7 @@ def test_what_destroys_needs_a_confirmation(session, settings):
 def test_runs_settings_and_pages_are_resources(session, settings):
     async def steps(tools: Tools) -> None:
         plan = await tools.call("plan_run", settings=settings)
-        started = {"settings": settings, "plan_hash": plan["plan_hash"], "queue": True}
+        started = {"settings": settings, "plan_hash": plan["plan_hash"]}
         run = (await tools.call("start_run", **started))["run"]
         await tools.call("follow_run", run=run, wait_seconds=30)
         (listed,) = json.loads(await tools.text("modelforge://runs"))

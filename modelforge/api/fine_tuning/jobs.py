@@ -29,7 +29,7 @@ from modelforge.api.fine_tuning.views import (
     job_events,
     metadata_of,
 )
-from modelforge.errors import ConfigError, NotFoundError, Problem
+from modelforge.errors import ConfigError, ForgeError, Problem
 from modelforge.forge import Forge
 from modelforge.runs.states import RunState
 from modelforge.services.preflight import Preflight
@@ -90,7 +90,7 @@ def jobs(
     rows = forge.history.page(before=None if after is None else run_id_of(after)).rows
     views, found = JobViews(forge), []
     for row in rows:
-        with contextlib.suppress(NotFoundError):  # deleted meanwhile
+        with contextlib.suppress(ForgeError):  # deleted meanwhile, or damaged
             if _has(forge, row.id, wanted):
                 found.append(views.job(row.id))
         if len(found) > limit:

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from modelforge.api.fine_tuning.files import find_file
 from modelforge.api.fine_tuning.graders import PARAM as GRADER
 from modelforge.api.fine_tuning.graders import Reward, read_grader
-from modelforge.config.resolve import Layer, flatten
+from modelforge.config.resolve import Layer, flatten, valid_settings
 from modelforge.data.canonical.cells import conversation_in
 from modelforge.data.formats.read import read_rows
 from modelforge.data.sources.library import StoredDataset
@@ -120,7 +120,11 @@ def job_layers(forge: Forge, asked: JobRequest) -> list[Layer]:
         values["trainer.seed"] = asked.seed
     if asked.suffix:
         values["logging.run_name"] = asked.suffix
-    usual = setting_values(forge.layers.stack(FormInput(values=values, recipe=recipe)).layers)
+    layers = forge.layers.stack(FormInput(values=values, recipe=recipe)).layers
+    if not asked.hyperparameters:
+        return layers
+    # Without what is wrong in `settings`, which the check of the job names.
+    usual = setting_values([Layer("usual", valid_settings(*layers))])
     values |= _numbers(asked, usual)
     return forge.layers.stack(FormInput(values=values, recipe=recipe)).layers
 
@@ -164,7 +168,8 @@ def _number(where: str, value: Any, *, whole: bool) -> float:
     if not is_number or not math.isfinite(value) or value <= 0:
         kind = "a whole number from 1" if whole else "a number above 0"
         raise _wrong(where, f"It must be auto or {kind}.")
-    return value
+    number: float = value
+    return number
 
 
 def _metadata(given: Any) -> dict[str, str]:

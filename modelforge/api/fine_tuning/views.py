@@ -15,6 +15,7 @@ from modelforge.runs.atomic_files import find_json
 from modelforge.runs.checkpoints import valid_checkpoints
 from modelforge.runs.events import EventRecord, iter_events
 from modelforge.runs.layout import RunFolder
+from modelforge.runs.progress.downsample import Point
 from modelforge.runs.progress.metrics import RunMetrics
 from modelforge.runs.states import RunState
 from modelforge.runs.view import RunView
@@ -232,5 +233,5 @@ def _metrics_at(metrics: RunMetrics, stage: int | None, step: int) -> Part:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _newest(points: Iterable[tuple[int, float]], step: int) -> float | None:
+def _newest(points: Iterable[Point], step: int) -> float | None:
     return next((value for at, value in reversed(list(points)) if at <= step), None)

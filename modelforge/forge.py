@@ -48,6 +48,7 @@ from modelforge.services.runs import RunService
 from modelforge.services.start import RunLauncher
 from modelforge.services.storage import StorageService
 from modelforge.services.stored import StoredService
+from modelforge.services.sweeps.service import SweepService
 from modelforge.services.trash import TrashService
 from modelforge.services.trial_runs import TrialRunService
 from modelforge.serving.service import ServingService
@@ -134,6 +135,9 @@ class Forge:
         self.evaluations = EvaluationService(finder, launcher, self.chat, evaluator, ended)
         others = (self.preflight, self.queue)
         self.growth_comparisons = GrowthComparisonService(store, self.runs, *others)
+        self.sweeps = SweepService(
+            self.home, self.preflight, self.runs, self.queue, self.evaluations
+        )
 
     def warm(self) -> None:
         """Start a warm worker unless a run or trial run is active. Returns at once."""
@@ -160,6 +164,7 @@ class Forge:
         self.exports.tend()
         self.evaluations.tend()
         self.serving.tend()
+        self.sweeps.tend()
         self.queue.tend()
         self.trash.tend()
 

@@ -74,6 +74,11 @@ class Home:
         return self.root / "evaluations"
 
     @property
+    def sweeps(self) -> Path:
+        """One folder per sweep."""
+        return self.root / "sweeps"
+
+    @property
     def chats(self) -> Path:
         """One file per saved chat."""
         return self.root / "chats"

@@ -49,6 +49,7 @@ from modelforge.cli.parsing import (
     write_file,
 )
 from modelforge.cli.recipe import read_recipe
+from modelforge.cli.sweeps import commands as sweeps
 from modelforge.errors import ConfigError, ForgeError, Problem, RunError
 
 if TYPE_CHECKING:
@@ -138,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     breakdown.add(add, _forge)
     export.add(add, commands, shared, _forge)
     serve.add(add, _forge)
+    sweeps.add(add, _forge, _layers)
     import_settings.add(add)
     export_settings.add(add, _forge, _layers)
     add("doctor", _doctor, "Check this machine.")

@@ -24,6 +24,7 @@ PROOFS: dict[str, tuple[str, ...]] = {
     "privacy": ("opacus.accountants",),
     "deepspeed": ("deepspeed",),
     "mcp": ("mcp.server.mcpserver",),
+    "sweep": ("optuna",),
     "tensorboard": ("torch.utils.tensorboard",),
     "trackio": ("trackio",),
     "wandb": ("wandb",),

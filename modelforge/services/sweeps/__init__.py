@@ -1,0 +1,1 @@
+"""Sweeps: try values of settings over the queue, within a deadline, and stop what falls behind."""

@@ -1,0 +1,333 @@
+"""Start sweeps, do their periodic work, and show them.
+
+A sweep has one trial at a time. A trial is an ordinary run in the queue: its evaluations are
+reported to the study, which says when it has fallen behind and is stopped. All of it is in files,
+so a server that was killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from modelforge.config.resolve import Layer, flatten
+from modelforge.config.schema.base import about
+from modelforge.errors import BlockedError, ConfigError, ForgeError, Problem
+from modelforge.paths import Home
+from modelforge.runs.atomic_files import disk_error
+from modelforge.runs.evaluations import EvaluationRequest
+from modelforge.runs.events import iter_events
+from modelforge.runs.process.lock import exclusive
+from modelforge.runs.states import RunState
+from modelforge.services.evaluations.service import EvaluationService
+from modelforge.services.preflight import PreflightResult, PreflightService
+from modelforge.services.queue import QueueService
+from modelforge.services.runs import RunService
+from modelforge.services.sweeps.pricing import Price, first_rung, measured_price, require_time
+from modelforge.services.sweeps.record import SweepFolder, SweepRecord, find_sweep, sweep_folders
+from modelforge.services.sweeps.space import Dimension
+from modelforge.services.sweeps.study import (
+    OWN,
+    Study,
+    Trial,
+    is_installed,
+    require_package,
+)
+from modelforge.services.sweeps.verdict import compare_rows, sentence
+
+LOCK = ".lock"
+SEED = 20
+TEND_S = 2.0
+
+
+@dataclass(frozen=True)
+class SweepView:
+    """A sweep. Times are Unix seconds."""
+
+    id: str
+    name: str
+    created: float
+    deadline: Annotated[float, about("When it is over at the latest.")]
+    is_over: bool
+    dimensions: tuple[Dimension, ...]
+    total_steps: Annotated[int, about("The steps of a trial that is not stopped.")]
+    trials: Annotated[list[Trial], about("Its trials; the first has the user's own settings.")]
+    best: Annotated[int | None, about("The number of the best trial; null without one.")]
+    result: Annotated[
+        dict[str, Any] | None,
+        about("`sentence` and what it rests on; null while the sweep is in progress."),
+    ]
+
+
+class SweepService:
+    """The sweeps of a home. Thread-safe; several servers may share a home."""
+
+    def __init__(
+        self,
+        home: Home,
+        preflight: PreflightService,
+        runs: RunService,
+        queue: QueueService,
+        evaluations: EvaluationService,
+    ) -> None:
+        self._home = home
+        self._preflight = preflight
+        self._runs = runs
+        self._queue = queue
+        self._evaluations = evaluations
+        self._tended = float("-inf")
+
+    # Start and read
+
+    def start(
+        self, *layers: Layer, dimensions: Sequence[Dimension], budget_s: float, name: str = ""
+    ) -> str:
+        """Start a sweep with these settings and return its id; `tend` does the work.
+
+        Raises what the start of a run raises, MissingPackageError, and ConfigError if the time is
+        too short or the settings have no evaluation; then nothing has been created.
+        """
+        require_package()
+        checked = self._preflight.check(*layers, idle=True)
+        record = _new_record(checked, dimensions, budget_s, name)
+        stamp = datetime.fromtimestamp(record.created, UTC).strftime("%Y%m%d-%H%M%S")
+        folder = SweepFolder(self._home.sweeps / f"{stamp}-{secrets.token_hex(2)}")
+        staged = SweepFolder(self._home.sweeps / f".new-{folder.id}")
+        try:
+            staged.path.mkdir(parents=True)
+            staged.write(record)
+            staged.path.rename(folder.path)
+        except OSError as error:
+            raise disk_error(error, folder.path) from error
+        finally:
+            shutil.rmtree(staged.path, ignore_errors=True)
+        return folder.id
+
+    def list(self) -> list[SweepView]:
+        """Return the sweeps, the newest first."""
+        folders = list(sweep_folders(self._home.sweeps))
+        return [self.view(folder.id) for folder in reversed(folders) if folder.record()]
+
+    def view(self, sweep_id: str) -> SweepView:
+        """Return a sweep; raises NotFoundError."""
+        folder, record = self._find(sweep_id)
+        trials = _study(folder, record).trials()
+        best, result = _best(trials), folder.result()
+        return SweepView(
+            id=folder.id,
+            name=record.name,
+            created=record.created,
+            deadline=record.deadline,
+            is_over=result is not None,
+            dimensions=record.dimensions,
+            total_steps=record.total_steps,
+            trials=trials,
+            best=best.number if best else None,
+            result=result,
+        )
+
+    def stop(self, sweep_id: str) -> None:
+        """Request a stop: the trial in progress ends, the result is that of the others."""
+        self._find(sweep_id)[0].request_stop()
+
+    # Periodic work
+
+    def tend(self) -> None:
+        """Do the next step of every sweep in progress, at most every two seconds."""
+        now = time.monotonic()
+        if now - self._tended < TEND_S or not is_installed():
+            return
+        self._tended = now
+        for folder in sweep_folders(self._home.sweeps):
+            if folder.result() is None and (record := folder.record()) is not None:
+                with exclusive(folder.path / LOCK):
+                    self._step(folder, record)
+
+    def _step(self, folder: SweepFolder, record: SweepRecord) -> None:
+        study = _study(folder, record)
+        study.begin(record.own)
+        running = [trial for trial in study.trials() if trial.is_running]
+        for trial in running:
+            self._follow(folder, record, study, trial)
+        if running:
+            return
+        trials = study.trials()
+        if self._has_time(folder, record, trials):
+            self._create(folder, record, study, study.ask())
+        elif (result := self._result(folder, trials)) is not None:
+            folder.write_result(result)
+
+    def _create(self, folder: SweepFolder, record: SweepRecord, study: Study, trial: Trial) -> None:
+        """Queue the run of a trial; the same trial never gets a second one."""
+        rung = first_rung(record.total_steps)
+        values = flatten(record.settings) | trial.values
+        values |= {
+            "max_steps": record.total_steps,
+            "eval_steps": rung,
+            "logging.run_name": f"{record.name[:60]} · trial {trial.number + 1}",
+        }
+        try:
+            run_id = self._queue.add(
+                Layer("sweep", values),
+                request_id=f"sweep-{folder.id}-{trial.number}",
+                metadata={"sweep": folder.id},
+            )
+        except ForgeError as error:
+            study.fail(trial.number, str(error.problems[0]))
+            return
+        study.set_run(trial.number, run_id)
+
+    def _follow(self, folder: SweepFolder, record: SweepRecord, study: Study, trial: Trial) -> None:
+        """Report the losses of a trial in progress, and end it where it is over or behind."""
+        if not trial.run:  # the server was killed before it had noted the run
+            self._create(folder, record, study, trial)
+            return
+        try:
+            run = self._runs.folder(trial.run)
+        except ForgeError as error:
+            study.fail(trial.number, str(error.problems[0]))
+            return
+        state = self._runs.state(trial.run)
+        for each in iter_events(run.events):
+            step, loss = each.data.get("step"), each.data.get("loss")
+            if each.kind == "eval" and step and loss is not None:
+                study.report(trial.number, int(step), float(loss))
+        if state.is_over:
+            self._end(study, trial, state)
+        elif held := self._why_held(trial.run):
+            with contextlib.suppress(ForgeError):
+                self._queue.remove(trial.run)
+            study.fail(trial.number, held)
+        elif study.falls_behind(trial.number) or self._must_stop(folder, record):
+            self._runs.stop(trial.run, keep=False)
+
+    def _end(self, study: Study, trial: Trial, state: RunState) -> None:
+        loss = next(each.loss for each in study.trials() if each.number == trial.number)
+        if state is RunState.FINISHED and loss is not None:
+            study.complete(trial.number, loss)
+        elif state is RunState.STOPPED:
+            study.prune(trial.number)
+        else:
+            view = self._runs.view(trial.run)
+            reason = str((view.ending or {}).get("what") or f"The run is {state}.")
+            study.fail(trial.number, reason)
+            if self._queue.view().code == "failure":  # one trial does not end the others
+                self._queue.release()
+
+    def _why_held(self, run_id: str) -> str:
+        queued = (each for each in self._queue.view().runs if each.run == run_id)
+        return next((each.why_held for each in queued), "")
+
+    def _must_stop(self, folder: SweepFolder, record: SweepRecord) -> bool:
+        return folder.is_stopped or time.time() > record.deadline
+
+    def _has_time(self, folder: SweepFolder, record: SweepRecord, trials: Sequence[Trial]) -> bool:
+        """Return whether another trial reaches its first rung before the deadline."""
+        if self._must_stop(folder, record):
+            return False
+        if not trials:
+            return True
+        own = trials[OWN]
+        if own.state == "fail":  # what the user's own settings cannot do, no trial is likely to do
+            return False
+        price = Price(record.seconds)
+        with contextlib.suppress(ForgeError):
+            price = measured_price(self._runs.folder(own.run), self._runs.view(own.run))
+        share = first_rung(record.total_steps) / record.total_steps
+        return time.time() + price.of(share) <= record.deadline
+
+    # The result
+
+    def _result(self, folder: SweepFolder, trials: Sequence[Trial]) -> dict[str, Any] | None:
+        """Return the result of a sweep; None while its evaluations are in progress."""
+        best, own = _best(trials), trials[OWN] if trials else None
+        ended = {"ended": time.time(), "trials": len(trials)}
+        if best is None or own is None or own.state != "complete" or own.loss is None:
+            reason = own.reason if own is not None else ""
+            text = f"Your own settings were not trained to the end. {reason}".strip()
+            return {**ended, "kind": "no-result", "sentence": text}
+        if best.number == OWN:
+            text = f"No trial was better than your own settings ({own.loss:.3f}). Keep them."
+            return {**ended, "kind": "own", "best": OWN, "sentence": text}
+        files = [self._evaluated(folder, trial) for trial in (own, best)]
+        if None in files:
+            return None
+        difference = compare_rows(*(file for file in files if file is not None))
+        return {
+            **ended,
+            "kind": difference.kind if difference else "no-difference",
+            "best": best.number,
+            "values": best.values,
+            "difference": None if difference is None else difference.value,
+            "interval": None if difference is None else difference.interval,
+            "rows": difference.rows if difference else 0,
+            "sentence": sentence(difference, own.loss, best.loss or 0.0),
+        }
+
+    def _evaluated(self, folder: SweepFolder, trial: Trial) -> Any:
+        """Return the losses of a trial's evaluation rows as a file; None until there are all."""
+        request = EvaluationRequest(trial.run, answers=False, prompted=False, general=False)
+        made = self._evaluations.start(request, request_id=f"sweep-{folder.id}-{trial.number}")
+        view = self._evaluations.view(made.id)
+        return self._evaluations.folder(made.id).answers if view.state.is_over else None
+
+    def _find(self, sweep_id: str) -> tuple[SweepFolder, SweepRecord]:
+        folder = find_sweep(self._home.sweeps, sweep_id)
+        record = folder.record()
+        if record is None:
+            what = f"The record of the sweep {sweep_id} is damaged."
+            raise ConfigError(Problem("sweep", what, "Delete its folder."))
+        return folder, record
+
+
+def _study(folder: SweepFolder, record: SweepRecord) -> Study:
+    first = first_rung(record.total_steps)
+    return Study(folder.path, record.dimensions, first=first, seed=SEED)
+
+
+def _best(trials: Sequence[Trial]) -> Trial | None:
+    """Return the trial with the lowest loss among those that were trained to the end."""
+    complete = [each for each in trials if each.state == "complete" and each.loss is not None]
+    return min(complete, key=lambda each: each.loss or 0.0, default=None)
+
+
+def _new_record(
+    checked: PreflightResult, dimensions: Sequence[Dimension], budget_s: float, name: str
+) -> SweepRecord:
+    """Return what a sweep does; raises what the start of a run raises, and ConfigError."""
+    resolved, plan, report, data, facts = checked.require()
+    if report.blocked:
+        raise BlockedError(report.findings)
+    if plan.eval_steps is None or not plan.total_steps:
+        what = "The settings have no evaluation, so trials cannot be compared."
+        raise ConfigError(Problem("eval_split", what, "Keep rows for evaluation: eval_split=0.1."))
+    if report.seconds is None:
+        what = "It is not known how long a run takes."
+        raise ConfigError(Problem("budget", what, "Do a trial run first: modelforge trial-run."))
+    require_time(Price(report.seconds), plan.total_steps, budget_s)
+    values: Mapping[str, Any] = resolved.config.model_dump(mode="json")
+    own = {each.name: flatten(values)[each.name] for each in dimensions}
+    now = time.time()
+    return SweepRecord(
+        name=name or f"{data.summary.name} · {facts.name.rpartition('/')[2]}",
+        created=now,
+        deadline=now + budget_s,
+        settings=resolved.config.explicit_values(),
+        own=own,
+        dimensions=tuple(_with_own(each, own[each.name]) for each in dimensions),
+        total_steps=plan.total_steps,
+        seconds=report.seconds,
+    )
+
+
+def _with_own(dimension: Dimension, own: Any) -> Dimension:
+    """Return a list of values with the user's own among them."""
+    if not dimension.choices or own in dimension.choices:
+        return dimension
+    return Dimension(dimension.name, choices=(*dimension.choices, own))

@@ -1,0 +1,163 @@
+"""The trials of a sweep in a study of Optuna, whose journal survives the process.
+
+Optuna proposes the values (TPE) and decides which trials fall behind (successive halving).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from modelforge.errors import MissingPackageError, Problem
+from modelforge.services.sweeps.space import Dimension
+
+PACKAGE = "optuna"
+# At each rung the better half goes on, to twice as many steps.
+REDUCTION = 2
+RUN, REASON = "run", "reason"
+# The trials after which the values follow from the losses so far.
+RANDOM_TRIALS = 6
+# The number of the trial with the user's own settings, which is never stopped.
+OWN = 0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial: its values, the run that trains it, and its losses by step.
+
+    `state` is that of Optuna: running, complete, pruned or fail. `reason` says why it failed.
+    """
+
+    number: int
+    state: str
+    values: dict[str, Any]
+    run: str
+    losses: dict[int, float]
+    reason: str = ""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the trial is not over."""
+        return self.state == "running"
+
+    @property
+    def loss(self) -> float | None:
+        """The newest loss."""
+        return self.losses[max(self.losses)] if self.losses else None
+
+
+class Study:
+    """The trials of one sweep. `first` is the step of the first rung."""
+
+    def __init__(
+        self, folder: Path, dimensions: Sequence[Dimension], *, first: int, seed: int
+    ) -> None:
+        require_package()
+        import optuna  # noqa: PLC0415 - an extra
+        from optuna.storages.journal import JournalFileBackend  # noqa: PLC0415 - an extra
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # parts of Optuna are marked as experimental
+            storage = optuna.storages.JournalStorage(
+                JournalFileBackend(str(folder / "study.journal"))
+            )
+            self._study = optuna.create_study(
+                study_name=folder.name,
+                storage=storage,
+                pruner=optuna.pruners.SuccessiveHalvingPruner(
+                    min_resource=first, reduction_factor=REDUCTION
+                ),
+                load_if_exists=True,
+            )
+            # A process that goes on with a study draws other values than the one before it.
+            known = len(self._study.get_trials(deepcopy=False))
+            self._study.sampler = optuna.samplers.TPESampler(
+                seed=seed + known, n_startup_trials=RANDOM_TRIALS, multivariate=True
+            )
+        self._optuna: Any = optuna
+        self._distributions = {each.name: self._distribution(each) for each in dimensions}
+
+    def trials(self) -> list[Trial]:
+        """Return the trials that have begun, in their order."""
+        waiting = self._optuna.trial.TrialState.WAITING
+        return [
+            Trial(
+                number=each.number,
+                state=each.state.name.lower(),
+                values=dict(each.params),
+                run=str(each.user_attrs.get(RUN, "")),
+                losses=dict(each.intermediate_values),
+                reason=str(each.user_attrs.get(REASON, "")),
+            )
+            for each in self._study.get_trials(deepcopy=False)
+            if each.state is not waiting
+        ]
+
+    def begin(self, own: Mapping[str, Any]) -> None:
+        """Let the first trial have the user's own values."""
+        if not self._study.get_trials(deepcopy=False):
+            self._study.enqueue_trial(dict(own))
+
+    def ask(self) -> Trial:
+        """Begin a trial and return it."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # own values may be outside of the range
+            number = self._study.ask(self._distributions).number
+        return next(each for each in self.trials() if each.number == number)
+
+    def set_run(self, number: int, run_id: str) -> None:
+        """Note which run trains a trial."""
+        self._trial(number).set_user_attr(RUN, run_id)
+
+    def report(self, number: int, step: int, loss: float) -> None:
+        """Add a loss of a trial, unless it has one for this step."""
+        trial = self._study.get_trials(deepcopy=False)[number]
+        if step not in trial.intermediate_values:
+            self._trial(number).report(loss, step)
+
+    def falls_behind(self, number: int) -> bool:
+        """Return whether a trial is in the worse part at a rung that it has reached."""
+        return number != OWN and bool(self._trial(number).should_prune())
+
+    def complete(self, number: int, loss: float) -> None:
+        """End a trial that was trained to its end."""
+        self._study.tell(number, loss)
+
+    def prune(self, number: int) -> None:
+        """End a trial that has fallen behind, or that the deadline has stopped."""
+        self._study.tell(number, state=self._optuna.trial.TrialState.PRUNED)
+
+    def fail(self, number: int, reason: str) -> None:
+        """End a trial that has no result."""
+        self._trial(number).set_user_attr(REASON, reason)
+        self._study.tell(number, state=self._optuna.trial.TrialState.FAIL)
+
+    def _trial(self, number: int) -> Any:
+        found = self._study.get_trials(deepcopy=False)[number]
+        return self._optuna.trial.Trial(self._study, found._trial_id)
+
+    def _distribution(self, dimension: Dimension) -> Any:
+        distributions = self._optuna.distributions
+        if dimension.choices:
+            return distributions.CategoricalDistribution(dimension.choices)
+        if dimension.whole:
+            return distributions.IntDistribution(int(dimension.low), int(dimension.high))
+        return distributions.FloatDistribution(dimension.low, dimension.high, log=dimension.log)
+
+
+def is_installed() -> bool:
+    """Return whether Optuna is installed."""
+    return find_spec(PACKAGE) is not None
+
+
+def require_package() -> None:
+    """Raise MissingPackageError without Optuna."""
+    if not is_installed():
+        what = "The package optuna, which chooses the values of a sweep, is not installed."
+        remedy = "Run `python launch.py setup --with sweep`. Single runs work without it."
+        raise MissingPackageError(Problem("sweep", what, remedy))

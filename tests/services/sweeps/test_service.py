@@ -1,0 +1,198 @@
+"""A sweep over the real queue with stand-in workers, also after a kill of the server."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from modelforge.errors import ConfigError, NotFoundError
+from modelforge.forge import Forge
+from modelforge.paths import Home
+from modelforge.runs.states import RunState
+from modelforge.services.sweeps import service as sweeps
+from modelforge.services.sweeps.record import SweepFolder
+from modelforge.services.sweeps.service import SweepService
+from modelforge.services.sweeps.space import read_dimensions
+from tests.services.test_runs import ACTORS, asked
+
+pytest.importorskip("optuna")
+pytestmark = pytest.mark.filterwarnings("default")
+
+STEPS, LIMIT_S = 16, 60.0
+RATES = read_dimensions(["learning_rate=1e-5..1e-3"])
+
+
+@dataclass(frozen=True)
+class Made:
+    id: str
+    state: object
+    answers: Path
+
+
+class Evaluations:
+    """Losses of 40 rows for each run: lower for the run with the lower evaluation loss."""
+
+    def __init__(self, folder: Path, runs) -> None:
+        self._folder, self._runs = folder, runs
+
+    def start(self, request, request_id):
+        assert (request.answers, request.prompted, request.general) == (False, False, False)
+        path = self._folder / f"{request_id}.jsonl"
+        loss = self._runs.view(request.run).eval_loss
+        rows = [
+            {"contestant": "tuned", "key": f"{n}", "nats": (loss + n % 7 * 0.01) * 4, "tokens": 4}
+            for n in range(40)
+        ]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+        return Made(request_id, RunState.FINISHED, path)
+
+    def view(self, made_id):
+        return Made(made_id, RunState.FINISHED, self._folder / f"{made_id}.jsonl")
+
+    folder = view
+
+
+class Server:
+    """A server of a home, which may be opened again."""
+
+    def __init__(self, root: Path) -> None:
+        self.forge = Forge(
+            Home(root / "home"),
+            worker=[sys.executable, str(ACTORS / "learns.py")],
+            warm_worker=[sys.executable, "-c", ""],
+        )
+        forge = self.forge
+        self.sweeps = SweepService(
+            forge.home, forge.preflight, forge.runs, forge.queue, Evaluations(root, forge.runs)
+        )
+
+    def work(self, until) -> None:
+        deadline = time.monotonic() + LIMIT_S
+        while not until():
+            assert time.monotonic() < deadline, self.sweeps.list()
+            self.sweeps.tend()
+            self.forge.queue.start_next()
+            time.sleep(0.02)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Work at once, and see short trials as what they cost."""
+    monkeypatch.setattr(sweeps, "TEND_S", 0.0)
+
+
+@pytest.fixture
+def opened(tmp_path):
+    servers = []
+
+    def open_one() -> Server:
+        servers.append(Server(tmp_path))
+        return servers[-1]
+
+    yield open_one
+    for server in servers:
+        for view in server.forge.runs.views():
+            server.forge.runs.stop(view.id)
+        server.forge.close()
+
+
+def settings(model, data, **more):
+    return asked(model, data, max_steps=STEPS, **{"learning_rate": 2e-5, **more})
+
+
+def shorten(server: Server, sweep: str, seconds: float) -> None:
+    """Let a sweep be over after some seconds from now."""
+    folder = SweepFolder(server.forge.home.sweeps / sweep)
+    folder.write(replace(folder.record(), deadline=time.time() + seconds))
+
+
+def test_better_values_are_found_and_the_worse_trials_stop_early(opened, model, data):
+    server = opened()
+    sweep = server.sweeps.start(settings(model, data), dimensions=RATES, budget_s=36_000.0)
+    server.work(lambda: len(server.sweeps.view(sweep).trials) > 8)
+    shorten(server, sweep, 0.0)
+    server.work(lambda: server.sweeps.view(sweep).is_over)
+    view = server.sweeps.view(sweep)
+    own = view.trials[0]
+    assert (own.state, own.values["learning_rate"]) == ("complete", 2e-5)
+    best = view.trials[view.best]
+    assert best.loss < own.loss
+    behind = [each for each in view.trials[1:-1] if each.state == "pruned"]
+    assert behind
+    assert all(max(each.losses) < STEPS for each in behind)
+    assert view.result["kind"] == "better"
+    assert "Use the best trial" in view.result["sentence"]
+    assert view.result["values"] == best.values
+
+
+def test_a_killed_server_goes_on_with_the_same_trials(opened, model, data):
+    first = opened()
+    sweep = first.sweeps.start(settings(model, data), dimensions=RATES, budget_s=36_000.0)
+    first.work(lambda: len(first.sweeps.view(sweep).trials) > 2)
+    seen = {each.number: each.run for each in first.sweeps.view(sweep).trials if each.run}
+    second = opened()  # the first one does nothing more, as if it were killed
+    second.work(lambda: len(second.sweeps.view(sweep).trials) > 4)
+    now = {each.number: each.run for each in second.sweeps.view(sweep).trials}
+    assert {number: now[number] for number in seen} == seen
+    runs = [each.run for each in second.sweeps.view(sweep).trials if each.run]
+    assert len(set(runs)) == len(runs)
+    assert len(second.forge.runs.views()) == len(runs)
+
+
+def test_a_trial_that_was_asked_for_before_a_kill_gets_one_run(opened, model, data):
+    server = opened()
+    sweep = server.sweeps.start(settings(model, data), dimensions=RATES, budget_s=36_000.0)
+    folder, record = server.sweeps._find(sweep)
+    study = sweeps._study(folder, record)
+    study.begin(record.own)
+    study.ask()  # killed here, before the run was queued
+    server.sweeps.tend()
+    (trial,) = server.sweeps.view(sweep).trials
+    assert trial.run == server.forge.runs.views()[0].id
+
+
+def test_a_stopped_sweep_ends_its_trial_and_has_a_result(opened, model, data):
+    server = opened()
+    sweep = server.sweeps.start(settings(model, data), dimensions=RATES, budget_s=36_000.0)
+    server.work(lambda: server.sweeps.view(sweep).best is not None)
+    server.sweeps.stop(sweep)
+    server.work(lambda: server.sweeps.view(sweep).is_over)
+    assert all(not each.is_running for each in server.sweeps.view(sweep).trials)
+    assert server.forge.queue.view().runs == []
+
+
+def test_a_trial_that_fails_does_not_end_the_others(opened, model, data):
+    server = opened()
+    wide = read_dimensions(["learning_rate=1e-8..1e-3"])
+    sweep = server.sweeps.start(
+        settings(model, data, learning_rate=3e-4), dimensions=wide, budget_s=36_000.0
+    )
+
+    def failed():
+        return [each for each in server.sweeps.view(sweep).trials if each.state == "fail"]
+
+    server.work(failed)
+    assert failed()[0].reason == "The loss is not a number."
+    count = len(server.sweeps.view(sweep).trials)
+    server.work(lambda: len(server.sweeps.view(sweep).trials) > count + 1)
+    server.sweeps.stop(sweep)
+    server.work(lambda: server.sweeps.view(sweep).is_over)
+    assert server.sweeps.view(sweep).result["kind"] == "own"
+
+
+def test_what_cannot_be_a_sweep_creates_nothing(opened, model, data):
+    server = opened()
+    with pytest.raises(ConfigError, match="too short"):
+        server.sweeps.start(settings(model, data), dimensions=RATES, budget_s=1.0)
+    without = settings(model, data, eval_split=0)
+    with pytest.raises(ConfigError, match="no evaluation"):
+        server.sweeps.start(without, dimensions=RATES, budget_s=36_000.0)
+    with pytest.raises(NotFoundError):
+        server.sweeps.view("../../etc")
+    assert server.sweeps.list() == []
+    assert list(server.forge.home.sweeps.glob("*")) == []

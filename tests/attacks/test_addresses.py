@@ -46,7 +46,7 @@ def test_an_unused_address_of_gradio_is_closed(target, method, path):
 
 def test_everything_else_of_gradio_is_a_page_or_a_file(target):
     inside = [path for _, path in target.routes if is_served(path)]
-    ours = ("/api/", "/ui/", "/assets/", "/static/")
+    ours = ("/api/", "/v1/", "/ui/", "/assets/", "/static/")
     others = {path for path in inside if not path.startswith(ours)}
     assert others == {*TITLES, "/theme.css", "/favicon.ico", "/gradio_api/component_server/"}
 

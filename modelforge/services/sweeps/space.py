@@ -87,12 +87,12 @@ def _read(text: str) -> Dimension:
 
 def _range(spec: FieldSpec, first: str, last: str) -> Dimension:
     if spec.kind not in NUMBERS:
-        what = f"{spec.name} is no number, so it has no range."
+        what = f"{spec.name} is not a number, so it has no range."
         raise ConfigError(Problem(spec.name, what, f"List its values: {spec.name}=A,B."))
     try:
         low, high = float(first), float(last)
     except ValueError:
-        what = f"{first[:40]}..{last[:40]} is no range of numbers."
+        what = f"{first[:40]}..{last[:40]} is not a range of numbers."
         raise ConfigError(Problem(spec.name, what, EXAMPLES)) from None
     whole = spec.kind == "int"
     if not low < high:

@@ -74,7 +74,7 @@ class Study:
                 ),
                 load_if_exists=True,
             )
-            # A process that goes on with a study draws other values than the one before it.
+            # A process that continues a study draws other values than the one before it.
             known = len(self._study.get_trials(deepcopy=False))
             self._study.sampler = optuna.samplers.TPESampler(
                 seed=seed + known, n_startup_trials=RANDOM_TRIALS, multivariate=True

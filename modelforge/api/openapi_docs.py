@@ -16,6 +16,7 @@ PATH_PARAMETERS = {
     "export_id": "The id of the export.",
     "evaluation_id": "The id of the evaluation.",
     "trial_run_id": "The id of the trial run.",
+    "sweep_id": "The id of the sweep.",
     "name": "The name of the dataset in the list.",
 }
 BODIES = {

@@ -29,6 +29,7 @@ from modelforge.api.routes import (
     runs,
     serving,
     settings_exports,
+    sweeps,
     system,
 )
 from modelforge.api.schemas import EventPage
@@ -61,6 +62,7 @@ MODULES = (
     queue,
     exports,
     evaluations,
+    sweeps,
     serving,
     chat,
 )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from modelforge.config.fields import FieldSpec, specs_by_name
 from modelforge.config.resolve import Layer, value_problems
+from modelforge.config.schema.base import about
 from modelforge.config.validation_messages import unknown_setting
 from modelforge.errors import ConfigError, Problem
 
@@ -30,19 +31,14 @@ SAME_GROUPS = ("data", "evaluation", "logging", "pretraining", "progressive", "h
 
 @dataclass(frozen=True)
 class Dimension:
-    """The values of one setting: numbers from `low` to `high`, or `choices`.
+    """The values of one setting: numbers from `low` to `high`, or `choices`."""
 
-    Args:
-        log: whether the orders of magnitude between the ends get the same number of trials.
-        whole: whether the numbers are whole.
-    """
-
-    name: str
+    name: Annotated[str, about("The setting.")]
     low: float = 0.0
     high: float = 0.0
-    log: bool = False
-    whole: bool = False
-    choices: tuple[Any, ...] = ()
+    log: Annotated[bool, about("Whether each order of magnitude gets as many trials.")] = False
+    whole: Annotated[bool, about("Whether the numbers are whole.")] = False
+    choices: Annotated[tuple[Any, ...], about("The values; empty for a range.")] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the dimension as plain data."""

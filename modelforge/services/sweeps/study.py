@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from modelforge.config.schema.base import about
 from modelforge.errors import MissingPackageError, Problem
 from modelforge.services.sweeps.space import Dimension
 
@@ -27,17 +28,14 @@ OWN = 0
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial: its values, the run that trains it, and its losses by step.
+    """One trial of a sweep."""
 
-    `state` is that of Optuna: running, complete, pruned or fail. `reason` says why it failed.
-    """
-
-    number: int
-    state: str
-    values: dict[str, Any]
-    run: str
-    losses: dict[int, float]
-    reason: str = ""
+    number: Annotated[int, about("From 0, which has the user's own settings.")]
+    state: Annotated[str, about("`running`, `complete`, `pruned` (stopped early) or `fail`.")]
+    values: Annotated[dict[str, Any], about("Its values of what is varied.")]
+    run: Annotated[str, about("The id of its run; empty before there is one.")]
+    losses: Annotated[dict[int, float], about("Its evaluation losses by step.")]
+    reason: Annotated[str, about("Why it failed.")] = ""
 
     @property
     def is_running(self) -> bool:

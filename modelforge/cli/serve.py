@@ -44,7 +44,8 @@ def add(add_command: Any, open_forge: Callable[[argparse.Namespace], Forge]) -> 
 
     add_command("mcp", act_mcp, "Serve ModelForge on stdin and stdout to programs that use MCP.")
     serve = add_command("serve", act, "Serve a model to programs that use the OpenAI API.")
-    serve.add_argument("what", metavar="RUN|EXPORT", help="id of a run or export, or a base model")
+    what = "id of a run or export, RUN:STEP for a checkpoint, or a base model"
+    serve.add_argument("what", metavar="RUN|EXPORT", help=what)
     serve.add_argument("--port", type=int, help="port of the server (8001); 0 takes a free one")
     serve.add_argument("--host", help="address to listen on (127.0.0.1: this computer only)")
     serve.add_argument(

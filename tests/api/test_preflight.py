@@ -165,3 +165,12 @@ def test_another_site_cannot_post(client, settings):
 
 def test_a_body_above_the_limit_is_rejected(client, settings):
     assert client.post("/api/runs", json=settings | {"x": "y" * 2**20}).status_code == 413
+
+
+def test_a_run_with_the_hash_of_another_plan_is_refused(client, settings):
+    seen = client.post("/api/preflight", json=settings).json()["plan_hash"]
+    other = client.post("/api/runs", json=settings | {"lora_r": 4}, params={"plan_hash": seen})
+    assert other.status_code == 422
+    assert other.json()["problems"][0]["where"] == "plan_hash"
+    assert client.get("/api/runs").json() == []
+    assert client.post("/api/runs", json=settings, params={"plan_hash": seen}).status_code == 202

@@ -133,3 +133,9 @@ def test_what_cannot_be_served_is_named(tmp_path, capsys):
     (problem,) = json.loads(capsys.readouterr().out)["problems"]
     assert "not usable" in problem["what"]
     wait_for(lambda: not home.serving.exists(), "nothing is recorded")
+
+
+def test_mcp_without_its_package_names_the_remedy(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("modelforge.cli.serve.find_spec", lambda _name: None)
+    assert main(["mcp", "--home", str(tmp_path)]) == 1
+    assert "setup --with mcp" in capsys.readouterr().err

@@ -8,6 +8,7 @@ so a server that was killed goes on where it was.
 from __future__ import annotations
 
 import contextlib
+import logging
 import secrets
 import shutil
 import time
@@ -18,7 +19,7 @@ from typing import Annotated, Any
 
 from modelforge.config.resolve import Layer, flatten
 from modelforge.config.schema.base import about
-from modelforge.errors import BlockedError, ConfigError, ForgeError, Problem
+from modelforge.errors import BlockedError, ConfigError, ForgeError, Problem, RunError
 from modelforge.paths import Home
 from modelforge.runs.atomic_files import disk_error
 from modelforge.runs.evaluations import EvaluationRequest
@@ -40,6 +41,8 @@ from modelforge.services.sweeps.study import (
     require_package,
 )
 from modelforge.services.sweeps.verdict import compare_rows, sentence
+
+log = logging.getLogger(__name__)
 
 LOCK = ".lock"
 SEED = 20
@@ -111,8 +114,11 @@ class SweepService:
 
     def list(self) -> list[SweepView]:
         """Return the sweeps, the newest first."""
-        folders = list(sweep_folders(self._home.sweeps))
-        return [self.view(folder.id) for folder in reversed(folders) if folder.record()]
+        views = []
+        for folder in reversed(list(sweep_folders(self._home.sweeps))):
+            with contextlib.suppress(ConfigError, RunError):  # damaged
+                views.append(self.view(folder.id))
+        return views
 
     def view(self, sweep_id: str) -> SweepView:
         """Return a sweep; raises NotFoundError."""
@@ -145,9 +151,13 @@ class SweepService:
             return
         self._tended = now
         for folder in sweep_folders(self._home.sweeps):
-            if folder.result() is None and (record := folder.record()) is not None:
+            if folder.result() is not None or (record := folder.record()) is None:
+                continue
+            try:
                 with exclusive(folder.path / LOCK):
                     self._step(folder, record)
+            except ForgeError as error:  # other sweeps and the queue do not depend on it
+                log.warning("The sweep %s waits: %s", folder.id, error)
 
     def _step(self, folder: SweepFolder, record: SweepRecord) -> None:
         study = _study(folder, record)
@@ -287,8 +297,14 @@ class SweepService:
 
 
 def _study(folder: SweepFolder, record: SweepRecord) -> Study:
+    """Return the study of a sweep; raises RunError if its journal cannot be read."""
+    require_package()
     first = first_rung(record.total_steps)
-    return Study(folder.path, record.dimensions, first=first, seed=SEED)
+    try:
+        return Study(folder.path, record.dimensions, first=first, seed=SEED)
+    except Exception as error:
+        what = f"The study of the sweep {folder.id} cannot be read: {type(error).__name__}."
+        raise RunError(Problem("sweep", what, f"Delete {folder.path}.")) from error
 
 
 def _best(trials: Sequence[Trial]) -> Trial | None:

@@ -54,7 +54,6 @@ class Study:
     def __init__(
         self, folder: Path, dimensions: Sequence[Dimension], *, first: int, seed: int
     ) -> None:
-        require_package()
         import optuna  # noqa: PLC0415 - an extra
         from optuna.storages.journal import JournalFileBackend  # noqa: PLC0415 - an extra
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from modelforge.errors import ConfigError, NotFoundError
+from modelforge.errors import ConfigError, NotFoundError, RunError
 from modelforge.forge import Forge
 from modelforge.paths import Home
 from modelforge.runs.states import RunState
@@ -183,6 +183,19 @@ def test_a_trial_that_fails_does_not_end_the_others(opened, model, data):
     server.sweeps.stop(sweep)
     server.work(lambda: server.sweeps.view(sweep).is_over)
     assert server.sweeps.view(sweep).result["kind"] == "own"
+
+
+def test_a_damaged_study_does_not_keep_other_sweeps_and_the_queue_from_working(opened, model, data):
+    server = opened()
+    start = {"dimensions": RATES, "budget_s": 36_000.0}
+    damaged = server.sweeps.start(settings(model, data), **start)
+    server.sweeps.tend()
+    (server.forge.home.sweeps / damaged / "study.journal").write_bytes(b"\x00 no journal\n" * 9)
+    sweep = server.sweeps.start(settings(model, data), **start)
+    server.work(lambda: server.sweeps.view(sweep).trials)
+    assert [each.id for each in server.sweeps.list()] == [sweep]
+    with pytest.raises(RunError, match=damaged):
+        server.sweeps.view(damaged)
 
 
 def test_what_cannot_be_a_sweep_creates_nothing(opened, model, data):

@@ -8,7 +8,7 @@ from pathlib import Path
 from modelforge.config.resolve import Layer
 from modelforge.errors import NotFoundError
 from modelforge.paths import open_regular
-from modelforge.runs.atomic_files import find_json
+from modelforge.runs.atomic_files import find_json, write_text
 from modelforge.runs.events import EventRecord, read_events
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.listing import RunFilter
@@ -129,6 +129,12 @@ class RunService:
         folder = self._store.get(run_id)
         self._supervisor.stop(folder, keep=keep)
         return self._supervisor.state(folder)
+
+    def mark_discarded(self, run_id: str) -> None:
+        """Note that a run which was stopped is not to be resumed; its files stay."""
+        folder = self._store.get(run_id)
+        if self._supervisor.state(folder) is RunState.STOPPED:
+            write_text(folder.stop, "discard")
 
 
 def log_tail(path: Path, max_bytes: int) -> str:

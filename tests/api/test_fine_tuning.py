@@ -310,6 +310,18 @@ def test_a_job_in_progress_is_paused_resumed_and_cancelled(door):
     assert door.wait(job, "cancelled").error is None
 
 
+def test_a_paused_job_is_cancelled_also_while_it_waits_to_be_resumed(door):
+    job = door.wait(door.create(door.upload(ROWS)), "running")
+    door.jobs.pause(job.id)
+    door.wait(job, "paused")
+    door.forge.queue.hold()
+    assert door.jobs.resume(job.id).status == "queued"
+    assert door.jobs.cancel(job.id).status == "cancelled"
+    assert door.forge.queue.view().runs == []
+    with pytest.raises(openai.BadRequestError, match="is cancelled, so it cannot be resumed"):
+        door.jobs.resume(job.id)
+
+
 def test_a_failed_job_says_why(open_door):
     door = open_door("fails")
     job = door.wait(door.create(door.upload(ROWS)), "failed")

@@ -106,11 +106,17 @@ def job(job_id: str, forge: ForgeDep) -> dict[str, Any]:
 
 @router.post("/fine_tuning/jobs/{job_id}/cancel")
 def cancel(job_id: str, forge: ForgeDep) -> dict[str, Any]:
-    """Stop a job that waits or is in progress. Its model is not kept."""
+    """Stop a job that waits, is paused or is in progress. Its model is not kept."""
     run_id = run_id_of(job_id)
-    if forge.runs.state(run_id).is_over:
+    view, is_waiting = forge.runs.view(run_id), _is_waiting(forge, run_id)
+    if not view.state.is_over:
+        forge.runs.stop(run_id, keep=False)
+    elif is_waiting or is_kept(view, forge.runs.folder(run_id)):
+        if is_waiting:  # to be resumed
+            forge.queue.remove(run_id)
+        forge.runs.mark_discarded(run_id)
+    else:
         raise _not_possible(forge, run_id, "cancelled", "It uses nothing; it may be left alone.")
-    forge.runs.stop(run_id, keep=False)
     return JobViews(forge).job(run_id)
 
 

@@ -101,7 +101,8 @@ def metadata_of(folder: RunFolder) -> Mapping[str, str]:
 def is_kept(view: RunView, folder: RunFolder) -> bool:
     """Return whether a stopped run was stopped to be resumed, as by `pause`."""
     try:
-        return view.launched is not None and folder.stop.read_text("utf-8") == "keep"
+        is_stopped = view.state is RunState.STOPPED and view.launched is not None
+        return is_stopped and folder.stop.read_text("utf-8") == "keep"
     except OSError:
         return False
 

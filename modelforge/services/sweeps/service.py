@@ -203,18 +203,21 @@ class SweepService:
         except ForgeError as error:
             study.fail(trial.number, str(error.problems[0]))
             return
-        state = self._runs.state(trial.run)
+        state, last = self._runs.state(trial.run), 0
         for each in iter_events(run.events):
             step, loss = each.data.get("step"), each.data.get("loss")
             if each.kind == "eval" and step and loss is not None:
-                study.report(trial.number, int(step), float(loss))
+                last = int(step)
+                study.report(trial.number, last, float(loss))
         if state.is_over:
             self._end(study, trial, state)
         elif held := self._why_held(trial.run):
             with contextlib.suppress(ForgeError):
                 self._queue.remove(trial.run)
             study.fail(trial.number, held)
-        elif study.falls_behind(trial.number) or self._must_stop(folder, record):
+        elif last < record.total_steps and (
+            study.falls_behind(trial.number) or self._must_stop(folder, record)
+        ):
             self._runs.stop(trial.run, keep=False)
 
     def _end(self, study: Study, trial: Trial, state: RunState) -> None:

@@ -34,7 +34,7 @@ for step in range(1, total + 1):
     if step % record["plan"]["eval_steps"] == 0 or step == total:
         events.write(EvalEvent(step=step, loss=loss))
         time.sleep(0.05)
-for _ in range(10):  # the model is saved, and a stop request still counts
+for _ in range(15):  # the model is saved, and a stop request still counts
     time.sleep(0.02)
     if folder.stop.exists():
         events.write(StoppedEvent(step=total, kept=False))

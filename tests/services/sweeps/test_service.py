@@ -124,13 +124,23 @@ def test_better_values_are_found_and_the_worse_trials_stop_early(opened, model, 
     assert best.loss < own.loss
     behind = [each for each in view.trials[1:-1] if each.state == "pruned"]
     assert behind
-    # What has come to its last step is kept, also at the deadline.
-    assert all(
-        max(each.losses) < STEPS for each in view.trials if each.state == "pruned" and each.losses
-    )
+    assert all(max(each.losses) < STEPS for each in behind)
     assert view.result["kind"] == "better"
     assert "Use the best trial" in view.result["sentence"]
     assert view.result["values"] == best.values
+
+
+def test_a_trial_that_has_come_to_its_last_step_is_kept_at_the_deadline(opened, model, data):
+    server = opened()
+    sweep = server.sweeps.start(settings(model, data), dimensions=RATES, budget_s=36_000.0)
+
+    def at_the_last_step():
+        return any(STEPS in each.losses for each in server.sweeps.view(sweep).trials)
+
+    server.work(at_the_last_step)
+    shorten(server, sweep, 0.0)
+    server.work(lambda: server.sweeps.view(sweep).is_over)
+    assert [each.state for each in server.sweeps.view(sweep).trials] == ["complete"]
 
 
 def test_a_killed_server_goes_on_with_the_same_trials(opened, model, data):

@@ -27,7 +27,7 @@ def play(actor: str) -> list[str]:
 
 
 @pytest.fixture
-def session(tmp_path: Path):
+def served(tmp_path: Path):
     """Return a function that runs a coroutine function with the tools of a new server."""
     from modelforge.mcp.server import create_server
 
@@ -59,7 +59,7 @@ def settings(model, data):
     return {"model_name": str(model), "dataset": str(data), "use_4bit": False}
 
 
-def test_every_tool_is_described_and_only_some_destroy(session):
+def test_every_tool_is_described_and_only_some_destroy(served):
     async def steps(tools: Tools) -> None:
         listed = (await tools.client.list_tools()).tools
         assert all(tool.description and tool.output_schema for tool in listed)
@@ -69,10 +69,10 @@ def test_every_tool_is_described_and_only_some_destroy(session):
             has_confirm = "confirm" in tool.input_schema["properties"]
             assert has_confirm == (tool.name in destroying | {"export_run"})
 
-    session(steps)
+    served(steps)
 
 
-def test_data_is_looked_at_and_checked(session, data):
+def test_data_is_looked_at_and_checked(served, data):
     async def steps(tools: Tools) -> None:
         seen = await tools.call("look_at_data", dataset=str(data), rows=2)
         assert seen["mapping"]["fields"] == {"prompt": "input", "answer": "output"}
@@ -85,10 +85,10 @@ def test_data_is_looked_at_and_checked(session, data):
         )
         assert absent["problems"][0]["remedy"]
 
-    session(steps)
+    served(steps)
 
 
-def test_a_run_starts_with_the_hash_of_the_current_plan_alone(session, settings):
+def test_a_run_starts_with_the_hash_of_the_current_plan_alone(served, settings):
     async def steps(tools: Tools) -> None:
         plan = await tools.call("plan_run", settings=settings)
         assert plan["ready"] is True
@@ -104,10 +104,10 @@ def test_a_run_starts_with_the_hash_of_the_current_plan_alone(session, settings)
         again = await tools.call("follow_run", run=started["run"], after=followed["last"])
         assert again["events"] == []
 
-    session(steps)
+    served(steps)
 
 
-def test_a_plan_that_is_blocked_says_why_and_has_problems(session, settings):
+def test_a_plan_that_is_blocked_says_why_and_has_problems(served, settings):
     async def steps(tools: Tools) -> None:
         blocked = await tools.call("plan_run", settings=settings | {"strategy": "dpo"})
         assert blocked["ready"] is False
@@ -115,10 +115,10 @@ def test_a_plan_that_is_blocked_says_why_and_has_problems(session, settings):
         wrong = await tools.call("plan_run", settings=settings | {"lora_rank": 4})
         assert (wrong["plan_hash"], wrong["problems"][0]["where"]) == ("", "lora_rank")
 
-    session(steps)
+    served(steps)
 
 
-def test_what_destroys_needs_a_confirmation(session, settings):
+def test_what_destroys_needs_a_confirmation(served, settings):
     async def steps(tools: Tools) -> None:
         plan = await tools.call("plan_run", settings=settings)
         run = (await tools.call("start_run", settings=settings, plan_hash=plan["plan_hash"]))["run"]
@@ -136,10 +136,10 @@ def test_what_destroys_needs_a_confirmation(session, settings):
         await tools.call("delete_run", run=run, confirm=True)
         assert await tools.call("list_runs") == []
 
-    session(steps, "obeys")
+    served(steps, "obeys")
 
 
-def test_runs_settings_and_pages_are_resources(session, settings):
+def test_runs_settings_and_pages_are_resources(served, settings):
     async def steps(tools: Tools) -> None:
         plan = await tools.call("plan_run", settings=settings)
         started = {"settings": settings, "plan_hash": plan["plan_hash"]}
@@ -164,10 +164,10 @@ def test_runs_settings_and_pages_are_resources(session, settings):
             with pytest.raises(mcp.MCPError):
                 await tools.text(absent)
 
-    session(steps)
+    served(steps)
 
 
-def test_two_runs_are_compared(session, settings):
+def test_two_runs_are_compared(served, settings):
     async def steps(tools: Tools) -> None:
         runs = []
         for rank in (4, 8):
@@ -180,10 +180,10 @@ def test_two_runs_are_compared(session, settings):
         (row,) = [each for each in compared["settings"] if each["name"] == "lora_r"]
         assert row["values"] == [4, 8]
 
-    session(steps)
+    served(steps)
 
 
-def test_an_unexpected_error_is_in_the_log_and_not_in_the_answer(session, tmp_path, monkeypatch):
+def test_an_unexpected_error_is_in_the_log_and_not_in_the_answer(served, tmp_path, monkeypatch):
     def fail(_service):
         raise ZeroDivisionError("a secret")
 
@@ -196,5 +196,5 @@ def test_an_unexpected_error_is_in_the_log_and_not_in_the_answer(session, tmp_pa
         assert "ZeroDivisionError" in text
         assert "a secret" not in text
 
-    session(steps)
+    served(steps)
     assert "a secret" in (tmp_path / "home" / "logs" / "mcp.log").read_text("utf-8")

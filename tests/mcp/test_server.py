@@ -121,7 +121,8 @@ def test_a_plan_that_is_blocked_says_why_and_has_problems(served, settings):
 def test_what_destroys_needs_a_confirmation(served, settings):
     async def steps(tools: Tools) -> None:
         plan = await tools.call("plan_run", settings=settings)
-        run = (await tools.call("start_run", settings=settings, plan_hash=plan["plan_hash"]))["run"]
+        started = {"settings": settings, "plan_hash": plan["plan_hash"], "queue": False}
+        run = (await tools.call("start_run", **started))["run"]
         assert "confirm=true" in await tools.refusal("stop_run", run=run)
         assert "confirm=true" in await tools.refusal("delete_run", run=run)
         assert "confirm=true" in await tools.refusal(

@@ -268,10 +268,11 @@ class SweepService:
         if best.number == OWN:
             text = f"No trial was better than your own settings ({own.loss:.3f}). Keep them."
             return {**ended, "kind": "own", "best": OWN, "sentence": text}
-        files = [self._evaluated(folder, trial) for trial in (own, best)]
-        if None in files:
+        reports = [self._evaluated(folder, trial) for trial in (own, best)]
+        if None in reports:
             return None
-        difference = compare_rows(*(file for file in files if file is not None))
+        compared = compare_rows(*reports)
+        difference = compared.difference if compared else None
         return {
             **ended,
             "kind": difference.kind if difference else "no-difference",
@@ -280,15 +281,15 @@ class SweepService:
             "difference": None if difference is None else difference.value,
             "interval": None if difference is None else difference.interval,
             "rows": difference.rows if difference else 0,
-            "sentence": sentence(difference, own.loss, best.loss or 0.0),
+            "sentence": sentence(compared, own.loss, best.loss or 0.0),
         }
 
     def _evaluated(self, folder: SweepFolder, trial: Trial) -> Any:
-        """Return the losses of a trial's evaluation rows as a file; None until there are all."""
+        """Return the report on a trial, empty if it failed; None until it is there."""
         request = EvaluationRequest(trial.run, answers=False, prompted=False, general=False)
         made = self._evaluations.start(request, request_id=f"sweep-{folder.id}-{trial.number}")
         view = self._evaluations.view(made.id)
-        return self._evaluations.folder(made.id).answers if view.state.is_over else None
+        return (view.report or {}) if view.state.is_over else None
 
     def _find(self, sweep_id: str) -> tuple[SweepFolder, SweepRecord]:
         folder = find_sweep(self._home.sweeps, sweep_id)

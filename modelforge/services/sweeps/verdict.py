@@ -2,55 +2,71 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from modelforge.diagnosis.comparison import Difference, compare, effect_worth_having
 
-# The contestant of an evaluation that is the trained model.
-TUNED = "tuned"
+Report = Mapping[str, Any]
 
 
-def compare_rows(own: Path, best: Path) -> Difference | None:
-    """Compare the losses of two models on the rows that both evaluations have.
+@dataclass(frozen=True)
+class Compared:
+    """How the best trial differs from the user's own settings on the same evaluation rows.
 
-    `own` and `best` are files `answers.jsonl`. None where they have no row in common.
+    Attributes:
+        metric: Name of what was compared, for people.
+        sign: -1 where lower is better, otherwise 1.
     """
-    known, other = dict(_losses(own)), dict(_losses(best))
-    shared = [key for key in known if key in other]
-    if not shared:
+
+    difference: Difference
+    metric: str
+    sign: int
+
+
+def compare_rows(own: Report, best: Report) -> Compared | None:
+    """Compare two reports of evaluations row by row, by the metric that decides.
+
+    None where they are not of the same rows.
+    """
+    metrics = [(report.get("metrics") or [None])[0] for report in (own, best)]
+    if None in metrics:
         return None
-    base = [known[key] for key in shared]
-    worth = effect_worth_having("nats", base)
-    tuned = [other[key] for key in shared]
-    return compare(base, tuned, direction="lower", worth_having=worth)
+    base, tuned = metrics
+    rows = base["name"], base["row_weights"], len(base["row_values"])
+    if rows != (tuned["name"], tuned["row_weights"], len(tuned["row_values"])):
+        return None
+    known = np.array(base["row_values"], np.float64)
+    difference = compare(
+        known,
+        np.array(tuned["row_values"], np.float64),
+        direction=base["direction"],
+        worth_having=effect_worth_having(base["unit"], known),
+        weights=base["row_weights"],
+        bounded=base["unit"] in ("share", "score"),
+    )
+    return Compared(difference, base["label"].lower(), -1 if base["direction"] == "lower" else 1)
 
 
-def sentence(difference: Difference | None, own: float, best: float) -> str:
+def sentence(compared: Compared | None, own: float, best: float) -> str:
     """Return the result in words: what to do with the best trial."""
     losses = f"The best trial reached {best:.3f}, your own settings {own:.3f}."
-    if difference is None or difference.value is None:
+    if compared is None or compared.difference.value is None:
         return f"{losses} The rows could not be compared one by one."
+    difference, sign = compared.difference, compared.sign
     how_sure = ""
     if difference.low is not None and difference.high is not None:
-        how_sure = f" (95 % interval {-difference.high:.3f} to {-difference.low:.3f})"
-    by = f"{-difference.value:.3f}{how_sure}"
+        ends = sorted((sign * difference.low, sign * difference.high))
+        how_sure = f" (95 % interval {ends[0]:.3f} to {ends[1]:.3f})"
+    by = f"{sign * difference.value:.3f}{how_sure}"
     if difference.kind == "better":
-        return f"{losses} On the same rows its loss is lower by {by}. Use the best trial."
+        side = "lower" if sign < 0 else "higher"
+        gain = f"On the same rows its {compared.metric} is {side} by {by}."
+        return f"{losses} {gain} Use the best trial."
     needed = difference.rows_needed
     rows = f" About {needed:,} evaluation rows would be needed." if needed else ""
     chance = f"The difference of {by} on {difference.rows} rows may be chance."
     return f"{losses} No difference shown: {chance}{rows} Keep your settings."
-
-
-def _losses(path: Path) -> Iterator[tuple[str, float]]:
-    """Yield the mean loss of a token of each row, with the key of the row."""
-    for text in path.read_text("utf-8", "replace").splitlines() if path.is_file() else ():
-        try:
-            line: Any = json.loads(text)
-        except ValueError:  # the last line of a process that was ended
-            continue
-        if isinstance(line, dict) and line.get("contestant") == TUNED and line.get("tokens"):
-            yield str(line.get("key")), float(line["nats"]) / float(line["tokens"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -31,30 +30,32 @@ RATES = read_dimensions(["learning_rate=1e-5..1e-3"])
 class Made:
     id: str
     state: object
-    answers: Path
+    report: dict[str, object] | None = None
 
 
 class Evaluations:
     """Losses of 40 rows for each run: lower for the run with the lower evaluation loss."""
 
-    def __init__(self, folder: Path, runs) -> None:
-        self._folder, self._runs = folder, runs
+    def __init__(self, runs) -> None:
+        self._runs = runs
+        self._reports = {}
 
     def start(self, request, request_id):
         assert (request.answers, request.prompted, request.general) == (False, False, False)
-        path = self._folder / f"{request_id}.jsonl"
         loss = self._runs.view(request.run).eval_loss
-        rows = [
-            {"contestant": "tuned", "key": f"{n}", "nats": (loss + n % 7 * 0.01) * 4, "tokens": 4}
-            for n in range(40)
-        ]
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-        return Made(request_id, RunState.FINISHED, path)
+        metric = {
+            "name": "loss",
+            "label": "Loss",
+            "unit": "nats",
+            "direction": "lower",
+            "row_values": [loss + n % 7 * 0.01 for n in range(40)],
+            "row_weights": [4.0] * 40,
+        }
+        self._reports[request_id] = {"metrics": [metric]}
+        return Made(request_id, RunState.FINISHED)
 
     def view(self, made_id):
-        return Made(made_id, RunState.FINISHED, self._folder / f"{made_id}.jsonl")
-
-    folder = view
+        return Made(made_id, RunState.FINISHED, self._reports[made_id])
 
 
 class Server:
@@ -68,7 +69,7 @@ class Server:
         )
         forge = self.forge
         self.sweeps = SweepService(
-            forge.home, forge.preflight, forge.runs, forge.queue, Evaluations(root, forge.runs)
+            forge.home, forge.preflight, forge.runs, forge.queue, Evaluations(forge.runs)
         )
 
     def work(self, until) -> None:

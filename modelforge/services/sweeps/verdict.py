@@ -54,9 +54,10 @@ def compare_rows(own: Report, best: Report) -> Compared | None:
 def sentence(compared: Compared | None, own: float, best: float) -> str:
     """Return the result in words: what to do with the best trial."""
     losses = f"The best trial reached {best:.3f}, your own settings {own:.3f}."
-    if compared is None or compared.difference.value is None:
+    difference = compared.difference if compared else None
+    if compared is None or difference is None or difference.value is None:
         return f"{losses} The rows could not be compared one by one."
-    difference, sign = compared.difference, compared.sign
+    sign = compared.sign
     how_sure = ""
     if difference.low is not None and difference.high is not None:
         ends = sorted((sign * difference.low, sign * difference.high))

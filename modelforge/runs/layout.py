@@ -56,6 +56,10 @@ class RunFolder:
     about = _Entry("about.json")
     # Identity of the worker process: pid and creation time.
     process = _Entry("process.json")
+    # Where the run trains, and as which job, if that is not this computer.
+    launch = _Entry("launch.json")
+    # Standard output and error of the relay, which follows such a run.
+    relay_log = _Entry("relay.log")
     # The run and step that a continued run starts from. Absent for other runs.
     came_from = _Entry("came_from.json")
     # The events of the worker, one JSON line each.

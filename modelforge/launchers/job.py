@@ -1,0 +1,30 @@
+"""Do a bundled run on the computer where this runs: `python -m modelforge.launchers.job HOME RUN`.
+
+Every engine starts this. It puts the home folder into the record and becomes the ordinary worker.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from modelforge.launchers.paths_there import with_home
+from modelforge.paths import Home
+from modelforge.runs.atomic_files import read_json, write_json
+from modelforge.runs.layout import RunFolder
+from modelforge.runs.process.identity import child_environment
+
+
+def main() -> None:
+    """Become the worker of the run RUN in the home HOME; raises RunError without its record."""
+    home = Home(Path(sys.argv[1]).expanduser().resolve())
+    run = RunFolder(home.runs / sys.argv[2])
+    write_json(run.config, with_home(read_json(run.config), str(home.root)))
+    command = [sys.executable, "-m", "modelforge.train", str(run.path)]
+    sys.stdout.flush()
+    os.execve(sys.executable, command, child_environment(home))
+
+
+if __name__ == "__main__":
+    main()

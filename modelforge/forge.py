@@ -49,6 +49,7 @@ from modelforge.services.start import RunLauncher
 from modelforge.services.storage import StorageService
 from modelforge.services.stored import StoredService
 from modelforge.services.sweeps.service import SweepService
+from modelforge.services.targets.service import TargetService
 from modelforge.services.trash import TrashService
 from modelforge.services.trial_runs import TrialRunService
 from modelforge.serving.service import ServingService
@@ -86,11 +87,12 @@ class Forge:
         self.dial = DialService(self.preflight)
         self.layers = LayerService(self.machine, self.preflight, home.profiles)
         self.chat = ChatService(chat, store, training, self.preflight, self.machine, lease)
-        launcher = RunLauncher(store, training, warm, self.preflight, self.chat)
+        self.targets = TargetService(home, training)
+        launcher = RunLauncher(store, training, warm, self.preflight, self.chat, self.targets)
         self.history = HistoryService(index, store)
         self.runs = RunService(store, training, launcher, self.history)
         self.queue = QueueService(home, store, training, launcher)
-        self.resume = ResumeService(self.runs, launcher)
+        self.resume = ResumeService(self.runs, launcher, self.targets)
         self.trash = TrashService(home, store, training, self.chat)
         self.storage = StorageService(home, store, self.history, self.trash)
         self.presets = PresetService(home.presets)

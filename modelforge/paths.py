@@ -79,6 +79,11 @@ class Home:
         return self.root / "sweeps"
 
     @property
+    def targets(self) -> Path:
+        """The places that train runs elsewhere, without secrets."""
+        return self.root / "targets.json"
+
+    @property
     def chats(self) -> Path:
         """One file per saved chat."""
         return self.root / "chats"

@@ -23,7 +23,7 @@ from modelforge.errors import ConfigError, Problem
 from modelforge.launchers.paths_there import HERE, replace_strings
 from modelforge.launchers.wheel import Code, build_code
 from modelforge.paths import Home, expand_user
-from modelforge.runs.atomic_files import disk_error, read_json, write_json, write_text
+from modelforge.runs.atomic_files import disk_error, read_json, write_json
 from modelforge.runs.checkpoints import newest_valid
 from modelforge.runs.events import last_number, size_of
 from modelforge.runs.layout import RunFolder
@@ -65,16 +65,6 @@ class Bundle:
         """The folder of the wheel there, relative to the home."""
         return f"code/{self.code.key}"
 
-    def write_code(self, folder: Path) -> None:
-        """Write the wheel, its requirements and its pins into a folder; raises RunError."""
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / "requirements.txt", "\n".join([*self.code.requirements, ""]))
-        write_text(folder / "pins.txt", "\n".join([*self.code.pins, ""]))
-        try:
-            shutil.copy2(self.code.wheel, folder / self.code.wheel.name)
-        except OSError as error:
-            raise disk_error(error, folder / self.code.wheel.name) from error
-
     def kept(self) -> Iterator[tuple[str, Path]]:
         """Yield what the run continues from: path below the run folder, and file or folder here."""
         for name in KEPT:
@@ -110,7 +100,7 @@ class Bundle:
 
         Raises RunError.
         """
-        self.write_code(folder / self.code_path)
+        self.code.write(folder / self.code_path)
         self.write_run(folder / self.run_path)
         kept = ((f"{self.run_path}/{name}", path) for name, path in self.kept())
         for name, path in (*self.files.items(), *kept):

@@ -11,14 +11,17 @@ from typing import Literal, Protocol
 from modelforge.errors import ConfigError, Problem, RunError
 from modelforge.hardware.machine import Machine
 from modelforge.launchers.bundle import Bundle
+from modelforge.launchers.wheel import Code
 from modelforge.runs.process.launch import Launch, Target
 
-# Kind → module with a function `open_target(target) -> Launcher`. The module is imported when a
-# target of the kind is used, so that an engine that is not installed costs nothing.
+# Kind → module with a function `open_target(target) -> Launcher`, and OPTIONS: the options of the
+# kind with what they mean; others are refused, so that no secret is stored. It is imported when
+# a target of the kind is used, so that an engine that is not installed costs nothing.
 KINDS = {
     "ssh": "modelforge.launchers.ssh",
     "slurm": "modelforge.launchers.slurm",
 }
+StopMode = Literal["keep", "discard"]
 JobState = Literal["waiting", "running", "ended"]
 # Reports what is done now, as a sentence.
 Report = Callable[[str], None]
@@ -67,8 +70,11 @@ class Launcher(Protocol):
     After UnreachableError the relay calls the method again later: each of them may be repeated.
     """
 
-    def check(self, report: Report) -> Condition:
-        """Return what hinders a run there; prepare the environment and describe the machine."""
+    def check(self, code: Code, report: Report) -> Condition:
+        """Return what hinders a run there; prepare the environment and describe the machine.
+
+        It raises nothing for a target that cannot be used: that is a problem it returns.
+        """
 
     def prepare(self, bundle: Bundle, report: Report) -> str:
         """Bring the files of a run there, without its events; return the address of the home."""
@@ -79,17 +85,17 @@ class Launcher(Protocol):
     def submit(self, bundle: Bundle, launch: Launch) -> str:
         """Bring the events there, start the job under the name `launch.job`, return its id."""
 
-    def poll(self, launch: Launch, events_at: int, log_at: int) -> Progress:
+    def poll(self, launch: Launch, run: str, events_at: int, log_at: int) -> Progress:
         """Return the state of the job and what it has written after these offsets, in bytes."""
 
-    def stop(self, launch: Launch, mode: Literal["keep", "discard"], *, kill: bool = False) -> None:
+    def stop(self, launch: Launch, run: str, mode: StopMode, *, kill: bool = False) -> None:
         """Pass on a request to stop; with `kill` end the job without its consent."""
 
-    def fetch(self, launch: Launch, into: Path, *, checkpoints: Literal["none", "newest"]) -> None:
-        """Copy the files of the job that differ into the empty folder `into`.
+    def fetch(self, launch: Launch, run: str, into: Path, *, checkpoints: bool) -> None:
+        """Copy the files of the run `run` there into the folder `into`.
 
-        That is the run folder there without config.json, process.json, events and log. What it
-        holds is checked by the caller.
+        That is the run folder there without config.json, process.json, events and log. The folder
+        may hold a part of them already; what it holds is checked by the caller.
         """
 
     def close(self) -> None:
@@ -97,9 +103,15 @@ class Launcher(Protocol):
 
 
 def open_launcher(target: Target) -> Launcher:
-    """Return the launcher of a target; raises ConfigError for an unknown kind."""
+    """Return the launcher of a target; raises ConfigError for an unknown kind or option."""
     if target.kind not in KINDS:
         what = f"{target.kind[:40]!r} is not a kind of target."
         raise ConfigError(Problem("target", what, f"Choose {', '.join(KINDS)}."))
-    launcher: Launcher = import_module(KINDS[target.kind]).open_target(target)
+    module = import_module(KINDS[target.kind])
+    for name in target.options:
+        if name not in module.OPTIONS:
+            what = f"{name[:40]!r} is not an option of {target.kind}."
+            remedy = f"Choose {', '.join(module.OPTIONS)}."
+            raise ConfigError(Problem("option", what, remedy))
+    launcher: Launcher = module.open_target(target)
     return launcher

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import shutil
 import tomllib
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -49,6 +50,16 @@ class Code:
     wheel: Path
     requirements: tuple[str, ...]
     pins: tuple[str, ...]
+
+    def write(self, folder: Path) -> None:
+        """Write the wheel, its requirements and its pins into a folder; raises RunError."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "requirements.txt").write_text("\n".join([*self.requirements, ""]))
+            (folder / "pins.txt").write_text("\n".join([*self.pins, ""]))
+            shutil.copy2(self.wheel, folder / self.wheel.name)
+        except OSError as error:
+            raise disk_error(error, folder / self.wheel.name) from error
 
 
 @cache

@@ -13,6 +13,7 @@ from modelforge.runs.event_types import ENDINGS, StartedEvent
 from modelforge.runs.events import first_event, newest_milestone
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.identity import CHILDREN, ProcessIdentity
+from modelforge.runs.process.launch import Launch, read_launch
 
 
 class RunState(StrEnum):
@@ -64,13 +65,22 @@ LAUNCH_S = 30.0
 
 @dataclass(frozen=True)
 class RunFacts:
-    """The facts that determine the state. `milestone` is the newest start or ending event."""
+    """The facts that determine the state. `milestone` is the newest start or ending event.
+
+    `launch` is the record of a run that trains elsewhere; its process is the relay.
+    """
 
     launched: bool
     alive: bool
     stop_requested: bool
     milestone: str | None
     process: ProcessIdentity | None = None
+    launch: Launch | None = None
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether a job elsewhere may still live, or its files are not here yet."""
+        return self.launched and self.launch is not None and not self.launch.is_over
 
     @property
     def state(self) -> RunState:
@@ -78,13 +88,13 @@ class RunFacts:
 
         An ending event takes precedence: a worker that hangs after `finished` has finished, and a
         late stop request has no effect. A worker that ended without an ending event after a stop
-        request counts as stopped.
+        request counts as stopped. A job elsewhere does not end with its relay.
         """
         if self.milestone in _ENDED:
             return _ENDED[self.milestone]
         if not self.launched:
             return RunState.STOPPED if self.stop_requested else RunState.QUEUED
-        if not self.alive:
+        if not self.alive and not self.may_go_on:
             return RunState.STOPPED if self.stop_requested else RunState.LOST
         if self.stop_requested:
             return RunState.STOPPING
@@ -96,8 +106,8 @@ def read_facts(folder: RunFolder) -> RunFacts:
     CHILDREN.reap()
     recorded = find_json(folder.process)
     record = recorded or {}
-    process = ProcessIdentity.from_dict(record)
-    if process is None:
+    process, launch = ProcessIdentity.from_dict(record), read_launch(folder.launch)
+    if process is None and launch is None:
         # A server may die before it records the process, which its start event names as well.
         first = first_event(folder.events, _number(record, "from"))
         if first is not None and first.kind == StartedEvent.kind:
@@ -114,7 +124,7 @@ def read_facts(folder: RunFolder) -> RunFacts:
         ending = (find_json(folder.exit) or {}).get("state")
         milestone = ending if ending in ENDINGS else milestone
     launched = recorded is not None or process is not None
-    return RunFacts(launched, alive, stop_requested, milestone, process)
+    return RunFacts(launched, alive, stop_requested, milestone, process, launch)
 
 
 def _number(record: dict[str, Any], name: str) -> int:

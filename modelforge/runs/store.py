@@ -48,7 +48,7 @@ class NewRun:
     """The contents of a new run folder; `report` is the preflight report.
 
     `base` has name, revision and hash of the model that is trained. `metadata` is kept for the
-    program that has asked for the run.
+    program that has asked for the run. `launch` is the record of a run that trains elsewhere.
     """
 
     name: str
@@ -61,11 +61,12 @@ class NewRun:
     request_id: str | None = None
     trial_run: bool = False
     metadata: Mapping[str, str] = field(default_factory=dict)
+    launch: Mapping[str, Any] = field(default_factory=dict)
 
     def as_record(self, run_id: str, created: float) -> dict[str, Any]:
         """Return the content of config.json."""
         record = {"format": FORMAT, "id": run_id, "created": created, **vars(self)}
-        del record["report"]
+        del record["report"], record["launch"]
         for part in ("trial_run", "metadata"):
             if not record[part]:
                 del record[part]
@@ -93,7 +94,7 @@ class Store:
             if announce is not None:
                 announce(run_id)
             folder = RunFolder(self._runs / run_id)
-            self._write(folder, run.as_record(run_id, now), run.report)
+            self._write(folder, run, run.as_record(run_id, now))
             return folder
 
     def exists(self, run_id: str) -> bool:
@@ -199,16 +200,16 @@ class Store:
         """Return a new name for a folder that is to be deleted."""
         return self._runs / f"{GONE}{run_id}-{secrets.token_hex(2)}"
 
-    def _write(
-        self, folder: RunFolder, record: Mapping[str, Any], report: Mapping[str, Any]
-    ) -> None:
+    def _write(self, folder: RunFolder, run: NewRun, record: Mapping[str, Any]) -> None:
         """Write the files into a staging folder, then rename it."""
         staged = RunFolder(self._runs / f"{STAGING}{folder.id}-{secrets.token_hex(2)}")
         try:
             staged.path.mkdir()
             write_json(staged.config, record)
-            write_json(staged.preflight, report)
+            write_json(staged.preflight, run.report)
             write_json(staged.environment, _versions())
+            if run.launch:
+                write_json(staged.launch, run.launch)
             staged.path.rename(folder.path)
         except OSError as error:
             raise disk_error(error, folder.path) from error

@@ -164,10 +164,13 @@ class PreflightService:
         self._core: Cache[object, tuple[CoreTaskSize, ...]] = Cache(CACHE_SIZE)
         self._prompts: Cache[object, LongPrompts | None] = Cache(CACHE_SIZE)
 
-    def check(self, *layers: Layer, idle: bool = False) -> PreflightResult:
+    def check(
+        self, *layers: Layer, idle: bool = False, machine: Machine | None = None
+    ) -> PreflightResult:
         """Return the plan, the estimates and all findings; invalid settings become problems.
 
-        With `idle` the machine counts as unused: for runs that start later.
+        With `idle` the machine counts as unused: for runs that start later. `machine` is that of
+        a run that trains elsewhere, in place of this one.
         """
         try:
             resolved = resolve(*layers, profiles=load_profiles(self._home.profiles))
@@ -182,7 +185,7 @@ class PreflightService:
         resumed = _collect(errors, lambda: find_resume_source(config, self._home))
         _collect(errors, lambda: check_reward_model(config, self._home))
         _collect(errors, lambda: check_core_folder(config))
-        machine = self._machine.for_run()
+        machine = machine or self._machine.for_run()
         if facts is None:
             return PreflightResult(resolved, data=data, machine=machine, errors=errors)
         summary = data.summary if data else None

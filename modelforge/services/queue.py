@@ -14,6 +14,7 @@ from modelforge.errors import BusyError, ForgeError, NotFoundError, Problem, Run
 from modelforge.paths import Home
 from modelforge.runs.atomic_files import find_json, read_json
 from modelforge.runs.layout import RunFolder
+from modelforge.runs.process.launch import read_launch
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.scheduling.queue import (
     Decision,
@@ -62,6 +63,7 @@ class QueuedRun:
     model_name: str
     dataset: str
     strategy: str = "sft"
+    target: Annotated[str, about("The target where it is to train; empty for this computer.")] = ""
 
 
 @dataclass(frozen=True)
@@ -123,11 +125,13 @@ class QueueService:
         held: bool = False,
         plan_hash: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        on: str | None = None,
     ) -> str:
         """Create a queued run and return its id; the same `request_id` never creates a second one.
 
-        `metadata` is kept for the program that has made the request. Raises what `RunService.start`
-        raises except BusyError; then nothing has been created.
+        `on` is the name of a target that is to train it. `metadata` is kept for the program that
+        has made the request. Raises what `RunService.start` raises except BusyError; then nothing
+        has been created.
         """
         when, set_at = self._start_time(start_after)
 
@@ -144,6 +148,7 @@ class QueueService:
                 idle=True,
                 plan_hash=plan_hash,
                 metadata=metadata,
+                on=on,
             ),
             lambda run: self._store.create(run, announce),
         )
@@ -236,7 +241,8 @@ class QueueService:
 
     def _decide(self, queue: Queue, states: dict[str, WaitingRun]) -> Decision:
         busy = self._launcher.busy_reason() if queue.order else ""
-        return next_due(queue, states, self._clock.read(), busy)
+        elsewhere = self._launcher.busy_targets() if queue.order else {}
+        return next_due(queue, states, self._clock.read(), busy, elsewhere)
 
     def _check(self, folder: RunFolder) -> ForgeError | None:
         """Return why a run cannot start under the present conditions, or None."""
@@ -245,13 +251,15 @@ class QueueService:
             if not isinstance(config, dict):
                 what = f"The record of {folder.id} is damaged."
                 raise RunError(Problem("run", what, "It can only be removed."))
-            self._launcher.check(Layer("run", config))
+            launch = read_launch(folder.launch)
+            on = launch.target.name if launch else None
+            self._launcher.check(Layer("run", config), on=on)
         except ForgeError as error:
             return error
         return None
 
     def _launch(self, folder: RunFolder) -> None:
-        """Start a run. The caller holds the claim and `_decide` has found the GPU free."""
+        """Start a run. The caller holds the claim and `_decide` has found its place free."""
         queue, _states = self._read()
         entry = queue.find(folder.id)
         self._launcher.launch(folder, again=entry is not None and entry.resumes is not None)
@@ -311,6 +319,7 @@ class QueueService:
             self._supervisor.state(folder),
             created if isinstance(created, float) else 0.0,
             launched if isinstance(launched, float) else None,
+            launch.target.name if (launch := read_launch(folder.launch)) else "",
         )
 
     def _queued_run(
@@ -332,4 +341,5 @@ class QueueService:
             model_name=str(config.get("model_name", "")),
             dataset=str(config.get("dataset", "")),
             strategy=str(config.get("strategy", "sft")),
+            target=run.target,
         )

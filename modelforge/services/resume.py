@@ -31,11 +31,13 @@ from modelforge.runs.checkpoints import (
     verify,
 )
 from modelforge.runs.layout import RunFolder
+from modelforge.runs.process.launch import Launch, Target, read_launch, write_launch
 from modelforge.runs.states import RunState
 from modelforge.runs.store import STAGING, NewRun
 from modelforge.runs.view import RunView
 from modelforge.services.runs import RunService
 from modelforge.services.start import RunLauncher
+from modelforge.services.targets.service import HERE, TargetService
 
 RESUME, CONTINUE, FROM_ADAPTER = "resume", "continue", "start-from"
 CONTINUED = " · continued"
@@ -101,9 +103,10 @@ class ResumeOptions:
 class ResumeService:
     """Continue runs that are over."""
 
-    def __init__(self, runs: RunService, launcher: RunLauncher) -> None:
+    def __init__(self, runs: RunService, launcher: RunLauncher, targets: TargetService) -> None:
         self._runs = runs
         self._launcher = launcher
+        self._targets = targets
 
     def options(self, run_id: str) -> ResumeOptions:
         """Return the ways to continue a run; checkpoint files are compared by size only."""
@@ -117,22 +120,41 @@ class ResumeService:
             [SavedStep(each.step, each.stage, each.size) for each in valid_checkpoints(folder)],
         )
 
-    def resume(self, run_id: str, step: int | None = None) -> str:
+    def resume(self, run_id: str, step: int | None = None, on: str | None = None) -> str:
         """Start a run again, from its newest valid checkpoint if it has one; return its id.
 
-        With `step` it starts from the checkpoint of that step, and later ones are deleted.
-        Raises BusyError while this or another run is active, ConfigError if the run cannot be
-        resumed, BlockedError if it does not fit any more.
+        With `step` it starts from the checkpoint of that step, and later ones are deleted. `on` is
+        a target or `here`, by default where the run was. Raises BusyError while this or another run
+        is active, ConfigError if the run cannot be resumed, BlockedError if it does not fit any
+        more.
         """
         folder = self._require(run_id, lambda options: options.resume)
-        self._launcher.require_fit(Layer("body", self._runs.view(run_id).config))
+        target = self._target(folder, on)
+        view = self._runs.view(run_id)
+        name = target.name if target else None
+        plan = self._launcher.require_fit(Layer("body", view.config), on=name)
+        if plan is not None and plan.device != view.plan.device:
+            what = f"The run was planned for {view.plan.device}, and there is {plan.device}."
+            raise ConfigError(Problem("run", what, _new_run(folder.has_adapter)))
         chosen = None if step is None else _checkpoint_of(folder, step)
         with self._launcher.claim():
-            self._launcher.require_free()
+            if target is None:
+                self._launcher.require_free()
+                folder.launch.unlink(missing_ok=True)
+            else:
+                self._launcher.require_slot(target)
+                # The start makes a new record of one that is over.
+                write_launch(folder.launch, Launch(target, is_over=True))
             if chosen is not None:
                 remove_later(folder, chosen)
             self._launcher.launch(folder, again=True)
         return folder.id
+
+    def _target(self, folder: RunFolder, on: str | None) -> Target | None:
+        """Return where a run is to be resumed, by default where it was; None for here."""
+        launch = read_launch(folder.launch)
+        name = on or (launch.target.name if launch else HERE)
+        return None if name == HERE else self._targets.get(name).target
 
     def continue_run(
         self,

@@ -46,16 +46,18 @@ class RunService:
         name: str | None = None,
         request_id: str | None = None,
         plan_hash: str | None = None,
+        on: str | None = None,
     ) -> str:
         """Start a run and return its id; the same `request_id` never starts a second one.
 
-        Raises ConfigError, NotFoundError, DataError, BlockedError or BusyError, and StalePlanError
-        if `plan_hash` is that of another plan; then nothing has been created.
+        `on` is the name of a target that trains it, in place of this computer. Raises ConfigError,
+        NotFoundError, DataError, BlockedError or BusyError, and StalePlanError if `plan_hash` is
+        that of another plan; then nothing has been created.
         """
         return self._launcher.create_once(
             request_id,
             lambda: self._launcher.prepare(
-                *layers, name=name, request_id=request_id, plan_hash=plan_hash
+                *layers, name=name, request_id=request_id, plan_hash=plan_hash, on=on
             ),
             self._launcher.start,
         )

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from modelforge.config.plan.make import Plan
 from modelforge.config.resolve import Layer
 from modelforge.data.sources.library import sample_title
 from modelforge.errors import BlockedError, BusyError, ConfigError, ForgeError, Problem
@@ -17,6 +18,12 @@ from modelforge.models.architecture import ModelInfo
 from modelforge.models.fingerprint import fingerprint
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.notes import short_model_name
+from modelforge.runs.process.launch import (
+    Target,
+    launch_record,
+    parse_launch,
+    read_launch,
+)
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.process.warm_worker import WarmWorker
 from modelforge.runs.store import NewRun, Store
@@ -24,6 +31,7 @@ from modelforge.runs.view import data_name
 from modelforge.services.chat import ChatService
 from modelforge.services.measurements import KEY
 from modelforge.services.preflight import PreflightResult, PreflightService
+from modelforge.services.targets.service import TargetService
 
 REQUEST_LOCKS = 64
 
@@ -51,12 +59,14 @@ class RunLauncher:
         warm_worker: WarmWorker,
         preflight: PreflightService,
         chat: ChatService,
+        targets: TargetService,
     ) -> None:
         self._store = store
         self._supervisor = supervisor
         self._warm_worker = warm_worker
         self._preflight = preflight
         self._chat = chat
+        self._targets = targets
         self._request_locks = [threading.Lock() for _ in range(REQUEST_LOCKS)]
 
     def create_once(
@@ -88,39 +98,49 @@ class RunLauncher:
         idle: bool = False,
         plan_hash: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        on: str | None = None,
     ) -> NewRun:
-        """Return the contents of a new run folder.
+        """Return the contents of a new run folder; `on` is the target where it is to train.
 
         Raises what `check` raises, and StalePlanError if `plan_hash` is that of another plan.
         """
-        checked = self.check(*layers, idle=idle)
+        checked = self.check(*layers, idle=idle, on=on)
         if plan_hash not in (None, checked.plan_hash):
             raise StalePlanError(str(plan_hash), checked.plan_hash)
         run = new_run(checked, name=name, request_id=request_id)
-        return replace(run, metadata=metadata or {})
+        launch = launch_record(self._targets.get(on).target) if on else {}
+        return replace(run, metadata=metadata or {}, launch=launch)
 
-    def check(self, *layers: Layer, idle: bool = False) -> PreflightResult:
+    def check(self, *layers: Layer, idle: bool = False, on: str | None = None) -> PreflightResult:
         """Return a check without errors and blockers; with `idle` the machine counts as unused.
 
-        Raises ForgeError with all problems, BlockedError with all findings.
+        With `on` it is that of a target. Raises ForgeError with all problems, BlockedError with
+        all findings.
         """
+        machine = self._targets.planned_for(on)[1] if on else None
+        idle = idle or machine is not None
         while True:
-            checked = self._preflight.check(*layers, idle=idle)
+            checked = self._preflight.check(*layers, idle=idle, machine=machine)
             report = checked.require()[2]
             if report.blocked:
                 raise BlockedError(report.findings)
             if idle or not self._chat.close_if_unmeasured():
                 return checked
 
-    def require_fit(self, *layers: Layer) -> None:
-        """Raise BlockedError if a run with these settings cannot run here now.
+    def require_fit(self, *layers: Layer, on: str | None = None) -> Plan | None:
+        """Raise BlockedError if a run with these settings cannot run here now, or on a target.
 
-        Errors of the check, such as a model that the Hub cannot confirm offline, are ignored.
+        Returns the plan. Errors of the check, such as a model that the Hub cannot confirm offline,
+        are ignored.
         """
-        self._chat.close_if_unmeasured()
-        report = self._preflight.check(*layers).report
+        if on is None:
+            self._chat.close_if_unmeasured()
+        machine = self._targets.planned_for(on)[1] if on else None
+        checked = self._preflight.check(*layers, idle=on is not None, machine=machine)
+        report = checked.report
         if report is not None and report.blocked:
             raise BlockedError(report.findings)
+        return checked.plan
 
     def claim(self) -> AbstractContextManager[None]:
         """Hold the start lock of the home. Reentrant."""
@@ -138,11 +158,25 @@ class RunLauncher:
             return error.problems[0].sentence
         return self._chat.in_use
 
+    def require_slot(self, target: Target) -> None:
+        """Raise BusyError while a target takes no further run."""
+        if reason := self._targets.busy_reason(target):
+            remedy = "Wait for it, or add the run to the queue."
+            raise BusyError(Problem("target", reason, remedy), target.name)
+
+    def busy_targets(self) -> dict[str, str]:
+        """Return why a target takes no further run, by the names of those that do not."""
+        reasons = {each.name: self._targets.busy_reason(each) for each in self._targets.list()}
+        return {name: reason for name, reason in reasons.items() if reason}
+
     def start(
         self, run: NewRun, fill: Callable[[RunFolder], None] = lambda _folder: None
     ) -> RunFolder:
         """Create a run folder, `fill` it and start its worker; on an error nothing is left."""
-        self.require_free()
+        if launch := parse_launch(run.launch):
+            self.require_slot(launch.target)
+        else:
+            self.require_free()
         folder = self._store.create(run)
         try:
             fill(folder)
@@ -158,9 +192,11 @@ class RunLauncher:
     ) -> None:
         """End our chat and start the worker; `again` for a run that is over and continues.
 
-        The caller holds `claim` and has called `require_free`.
+        The caller holds `claim` and has called `require_free`. A run that trains elsewhere leaves
+        the chat alone.
         """
-        self._chat.close()
+        if read_launch(folder.launch) is None:
+            self._chat.close()
         (supervisor or self._supervisor).launch(folder, self._warm_worker, again=again)
 
 

@@ -42,7 +42,8 @@ class Launch:
             and looked for before another one.
         id: What the engine calls the job; empty until it is submitted.
         home: Address of the folder of ModelForge there.
-        submitted: When the job was submitted.
+        submitted: When the job was submitted, or is about to be.
+        files: Path below the home there → path here, of what the run reads.
         log_from: Size of the log in bytes when the job was submitted.
         note: What is done, or waited for, as a sentence.
         no_connection_since: Since when the target cannot be reached; None while it can.
@@ -55,6 +56,7 @@ class Launch:
     job: str = ""
     id: str = ""
     home: str = ""
+    files: dict[str, str] = field(default_factory=dict)
     submitted: float | None = None
     log_from: int = 0
     note: str = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,7 @@ from modelforge.runs.events import last_number, size_of, tail_events
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.process import identity
 from modelforge.runs.process.identity import CHILDREN, ProcessIdentity, wait_ended
+from modelforge.runs.process.launch import Launch, read_launch, write_launch
 from modelforge.runs.process.lock import exclusive
 from modelforge.runs.process.log_rotation import trim_log
 from modelforge.runs.process.machine_lease import MachineLease
@@ -43,6 +45,10 @@ LAUNCH_GRACE_S = 3.0
 # Fields of a process record about what earlier workers left.
 SINCE = ("after", "from", "worked_before")
 COMMAND = (sys.executable, "-m", "modelforge.train")
+# Follows a run that trains elsewhere.
+RELAY = (sys.executable, "-m", "modelforge.launchers")
+# A relay that has ended before its run is started again, but not more often than this.
+RELAY_RESTART_S = 5.0
 
 
 class Supervisor:
@@ -50,7 +56,7 @@ class Supervisor:
 
     `command` gets the run folder as its last argument. A worker has `stop_timeout_s` to stop, and
     `exit_timeout_s` to exit after its last event. `lease` makes `require_free` include chats and
-    trial runs.
+    trial runs. A run that trains elsewhere has a relay in place of a worker, and uses no GPU.
     """
 
     def __init__(
@@ -91,7 +97,8 @@ class Supervisor:
         """
         with self.claim():
             if self._needs_worker(folder, again=again):
-                self.require_free()
+                if read_launch(folder.launch) is None:
+                    self.require_free()
                 self._launch(folder, warm_worker, again=again)
 
     def launch(
@@ -109,11 +116,16 @@ class Supervisor:
         return self._gather(folder).state
 
     def holder(self, *, thorough: bool = False) -> RunFolder | None:
-        """Return the run that is active, or None."""
+        """Return the run that is active on this computer, or None."""
         for folder, facts in self._may_change(thorough=thorough):
-            if facts.state.is_active:
+            if facts.state.is_active and facts.launch is None:
                 return folder
         return None
+
+    def elsewhere(self) -> list[tuple[RunFolder, Launch]]:
+        """Return the active runs that train elsewhere."""
+        facts = ((folder, facts) for folder, facts in self._may_change(thorough=True))
+        return [(run, each.launch) for run, each in facts if each.launch and each.state.is_active]
 
     def queued(self) -> list[RunFolder]:
         """Return the runs that were never started."""
@@ -142,7 +154,7 @@ class Supervisor:
         request = "keep" if keep else "discard"
         if not facts.stop_requested or folder.stop.read_text(encoding="utf-8") != request:
             write_text(folder.stop, request)
-        if facts.process is not None:
+        if facts.process is not None and facts.launch is None:
             self._stops.enforce(folder, facts.process)
 
     def tend(self) -> None:
@@ -151,13 +163,17 @@ class Supervisor:
         self._end_workers_without_folder()
         alive = set()
         for folder, facts in self._may_change():
-            trim_log(folder.log)
+            trim_log(folder.log if facts.launch is None else folder.relay_log)
             if facts.process is None:
                 self._recover_interrupted_launch(folder)
                 continue
             if facts.alive:
                 alive.add(folder.id)
                 self._workers[folder.id] = folder, facts.process
+            if facts.launch is not None:
+                self._restart_relay(folder, facts)
+                continue
+            if facts.alive:
                 self._orphans.remember(folder.id, facts.process)
             if facts.state is RunState.STOPPING:
                 self._stops.enforce(folder, facts.process)
@@ -180,7 +196,10 @@ class Supervisor:
         self._end_lingering_workers()
         if again:
             _delete_end_files(folder)
-        self._start_worker(folder, warm_worker)
+        launch = read_launch(folder.launch)
+        if launch is not None and launch.is_over:
+            write_launch(folder.launch, Launch(launch.target))
+        self._start_worker(folder, warm_worker if launch is None else None)
 
     def _end_lingering_workers(self) -> None:
         """End workers that have written their last event but still hold memory."""
@@ -220,8 +239,7 @@ class Supervisor:
         try:
             was_warm = process is not None
             if process is None:
-                command = [*self._command, str(folder.path)]
-                process = identity.start_process(command, folder.log, self._home)
+                process = self._start_process(folder)
             who = ProcessIdentity.of(process.pid)
             try:
                 write_json(folder.process, _record(who, warm=was_warm) | since)
@@ -238,6 +256,28 @@ class Supervisor:
             if isinstance(error, OSError):
                 raise self._no_start(error, folder) from error
             raise
+
+    def _start_process(self, folder: RunFolder) -> subprocess.Popen[bytes]:
+        """Start the worker of a run, or its relay."""
+        command, log = self._command, folder.log
+        if read_launch(folder.launch) is not None:
+            command, log = list(RELAY), folder.relay_log
+        return identity.start_process([*command, str(folder.path)], log, self._home)
+
+    def _restart_relay(self, folder: RunFolder, facts: RunFacts) -> None:
+        """Start the relay of a run again that was killed, or whose server was restarted."""
+        recent = age_s(folder.process) < RELAY_RESTART_S
+        if facts.alive or not facts.may_go_on or facts.state.is_over or recent:
+            return
+        with self.claim():
+            if read_facts(folder).process != facts.process:
+                return
+            record = find_json(folder.process) or {}
+            since = {name: record[name] for name in SINCE if name in record}
+            with contextlib.suppress(OSError):  # the next call tries again
+                who = ProcessIdentity.of(self._start_process(folder).pid)
+                launched = {"launched": record.get("launched", time.time())}
+                write_json(folder.process, _record(who, warm=False) | since | launched)
 
     def _recover_interrupted_launch(self, folder: RunFolder) -> None:
         """Finish the launch of a server that died before it recorded the process of the worker.

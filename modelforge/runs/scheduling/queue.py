@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from modelforge.runs.atomic_files import find_json, write_json
@@ -49,13 +50,14 @@ class QueueEntry:
 
 @dataclass(frozen=True)
 class WaitingRun:
-    """A run that may wait in the queue."""
+    """A run that may wait in the queue; `target` is empty for this computer."""
 
     run: str
     name: str
     state: RunState
     created: float = 0.0
     launched: float | None = None
+    target: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,9 +147,17 @@ def reconcile(queue: Queue, runs: Mapping[str, WaitingRun]) -> Queue:
 
 
 def next_due(
-    queue: Queue, runs: Mapping[str, WaitingRun], clock: ClockReading, busy: str = ""
+    queue: Queue,
+    runs: Mapping[str, WaitingRun],
+    clock: ClockReading,
+    busy: str = "",
+    busy_targets: Mapping[str, str] = MappingProxyType({}),
 ) -> Decision:
-    """Return the run to start now, or the reason why none is; `busy` says what uses the GPU."""
+    """Return the run to start now, or the reason why none is.
+
+    `busy` says what uses the GPU, `busy_targets` why a target takes no further run. A run waits
+    for its own place alone.
+    """
     if not queue.order:
         held = " New runs wait until the queue is released." if queue.held else ""
         return Decision(code="empty", why=f"No runs are waiting.{held}")
@@ -158,12 +168,16 @@ def next_due(
         how = "failed" if failed.state is RunState.FAILED else "was lost"
         why = f"“{failed.name}” {how}, and the queue stops after a failure. Release it to continue."
         return Decision(code="failure", why=why)
-    if busy:
-        return Decision(code="busy", why=busy)
+    reasons = {
+        entry.run: busy_targets.get(target, "") if (target := runs[entry.run].target) else busy
+        for entry in queue.order
+    }
     waiting = [entry for entry in queue.order if not entry.held]
-    due = next((entry for entry in waiting if entry.is_due(clock)), None)
-    if due is not None:
-        return Decision(run=due.run)
+    for entry in waiting:
+        if entry.is_due(clock) and not reasons[entry.run]:
+            return Decision(run=entry.run)
+    if why := next(filter(None, reasons.values()), ""):
+        return Decision(code="busy", why=why)
     times = [entry.start_after for entry in waiting if entry.start_after]
     if not times:
         return Decision(code="all-held", why="Every waiting run is held.")

@@ -38,6 +38,10 @@ def error(status: int, description: str) -> Responses:
 INVALID_SETTINGS = error(422, "The settings cannot be used; `problems` lists every reason.")
 NO_RUN = error(404, "There is no such run.")
 NO_MODEL_OR_DATA = error(404, "The model or the dataset does not exist.")
+On = Annotated[
+    str | None,
+    Query(max_length=40, description="A target of `/api/targets` that trains it; else this one."),
+]
 BUSY = error(409, "The machine is in use; `holder` names the run that uses it.")
 
 

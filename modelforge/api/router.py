@@ -31,6 +31,7 @@ from modelforge.api.routes import (
     settings_exports,
     sweeps,
     system,
+    targets,
 )
 from modelforge.api.schemas import EventPage
 from modelforge.config.json_schema import json_schema
@@ -63,6 +64,7 @@ MODULES = (
     exports,
     evaluations,
     sweeps,
+    targets,
     serving,
     chat,
 )

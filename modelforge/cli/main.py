@@ -50,6 +50,8 @@ from modelforge.cli.parsing import (
 )
 from modelforge.cli.recipe import read_recipe
 from modelforge.cli.sweeps import commands as sweeps
+from modelforge.cli.targets import commands as targets
+from modelforge.cli.targets.commands import ON
 from modelforge.errors import ConfigError, ForgeError, Problem, RunError
 
 if TYPE_CHECKING:
@@ -140,6 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add(add, commands, shared, _forge)
     serve.add(add, _forge)
     sweeps.add(add, _forge, _layers)
+    targets.add(commands, shared, _forge)
     import_settings.add(add)
     export_settings.add(add, _forge, _layers)
     add("doctor", _doctor, "Check this machine.")
@@ -167,6 +170,7 @@ def _recipe_commands(add: Any) -> None:
     train.add_argument("--queue", action="store_true", help="add the run to the queue")
     train.add_argument("--after", metavar="TIME", help="with --queue: 22:30 or +2h")
     train.add_argument("--name", help="name of the run")
+    train.add_argument("--on", metavar="TARGET", help=ON)
     demo = add("demo", _demo, "Train the starter model on a sample and compare its answers.")
     demo.add_argument("--sample", default="captain", help="name of the sample (captain)")
 
@@ -231,7 +235,8 @@ def _train(options: argparse.Namespace) -> int:
         return queue.enqueue(options, forge, _layers(options))
     if options.after is not None:
         raise ConfigError(Problem("--after", "The option needs --queue.", "Add --queue."))
-    run_id = forge.runs.start(*_layers(options), name=options.name)
+    on = getattr(options, "on", None)
+    run_id = forge.runs.start(*_layers(options), name=options.name, on=on)
     folder = forge.runs.folder(run_id).path
     if options.detach:
         print(json.dumps({"id": run_id, "folder": str(folder)}) if options.json else run_id)

@@ -16,6 +16,7 @@ from modelforge.cli.parsing import (
     command_group,
     require_agreement,
 )
+from modelforge.cli.targets.commands import ON
 
 if TYPE_CHECKING:
     from modelforge.config.resolve import Layer
@@ -40,6 +41,7 @@ def add(
     add_recipe(added)
     added.add_argument("--name", help="name of the run")
     added.add_argument("--after", metavar="TIME", help=_AFTER)
+    added.add_argument("--on", metavar="TARGET", help=ON)
     added.add_argument("--held", action="store_true", help="hold it until it is released")
     _add_changes(new)
     new("run", _run, "Run the queue in this terminal until no run is left to start.")
@@ -48,7 +50,11 @@ def add(
 def enqueue(options: argparse.Namespace, forge: Forge, layers: list[Layer]) -> int:
     """Add a recipe to the queue and print its position."""
     run_id = forge.queue.add(
-        *layers, name=options.name, start_after=options.after, held=getattr(options, "held", False)
+        *layers,
+        name=options.name,
+        start_after=options.after,
+        held=getattr(options, "held", False),
+        on=getattr(options, "on", None),
     )
     if options.json:
         print(json.dumps({"id": run_id, "folder": str(forge.runs.folder(run_id).path)}))

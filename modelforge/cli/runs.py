@@ -27,6 +27,7 @@ from modelforge.cli.parsing import (
     require_agreement,
     write_file,
 )
+from modelforge.cli.targets.commands import ON
 from modelforge.errors import ConfigError, Problem
 from modelforge.units import human_bytes
 
@@ -83,6 +84,8 @@ def _add_run_commands(new: NewCommand) -> None:
     resume.add_argument(
         "--step", type=int, metavar="N", help="checkpoint to start from; later ones are deleted"
     )
+    resume.add_argument("--on", metavar="TARGET", help=f"{ON}; default: where it was")
+    fetch = new("fetch", _fetch, "Bring the checkpoints of a run elsewhere to this computer.")
     more = new("continue", _continue, "Start a new run that continues from the end of this one.")
     amount = more.add_mutually_exclusive_group()
     amount.add_argument("--epochs", type=int, metavar="N", help="additional epochs")
@@ -92,7 +95,7 @@ def _add_run_commands(new: NewCommand) -> None:
     growth = new("growth", _growth, "Compare a growing model with other ways to train.")
     growth.add_argument("--with", dest="way", choices=("lora", "at-once"), help=WITH)
     bundle = new("bundle", _bundle, "Write a support bundle (zip) without private data.")
-    for command in (show, stop, resume, more, retry, growth, bundle):
+    for command in (show, stop, resume, fetch, more, retry, growth, bundle):
         command.add_argument("run", help="id of the run")
     bundle.add_argument("file", nargs="?", type=Path, help="where to write it")
 
@@ -174,7 +177,12 @@ def _stop(options: argparse.Namespace, forge: Forge) -> int:
 
 
 def _resume(options: argparse.Namespace, forge: Forge) -> int:
-    forge.resume.resume(options.run, options.step)
+    forge.resume.resume(options.run, options.step, options.on)
+    return _show(options, forge)
+
+
+def _fetch(options: argparse.Namespace, forge: Forge) -> int:
+    forge.targets.fetch(forge.runs.folder(options.run))
     return _show(options, forge)
 
 

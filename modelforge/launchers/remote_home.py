@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -64,16 +65,19 @@ class RemoteHome:
             problems.append(Problem("disk", what, remedy))
         return there, problems
 
-    def install(self, home: str, code: Code, report: Report) -> str:
+    def install(self, home: str, code: Code, report: Report, bundle: Bundle | None = None) -> str:
         """Bring our code there and make its environment; return the path of its Python.
 
-        Raises ConfigError for an environment of the user with other versions.
+        With a bundle, the files that its run reads are sent as well. Raises ConfigError for an
+        environment of the user with other versions.
         """
-        report(f"Sending the code to {self.shell.name}")
-        folder = f"{home}/code/{code.key}"
+        report(f"Copying to {self.shell.name}")
         with tempfile.TemporaryDirectory() as staged:
-            code.write(Path(staged))
-            self.shell.push(Path(staged), folder)
+            code.write(Path(staged, "code", code.key))
+            if bundle is not None:
+                _link(Path(staged), bundle.files.items())
+                Path(staged, bundle.run_path).mkdir(parents=True)
+            self.shell.push(Path(staged), home)
         report(f"Preparing the environment on {self.shell.name}")
         made = self.shell.far("install", home, code.key, self._own_python, limit_s=None)
         if made["differing"]:
@@ -95,18 +99,11 @@ class RemoteHome:
         code = f"PYTHONPATH={home}/code/{key}/unpacked"
         return ["env", code, python, "-m", "modelforge.launchers.job", home, run]
 
-    def send(self, home: str, bundle: Bundle, report: Report) -> None:
-        """Copy what the run reads and what it continues from; else the run folder is emptied."""
+    def send(self, home: str, bundle: Bundle) -> None:
+        """Make the run folder there what the run continues from, and nothing else."""
         self.shell.far("clear", home, bundle.run.id)
-        for name, path in bundle.files.items():
-            report(f"Copying {path.name} to {self.shell.name}")
-            self.shell.push(path, f"{home}/{name}")
-        report(f"Copying the run to {self.shell.name}")
         with tempfile.TemporaryDirectory() as staged:
-            for name, path in bundle.kept():
-                link = Path(staged, name)
-                link.parent.mkdir(exist_ok=True)
-                link.symlink_to(path)
+            _link(Path(staged), bundle.kept())
             self.shell.push(Path(staged), f"{home}/{bundle.run_path}", "--delete")
 
     def send_run(self, home: str, bundle: Bundle) -> None:
@@ -131,6 +128,14 @@ class RemoteHome:
         if not checkpoints:
             excluded.append("--exclude=/checkpoints")
         self.shell.pull(f"{launch.home}/runs/{run}", into, *excluded)
+
+
+def _link(folder: Path, entries: Iterable[tuple[str, Path]]) -> None:
+    """Make a tree of links, which rsync follows."""
+    for name, path in entries:
+        link = folder / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(path)
 
 
 def parse_machine(output: bytes, errors: bytes = b"") -> Machine:

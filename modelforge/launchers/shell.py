@@ -129,12 +129,8 @@ class Shell:
         return done
 
     def push(self, source: Path, target: str, *options: str) -> None:
-        """Copy a file to `target`, or the content of a folder into it; links are followed."""
-        is_folder = source.is_dir()
-        folder = target if is_folder else target.rpartition("/")[0]
-        self.run(["mkdir", "-p", "--", folder])
-        start = f"{source}/" if is_folder else str(source)
-        self._rsync("-rtL", *options, start, self._place(target))
+        """Copy the content of a folder into one that exists there; links are followed."""
+        self._rsync("-rtL", *options, f"{source}/", f"{self._place(target)}/")
 
     def pull(self, source: str, target: Path, *options: str) -> None:
         """Copy the content of a folder into `target`; links and devices are left out."""

@@ -101,8 +101,8 @@ class SlurmLauncher:
         if problems:
             raise ConfigError(problems)
         home = str(there["home"])
-        self._python = self._place.install(home, bundle.code, report)
-        self._place.send(home, bundle, report)
+        self._python = self._place.install(home, bundle.code, report, bundle)
+        self._place.send(home, bundle)
         return home
 
     def find(self, launch: Launch) -> str | None:

@@ -89,6 +89,7 @@ class RunRow(RunSummary):
     sizes: Annotated[dict[str, int], about("Bytes on disk by part.")]
     has_result: Annotated[bool, about("Whether the run has a model to chat with and to download.")]
     request_id: Annotated[str | None, Field(exclude=True)] = None
+    target: Annotated[str, about("The target where it trains; empty for this computer.")] = ""
 
     @property
     def bytes(self) -> int:
@@ -98,7 +99,7 @@ class RunRow(RunSummary):
     @cached_property
     def search_text(self) -> str:
         """The text that a query is searched in, in lower case."""
-        parts = (self.name, self.id, self.state, self.model, self.data, self.strategy)
+        parts = (self.name, self.id, self.state, self.model, self.data, self.strategy, self.target)
         return "\n".join((*parts, *self.tags, self.note)).lower()
 
 

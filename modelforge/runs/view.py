@@ -24,6 +24,7 @@ from modelforge.runs.index import Stability
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.listing import RunRow, RunSummary
 from modelforge.runs.notes import read_notes, short_model_name
+from modelforge.runs.process.launch import Elsewhere, elsewhere, read_launch
 from modelforge.runs.progress.eta import EtaEstimator, Schedule
 from modelforge.runs.progress.growth import Growth, growth_of
 from modelforge.runs.progress.whole_run import run_steps
@@ -45,6 +46,9 @@ class RunView(RunSummary):
         dict[str, Any],
         about("The dataset: its sources, each with files, sha256, rows and mapping."),
     ]
+    elsewhere: Annotated[
+        Elsewhere | None, about("Where it trains, or has trained; null for this computer.")
+    ] = None
     seconds_left: Annotated[
         float | None, about("Estimated seconds left, counted from `updated`; null if unknown.")
     ] = None
@@ -88,6 +92,7 @@ def view_run(folder: RunFolder, state: RunState, timeline: Timeline | None = Non
             origins=record["origins"],
             plan=plan,
             dataset=record["dataset"],
+            elsewhere=elsewhere(read_launch(folder.launch)),
             seconds_left=eta.seconds_left() if eta else None,
             phase_left=eta.phase_seconds_left() if eta else None,
             growth=_growth(folder, plan, events, state),
@@ -115,6 +120,7 @@ def read_row(folder: RunFolder) -> tuple[RunRow, Stability]:
             sizes=run_sizes(folder),
             has_result=folder.has_result,
             request_id=record.get("request_id"),
+            target=launch.target.name if (launch := read_launch(folder.launch)) else "",
         )
     except _DAMAGED as error:
         raise _damaged(folder, error) from error

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from modelforge.api.dependencies import (
     INVALID_SETTINGS,
@@ -12,6 +13,7 @@ from modelforge.api.dependencies import (
     NO_RUN,
     SETTINGS_BODY,
     ForgeDep,
+    On,
     RequestId,
     Settings,
     created,
@@ -31,6 +33,15 @@ router = APIRouter(route_class=ForgeRoute)
 NOT_QUEUED = error(404, "The run is not in the queue.")
 
 
+@dataclass(frozen=True)
+class Wait:
+    """Until when a run waits, and for which place."""
+
+    start_after: Annotated[str | None, Query(description=START_AFTER)] = None
+    held: Annotated[bool, Query(description="Hold the run until it is released.")] = False
+    on: On = None
+
+
 @router.post(
     "/queue",
     status_code=202,
@@ -43,11 +54,10 @@ def enqueue(
     response: Response,
     forge: ForgeDep,
     request_id: RequestId,
-    start_after: Annotated[str | None, Query(description=START_AFTER)] = None,
-    held: Annotated[bool, Query(description="Hold the run until it is released.")] = False,
+    wait: Annotated[Wait, Depends()],
 ) -> RunStatus:
-    """Create a run and queue it. It starts when the machine is free."""
-    run_id = forge.queue.add(settings, request_id=request_id, start_after=start_after, held=held)
+    """Create a run and queue it. It starts when the machine, or its target, is free."""
+    run_id = forge.queue.add(settings, request_id=request_id, **vars(wait))
     return created(request, response, forge, run_id)
 
 

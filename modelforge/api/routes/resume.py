@@ -51,9 +51,13 @@ def resume(
             description="The step of a checkpoint; later checkpoints are deleted.",
         ),
     ] = None,
+    on: Annotated[
+        str | None,
+        Query(max_length=40, description="A target, or `here`; by default where the run was."),
+    ] = None,
 ) -> RunStatus:
     """Resume an unfinished run from its newest intact checkpoint, or from the beginning."""
-    forge.resume.resume(run_id, step)
+    forge.resume.resume(run_id, step, on)
     return RunStatus(id=run_id, state=forge.runs.state(run_id))
 
 

@@ -17,6 +17,7 @@ from modelforge.api.dependencies import (
     NO_RUN,
     SETTINGS_BODY,
     ForgeDep,
+    On,
     RequestId,
     Responses,
     Settings,
@@ -82,9 +83,10 @@ def start(
             max_length=64, description="The `plan_hash` of a preflight; another plan is refused."
         ),
     ] = None,
+    on: On = None,
 ) -> RunStatus:
     """Start a run. A rejected request creates nothing. `logging.run_name` sets its name."""
-    run_id = forge.runs.start(settings, request_id=request_id, plan_hash=plan_hash)
+    run_id = forge.runs.start(settings, request_id=request_id, plan_hash=plan_hash, on=on)
     return created(request, response, forge, run_id)
 
 

@@ -71,6 +71,37 @@ class Launch:
         return replace(self, **parts)
 
 
+@dataclass(frozen=True)
+class Elsewhere:
+    """Where a run trains that does not train here. Times are Unix seconds."""
+
+    target: Annotated[str, about("The name of the target.")]
+    place: Annotated[str, about("Its kind and address.")]
+    job: Annotated[str, about("The id of the job there; empty until it is submitted.")]
+    since: Annotated[float | None, about("When it was submitted.")]
+    note: Annotated[str, about("What is done, or waited for; empty if nothing.")]
+    no_connection_since: Annotated[
+        float | None, about("Since when the target does not answer; null while it does.")
+    ]
+    cost: Annotated[str, about("What the engine says it costs; empty if it says nothing.")]
+
+
+def elsewhere(launch: Launch | None) -> Elsewhere | None:
+    """Return where a run trains; None for this computer."""
+    if launch is None:
+        return None
+    target, note = launch.target, launch.note
+    return Elsewhere(
+        target.name,
+        f"{target.kind}:{target.address}",
+        launch.id,
+        launch.submitted,
+        note,
+        launch.no_connection_since,
+        launch.cost,
+    )
+
+
 _LAUNCH = TypeAdapter(Launch)
 
 

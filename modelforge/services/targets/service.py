@@ -14,10 +14,12 @@ from modelforge.config.schema.base import about
 from modelforge.errors import BusyError, ConfigError, NotFoundError, Problem
 from modelforge.hardware.machine import Machine
 from modelforge.launchers.launcher import KINDS, open_launcher
+from modelforge.launchers.relay import fetch_run
 from modelforge.launchers.wheel import build_code
 from modelforge.paths import Home
 from modelforge.runs.atomic_files import find_json, write_json
-from modelforge.runs.process.launch import Target
+from modelforge.runs.layout import RunFolder
+from modelforge.runs.process.launch import Target, read_launch
 from modelforge.runs.process.lock import exclusive
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.units import human_gib
@@ -163,6 +165,24 @@ class TargetService:
                 self._write([*rest, known])
         seconds = round(time.monotonic() - began, 1)
         return TargetCheck(name, not found.problems, found.problems, known.hardware, seconds)
+
+    def fetch(self, run: RunFolder) -> None:
+        """Bring all files of a run at a target here, its checkpoints as well.
+
+        Raises ConfigError for a run that trains here or is not at its target yet.
+        """
+        launch = read_launch(run.launch)
+        if launch is None or not launch.id:
+            what = f"{run.id} is not at a target."
+            raise ConfigError(Problem("run", what, "Its files are on this computer."))
+        if not launch.is_over:
+            what = f"{run.id} is still active."
+            raise BusyError(Problem("run", what, "Stop it, or wait for it."), run.id)
+        launcher = open_launcher(launch.target)
+        try:
+            fetch_run(run, launcher, launch, checkpoints=True)
+        finally:
+            launcher.close()
 
     def busy_reason(self, target: Target) -> str:
         """Return why a target takes no further run now; empty if it does."""

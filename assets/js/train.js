@@ -14,7 +14,7 @@ import { follow, unfollow } from "./run.js";
 
 /** @typedef {import("./types").TrainReply} TrainReply */
 /** One click that set several values, and what they were before. @typedef {{ values: Record<string, unknown>, before: Record<string, unknown>, text: string }} Change */
-/** What the user entered, the run whose adapter was chosen on its page, the run whose next one it is, and edited rows. @typedef {{ profile: string | null, values: Record<string, any>, recipe: Record<string, any>, changes: Change[], kept: string[], adapterOf: string | null, nextOf: string | null, edits: import("./next_run.js").Edits | null }} Form */
+/** What the user entered, the run whose adapter was chosen on its page, the run whose next one it is, and edited rows. @typedef {{ profile: string | null, target: string, values: Record<string, any>, recipe: Record<string, any>, changes: Change[], kept: string[], adapterOf: string | null, nextOf: string | null, edits: import("./next_run.js").Edits | null }} Form */
 
 const TYPING_MS = 350, PATH_MS = 450, PROGRESS_MS = 5000, MAX_RECIPE_BYTES = 1048576, MAX_KEPT = 50;
 const METHODS = { sft: "SFT", qlora: "QLoRA", dpo: "DPO", rlhf: "RLHF" };
@@ -24,7 +24,7 @@ export function open(root, server) {
   const page = find(".app", root), startButtons = [find("#start", root), find("#dock-start", root)];
   const stored = load(sessionStorage, FORM_KEY) ?? {};
   /** @type {Form} */
-  const form = { profile: stored.profile ?? null, values: stored.values ?? {}, recipe: stored.recipe ?? {}, changes: stored.changes ?? [], kept: stored.kept ?? [], adapterOf: stored.adapterOf ?? null, nextOf: stored.nextOf ?? null, edits: stored.edits ?? null };
+  const form = { profile: stored.profile ?? null, target: stored.target ?? "", values: stored.values ?? {}, recipe: stored.recipe ?? {}, changes: stored.changes ?? [], kept: stored.kept ?? [], adapterOf: stored.adapterOf ?? null, nextOf: stored.nextOf ?? null, edits: stored.edits ?? null };
   openNextRun(form);
   /** @type {TrainReply | null} */
   let latest = null;
@@ -60,6 +60,7 @@ export function open(root, server) {
   /** @param {string} name @param {string} value */
   function setValue(name, value) {
     if (name === "profile") form.profile = value;
+    else if (name === "target") form.target = value;
     else form.values[name] = value;
     if (name === "dataset") data.useSingle();
     changed(0);
@@ -263,7 +264,7 @@ export function open(root, server) {
   /** Follow the run in progress while the form is shown. */
   setInterval(async () => {
     if (page.dataset.mode !== "form" || document.hidden || !latest?.is_busy) return;
-    const reply = await call(server, "show_progress");
+    const reply = await call(server, "show_progress", form);
     patch(reply?.parts);
     if (reply && !reply.parts["in-progress"]) await check();
   }, PROGRESS_MS);

@@ -36,7 +36,8 @@ def take(staged: Path, run: RunFolder, there: Mapping[str, str]) -> None:
     names or of other kinds; then nothing is moved.
     """
     check_tree(staged)
-    for folder in (staged, *sorted(staged.glob("checkpoints/checkpoint-*"))):
+    # Checkpoints first: they are sealed again, and nothing in them changes afterwards.
+    for folder in (*sorted(staged.glob("checkpoints/checkpoint-*")), staged):
         _translate(folder, there)
     # The record of the exit is the last one: with it, the run is here.
     for part in PARTS:

@@ -119,7 +119,14 @@ class DiagnosisService:
         ]
 
     def _inferred_cause(self, folder: RunFolder, facts: RunFacts) -> Cause:
-        """Return the cause of a lost run from its exit code, the OOM killer and its log."""
+        """Return the cause of a lost run from its exit code, the OOM killer and its log.
+
+        That of a run elsewhere is what its relay has found.
+        """
+        if facts.launch is not None and facts.launch.what:
+            place, what, remedy = facts.launch.target.name, facts.launch.what, facts.launch.remedy
+            action = fix_action("again", _config(folder))
+            return Cause("target", place, what, remedy, action, certain=False)
         who = facts.process.as_dict() if facts.process else None
         stored = find_json(folder.diagnosis) or {}
         evidence = stored.get("evidence") if stored.get("who") == who else None

@@ -32,6 +32,7 @@ from modelforge.preflight.suggest.catalog_fit import (
 from modelforge.services.cache import Cache
 from modelforge.services.machine import MachineService
 from modelforge.services.preflight import PreflightService
+from modelforge.services.targets.service import TargetService
 
 RECIPE, FORM, COMMAND = "recipe", "form", "you"
 FOR_MODEL = "recommended for the model"
@@ -54,11 +55,15 @@ class Prefill:
 
 @dataclass(frozen=True)
 class FormInput:
-    """The chosen profile, the values set by the user, and the values of an opened recipe."""
+    """The chosen profile, the values set by the user, and the values of an opened recipe.
+
+    `target` is where the run is to train; None for this computer.
+    """
 
     profile: str | None = None
     values: dict[str, Any] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
+    target: str | None = None
 
     @property
     def layers(self) -> list[Layer]:
@@ -81,7 +86,7 @@ class LayerStack:
     `layers` is what is checked and started. `all_layers` also has the values of settings that do
     not apply (`hidden`), which the form shows again when they apply. Neither has the settings of
     the recipe that give way to the user's own values (`overridden`). `practice` tells that the run
-    uses no NVIDIA GPU.
+    uses no NVIDIA GPU. `machine` is that of the `target` where the run is to train, if it has one.
     """
 
     layers: list[Layer]
@@ -93,6 +98,7 @@ class LayerStack:
     overridden: frozenset[str]
     summary: DatasetSummary | None
     practice: bool
+    target: str | None = None
 
     @property
     def texts(self) -> dict[str, str]:
@@ -119,9 +125,14 @@ class LayerService:
     """Build the layers of a form, and rate the models of the catalog for it. Thread-safe."""
 
     def __init__(
-        self, machine: MachineService, preflight: PreflightService, own_profiles: Path
+        self,
+        machine: MachineService,
+        preflight: PreflightService,
+        own_profiles: Path,
+        targets: TargetService,
     ) -> None:
         self._machine = machine
+        self._targets = targets
         self._preflight = preflight
         self._own_profiles = own_profiles
         self._ratings: Cache[object, FitEstimate] = Cache(RATINGS_CACHED)
@@ -157,7 +168,8 @@ class LayerService:
 
     def stack(self, form: FormInput) -> LayerStack:
         """Return the layers of a form, without the settings that do not apply."""
-        machine, profiles = self._machine.for_run(), self.profiles()
+        there = self._targets.find_machine(form.target)
+        machine, profiles = there or self._machine.for_run(), self.profiles()
         index = gpu_index(form.values.get("hardware.gpu_index"))
         name, reason = self.detect_profile(machine, index)
         if form.profile in profiles and form.profile != name:
@@ -180,6 +192,7 @@ class LayerService:
             base.overridden,
             summary,
             base.practice,
+            form.target if there else None,
         )
 
     def rate_models(self, form: FormInput, stack: LayerStack) -> list[RatedModel]:

@@ -16,13 +16,15 @@ from typing import Any
 import psutil
 import pytest
 
+from modelforge.config.resolve import Layer
 from modelforge.forge import Forge
 from modelforge.paths import Home
+from modelforge.runs.states import RunState
 from tests.train.conftest import PAIRS, tiny_model  # noqa: F401  # a fixture
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 LIMIT_S = 90.0
-CLUSTER = Path(__file__).parent / "cluster"
+CLUSTER = Path(__file__).parent / "cluster.py"
 
 
 class Sshd:
@@ -112,7 +114,11 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
 
 @pytest.fixture
 def forge(tmp_path: Path) -> Iterator[Forge]:
-    made = Forge(Home(tmp_path / "home"))
+    yield from _forge(tmp_path)
+
+
+def _forge(tmp_path: Path, **commands: Any) -> Iterator[Forge]:
+    made = Forge(Home(tmp_path / "home"), **commands)
     yield made
     for run, _launch in made.runs._supervisor.elsewhere():
         made.runs.stop(run.id, keep=False)
@@ -123,13 +129,23 @@ def forge(tmp_path: Path) -> Iterator[Forge]:
 
 
 @pytest.fixture
-def recipe(tiny_model: Path, tmp_path: Path) -> dict[str, Any]:  # noqa: F811
+def recipe(model: Path, tmp_path: Path) -> dict[str, Any]:
+    """Settings of a run of 12 steps, for a stand-in."""
+    return _recipe(model, tmp_path)
+
+
+@pytest.fixture
+def real_recipe(tiny_model: Path, tmp_path: Path) -> dict[str, Any]:  # noqa: F811
     """Settings of a run of 12 steps on a tiny model, with a checkpoint after every second one."""
+    return _recipe(tiny_model, tmp_path)
+
+
+def _recipe(model: Path, tmp_path: Path) -> dict[str, Any]:
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps(row) + "\n" for row in PAIRS), "utf-8")
     return {
         "task": "text-generation",
-        "model_name": str(tiny_model),
+        "model_name": str(model),
         "dataset": str(rows),
         "compute_specs": "low_end",
         "use_4bit": False,
@@ -148,3 +164,95 @@ def host(forge: Forge, sshd: Sshd, tmp_path: Path) -> str:
     found = forge.targets.check("box")
     assert found.problems == []
     return "box"
+
+
+def stand_in_python(path: Path) -> Path:
+    """Write a Python whose worker is a stand-in that takes a tenth of a second for a step."""
+    actor = Path(__file__).parents[1] / "actors" / "travels.py"
+    path.write_text(
+        f"#!{sys.executable}\n"
+        "import os, sys\n"
+        f"python, actor, words = {sys.executable!r}, {str(actor)!r}, sys.argv[1:]\n"
+        "if words[:2] == ['-m', 'modelforge.train']:\n"
+        "    words = [actor, words[2]]\n"
+        "elif words[:2] == ['-m', 'modelforge.launchers.job']:\n"
+        "    code = 'import runpy, sys; sys.executable = sys.argv.pop(1); sys.argv.pop(1); '\n"
+        "    code += 'sys.argv.pop(1); runpy.run_module(\"modelforge.launchers.job\", '\n"
+        "    code += 'run_name=\"__main__\", alter_sys=True)'\n"
+        "    words = ['-c', code, __file__, *words]\n"
+        "os.execv(python, [python, *words])\n",
+        encoding="utf-8",
+    )
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def quick_host(quick_forge: Forge, sshd: Sshd, tmp_path: Path) -> str:
+    """As `host`, with a stand-in for the worker."""
+    python = stand_in_python(tmp_path / "python-there")
+    options = {"ssh_config": str(sshd.config), "environment": str(python)}
+    quick_forge.targets.add("box", f"ssh:{sshd.address}{tmp_path / 'far'}", options=options)
+    found = quick_forge.targets.check("box")
+    assert found.problems == []
+    return "box"
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the jobs of a cluster whose programs are on the PATH."""
+    folder, programs = tmp_path / "cluster", tmp_path / "bin"
+    folder.mkdir()
+    programs.mkdir()
+    for name in ("sbatch", "squeue", "scancel", "sacct"):
+        program = programs / name
+        program.write_text(f"#!{sys.executable}\n" + Path(CLUSTER).read_text("utf-8"))
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setenv("CLUSTER", str(folder))
+    return folder
+
+
+@pytest.fixture
+def quick_cluster(quick_forge: Forge, cluster: Path, tmp_path: Path) -> str:
+    """The name of a target on that cluster, with a stand-in for the worker."""
+    python = stand_in_python(tmp_path / "python-there")
+    place = f"slurm:debug{tmp_path / 'shared'}"
+    quick_forge.targets.add("grid", place, options={"environment": str(python), "mem": "4G"})
+    found = quick_forge.targets.check("grid")
+    assert found.problems == []
+    return "grid"
+
+
+@pytest.fixture
+def quick_forge(tmp_path: Path) -> Iterator[Forge]:
+    """A forge whose workers here are the stand-in as well."""
+    actor = Path(__file__).parents[1] / "actors" / "travels.py"
+    yield from _forge(tmp_path, worker=(sys.executable, str(actor)))
+
+
+def started(forge: Forge, recipe: dict[str, Any], target: str) -> str:
+    """Start a run at a target and return its id."""
+    return forge.runs.start(Layer("body", recipe), on=target)
+
+
+def over(forge: Forge, run_id: str) -> RunState:
+    """Wait for the end of a run, as a server does, and return its state."""
+
+    def is_over() -> bool:
+        forge.tend()
+        return forge.runs.state(run_id).is_over
+
+    until(is_over, "the run is over")
+    return forge.runs.state(run_id)
+
+
+def stepped(forge: Forge, run_id: str, step: int) -> None:
+    """Wait until a run has done as many steps."""
+
+    def is_there() -> bool:
+        forge.tend()
+        assert not forge.runs.state(run_id).is_over, forge.runs.log(run_id)
+        return forge.runs.view(run_id).step >= step
+
+    until(is_there, f"step {step} is done")

@@ -107,6 +107,10 @@ class TargetService:
             raise ConfigError(Problem("target", what, f"Run: modelforge targets check {name}."))
         return known.target, known.machine
 
+    def find_machine(self, name: str | None) -> Machine | None:
+        """Return the hardware of a target; None if there is none of that name, or it is unknown."""
+        return next((each.machine for each in self.list() if each.name == name), None)
+
     def add(
         self, name: str, place: str, *, slots: int = 1, options: Mapping[str, str] | None = None
     ) -> Target:

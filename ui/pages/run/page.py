@@ -11,7 +11,7 @@ from modelforge.runs.view import RunView
 from ui.contract import ChartData
 from ui.html import format as fmt
 from ui.html.charts import Line, chart
-from ui.html.components import chart_card, empty_state, progress
+from ui.html.components import chart_card, empty_state, finding, progress
 from ui.html.markup import EMPTY, Markup, el, join
 from ui.html.templates import render
 from ui.metrics import BITS_PER_BYTE, CHART_NOTES
@@ -199,7 +199,8 @@ def _head(snapshot: RunSnapshot) -> Markup:
 def _when(run: RunView) -> list[str]:
     """Return when a run began, and its tags."""
     began = "queued" if str(run.state) == "queued" else "started"
-    return [f"{began} {fmt.date(run.began)}", *(f"#{tag}" for tag in run.tags)]
+    place = [f"on {run.elsewhere.target}"] if run.elsewhere else []
+    return [*place, f"{began} {fmt.date(run.began)}", *(f"#{tag}" for tag in run.tags)]
 
 
 def _next_step(snapshot: RunSnapshot) -> Markup:
@@ -237,7 +238,21 @@ def _progress(snapshot: RunSnapshot) -> Markup:
     left = "" if state.is_over else _time_left(snapshot)
     if str(state) == "stopping":
         line, left = f"Stopping · {line}", ""
-    return render("run", "progress_line", bar, line, left)
+    return join([render("run", "progress_line", bar, line, left), _elsewhere(snapshot.run)])
+
+
+def _elsewhere(run: RunView) -> Markup:
+    """Return where an active run trains, since when, and what it waits for."""
+    place = run.elsewhere
+    if place is None or not run.state.is_active:
+        return EMPTY
+    if place.no_connection_since is not None:
+        since = fmt.time_of_day(place.no_connection_since)
+        text = f"No connection to {place.target} since {since}. The run there is not affected."
+        return el("div.finds", finding("waits", "warn", text, place.note))
+    since = f"There since {fmt.time_of_day(place.since)}" if place.since else "Not there yet"
+    lines = [f"{since}: {place.place}", place.note, place.cost and f"Cost until now: {place.cost}"]
+    return el("div.finds", finding(place.target, "plain", lines[0], *lines[1:]))
 
 
 def _time_left(snapshot: RunSnapshot) -> str:

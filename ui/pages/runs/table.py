@@ -81,6 +81,8 @@ def _row(run: RunRow, now: float) -> Markup:
         fmt.duration(run.seconds(now)),
         fmt.size(run.bytes),
     ]
+    if run.target:
+        texts.insert(0, f"on {run.target}")
     if not run.state.is_over and run.total_steps:
         texts.append(f"step {fmt.progress(run.step, run.total_steps)}")
     name, value = main_metric(run)

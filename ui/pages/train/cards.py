@@ -14,6 +14,7 @@ from modelforge.data.sources.library import Sample
 from modelforge.errors import Problem
 from modelforge.hardware.machine import Machine
 from modelforge.services.layers import FormInput, LayerStack, gpu_index
+from modelforge.services.targets.service import KnownTarget
 from ui.html import format as fmt
 from ui.html.components import chip, choices, facts, finding, tile
 from ui.html.markup import EMPTY, Markup, el, join
@@ -81,6 +82,27 @@ def machine(
     )
 
 
+def where(targets: Sequence[KnownTarget], chosen: str | None) -> Markup:
+    """Return the choice of the place that trains; without targets, how to add one."""
+    if not targets:
+        text = "To train on another computer or a cluster, add it once: "
+        return el("p.help", text, el("code", "modelforge targets add NAME ssh:HOST"), ".")
+    here = tile("target", "", "This computer", "Nothing leaves it.")
+    there = [
+        tile(
+            "target",
+            target.name,
+            target.name,
+            f"{target.kind}:{target.address}",
+            target.hardware or f"Not checked yet: modelforge targets check {target.name}",
+            disabled=target.machine is None,
+        )
+        for target in targets
+    ]
+    note = f"The data and the model are copied to {chosen}." if chosen else ""
+    return join([choices("Where", [here, *there]), el("p.help", note) if note else None])
+
+
 def several_gpus(gpus: Sequence[Markup], texts: Mapping[str, str]) -> Markup:
     """Return the choices how many GPUs train, which one or which first, and what several hold.
 
@@ -113,7 +135,9 @@ def _profile(name: str, profile: Profile) -> Markup:
     return tile("profile", name, profile.title, profile.description, badge=badge)
 
 
-def machine_summary(machine: Machine, profile: str, index: int = 0, gpus: str = "1") -> Markup:
+def machine_summary(
+    machine: Machine, profile: str, index: int = 0, gpus: str = "1", target: str | None = None
+) -> Markup:
     """Return the summary line of the machine card; `gpus` is the setting with their number."""
     gpu = next((gpu for gpu in machine.gpus if gpu.index == index), None)
     if gpu is not None:
@@ -122,7 +146,7 @@ def machine_summary(machine: Machine, profile: str, index: int = 0, gpus: str = 
         text = f"{several}{gpu.name} · {fmt.gib(gpu.total_gib)} · "
     else:
         text = f"{'Apple GPU' if machine.apple_gpu else 'CPU'}, small models · "
-    return join([text, chip(profile.lower())])
+    return join([f"{target}: " if target else None, text, chip(profile.lower())])
 
 
 def overridden(stack: LayerStack, form: FormInput) -> Markup:

@@ -75,6 +75,7 @@ class Entered(FormInput):
             request_id=text(request, "request_id").strip() or None,
             show_models=flag(request, "show_models", default=True),
             kept=_texts(data.get("kept")),
+            target=text(request, "target").strip() or None,
         )
 
 

@@ -45,8 +45,11 @@ def _report_of_sample(forge: Forge, found: LayerStack) -> Report | None:
     return report if report and report.seconds else None
 
 
-def in_progress(forge: Forge) -> Markup:
-    """Return the bar of the run that uses this computer; empty if there is none."""
+def in_progress(forge: Forge, target: str | None = None) -> Markup:
+    """Return the bar of the run that uses this computer, or why a target waits; else empty."""
+    if target is not None:
+        reason = forge.targets.busy_reason(forge.targets.get(target))
+        return el("p", f"{reason} This run will start when it is free.") if reason else EMPTY
     run_id = forge.runs.active()
     if run_id is None:
         return EMPTY

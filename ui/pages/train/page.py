@@ -59,8 +59,9 @@ def page(forge: Forge) -> None:
         models = search_models(query, text(request, "task"))
         return Reply(parts={"hub-models": model_card.hub_models(models, query, needs)})
 
-    def show_progress(_request: Any) -> Reply:
-        return Reply(parts={"in-progress": guide.in_progress(forge)})
+    def show_progress(request: Any) -> Reply:
+        target = forge.layers.stack(Entered.read(request)).target
+        return Reply(parts={"in-progress": guide.in_progress(forge, target)})
 
     functions: list[ServerFunction] = [open, check, trace_memory, read_recipe, find_models]
     functions += [show_progress, *_run_functions(forge), *_data_functions(forge)]
@@ -100,21 +101,25 @@ def _run_functions(forge: Forge) -> list[ServerFunction]:
 
     def start(request: Any) -> StartReply:
         entered = Entered.read(request)
-        layers = forge.layers.stack(entered).layers
+        found = forge.layers.stack(entered)
         try:
-            run = forge.runs.start(*layers, name=entered.name, request_id=entered.request_id)
+            run = forge.runs.start(
+                *found.layers, name=entered.name, request_id=entered.request_id, on=found.target
+            )
         except BusyError as error:
             return StartReply(busy=error_text(error))
         return StartReply(run=run)
 
     def enqueue(request: Any) -> Reply:
         entered = Entered.read(request)
+        found = forge.layers.stack(entered)
         run_id = forge.queue.add(
-            *forge.layers.stack(entered).layers,
+            *found.layers,
             name=entered.name,
             request_id=entered.request_id,
             start_after=timestamp(request, "start_after"),
             held=flag(request, "held"),
+            on=found.target,
         )
         waiting = next((run for run in forge.queue.view().runs if run.run == run_id), None)
         if waiting is None:

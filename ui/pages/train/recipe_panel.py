@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path as File
 from typing import Any
 
+from modelforge.config.command_line import train_command
 from modelforge.config.fields import specs_by_name
 from modelforge.config.recipe import dump_recipe, load_recipe
 from modelforge.config.recipe_keys import Path, UnknownKey, unknown_keys
 from modelforge.config.resolve import flatten, valid_settings
 from modelforge.config.validation_messages import shown
+from modelforge.forge import Forge
 from modelforge.services.layers import FormInput, LayerStack
 from modelforge.services.preflight import PreflightResult
 from ui.html.components import finding
@@ -122,3 +124,11 @@ def _fix(label: str, paths: Sequence[Path], to: Path | None = None, **attributes
         aria_label=f"{label}: {names}",
         **attributes,
     )
+
+
+def command_text(forge: Forge, checked: PreflightResult, target: str | None = None) -> str:
+    """Return the command that starts this run, or what is missing."""
+    if checked.resolved is None:
+        return "# The command appears here once there is data and all settings are valid."
+    command = train_command(checked.resolved.config.explicit_values(), forge.home.root)
+    return f"{command} --on {target}" if target else command

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from modelforge.config.command_line import train_command
 from modelforge.config.defaults import default_learning_rate
 from modelforge.config.fields import specs_by_name
 from modelforge.config.providers import PROVIDER_FACTS
@@ -108,10 +107,11 @@ def reply(
     """Return everything the page shows for the entered settings, with one check of them."""
     state = _state(forge, entered, checked)
     values, checked = state.values, state.checked
-    if state.can_start:
+    target = state.found.target
+    if state.can_start and target is None:
         forge.warm()
     titles = {name: one.title.lower() for name, one in forge.layers.profiles().items()}
-    in_progress = guide.in_progress(forge)
+    in_progress = guide.in_progress(forge, target)
     can_queue = _can_queue(forge, state)
     why = EMPTY if in_progress and can_queue else _why_not(state)
     parts = _settings_parts(forge, state, titles) | _check_parts(forge, state)
@@ -121,7 +121,7 @@ def reply(
     return TrainReply(
         parts=dict(parts),
         profile=state.found.profile,
-        values=form.shown_values(values) | from_nothing.choices(values),
+        values=form.shown_values(values) | from_nothing.choices(values) | {"target": target or ""},
         origins=form.origins(state.found.all_layers, titles),
         hidden=sorted(state.hidden),
         errors=state.fields,
@@ -132,7 +132,7 @@ def reply(
         exceeds_memory=fit_panel.exceeds_memory(checked.report),
         cautions=len(state.cautions),
         is_busy=bool(in_progress),
-        trace_key=_trace_key(checked),
+        trace_key=_trace_key(checked) if target is None else "",
         trial_run=forge.trial_runs.active(),
         cards=_card_states(state),
         data=_data_facts(state),
@@ -143,7 +143,7 @@ def reply(
 def _state(forge: Forge, entered: Entered, checked: PreflightResult | None) -> _State:
     found = forge.layers.stack(entered)
     values = form.values(found.all_layers)
-    checked = checked or forge.preflight.check(*found.layers)
+    checked = checked or _check(forge, found)
     needed = ["dataset"] if from_nothing.is_on(values) else ["dataset", "model_name"]
     missing = [name for name in needed if not values[name].strip()]
     stated = [problem for problem in checked.problems if problem.where not in missing]
@@ -172,7 +172,14 @@ def _can_queue(forge: Forge, state: _State) -> bool:
     """Return whether the queue takes this run: one that is only blocked at the moment may wait."""
     if state.missing or state.checked.errors:
         return False
-    return state.checked.ready or forge.preflight.check(*state.found.layers, idle=True).ready
+    return state.checked.ready or _check(forge, state.found, idle=True).ready
+
+
+def _check(forge: Forge, found: LayerStack, *, idle: bool = False) -> PreflightResult:
+    """Return the check of a form for this computer, or for the target that it names."""
+    if found.target is None:
+        return forge.preflight.check(*found.layers, idle=idle)
+    return forge.preflight.check(*found.layers, idle=True, machine=found.machine)
 
 
 def _why_not(state: _State) -> Markup:
@@ -208,8 +215,9 @@ def _check_parts(forge: Forge, state: _State) -> dict[str, Markup]:
         "sum-task": _task_summary(values, checked),
         "recipe": join([recipe_panel.recipe_text(checked, state.found, state.missing)]),
         "recipe-wrong": recipe_panel.wrong_part(state.entered, state.fields),
-        "command": join([command_text(forge, checked)]),
-        "trial-run": trial_run.state(forge, checked),
+        "command": join([recipe_panel.command_text(forge, checked, state.found.target)]),
+        # A trial run measures this computer.
+        "trial-run": trial_run.state(forge, checked) if state.found.target is None else EMPTY,
     }
 
 
@@ -267,21 +275,19 @@ def hints(
     return texts
 
 
-def command_text(forge: Forge, checked: PreflightResult) -> str:
-    """Return the command that starts this run, or what is missing."""
-    if checked.resolved is None:
-        return "# The command appears here once there is data and all settings are valid."
-    return train_command(checked.resolved.config.explicit_values(), forge.home.root)
-
-
 def _machine_parts(forge: Forge, found: LayerStack) -> dict[str, Markup]:
     machine, profiles = found.machine, forge.layers.profiles()
     problems = forge.layers.profile_problems()
     gpu = gpu_index(found.texts.get("hardware.gpu_index"))
     return {
+        "where": cards.where(forge.targets.list(), found.target),
         "machine": cards.machine(machine, profiles, found.reason, problems, found.texts),
         "sum-machine": cards.machine_summary(
-            machine, profiles[found.profile].title, gpu, found.texts.get("hardware.gpus", "1")
+            machine,
+            profiles[found.profile].title,
+            gpu,
+            found.texts.get("hardware.gpus", "1"),
+            found.target,
         ),
         "machine-brief": machine_brief(machine),
         "tasks": cards.tasks(found.texts["task"]),

@@ -136,7 +136,8 @@ def make_bundle(run: RunFolder, home: Home, target: Target) -> Bundle:
         return f"{HERE}/{name}"
 
     parts = {
-        part: replace_strings(record.get(part), there) for part in ("config", "plan", "dataset")
+        part: replace_strings(record.get(part), there)
+        for part in ("config", "plan", "dataset", "base")
     }
     return Bundle(run, code, files, record | parts)
 

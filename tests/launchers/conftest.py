@@ -19,6 +19,7 @@ import pytest
 from modelforge.config.resolve import Layer
 from modelforge.forge import Forge
 from modelforge.paths import Home
+from modelforge.runs.layout import RunFolder
 from modelforge.runs.states import RunState
 from tests.train.conftest import PAIRS, tiny_model  # noqa: F401  # a fixture
 
@@ -256,3 +257,14 @@ def stepped(forge: Forge, run_id: str, step: int) -> None:
         return forge.runs.view(run_id).step >= step
 
     until(is_there, f"step {step} is done")
+
+
+def adapter(folder: RunFolder) -> str:
+    return (folder.output / "adapter_model.safetensors").read_text()
+
+
+def whole(forge: Forge, recipe: dict[str, Any]) -> str:
+    """Return the adapter of a run that was not interrupted."""
+    run_id = forge.runs.start(Layer("body", recipe))
+    assert over(forge, run_id) is RunState.FINISHED
+    return adapter(forge.runs.folder(run_id))

@@ -17,18 +17,7 @@ from modelforge.runs.atomic_files import find_json
 from modelforge.runs.checkpoints import newest_valid
 from modelforge.runs.process.launch import Target, read_launch, write_launch
 from modelforge.runs.states import RunState, read_facts
-from tests.launchers.conftest import over, started, stepped, until
-
-
-def adapter(folder) -> str:
-    return (folder.output / "adapter_model.safetensors").read_text()
-
-
-def whole(forge, recipe) -> str:
-    """Return the adapter of a run that was not interrupted."""
-    run_id = forge.runs.start(Layer("body", recipe))
-    assert over(forge, run_id) is RunState.FINISHED
-    return adapter(forge.runs.folder(run_id))
+from tests.launchers.conftest import adapter, over, started, stepped, until, whole
 
 
 def jobs(tmp_path: Path) -> list[Path]:
@@ -68,16 +57,16 @@ def test_a_run_elsewhere_stands_in_the_history_and_its_files_come_home(
 
 
 def test_a_stop_ends_the_run_there_and_it_resumes_here_to_the_same_bytes(
-    quick_forge, quick_host, recipe
+    quick_forge, quick_host, recipe, tmp_path
 ):
     forge = quick_forge
+    (tmp_path / "far" / "hold").touch()
     run_id = started(forge, recipe, quick_host)
-    stepped(forge, run_id, 3)
+    stepped(forge, run_id, 5)
     assert forge.runs.stop(run_id) is RunState.STOPPING
     assert over(forge, run_id) is RunState.STOPPED
     folder = forge.runs.folder(run_id)
-    reached = newest_valid(folder)[0].step
-    assert 3 <= reached < 12
+    assert newest_valid(folder)[0].step == 5
     forge.resume.resume(run_id, on="here")
     assert not folder.launch.exists()
     assert over(forge, run_id) is RunState.FINISHED
@@ -90,10 +79,13 @@ def test_a_run_begun_here_resumes_there_to_the_same_bytes(
     quick_forge, quick_host, recipe, tmp_path
 ):
     forge = quick_forge
+    hold = forge.home.root / "hold"
+    hold.touch()
     run_id = forge.runs.start(Layer("body", recipe))
-    stepped(forge, run_id, 3)
+    stepped(forge, run_id, 5)
     forge.runs.stop(run_id)
     assert over(forge, run_id) is RunState.STOPPED
+    hold.unlink()
     forge.resume.resume(run_id, on=quick_host)
     assert over(forge, run_id) is RunState.FINISHED
     folder = forge.runs.folder(run_id)
@@ -105,6 +97,8 @@ def test_a_run_begun_here_resumes_there_to_the_same_bytes(
 
 def test_a_lost_connection_loses_nothing(quick_forge, quick_host, recipe, sshd, tmp_path):
     forge = quick_forge
+    hold = tmp_path / "far" / "hold"
+    hold.touch()
     run_id = started(forge, recipe, quick_host)
     folder = forge.runs.folder(run_id)
     stepped(forge, run_id, 2)
@@ -120,6 +114,8 @@ def test_a_lost_connection_loses_nothing(quick_forge, quick_host, recipe, sshd, 
         os.kill(who.pid, signal.SIGKILL)
         until(lambda: not who.alive, "the relay is dead")
         assert forge.runs.state(run_id) is RunState.RUNNING
+        # The worker there goes on to its end meanwhile.
+        hold.unlink()
     finally:
         sshd.start()
     assert over(forge, run_id) is RunState.FINISHED
@@ -134,15 +130,18 @@ def test_a_killed_worker_is_lost_with_its_cause_and_resumes_there(
     quick_forge, quick_host, recipe, tmp_path
 ):
     forge = quick_forge
+    hold = tmp_path / "far" / "hold"
+    hold.touch()
     run_id = started(forge, recipe, quick_host)
     folder = forge.runs.folder(run_id)
-    stepped(forge, run_id, 3)
+    stepped(forge, run_id, 5)
     worker(tmp_path).kill()
     assert over(forge, run_id) is RunState.LOST
     cause = forge.diagnosis.cause(run_id)
     assert (cause.code, cause.where) == ("target", "box")
     assert "ended without a message" in cause.what
-    assert newest_valid(folder)[0].step >= 3, "what a resume needs is here"
+    assert newest_valid(folder)[0].step == 5, "what a resume needs is here"
+    hold.unlink()
     forge.resume.resume(run_id)
     assert over(forge, run_id) is RunState.FINISHED
     assert len(jobs(tmp_path)) == 2
@@ -153,6 +152,8 @@ def test_a_job_whose_submission_was_interrupted_is_found_again(
     quick_forge, quick_host, recipe, tmp_path
 ):
     forge = quick_forge
+    hold = tmp_path / "far" / "hold"
+    hold.touch()
     run_id = started(forge, recipe, quick_host)
     folder = forge.runs.folder(run_id)
     launch = until(lambda: (now := read_launch(folder.launch)).id and now, "it is submitted")
@@ -161,13 +162,16 @@ def test_a_job_whose_submission_was_interrupted_is_found_again(
     until(lambda: not who.alive, "the relay is dead")
     # As if the kill had come between the submission and its record.
     write_launch(folder.launch, launch.changed(id=""))
+    hold.unlink()
     assert over(forge, run_id) is RunState.FINISHED
     assert len(jobs(tmp_path)) == 1
     assert read_launch(folder.launch).id == launch.id
 
 
-def test_a_target_takes_as_many_runs_as_it_has_slots(quick_forge, quick_host, recipe):
+def test_a_target_takes_as_many_runs_as_it_has_slots(quick_forge, quick_host, recipe, tmp_path):
     forge = quick_forge
+    hold = tmp_path / "far" / "hold"
+    hold.touch()
     first = started(forge, recipe, quick_host)
     with pytest.raises(BusyError, match="box is in use by a run") as refused:
         forge.runs.start(Layer("body", recipe), on=quick_host)
@@ -180,6 +184,7 @@ def test_a_target_takes_as_many_runs_as_it_has_slots(quick_forge, quick_host, re
     here = forge.queue.add(Layer("body", recipe))
     until(lambda: forge.queue.start_next() == here, "the run for this computer does not wait")
     assert over(forge, here) is RunState.FINISHED
+    hold.unlink()
     assert over(forge, first) is RunState.FINISHED
     assert over(forge, waiting) is RunState.FINISHED
 

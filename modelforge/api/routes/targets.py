@@ -10,8 +10,11 @@ from pydantic import BaseModel, Field
 from modelforge.api.dependencies import NO_RUN, ForgeDep, error
 from modelforge.api.errors import ForgeRoute
 from modelforge.api.schemas import RunStatus
+from modelforge.errors import ConfigError, Problem
 from modelforge.services.targets.service import MAX_SLOTS, KnownTarget, TargetCheck
 
+# Whoever may start runs may not choose programs with them.
+OF_TERMINAL = {"environment", "python", "ssh_config"}
 router = APIRouter(route_class=ForgeRoute)
 NO_TARGET = error(404, "There is no such target.")
 IN_USE = error(409, "A run is at the target; `holder` names it.")
@@ -40,7 +43,16 @@ def targets(forge: ForgeDep) -> list[KnownTarget]:
 
 @router.post("/targets", status_code=201, responses=UNUSABLE)
 def add_target(new: NewTarget, forge: ForgeDep) -> KnownTarget:
-    """Store a target. Nothing is contacted: check it before the first run."""
+    """Store a target. Nothing is contacted: check it before the first run.
+
+    Options that name a program or a file of this computer are only taken at the terminal.
+    """
+    for name in OF_TERMINAL & new.options.keys():
+        what = f"{name} names a program or a file."
+        remedy = (
+            f"Add the target at the terminal: modelforge targets add NAME PLACE --option {name}=…"
+        )
+        raise ConfigError(Problem("options", what, remedy))
     forge.targets.add(new.name, new.place, slots=new.slots, options=new.options)
     return forge.targets.get(new.name)
 

@@ -85,8 +85,7 @@ def machine(
 def where(targets: Sequence[KnownTarget], chosen: str | None) -> Markup:
     """Return the choice of the place that trains; without targets, how to add one."""
     if not targets:
-        text = "To train on another computer or a cluster, add it once: "
-        return el("p.help", text, el("code", "modelforge targets add NAME ssh:HOST"), ".")
+        return _how_to_add()
     here = tile("target", "", "This computer", "Nothing leaves it.")
     there = [
         tile(
@@ -99,8 +98,13 @@ def where(targets: Sequence[KnownTarget], chosen: str | None) -> Markup:
         )
         for target in targets
     ]
-    note = f"The data and the model are copied to {chosen}." if chosen else ""
-    return join([choices("Where", [here, *there]), el("p.help", note) if note else None])
+    copied = el("p.help", f"The data and the model are copied to {chosen}.")
+    return join([choices("Where", [here, *there]), copied if chosen else _how_to_add()])
+
+
+def _how_to_add() -> Markup:
+    text = "To train on another computer or a cluster, add it once: "
+    return el("p.help", text, el("code", "modelforge targets add NAME ssh:HOST"), ".")
 
 
 def several_gpus(gpus: Sequence[Markup], texts: Mapping[str, str]) -> Markup:

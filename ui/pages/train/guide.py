@@ -22,11 +22,12 @@ def intro(forge: Forge, found: LayerStack, dataset: str) -> Markup:
     """Return the welcome while no data is chosen; afterwards a heading for screen readers."""
     if dataset.strip():
         return el("h1.gone", "Train a model")
-    report = _report_of_sample(forge, found)
+    report = _report_of_sample(forge, found) if found.target is None else None
     gpus = found.machine.gpus
     where = f"your {gpus[0].name}" if gpus else "this computer"
     time = f" With a sample it takes {time_text(report)} on {where}." if report else ""
-    text = f"Choose data, press Start, talk to the result.{time} Nothing leaves this computer."
+    stays = "" if found.target else " Nothing leaves this computer."
+    text = f"Choose data, press Start, talk to the result.{time}{stays}"
     link = el("a", "start from nothing", href="/?from=nothing", data_action="from-nothing")
     return join(
         [

@@ -289,7 +289,7 @@ def _machine_parts(forge: Forge, found: LayerStack) -> dict[str, Markup]:
             found.texts.get("hardware.gpus", "1"),
             found.target,
         ),
-        "machine-brief": machine_brief(machine),
+        "machine-brief": machine_brief(forge.machine.current()),
         "tasks": cards.tasks(found.texts["task"]),
         "samples": cards.samples(load_samples()),
     }

@@ -6,7 +6,7 @@ import contextlib
 from typing import Any
 
 from modelforge.diagnosis.reward_trial import CHEATS
-from modelforge.errors import ForgeError
+from modelforge.errors import ConfigError, ForgeError, Problem
 from modelforge.forge import Forge
 from modelforge.preflight.report import Report
 from modelforge.preflight.trial_run import RewardTrial
@@ -27,9 +27,11 @@ def functions(forge: Forge) -> list[ServerFunction]:
     """Return the server functions for trial runs."""
 
     def start_trial_run(request: Any) -> Reply:
-        return _reply(
-            forge, forge.trial_runs.start(*forge.layers.stack(Entered.read(request)).layers)
-        )
+        found = forge.layers.stack(Entered.read(request))
+        if found.target is not None:
+            what = f"A trial run measures this computer, not {found.target}."
+            raise ConfigError(Problem("trial run", what, "Start the run there."))
+        return _reply(forge, forge.trial_runs.start(*found.layers))
 
     def show_trial_run(request: Any) -> Reply:
         try:

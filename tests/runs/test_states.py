@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+from modelforge.runs.process.launch import Launch, Target
 from modelforge.runs.states import RunFacts, RunState
 
 TABLE = [
@@ -45,3 +46,22 @@ def test_every_state_can_be_reached_and_every_combination_has_one():
 def test_a_state_is_active_over_or_queued():
     for state in RunState:
         assert [state.is_active, state.is_over, state is RunState.QUEUED].count(True) == 1
+
+
+@pytest.mark.parametrize(
+    ("launched", "is_over", "stop_requested", "milestone", "state"),
+    [
+        (True, False, False, None, "starting"),
+        (True, False, False, "started", "running"),
+        (True, False, True, "started", "stopping"),
+        (True, True, False, "started", "lost"),
+        (True, True, True, "started", "stopped"),
+        (True, False, False, "finished", "finished"),
+        (False, False, False, None, "queued"),
+    ],
+)
+def test_a_job_elsewhere_does_not_end_with_its_relay(
+    launched, is_over, stop_requested, milestone, state
+):
+    launch = Launch(Target("box", "ssh", "box"), is_over=is_over)
+    assert RunFacts(launched, False, stop_requested, milestone, None, launch).state == state

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -42,6 +43,20 @@ def test_the_first_that_is_due_is_next():
         QueueEntry("a", held=True), QueueEntry("b", start_after=NOW.now + HOUR), "c", "d"
     )
     assert next_due(queue, waiting("a", "b", "c", "d"), NOW).run == "c"
+
+
+def test_a_run_waits_for_its_own_place_alone():
+    runs = waiting("here", "there", "far")
+    runs["there"] = replace(runs["there"], target="box")
+    runs["far"] = replace(runs["far"], target="grid")
+    queue = queue_of("here", "there", "far")
+    assert next_due(queue, runs, NOW).run == "here"
+    assert next_due(queue, runs, NOW, "busy").run == "there"
+    assert next_due(queue, runs, NOW, "busy", {"box": "box is in use"}).run == "far"
+    full = {"box": "box is in use", "grid": "grid is in use"}
+    assert next_due(queue, runs, NOW, "", full).run == "here"
+    decision = next_due(queue_of("there", "far"), runs, NOW, "busy", full)
+    assert (decision.run, decision.code, decision.why) == (None, "busy", "box is in use")
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ events.write(PlanEvent(total_steps=total))
 
 
 def save(target):
-    target.mkdir(parents=True)
+    target.mkdir(parents=True, exist_ok=True)
     (target / "adapter_model.safetensors").write_text(weights)
     config = {"base_model_name_or_path": plan["model_path"]}
     (target / "adapter_config.json").write_text(json.dumps(config))

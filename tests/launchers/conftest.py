@@ -24,7 +24,7 @@ from modelforge.runs.states import RunState
 from tests.train.conftest import PAIRS, tiny_model  # noqa: F401  # a fixture
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-LIMIT_S = 90.0
+LIMIT_S = 300.0
 CLUSTER = Path(__file__).parent / "cluster.py"
 
 
@@ -138,7 +138,7 @@ def recipe(model: Path, tmp_path: Path) -> dict[str, Any]:
 @pytest.fixture
 def real_recipe(tiny_model: Path, tmp_path: Path) -> dict[str, Any]:  # noqa: F811
     """Settings of a run of 12 steps on a tiny model, with a checkpoint after every second one."""
-    return _recipe(tiny_model, tmp_path)
+    return _recipe(tiny_model, tmp_path) | {"evaluation": {"samples": 0}}
 
 
 def _recipe(model: Path, tmp_path: Path) -> dict[str, Any]:
@@ -189,11 +189,19 @@ def stand_in_python(path: Path) -> Path:
 
 
 @pytest.fixture
-def quick_host(quick_forge: Forge, sshd: Sshd, tmp_path: Path) -> str:
-    """As `host`, with a stand-in for the worker."""
+def quick_options(sshd: Sshd, tmp_path: Path) -> dict[str, str]:
+    """The options of `host`, with a stand-in for the worker."""
     python = stand_in_python(tmp_path / "python-there")
-    options = {"ssh_config": str(sshd.config), "environment": str(python)}
-    quick_forge.targets.add("box", f"ssh:{sshd.address}{tmp_path / 'far'}", options=options)
+    return {"ssh_config": str(sshd.config), "environment": str(python)}
+
+
+@pytest.fixture
+def quick_host(
+    quick_forge: Forge, sshd: Sshd, quick_options: dict[str, str], tmp_path: Path
+) -> str:
+    """As `host`, with a stand-in for the worker."""
+    place = f"ssh:{sshd.address}{tmp_path / 'far'}"
+    quick_forge.targets.add("box", place, options=quick_options)
     found = quick_forge.targets.check("box")
     assert found.problems == []
     return "box"

@@ -42,6 +42,7 @@ def test_a_run_waits_in_the_queue_of_the_cluster_and_comes_home(
     assert adapter(folder) == whole(forge, recipe)
 
 
+@pytest.mark.slow
 def test_a_stop_reaches_the_job_and_a_cancelled_one_is_lost_and_resumed(
     quick_forge, quick_cluster, cluster, recipe, tmp_path
 ):
@@ -64,6 +65,7 @@ def test_a_stop_reaches_the_job_and_a_cancelled_one_is_lost_and_resumed(
     assert adapter(folder) == whole(forge, recipe)
 
 
+@pytest.mark.slow
 def test_a_job_that_waits_is_cancelled_by_a_stop(quick_forge, quick_cluster, cluster, recipe):
     forge = quick_forge
     (cluster / "full").touch()

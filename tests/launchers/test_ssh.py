@@ -75,6 +75,7 @@ def test_a_stop_ends_the_run_there_and_it_resumes_here_to_the_same_bytes(
     assert adapter(folder) == whole(forge, recipe)
 
 
+@pytest.mark.slow
 def test_a_run_begun_here_resumes_there_to_the_same_bytes(
     quick_forge, quick_host, recipe, tmp_path
 ):
@@ -126,6 +127,7 @@ def test_a_lost_connection_loses_nothing(quick_forge, quick_host, recipe, sshd, 
     assert adapter(folder) == whole(forge, recipe)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_lost_with_its_cause_and_resumes_there(
     quick_forge, quick_host, recipe, tmp_path
 ):
@@ -148,6 +150,7 @@ def test_a_killed_worker_is_lost_with_its_cause_and_resumes_there(
     assert adapter(folder) == whole(forge, recipe)
 
 
+@pytest.mark.slow
 def test_a_job_whose_submission_was_interrupted_is_found_again(
     quick_forge, quick_host, recipe, tmp_path
 ):
@@ -168,6 +171,7 @@ def test_a_job_whose_submission_was_interrupted_is_found_again(
     assert read_launch(folder.launch).id == launch.id
 
 
+@pytest.mark.slow
 def test_a_target_takes_as_many_runs_as_it_has_slots(quick_forge, quick_host, recipe, tmp_path):
     forge = quick_forge
     hold = tmp_path / "far" / "hold"
@@ -199,10 +203,9 @@ def test_a_target_takes_as_many_runs_as_it_has_slots(quick_forge, quick_host, re
     ],
 )
 def test_what_hinders_a_run_is_named_before_anything_is_submitted(
-    quick_forge, quick_host, recipe, sshd, tmp_path, case, what
+    quick_forge, quick_options, recipe, sshd, tmp_path, case, what
 ):
-    forge = quick_forge
-    options = dict(forge.targets.get(quick_host).options)
+    forge, options = quick_forge, quick_options
     address = sshd.address
     if case == "key":
         (sshd.folder / "empty").write_text("")
@@ -224,6 +227,7 @@ def test_what_hinders_a_run_is_named_before_anything_is_submitted(
     assert not (tmp_path / "other" / "jobs").exists()
 
 
+@pytest.mark.slow
 def test_a_target_that_has_gone_fails_the_run_with_its_cause(quick_forge, quick_host, recipe):
     forge = quick_forge
     known = json.loads(forge.home.targets.read_text())
@@ -245,6 +249,7 @@ def test_an_address_is_a_host_and_nothing_else(address):
 
 
 @pytest.mark.torch
+@pytest.mark.slow
 def test_the_real_worker_trains_there_to_its_end(forge, host, real_recipe):
     run_id = started(forge, real_recipe | {"max_steps": 2}, host)
     folder = forge.runs.folder(run_id)

@@ -84,7 +84,6 @@ class Forge:
         environment = self.machine.warm_environment
         self._warm_worker = warm = WarmWorker(home, command=warm_worker, environment=environment)
         self.preflight = PreflightService(home, self.machine, warm, index)
-        self.dial = DialService(self.preflight)
         self.targets = TargetService(home, training)
         self.layers = LayerService(self.machine, self.preflight, home.profiles, self.targets)
         self.chat = ChatService(chat, store, training, self.preflight, self.machine, lease)
@@ -105,6 +104,7 @@ class Forge:
         self._add_chat_services(store)
 
     def _add_data_services(self, uses: RunUses) -> None:
+        self.dial = DialService(self.preflight)
         self.datasets = DatasetService(self.home, self.preflight, self._warm_worker, uses)
         self.downloads = DownloadService(self.home, self.preflight.model)
         self.stored = StoredService(self.datasets, uses, self.chat, self.downloads)

@@ -147,7 +147,6 @@ def _parser() -> argparse.ArgumentParser:
     export_settings.add(add, _forge, _layers)
     add("doctor", _doctor, "Check this machine.")
     presets.add(add, _forge)
-    add("schema", _schema, "Print the settings as JSON Schema.")
     return parser
 
 
@@ -171,6 +170,7 @@ def _recipe_commands(add: Any) -> None:
     train.add_argument("--after", metavar="TIME", help="with --queue: 22:30 or +2h")
     train.add_argument("--name", help="name of the run")
     train.add_argument("--on", metavar="TARGET", help=ON)
+    add("schema", _schema, "Print the settings as JSON Schema.")
     demo = add("demo", _demo, "Train the starter model on a sample and compare its answers.")
     demo.add_argument("--sample", default="captain", help="name of the sample (captain)")
 

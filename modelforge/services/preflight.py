@@ -169,8 +169,7 @@ class PreflightService:
     ) -> PreflightResult:
         """Return the plan, the estimates and all findings; invalid settings become problems.
 
-        With `idle` the machine counts as unused: for runs that start later. `machine` is that of
-        a run that trains elsewhere, in place of this one.
+        With `idle` the machine counts as unused. `machine` is that of a run that trains elsewhere.
         """
         try:
             resolved = resolve(*layers, profiles=load_profiles(self._home.profiles))

@@ -8,6 +8,7 @@ from modelforge.forge import Forge
 from modelforge.preflight.report import Report
 from modelforge.runs.view import RunView
 from modelforge.services.layers import FORM, LayerStack
+from modelforge.services.preflight import PreflightResult
 from ui.html import format as fmt
 from ui.html.components import progress
 from ui.html.markup import EMPTY, Markup, el, join
@@ -79,3 +80,10 @@ def fit(report: Report | None) -> Markup:
     if report is None or report.memory_total_gib is None:
         return EMPTY
     return fit_chip(report.memory_total_gib, report.memory_available_gib)
+
+
+def check_form(forge: Forge, found: LayerStack, *, idle: bool = False) -> PreflightResult:
+    """Return the check of a form for this computer, or for the target that it names."""
+    if found.target is None:
+        return forge.preflight.check(*found.layers, idle=idle)
+    return forge.preflight.check(*found.layers, idle=True, machine=found.machine)

@@ -83,6 +83,11 @@ class _State:
         return from_nothing.is_on(self.values)
 
     @property
+    def place(self) -> dict[str, str]:
+        """Return the value of the choice where the run trains; empty for this computer."""
+        return {"target": self.found.target or ""}
+
+    @property
     def is_unreadable(self) -> bool:
         return any(isinstance(error, ReadError) for error in self.checked.errors)
 
@@ -107,11 +112,10 @@ def reply(
     """Return everything the page shows for the entered settings, with one check of them."""
     state = _state(forge, entered, checked)
     values, checked = state.values, state.checked
-    target = state.found.target
-    if state.can_start and target is None:
+    if state.can_start and state.found.target is None:
         forge.warm()
     titles = {name: one.title.lower() for name, one in forge.layers.profiles().items()}
-    in_progress = guide.in_progress(forge, target)
+    in_progress = guide.in_progress(forge, state.found.target)
     can_queue = _can_queue(forge, state)
     why = EMPTY if in_progress and can_queue else _why_not(state)
     parts = _settings_parts(forge, state, titles) | _check_parts(forge, state)
@@ -121,7 +125,7 @@ def reply(
     return TrainReply(
         parts=dict(parts),
         profile=state.found.profile,
-        values=form.shown_values(values) | from_nothing.choices(values) | {"target": target or ""},
+        values=form.shown_values(values) | from_nothing.choices(values) | state.place,
         origins=form.origins(state.found.all_layers, titles),
         hidden=sorted(state.hidden),
         errors=state.fields,
@@ -132,7 +136,7 @@ def reply(
         exceeds_memory=fit_panel.exceeds_memory(checked.report),
         cautions=len(state.cautions),
         is_busy=bool(in_progress),
-        trace_key=_trace_key(checked) if target is None else "",
+        trace_key=_trace_key(state),
         trial_run=forge.trial_runs.active(),
         cards=_card_states(state),
         data=_data_facts(state),
@@ -143,7 +147,7 @@ def reply(
 def _state(forge: Forge, entered: Entered, checked: PreflightResult | None) -> _State:
     found = forge.layers.stack(entered)
     values = form.values(found.all_layers)
-    checked = checked or _check(forge, found)
+    checked = checked or guide.check_form(forge, found)
     needed = ["dataset"] if from_nothing.is_on(values) else ["dataset", "model_name"]
     missing = [name for name in needed if not values[name].strip()]
     stated = [problem for problem in checked.problems if problem.where not in missing]
@@ -172,14 +176,7 @@ def _can_queue(forge: Forge, state: _State) -> bool:
     """Return whether the queue takes this run: one that is only blocked at the moment may wait."""
     if state.missing or state.checked.errors:
         return False
-    return state.checked.ready or _check(forge, state.found, idle=True).ready
-
-
-def _check(forge: Forge, found: LayerStack, *, idle: bool = False) -> PreflightResult:
-    """Return the check of a form for this computer, or for the target that it names."""
-    if found.target is None:
-        return forge.preflight.check(*found.layers, idle=idle)
-    return forge.preflight.check(*found.layers, idle=True, machine=found.machine)
+    return state.checked.ready or guide.check_form(forge, state.found, idle=True).ready
 
 
 def _why_not(state: _State) -> Markup:
@@ -237,13 +234,15 @@ def _data_parts(forge: Forge, state: _State) -> dict[str, Markup]:
     }
 
 
-def _trace_key(checked: PreflightResult) -> str:
-    """Return an id of a plan whose memory can still be traced; empty otherwise."""
-    report, resolved = checked.report, checked.resolved
-    if checked.errors or report is None or resolved is None or report.memory_basis != "formula":
+def _trace_key(state: _State) -> str:
+    """Return an id of a plan whose memory can still be traced here; empty otherwise."""
+    checked, report = state.checked, state.checked.report
+    if checked.errors or report is None or checked.resolved is None or state.found.target:
+        return ""
+    if report.memory_basis != "formula":
         return ""
     return _digest(
-        [resolved.config.explicit_values(), checked.plan.as_dict() if checked.plan else {}]
+        [checked.resolved.config.explicit_values(), checked.plan.as_dict() if checked.plan else {}]
     )
 
 

@@ -13,7 +13,7 @@ from modelforge.api.schemas import RunStatus
 from modelforge.errors import ConfigError, Problem
 from modelforge.services.targets.service import MAX_SLOTS, KnownTarget, TargetCheck
 
-# Whoever may start runs may not choose programs with them.
+# A client that may start runs may not choose programs with them.
 OF_TERMINAL = {"environment", "python", "ssh_config"}
 router = APIRouter(route_class=ForgeRoute)
 NO_TARGET = error(404, "There is no such target.")

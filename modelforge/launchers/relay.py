@@ -118,7 +118,7 @@ class Relay:
                 return action()
             except UnreachableError as error:
                 self._end_if_stopped()
-                self._report(f"{error.problems[0].what} The next attempt is in {2**attempt} s.")
+                self._report(f"{error.problems[0].sentence} The next attempt is in {2**attempt} s.")
                 time.sleep(2**attempt)
         return action()
 

@@ -50,19 +50,18 @@ class RemoteHome:
         name = self.shell.name
         problems = []
         if not there["is_supported"]:
-            what = f"{name} has Python {clean(there['python'])} on {clean(there['system'])}."
+            what = f"has Python {clean(there['python'])} on {clean(there['system'])}."
             remedy = "Python 3.11 to 3.13 on Linux or macOS is needed; name it with python=PATH."
-            problems.append(Problem("python", what, remedy))
+            problems.append(Problem(name, what, remedy))
         if not there["rsync"]:
-            problems.append(Problem("rsync", f"{name} has no rsync.", "Install it there."))
+            problems.append(Problem(name, "has no rsync.", "Install it there."))
         needed = NEEDED_WITH_ENVIRONMENT_GIB if self._own_python else NEEDED_GIB
         free = there["disk_free"] / GIB
         if free < needed:
-            what = (
-                f"{name} has {human_gib(free)} free in {clean(there['home'])}, of {needed:g} GiB."
-            )
+            place = clean(there["home"])
+            what = f"has {human_gib(free)} free in {place}; {needed:g} GiB are needed."
             remedy = "Free some disk space there, or name another folder in the address."
-            problems.append(Problem("disk", what, remedy))
+            problems.append(Problem(name, what, remedy))
         return there, problems
 
     def install(self, home: str, code: Code, report: Report, bundle: Bundle | None = None) -> str:

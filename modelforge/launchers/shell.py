@@ -58,7 +58,7 @@ REFUSALS = (
     ),
     (
         r"Bad owner or permissions|Bad configuration|no such identity|Can't open user config",
-        "ssh cannot use its configuration: {text}.",
+        "The configuration of ssh cannot be used: {text}.",
         "Correct it; `ssh {host}` must work without input.",
     ),
 )
@@ -96,12 +96,12 @@ class Shell:
         except ValueError:
             answer = None
         if done.returncode == NOT_FOUND:
-            what = f"{self.python} is not found on {self.name}."
+            what = f"The program {self.python} is not found on {self.name}."
             remedy = "Install Python 3.11 to 3.13 there, or name it with the option python=PATH."
             raise ConfigError(Problem("target", what, remedy))
         if done.returncode or not isinstance(answer, dict):
             text = clean(done.stderr or done.stdout)
-            what = f"{self.python} has failed on {self.name}: {text}"
+            what = f"The program {self.python} has failed on {self.name}: {text}"
             raise RunError(Problem("target", what, "Check the target: modelforge targets check."))
         if "error" in answer:
             what = f"{self.name}: {clean(answer['error'])}"
@@ -172,7 +172,7 @@ class Shell:
             self.close()
             raise self._refusal(done.stderr)
         if done.returncode:
-            what = f"rsync has failed with {self.name}: {clean(done.stderr)}"
+            what = f"The copy with {self.name} has failed: {clean(done.stderr)}"
             remedy = "Check rsync, the disk space and the permissions on both computers."
             raise RunError(Problem("target", what, remedy))
 
@@ -186,8 +186,8 @@ class Shell:
         return self._unreachable(text or "the connection was closed")
 
     def _unreachable(self, why: str) -> UnreachableError:
-        what = f"{self.name} does not answer: {why.rstrip('.')}."
-        return UnreachableError(Problem("target", what, "Check the network and the computer."))
+        what = f"does not answer: {why.rstrip('.')}."
+        return UnreachableError(Problem(self.name, what, "Check the network and the computer."))
 
 
 def clean(text: bytes | str) -> str:
@@ -198,5 +198,5 @@ def clean(text: bytes | str) -> str:
 
 
 def _missing(program: str) -> MissingPackageError:
-    what = f"{program} is not found on this computer."
+    what = f"The program {program} is not found on this computer."
     return MissingPackageError(Problem("target", what, f"Install {program}."))

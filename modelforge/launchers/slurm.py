@@ -226,7 +226,7 @@ def _call(*command: str) -> subprocess.CompletedProcess[bytes]:
     try:
         done = subprocess.run(command, capture_output=True, timeout=COMMAND_S, check=False)
     except FileNotFoundError as error:
-        what = f"{command[0]} is not found on this computer."
+        what = f"The program {command[0]} is not found on this computer."
         remedy = "Run ModelForge on a computer of the cluster, such as its login node."
         raise MissingPackageError(Problem("target", what, remedy)) from error
     except subprocess.TimeoutExpired as error:

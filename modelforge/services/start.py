@@ -162,7 +162,8 @@ class RunLauncher:
         """Raise BusyError while a target takes no further run."""
         if reason := self._targets.busy_reason(target):
             remedy = "Wait for it, or add the run to the queue."
-            raise BusyError(Problem("target", reason, remedy), target.name)
+            what = reason.removeprefix(f"{target.name} ")
+            raise BusyError(Problem(target.name, what, remedy), target.name)
 
     def busy_targets(self) -> dict[str, str]:
         """Return why a target takes no further run, by the names of those that do not."""

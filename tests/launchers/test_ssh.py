@@ -219,7 +219,7 @@ def test_what_hinders_a_run_is_named_before_anything_is_submitted(
     forge.targets.add("other", f"ssh:{address}{tmp_path / 'other'}", options=options)
     found = forge.targets.check("other")
     assert not found.usable
-    assert what in found.problems[0].what
+    assert what in found.problems[0].sentence
     assert found.problems[0].remedy
     with pytest.raises(ConfigError, match="modelforge targets check other"):
         forge.runs.start(Layer("body", recipe), on="other")

@@ -44,6 +44,7 @@ from modelforge.services.preflight import PreflightService
 from modelforge.services.pretraining.dial import DialService
 from modelforge.services.queue import QueueService
 from modelforge.services.resume import ResumeService
+from modelforge.services.run_archives import RunArchiveService
 from modelforge.services.runs import RunService
 from modelforge.services.start import RunLauncher
 from modelforge.services.storage import StorageService
@@ -92,6 +93,7 @@ class Forge:
         self.runs = RunService(store, training, launcher, self.history)
         self.queue = QueueService(home, store, training, launcher)
         self.resume = ResumeService(self.runs, launcher, self.targets)
+        self.archives = RunArchiveService(home, store, training)
         self.trash = TrashService(home, store, training, self.chat)
         self.storage = StorageService(home, store, self.history, self.trash)
         self.presets = PresetService(home.presets)

@@ -39,11 +39,12 @@ WITH = "queue a run that trains so with the same FLOPs"
 
 def add(commands: Any, shared: argparse.ArgumentParser, open_forge: OpenForge) -> None:
     """Add the command `runs` to the parser."""
-    about = "List, show, name, compare, stop, continue, retry, bundle or delete runs."
+    about = "List, show, name, compare, stop, continue, retry, bundle, move or delete runs."
     new = command_group(commands, "runs", about, shared, open_forge)
     _add_list(new)
     _add_run_commands(new)
     _add_trash(new)
+    _add_archives(new)
     _add_notes(new)
     _add_compare(new)
 
@@ -109,6 +110,14 @@ def _add_trash(new: NewCommand) -> None:
     deleted = new("deleted", _deleted, "List the deleted runs, or remove them for good.")
     deleted.add_argument("--empty", action="store_true", help="remove all of them for good")
     deleted.add_argument("--yes", action="store_true", help="remove them without asking")
+
+
+def _add_archives(new: NewCommand) -> None:
+    pack = new("pack", _pack, "Write a run as a zip file, for another computer.")
+    pack.add_argument("run", help="id of the run")
+    pack.add_argument("file", nargs="?", type=Path, help="where to write it; default: ID.zip")
+    taken = new("import", _import, "Take in the run of a zip file from another computer.")
+    taken.add_argument("file", type=Path, help="file of `runs pack` or of a notebook")
 
 
 def _list(options: argparse.Namespace, forge: Forge) -> int:
@@ -225,6 +234,22 @@ def _deleted(options: argparse.Namespace, forge: Forge) -> int:
     freed = forge.trash.empty()
     print(json.dumps({"freed": freed}) if options.json else f"{human_bytes(freed)} freed.")
     return DONE
+
+
+def _pack(options: argparse.Namespace, forge: Forge) -> int:
+    target = forge.archives.pack(options.run, options.file or Path(f"{options.run}.zip"))
+    size = target.stat().st_size
+    text = (
+        f"{target}: written, {human_bytes(size)}. `modelforge runs import` takes it in elsewhere."
+    )
+    written = json.dumps({"file": str(target), "bytes": size})
+    print(written if options.json else escape_control(text))
+    return DONE
+
+
+def _import(options: argparse.Namespace, forge: Forge) -> int:
+    options.run = forge.archives.take_in(options.file)
+    return _show(options, forge)
 
 
 def _retry(options: argparse.Namespace, forge: Forge) -> int:

@@ -15,6 +15,7 @@ PARTS = {
     "start_model": ("start_model", "tokens"),
     "stages": ("stages", "trunk_cache"),
     "logs": ("worker.log", "events.jsonl"),
+    "data": ("data",),
 }
 RECORD, LEFTOVERS = "record", "leftovers"
 _PART_OF = {name: part for part, names in PARTS.items() for name in names}

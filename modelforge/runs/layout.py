@@ -94,6 +94,8 @@ class RunFolder:
     trunk_cache = _Entry("trunk_cache")
     # Losses of the evaluation batches: before the training, and of the weights that are kept.
     evaluation_losses = _Entry("evaluation_losses.json")
+    # The data of a run that was taken in from another computer.
+    data = _Entry("data")
     # Token files of a training from nothing, until it has finished.
     tokens = _Entry("tokens")
     # Files of the engine Surogate: its YAML, rows, log, checkpoints and output.

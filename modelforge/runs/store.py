@@ -97,6 +97,13 @@ class Store:
             self._write(folder, run, run.as_record(run_id, now))
             return folder
 
+    def adopt(self, staged: RunFolder, run_id: str) -> RunFolder:
+        """Rename a complete folder of this home to the run with this id, and return the run."""
+        folder = RunFolder(self._runs / run_id)
+        with exclusive(self._runs / LOCK):
+            _rename(staged.path, folder.path)
+        return folder
+
     def exists(self, run_id: str) -> bool:
         """Return whether a run with this id exists."""
         return self._find(run_id) is not None

@@ -10,6 +10,7 @@ import anyio
 from starlette.types import Message, Receive
 
 from modelforge.data.sources.uploads import MAX_UPLOAD_BYTES
+from modelforge.runs.portable.archive import MAX_ARCHIVE_BYTES
 from modelforge.security.rejection import Rejection
 from modelforge.units import MIB, human_bytes
 
@@ -26,6 +27,7 @@ class BodyLimit:
 LIMITS = (
     BodyLimit("/api/datasets/", MIB),
     BodyLimit("/api/datasets", MAX_UPLOAD_BYTES),
+    BodyLimit("/api/runs/import", MAX_ARCHIVE_BYTES),
     BodyLimit("/ui/uploads", MAX_UPLOAD_BYTES),
     BodyLimit("/v1/files", MAX_UPLOAD_BYTES),
     BodyLimit("/gradio_api/", 16 * MIB),

@@ -43,6 +43,7 @@ PARTS = {
     "checkpoints": "checkpoints",
     "reward_model": "reward models",
     "start_model": "start models",
+    "data": "data",
     "logs": "logs",
     "record": "records",
     "leftovers": "leftovers",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
+from anyio import to_thread
 from fastapi import APIRouter, Body, Depends, Query, Request, Response
 from fastapi.responses import PlainTextResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
@@ -23,6 +24,7 @@ from modelforge.api.dependencies import (
     Settings,
     created,
     error,
+    run_with_body,
 )
 from modelforge.api.errors import ForgeRoute
 from modelforge.api.schemas import MAX_RUNS, RunDetails, RunQuery, RunStatus
@@ -50,6 +52,13 @@ STREAM: Responses = {
         "description": "A stream, or one page for `Accept: application/json`.",
     },
     204: {"description": "The run is over and the client has all events."},
+}
+
+ARCHIVE_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}},
+    }
 }
 
 router = APIRouter(route_class=ForgeRoute)
@@ -88,6 +97,22 @@ def start(
     """Start a run. A rejected request creates nothing. `logging.run_name` sets its name."""
     run_id = forge.runs.start(settings, request_id=request_id, plan_hash=plan_hash, on=on)
     return created(request, response, forge, run_id)
+
+
+@router.post(
+    "/runs/import",
+    status_code=201,
+    openapi_extra=ARCHIVE_BODY,
+    responses=error(422, "The archive cannot be used, or its run is here already."),
+)
+async def import_run(request: Request, response: Response, forge: ForgeDep) -> RunStatus:
+    """Take in a run that was trained elsewhere: the zip of `modelforge runs pack` or a notebook.
+
+    The plain body is the file, up to 20 GiB.
+    """
+    run_id = await run_with_body(request, forge.archives.receive)
+    response.headers["location"] = f"{request.url.path.partition('/api/')[0]}/api/runs/{run_id}"
+    return RunStatus(id=run_id, state=await to_thread.run_sync(forge.runs.state, run_id))
 
 
 @router.get("/runs/{run_id}", responses=NO_RUN)

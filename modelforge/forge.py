@@ -40,6 +40,7 @@ from modelforge.services.exports.sources import SourceFinder
 from modelforge.services.history import HistoryService
 from modelforge.services.layers import LayerService
 from modelforge.services.machine import MachineService
+from modelforge.services.notebooks import NotebookService
 from modelforge.services.preflight import PreflightService
 from modelforge.services.pretraining.dial import DialService
 from modelforge.services.queue import QueueService
@@ -94,6 +95,7 @@ class Forge:
         self.queue = QueueService(home, store, training, launcher)
         self.resume = ResumeService(self.runs, launcher, self.targets)
         self.archives = RunArchiveService(home, store, training)
+        self.notebooks = NotebookService(home, self.preflight)
         self.trash = TrashService(home, store, training, self.chat)
         self.storage = StorageService(home, store, self.history, self.trash)
         self.presets = PresetService(home.presets)

@@ -21,6 +21,7 @@ from modelforge.cli import (
     export,
     export_settings,
     import_settings,
+    notebook,
     presets,
     pretrain,
     queue,
@@ -169,7 +170,9 @@ def _recipe_commands(add: Any) -> None:
     train.add_argument("--queue", action="store_true", help="add the run to the queue")
     train.add_argument("--after", metavar="TIME", help="with --queue: 22:30 or +2h")
     train.add_argument("--name", help="name of the run")
-    train.add_argument("--on", metavar="TARGET", help=ON)
+    train.add_argument("--on", metavar="TARGET", help=f"{ON}; or notebook:FILE.ipynb")
+    once = "a second command with the same text continues the run of the first one"
+    train.add_argument("--request-id", metavar="TEXT", help=once)
     add("schema", _schema, "Print the settings as JSON Schema.")
     demo = add("demo", _demo, "Train the starter model on a sample and compare its answers.")
     demo.add_argument("--sample", default="captain", help="name of the sample (captain)")
@@ -231,12 +234,13 @@ def _train(options: argparse.Namespace) -> int:
     from modelforge.cli.follow import follow
 
     forge = _forge(options)
+    if (options.on or "").startswith(notebook.PREFIX):
+        return notebook.write(options, forge, _layers(options))
     if options.queue:
         return queue.enqueue(options, forge, _layers(options))
     if options.after is not None:
         raise ConfigError(Problem("--after", "The option needs --queue.", "Add --queue."))
-    on = getattr(options, "on", None)
-    run_id = forge.runs.start(*_layers(options), name=options.name, on=on)
+    run_id = _start(options, forge)
     folder = forge.runs.folder(run_id).path
     if options.detach:
         print(json.dumps({"id": run_id, "folder": str(folder)}) if options.json else run_id)
@@ -246,6 +250,18 @@ def _train(options: argparse.Namespace) -> int:
     if options.json:
         print_json(followed.view)
     return followed.exit_code
+
+
+def _start(options: argparse.Namespace, forge: Forge) -> str:
+    """Start a run, or continue the one that was started with the same `--request-id`."""
+    began = time.time()
+    request_id = getattr(options, "request_id", None)
+    on = getattr(options, "on", None)
+    run_id = forge.runs.start(*_layers(options), name=options.name, request_id=request_id, on=on)
+    view = forge.runs.view(run_id)
+    if view.created < began and view.state in ("lost", "stopped", "failed"):
+        forge.resume.resume(run_id)
+    return run_id
 
 
 def _demo(options: argparse.Namespace) -> int:

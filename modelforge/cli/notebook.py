@@ -37,5 +37,7 @@ def write(options: argparse.Namespace, forge: Forge, layers: Sequence[Layer]) ->
         return DONE
     parts = ", ".join(f"{name} {size}" for name, size in sizes.items())
     print(escape_control(f"{path}: written, {human_bytes(len(made.text))} ({parts})."))
-    print("Run it on Colab or Kaggle; `modelforge runs import` takes in the zip that it gives back.")
+    print(
+        "Run it on Colab or Kaggle; `modelforge runs import` takes in the zip that it gives back."
+    )
     return DONE

@@ -20,6 +20,7 @@ from modelforge.runs.process.launch import Launch, Target
 KINDS = {
     "ssh": "modelforge.launchers.ssh",
     "slurm": "modelforge.launchers.slurm",
+    "ray": "modelforge.launchers.ray",
 }
 StopMode = Literal["keep", "discard"]
 JobState = Literal["waiting", "running", "ended"]

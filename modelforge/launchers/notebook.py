@@ -116,13 +116,15 @@ def _files(path: Path) -> Iterator[tuple[Path, str]]:
     if path.is_file():
         yield path, ""
     for file in sorted(path.rglob("*")):
-        if file.is_file() and not any(part.startswith(".") for part in file.parts[len(path.parts) :]):
+        if file.is_file() and not any(
+            part.startswith(".") for part in file.parts[len(path.parts) :]
+        ):
             yield file, file.relative_to(path).as_posix()
 
 
 def _cells(content: NotebookContent, payload: bytes, size: int) -> Iterator[dict[str, Any]]:
     text = (resource_folder("assets") / "templates" / TEMPLATE).read_text("utf-8")
-    environment = Environment(undefined=StrictUndefined, trim_blocks=True)  # noqa: S701  # no HTML
+    environment = Environment(undefined=StrictUndefined, trim_blocks=True)  # no HTML
     title = content.name or "Training run"
     rendered = environment.from_string(text).render(
         payload=PAYLOAD,
@@ -164,7 +166,9 @@ def _cell(number: int, kind: str, source: str) -> dict[str, Any]:
     cell: dict[str, Any] = {"cell_type": kind, "id": f"cell-{number}", "metadata": {}}
     if kind == "code":
         hidden = source.startswith("#@title Content")
-        cell["metadata"] = {"cellView": "form", "jupyter": {"source_hidden": True}} if hidden else {}
+        cell["metadata"] = (
+            {"cellView": "form", "jupyter": {"source_hidden": True}} if hidden else {}
+        )
         cell |= {"execution_count": None, "outputs": []}
     return cell | {"source": source.splitlines(keepends=True)}
 

@@ -45,7 +45,11 @@ async def disturb(client: NotebookClient, folder: Path, how: str) -> None:
     while True:
         await asyncio.sleep(0.1)
         for events in folder.glob("modelforge-run/home/runs/*/events.jsonl"):
-            if events.read_text().count('"kind":"step"') + events.read_text().count('"kind": "step"') >= STEPS:
+            if (
+                events.read_text().count('"kind":"step"')
+                + events.read_text().count('"kind": "step"')
+                >= STEPS
+            ):
                 if how == "interrupt":
                     await client.km.interrupt_kernel()
                     return

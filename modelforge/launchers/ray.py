@@ -1,0 +1,347 @@
+"""`ray:HOST:8265` or `ray://HOST:10001`: a Ray cluster, through the Jobs API of its dashboard.
+
+Nothing of Ray is needed here. A job brings code, files and run along as its working folder; events,
+log and result are read through the API for logs, in whose folder the job links the run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shlex
+import tempfile
+import time
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from modelforge.errors import ConfigError, ForgeError, Problem, RunError
+from modelforge.launchers.bundle import Bundle
+from modelforge.launchers.far_parts import MARK, PART_BYTES, PARTS
+from modelforge.launchers.launcher import (
+    Condition,
+    JobState,
+    Progress,
+    Report,
+    StopMode,
+    UnreachableError,
+)
+from modelforge.launchers.remote_home import DEFAULT_HOME, NOT_FETCHED, parse_machine
+from modelforge.launchers.shell import clean
+from modelforge.launchers.wheel import Code
+from modelforge.runs.process.launch import Launch, Target
+from modelforge.units import MIB, human_bytes
+
+OPTIONS = {
+    "environment": "Python of an environment on its nodes; empty has one made.",
+    "extras": "Extras to install, such as quantization.",
+    "home": f"Folder on its nodes ({DEFAULT_HOME}).",
+    "python": "Python 3.11 to 3.13 on its nodes (python).",
+}
+CLIENT_PORT, DASHBOARD_PORT = 10001, 8265
+# Where Ray looks for a token itself.
+TOKEN = "RAY_AUTH_TOKEN"
+# Ray keeps a package in the memory of its head node, up to 500 MiB.
+MAX_PACKAGE_BYTES = 480 * MIB
+TIMEOUT = httpx.Timeout(30.0, read=120.0)
+# An environment is made within this time.
+PREPARE_S = 3600.0
+POLL_S = 1.0
+STATES: dict[str, JobState] = {"PENDING": "waiting", "RUNNING": "running"}
+# Programs that a job starts, beside the files of a bundle.
+PROGRAMS = ("far.py", "far_engine.py", "far_parts.py")
+# A job that is stopped in Ray has this time to save.
+STOP_S = "120"
+
+
+def open_target(target: Target) -> RayLauncher:
+    """Return the launcher of a target; raises ConfigError for an address that names no host."""
+    text = target.address if "://" in target.address else f"http://{target.address}"
+    try:
+        parts = urlsplit(text)
+        port = parts.port or DASHBOARD_PORT
+    except ValueError:
+        parts, port = urlsplit(""), 0
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+        what = f"{target.address[:80]!r} is not the address of a Ray cluster."
+        raise ConfigError(Problem("address", what, "Write HOST:8265 or http://HOST:8265."))
+    port = DASHBOARD_PORT if port == CLIENT_PORT else port
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return RayLauncher(target, f"{parts.scheme}://{host}:{port}{parts.path.rstrip('/')}")
+
+
+class RayLauncher:
+    """Runs as jobs of a Ray cluster."""
+
+    def __init__(self, target: Target, address: str) -> None:
+        self._options = target.options
+        self._address = address
+        headers = {"Authorization": f"Bearer {token}"} if (token := os.environ.get(TOKEN)) else {}
+        self._http = httpx.Client(base_url=address, headers=headers, timeout=TIMEOUT)
+
+    def check(self, code: Code, report: Report) -> Condition:
+        """Return what hinders a run there; prepare the environment and read the hardware."""
+        try:
+            there = self._prepare(code, report)
+            return Condition([], parse_machine(json.dumps(there["machine"]).encode()))
+        except ForgeError as error:
+            return Condition(error.problems)
+
+    def prepare(self, bundle: Bundle, report: Report) -> str:
+        """Prepare the environment there; the files go along with the job."""
+        return str(self._prepare(bundle.code, report)["home"])
+
+    def find(self, launch: Launch) -> str | None:
+        """Return the id of the job, which is its name."""
+        return launch.job if self._job(launch.job) else None
+
+    def submit(self, bundle: Bundle, launch: Launch) -> str:
+        """Submit the job with all files; Ray refuses a second one of its name."""
+        with tempfile.TemporaryDirectory(prefix="modelforge-") as folder:
+            bundle.stage(Path(folder))
+            package = self._upload(Path(folder))
+        plan = bundle.record["plan"]
+        gpus = int(plan.get("ranks") or 1) if plan.get("device") == "cuda" else 0
+        arguments = [bundle.code.key, self._options.get("environment", ""), bundle.run.id]
+        call = ["train", launch.home, *arguments]
+        return self._start(launch.job, package, call, entrypoint_num_gpus=gpus)
+
+    def poll(self, launch: Launch, run: str, events_at: int, log_at: int) -> Progress:
+        """Return the state of the job and what it has written."""
+        # Before the files: what the job writes last is read then.
+        job = self._job(launch.id)
+        if job is None:
+            return Progress("ended", cause="The cluster does not know the job any more.")
+        state: JobState = STATES.get(job["status"], "ended")
+        if state == "waiting":
+            return Progress(state, note=clean(job.get("message") or "It waits for a free node."))
+        node = job.get("driver_node_id") or ""
+        events = self._read(node, run, "events", events_at)
+        log = self._read(node, run, "log", log_at)
+        has_more = len(events) >= PART_BYTES or len(log) >= PART_BYTES
+        if state == "ended" and not has_more:
+            return Progress(state, events, log, cause=self._cause(job))
+        return Progress("running", events, log)
+
+    def stop(self, launch: Launch, run: str, mode: StopMode, *, kill: bool = False) -> None:
+        """Write the stop file with a job on the same node, or end the job."""
+        job = self._job(launch.id)
+        if job is None or job["status"] not in STATES:
+            return
+        if kill or job["status"] == "PENDING":
+            self._call("POST", f"/api/jobs/{launch.id}/stop")
+            return
+        with tempfile.TemporaryDirectory(prefix="modelforge-") as folder:
+            package = self._upload(Path(folder))
+        node = job.get("driver_node_id") or ""
+        label = {"ray.io/node-id": node} if node else {}
+        call = ["stop", launch.home, run, mode]
+        name = f"{launch.id}-{mode}-{time.time_ns()}"
+        self._start(name, package, call, entrypoint_label_selector=label)
+        self._wait(name, 120.0)
+
+    def fetch(self, launch: Launch, run: str, into: Path, *, checkpoints: bool) -> None:
+        """Read every file of the run folder."""
+        job = self._job(launch.id)
+        node = (job or {}).get("driver_node_id") or ""
+        prefix = f"modelforge-{run}/"
+        for name in self._list(node, f"{prefix}**/*"):
+            inside = name.removeprefix(prefix)
+            parts = PurePosixPath(inside).parts
+            if not name.startswith(prefix) or ".." in parts or PurePosixPath(inside).is_absolute():
+                what = f"{clean(name)} leads out of the run folder."
+                raise RunError(Problem("target", what, "Nothing was copied. Look at it there."))
+            if self._is_left(parts, checkpoints=checkpoints):
+                continue
+            target = into.joinpath(*parts)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._download(node, name, target)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()
+
+    def _prepare(self, code: Code, report: Report) -> dict[str, Any]:
+        report(f"Connecting to {self._address}")
+        self._call("GET", "/api/version")
+        report("Sending the code")
+        with tempfile.TemporaryDirectory(prefix="modelforge-") as folder:
+            code.write(Path(folder, "code", code.key))
+            package = self._upload(Path(folder))
+        report("Preparing the environment there")
+        name = f"modelforge-prepare-{code.key}-{time.time_ns()}"
+        home = self._options.get("home", DEFAULT_HOME)
+        self._start(
+            name, package, ["prepare", home, code.key, self._options.get("environment", "")]
+        )
+        job = self._wait(name, PREPARE_S)
+        there = self._answer(name, job)
+        problems = far_problems(there)
+        if problems:
+            raise ConfigError(problems)
+        return there
+
+    def _answer(self, name: str, job: dict[str, Any]) -> dict[str, Any]:
+        """Return what a program of ours has answered; raises ConfigError without an answer."""
+        logs = str(self._call("GET", f"/api/jobs/{name}/logs").get("logs", ""))
+        lines = [line for line in logs.splitlines() if line.startswith(MARK)]
+        try:
+            answer: dict[str, Any] = json.loads(lines[-1].removeprefix(MARK))
+        except (IndexError, ValueError) as error:
+            why = clean(logs or job.get("message") or "no output")
+            what = f"The job that prepares a node has not answered: {why}"
+            remedy = "Its Python must be 3.11 to 3.13: name one with python=PATH."
+            raise ConfigError(Problem("target", what, remedy)) from error
+        return answer
+
+    def _start(self, name: str, package: str, call: list[str], **needs: Any) -> str:
+        python = self._options.get("python", "python")
+        request = {
+            "entrypoint": shlex.join([python, "far_engine.py", *call]),
+            "submission_id": name,
+            "runtime_env": {
+                "working_dir": package,
+                "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": STOP_S},
+            },
+            **{key: value for key, value in needs.items() if value},
+        }
+        self._call("POST", "/api/jobs/", json=request)
+        return name
+
+    def _wait(self, name: str, limit_s: float) -> dict[str, Any]:
+        deadline = time.monotonic() + limit_s
+        while time.monotonic() < deadline:
+            job = self._job(name)
+            if job is not None and job["status"] not in STATES:
+                return job
+            time.sleep(POLL_S)
+        what = f"The job {name} has not ended within {limit_s:,.0f} s."
+        raise RunError(Problem("target", what, "Look at it in the dashboard of the cluster."))
+
+    def _job(self, name: str) -> dict[str, Any] | None:
+        response = self._request("GET", f"/api/jobs/{name}")
+        if response.status_code == httpx.codes.NOT_FOUND:
+            return None
+        job: dict[str, Any] = self._checked(response)
+        return job
+
+    def _cause(self, job: dict[str, Any]) -> str:
+        if job["status"] == "FAILED" and job.get("message"):
+            return f"Ray says: {clean(job['message'])}"
+        return "The job was stopped in Ray." if job["status"] == "STOPPED" else ""
+
+    def _upload(self, folder: Path) -> str:
+        """Upload a folder with our programs as the working folder of a job; return its address."""
+        with tempfile.NamedTemporaryFile(suffix=".zip") as file:
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+                for program in PROGRAMS:
+                    archive.write(Path(__file__).with_name(program), program)
+                for path in sorted(folder.rglob("*")):
+                    if path.is_file():
+                        archive.write(path, path.relative_to(folder).as_posix())
+            size = file.tell()
+            if size > MAX_PACKAGE_BYTES:
+                most = human_bytes(MAX_PACKAGE_BYTES)
+                what = f"The run needs {human_bytes(size)} there; Ray takes {most}."
+                remedy = "Use a model and a dataset of the Hub, which are downloaded there."
+                raise ConfigError(Problem("target", what, remedy))
+            file.seek(0)
+            content = file.read()
+        name = f"_ray_pkg_{hashlib.sha256(content).hexdigest()[:32]}.zip"
+        path = f"/api/packages/gcs/{name}"
+        if self._request("GET", path).status_code == httpx.codes.NOT_FOUND:
+            self._checked(self._request("PUT", path, content=content))
+        return f"gcs://{name}"
+
+    def _read(self, node: str, run: str, kind: str, offset: int) -> bytes:
+        """Return what a followed file has after an offset, to the end of its part."""
+        name = f"modelforge-{run}/{PARTS}/{kind}-{offset // PART_BYTES}"
+        response = self._request("GET", "/api/v0/logs/file", params=_of_file(node, name))
+        if response.status_code != httpx.codes.OK:
+            return b""  # nothing is written yet
+        data = response.content[offset % PART_BYTES :]
+        if offset % PART_BYTES + len(data) < PART_BYTES:
+            return data
+        return data + self._read(node, run, kind, offset + len(data))
+
+    def _list(self, node: str, glob: str) -> list[str]:
+        response = self._request("GET", "/api/v0/logs", params={"node_id": node, "glob": glob})
+        found = self._checked(response)["data"]["result"]
+        names = {str(name) for group in found.values() for name in group}
+        return sorted(name for name in names if not name.endswith("/"))
+
+    def _is_left(self, parts: tuple[str, ...], *, checkpoints: bool) -> bool:
+        """Return whether a file of the run folder stays there."""
+        is_hidden = any(part.startswith(".") for part in parts)
+        return (
+            is_hidden
+            or f"/{parts[0]}" in NOT_FETCHED
+            or (parts[0] == "checkpoints" and not checkpoints)
+        )
+
+    def _download(self, node: str, name: str, target: Path) -> None:
+        try:
+            query = _of_file(node, name)
+            with self._http.stream("GET", "/api/v0/logs/file", params=query) as response:
+                if response.status_code != httpx.codes.OK:
+                    response.read()
+                    self._checked(response)
+                with target.open("wb") as file:
+                    for chunk in response.iter_bytes():
+                        file.write(chunk)
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+
+    def _call(self, method: str, path: str, **more: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = self._checked(self._request(method, path, **more))
+        return answer
+
+    def _request(self, method: str, path: str, **more: Any) -> httpx.Response:
+        try:
+            response = self._http.request(method, path, **more)
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+        if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+            what = f"{self._address} refuses the access ({response.status_code})."
+            remedy = f"Set {TOKEN} to the token of the cluster where ModelForge is started."
+            raise ConfigError(Problem("target", what, remedy))
+        if response.status_code in (502, 503, 504):
+            raise self._unreachable(RuntimeError(f"status {response.status_code}"))
+        return response
+
+    def _checked(self, response: httpx.Response) -> Any:
+        if response.is_success:
+            return response.json() if response.content else {}
+        last = response.text.strip().splitlines()[-1:] or ["no reason"]
+        what = f"Ray refuses: {clean(last[0])} ({response.status_code})."
+        remedy = f"Look at the dashboard, {self._address}."
+        raise ConfigError(Problem("target", what, remedy))
+
+    def _unreachable(self, error: Exception) -> UnreachableError:
+        what = f"{self._address} does not answer: {clean(str(error)) or type(error).__name__}."
+        remedy = "Check that the cluster runs and that its dashboard can be reached from here."
+        return UnreachableError(Problem("target", what, remedy))
+
+
+def far_problems(there: dict[str, Any]) -> list[Problem]:
+    """Return what hinders a run where `far_engine.py prepare` has answered."""
+    if "error" in there:
+        what = f"The node cannot be prepared: {clean(there['error'])}"
+        return [Problem("environment", what, "Correct that there, or name environment=PYTHON.")]
+    if not there["is_supported"]:
+        what = f"Its Python is {clean(there['python'])} on {clean(there['system'])}."
+        return [Problem("python", what, "Python 3.11 to 3.13 on Linux is needed: python=PATH.")]
+    if there["differing"]:
+        what = f"The environment there has {clean(', '.join(there['differing']))}."
+        remedy = "Install these versions there, or leave out environment= to have one made."
+        return [Problem("environment", what, remedy)]
+    return []
+
+
+def _of_file(node: str, name: str) -> dict[str, str]:
+    """Return the query for a whole file; its size has no limit."""
+    return {"node_id": node, "filename": name, "lines": "-1", "timeout": "600"}

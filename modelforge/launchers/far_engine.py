@@ -1,12 +1,14 @@
 """What an engine starts that offers jobs and no shell: prepare, train, stop. Standard library only.
 
-    python far_engine.py prepare HOME KEY PYTHON   code, environment, hardware
-    python far_engine.py train HOME KEY PYTHON RUN the run, in the files beside this one
-    python far_engine.py stop HOME RUN MODE        the stop file
+    python far_engine.py prepare HOME KEY PYTHON  code, environment, hardware
+    python far_engine.py train HOME KEY PYTHON RUN [SHARED]  the run, in the files beside this one
+    python far_engine.py stop HOME RUN MODE  the stop file
 
 It stands beside `far.py`, `far_parts.py` and the files of a bundle, in the working folder of the
 job. Answers are lines of the output that begin with `MARK`. While a run trains, its events and its
-log are also in parts of `PART_BYTES`, so that what is new can be read without an offset.
+log are also in parts of `PART_BYTES`, so that what is new can be read without an offset. SHARED is
+a folder for a run whose computer is given back at its end: parts, checkpoints and result are copied
+there, and the stop file is read from it.
 """
 
 from __future__ import annotations
@@ -28,6 +30,11 @@ FOLLOWED = {"events": "events.jsonl", "log": "worker.log"}
 POLL_S = 0.5
 # What is brought with each run; the rest of a run folder there is older.
 BROUGHT = ("code", "files", "runs")
+# What stays where the run was trained, and what is in parts.
+NOT_KEPT = (
+    "config.json", "process.json", "events.jsonl", "worker.log", "stop", "checkpoints", "tokens",
+    "trunk_cache", "ranks",
+)  # fmt: skip
 
 
 def main(arguments: list[str]) -> int:
@@ -60,7 +67,7 @@ def prepare(home: str, key: str, own_python: str) -> dict[str, Any]:
     return there | made | {"machine": json.loads(done.stdout.strip().splitlines()[-1])}
 
 
-def train(home: str, key: str, own_python: str, run: str) -> int:
+def train(home: str, key: str, own_python: str, run: str, shared: str = "") -> int:
     """Train a run to its end, and return the exit code of its worker."""
     _bring(Path(home))
     made = far.install(home, key, own_python)
@@ -69,9 +76,11 @@ def train(home: str, key: str, own_python: str, run: str) -> int:
     folder = Path(home, "runs", run)
     for name in ("stop", "exit.json"):
         (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / PARTS, ignore_errors=True)
-    (folder / PARTS).mkdir()
-    _show(folder)
+    parts = Path(shared or folder, PARTS)
+    shutil.rmtree(parts, ignore_errors=True)
+    parts.mkdir(parents=True)
+    if not shared:
+        _show(folder)
     command = [made["python"], "-m", "modelforge.launchers.job", home, run]
     with (folder / "worker.log").open("wb") as log:
         worker = subprocess.Popen(
@@ -88,10 +97,59 @@ def train(home: str, key: str, own_python: str, run: str) -> int:
         signal.signal(number, lambda *_: _terminate(worker))
     sizes: dict[str, int] = {}
     while worker.poll() is None:
-        _divide(folder, sizes)
+        _divide(folder, parts, sizes)
+        if shared:
+            _pass_stop(Path(shared, "stop"), folder / "stop")
+            _keep_checkpoints(folder, Path(shared))
         time.sleep(POLL_S)
-    _divide(folder, sizes)
+    if shared:
+        _keep(folder, Path(shared))
+    # The ending event comes after the files that it is about.
+    _divide(folder, parts, sizes)
     return worker.returncode
+
+
+def _pass_stop(request: Path, target: Path) -> None:
+    """Copy the request to stop when it is new."""
+    try:
+        mode = request.read_text().strip()
+    except OSError:
+        return
+    if mode and (not target.exists() or target.read_text() != mode):
+        far.stop(str(target.parents[2]), target.parent.name, mode)
+
+
+def _keep_checkpoints(folder: Path, shared: Path) -> None:
+    """Copy new complete checkpoints, and remove those that the worker has removed."""
+    source, target = folder / "checkpoints", shared / "checkpoints"
+    sealed = {path.parent for path in source.glob("checkpoint-*/manifest.json")}
+    for path in sealed:
+        if not (target / path.name / "manifest.json").exists():
+            _copy(path, target / path.name)
+    for path in target.glob("checkpoint-*") if sealed else ():
+        if source / path.name not in sealed:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _keep(folder: Path, shared: Path) -> None:
+    """Copy what the run has made."""
+    _keep_checkpoints(folder, shared)
+    for path in folder.iterdir():
+        if path.name in NOT_KEPT or path.name.startswith("."):
+            continue
+        _copy(path, shared / path.name)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file or a folder, its manifest last."""
+    if source.is_file():
+        shutil.copyfile(source, target)
+        return
+    files = [path for path in source.rglob("*") if path.is_file() and not path.is_symlink()]
+    for path in sorted(files, key=lambda path: path.name == "manifest.json"):
+        place = target / path.relative_to(source)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, place)
 
 
 def _terminate(worker: subprocess.Popen[bytes]) -> None:
@@ -135,7 +193,7 @@ def _show(folder: Path) -> None:
         link.symlink_to(folder)
 
 
-def _divide(folder: Path, sizes: dict[str, int]) -> None:
+def _divide(folder: Path, parts: Path, sizes: dict[str, int]) -> None:
     """Bring the parts of the followed files up to date; `sizes` are their sizes in bytes."""
     for name, file in FOLLOWED.items():
         try:
@@ -148,9 +206,9 @@ def _divide(folder: Path, sizes: dict[str, int]) -> None:
         with (folder / file).open("rb") as source:
             source.seek(number * PART_BYTES)
             while data := source.read(PART_BYTES):
-                draft = folder / PARTS / "draft"
+                draft = parts / "draft"
                 draft.write_bytes(data)
-                draft.replace(folder / PARTS / f"{name}-{number}")
+                draft.replace(parts / f"{name}-{number}")
                 sizes[name] = number * PART_BYTES + len(data)
                 number += 1
 

@@ -21,6 +21,8 @@ KINDS = {
     "ssh": "modelforge.launchers.ssh",
     "slurm": "modelforge.launchers.slurm",
     "ray": "modelforge.launchers.ray",
+    "skypilot": "modelforge.launchers.skypilot",
+    "hf-jobs": "modelforge.launchers.hf_jobs",
 }
 StopMode = Literal["keep", "discard"]
 JobState = Literal["waiting", "running", "ended"]

@@ -70,15 +70,16 @@ MAX_TEXT_CHARS = 300
 class Shell:
     """Runs commands on a computer; without a host on this one.
 
-    `python` runs our commands there. `config` is a configuration file for ssh. Raises
-    UnreachableError while there is no connection, ConfigError for what ssh refuses, RunError for a
-    command that fails.
+    `python` runs our commands there. `config` is a configuration file for ssh, and `host_keys` its
+    StrictHostKeyChecking. Raises UnreachableError while there is no connection, ConfigError for
+    what ssh refuses, RunError for a command that fails.
     """
 
     host: str = ""
     port: int | None = None
     python: str = "python3"
     config: str = ""
+    host_keys: str = "yes"
     _control: Path | None = field(default=None, repr=False)
 
     @property
@@ -150,7 +151,8 @@ class Shell:
         if self._control is None:
             # Short, because the path of a socket has 104 bytes at most; the folder is private.
             self._control = Path(tempfile.mkdtemp(prefix="mf-"))
-        options = OPTIONS | {"ControlPath": f"{self._control}/%C"}
+        options = OPTIONS | {"StrictHostKeyChecking": self.host_keys}
+        options |= {"ControlPath": f"{self._control}/%C"}
         return ["ssh", "-T", *self._where(), *(f"-o{key}={text}" for key, text in options.items())]
 
     def _where(self) -> list[str]:

@@ -123,6 +123,15 @@ class ImportReply(Reply):
 
 
 @dataclass(frozen=True, kw_only=True)
+class NotebookReply(Reply):
+    """A notebook that trains the form. `shown` is HTML; without `text` there is none."""
+
+    shown: str
+    text: str = ""
+    file_name: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SettingsExportReply(Reply):
     """Settings as a file of another system.
 

@@ -1,5 +1,6 @@
 // The Runs page: search, filters, tags, and runs selected to compare, tag or delete.
 import { FORM_KEY, actions, all, ask, call, create, dialog, find, findInput, onVisibility, patch, store, toast, whileDisabled } from "./page.js";
+import { openRunImport } from "./run_import.js";
 import { openQueue } from "./queue.js";
 import "./run_actions.js";
 
@@ -24,6 +25,7 @@ export function open(root, server) {
   search.value = request.query;
   sort.value = request.sort;
   openQueue(root, server);
+  openRunImport(root);
 
   async function refresh() {
     const number = ++requests;

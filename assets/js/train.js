@@ -9,6 +9,7 @@ import { openNextRun } from "./next_run.js";
 import { openPlan } from "./plan.js";
 import { openPresets } from "./presets.js";
 import { openEnqueue } from "./queue.js";
+import { openNotebook } from "./notebook.js";
 import { openSettingsExport } from "./settings_export.js";
 import { follow, unfollow } from "./run.js";
 
@@ -42,6 +43,7 @@ export function open(root, server) {
   const imports = openImport(root, server, form, { changed, show, openRecipe: useRecipeText });
   const data = openData(root, server, form, { changed: () => changed(0), takeSettings: imports.takeFile });
   openPresets(server, form, changed);
+  openNotebook(server, () => form);
   openSettingsExport(server, () => (page.dataset.mode === "run" ? { run: new URLSearchParams(location.search).get("run") ?? "" } : form));
   const followDownload = openDownloads(root, server, () => changed(0));
   const nothing = openFromNothing(root, server, form, { changed, useSingle: () => data.useSingle() });

@@ -103,6 +103,16 @@ export interface ImportReply {
   profile: string | null;
 }
 
+/** A notebook that trains the form. `shown` is HTML; without `text` there is none. */
+export interface NotebookReply {
+  parts: Record<string, string>;
+  toast: string;
+  is_error: boolean;
+  shown: string;
+  text: string;
+  file_name: string;
+}
+
 /** Settings as a file of another system. */
 export interface SettingsExportReply {
   parts: Record<string, string>;

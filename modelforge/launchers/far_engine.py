@@ -19,12 +19,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import far
-from far_parts import MARK, PART_BYTES, PARTS
+from far_parts import MARK, PART_BYTES, PARTS, PIECES
 
 FOLLOWED = {"events": "events.jsonl", "log": "worker.log"}
 POLL_S = 0.5
@@ -167,14 +169,33 @@ def _end_with_parent() -> None:
 
 
 def _bring(home: Path) -> None:
-    """Copy code, files and run from the working folder into the home."""
+    """Copy code, files and run from the working folder, or from pieces of a zip, into the home."""
+    pieces = sorted(
+        (path for folder in sys.path for path in Path(folder, PIECES).glob("*")),
+        key=lambda path: path.name,
+    )
+    if not pieces:
+        _copy_new(Path(__file__).parent, home)
+        return
+    with tempfile.TemporaryDirectory(dir=home) as folder:
+        joined = Path(folder, "brought.zip")
+        with joined.open("wb") as file:
+            for piece in pieces:
+                with piece.open("rb") as source:
+                    shutil.copyfileobj(source, file)
+        with zipfile.ZipFile(joined) as archive:
+            archive.extractall(folder)
+        _copy_new(Path(folder), home)
+
+
+def _copy_new(folder: Path, home: Path) -> None:
     for part in BROUGHT:
-        source = Path(__file__).parent / part
+        source = folder / part
         for path in source.rglob("*") if source.is_dir() else ():
             target = home / path.relative_to(source.parent)
             if path.is_dir():
                 target.mkdir(parents=True, exist_ok=True)
-            elif part == "runs" or not target.exists():
+            elif part == "runs" or not target.exists():  # others are named by their content
                 target.parent.mkdir(parents=True, exist_ok=True)
                 draft = target.with_name(f".{target.name}.part")
                 shutil.copyfile(path, draft)

@@ -42,6 +42,7 @@ class NotebookContent:
         fetches: Arguments of `modelforge` for each download before the training.
         request_id: Makes a second run of all cells continue the run of the first.
         model, data: What is trained and on what, for its reader.
+        downloads: Names of what is downloaded there, for its reader.
     """
 
     settings: Mapping[str, Any]
@@ -51,6 +52,7 @@ class NotebookContent:
     data: str
     name: str = ""
     fetches: Sequence[Sequence[str]] = ()
+    downloads: Sequence[str] = ()
     needs_starter: bool = False
 
 
@@ -61,10 +63,12 @@ class Notebook:
     Attributes:
         text: JSON in format 4.5.
         sizes: Bytes of each part of what is inside, as compressed, by name.
+        downloads: What is downloaded where it runs.
     """
 
     text: str
     sizes: Mapping[str, int] = field(default_factory=dict)
+    downloads: Sequence[str] = ()
 
 
 def make_notebook(content: NotebookContent, code: Code) -> Notebook:
@@ -84,7 +88,8 @@ def make_notebook(content: NotebookContent, code: Code) -> Notebook:
         "language_info": {"name": "python"},
     }
     notebook = {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
-    return Notebook(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", sizes)
+    text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+    return Notebook(text, sizes, content.downloads)
 
 
 def _payload(content: NotebookContent, code: Code) -> tuple[bytes, dict[str, int]]:

@@ -7,12 +7,14 @@ log and result are read through the API for logs, in whose folder the job links 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shlex
 import tempfile
 import time
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,7 +23,7 @@ import httpx
 
 from modelforge.errors import ConfigError, ForgeError, Problem, RunError
 from modelforge.launchers.bundle import Bundle
-from modelforge.launchers.far_parts import MARK, PART_BYTES, PARTS
+from modelforge.launchers.far_parts import MARK, PART_BYTES, PARTS, PIECES
 from modelforge.launchers.launcher import (
     Condition,
     JobState,
@@ -45,8 +47,8 @@ OPTIONS = {
 CLIENT_PORT, DASHBOARD_PORT = 10001, 8265
 # Where Ray looks for a token itself.
 TOKEN = "RAY_AUTH_TOKEN"
-# Ray keeps a package in the memory of its head node, up to 500 MiB.
-MAX_PACKAGE_BYTES = 480 * MIB
+# The dashboard takes requests up to 100 MiB; what a run needs is in the memory of the head node.
+PIECE_BYTES, MAX_BYTES = 90 * MIB, 900 * MIB
 TIMEOUT = httpx.Timeout(30.0, read=120.0)
 # An environment is made within this time.
 PREPARE_S = 3600.0
@@ -103,12 +105,12 @@ class RayLauncher:
         """Submit the job with all files; Ray refuses a second one of its name."""
         with tempfile.TemporaryDirectory(prefix="modelforge-") as folder:
             bundle.stage(Path(folder))
-            package = self._upload(Path(folder))
+            brought = self._upload(Path(folder))
         plan = bundle.record["plan"]
         gpus = int(plan.get("ranks") or 1) if plan.get("device") == "cuda" else 0
         arguments = [bundle.code.key, self._options.get("environment", ""), bundle.run.id]
         call = ["train", launch.home, *arguments]
-        return self._start(launch.job, package, call, entrypoint_num_gpus=gpus)
+        return self._start(launch.job, brought, call, entrypoint_num_gpus=gpus)
 
     def poll(self, launch: Launch, run: str, events_at: int, log_at: int) -> Progress:
         """Return the state of the job and what it has written."""
@@ -136,12 +138,12 @@ class RayLauncher:
             self._call("POST", f"/api/jobs/{launch.id}/stop")
             return
         with tempfile.TemporaryDirectory(prefix="modelforge-") as folder:
-            package = self._upload(Path(folder))
+            brought = self._upload(Path(folder))
         node = job.get("driver_node_id") or ""
         label = {"ray.io/node-id": node} if node else {}
         call = ["stop", launch.home, run, mode]
         name = f"{launch.id}-{mode}-{time.time_ns()}"
-        self._start(name, package, call, entrypoint_label_selector=label)
+        self._start(name, brought, call, entrypoint_label_selector=label)
         self._wait(name, 120.0)
 
     def fetch(self, launch: Launch, run: str, into: Path, *, checkpoints: bool) -> None:
@@ -171,12 +173,12 @@ class RayLauncher:
         report("Sending the code")
         with tempfile.TemporaryDirectory(prefix="modelforge-") as folder:
             code.write(Path(folder, "code", code.key))
-            package = self._upload(Path(folder))
+            brought = self._upload(Path(folder))
         report("Preparing the environment there")
         name = f"modelforge-prepare-{code.key}-{time.time_ns()}"
         home = self._options.get("home", DEFAULT_HOME)
         self._start(
-            name, package, ["prepare", home, code.key, self._options.get("environment", "")]
+            name, brought, ["prepare", home, code.key, self._options.get("environment", "")]
         )
         job = self._wait(name, PREPARE_S)
         there = self._answer(name, job)
@@ -198,13 +200,13 @@ class RayLauncher:
             raise ConfigError(Problem("target", what, remedy)) from error
         return answer
 
-    def _start(self, name: str, package: str, call: list[str], **needs: Any) -> str:
+    def _start(self, name: str, brought: Mapping[str, Any], call: list[str], **needs: Any) -> str:
         python = self._options.get("python", "python")
         request = {
             "entrypoint": shlex.join([python, "far_engine.py", *call]),
             "submission_id": name,
             "runtime_env": {
-                "working_dir": package,
+                **brought,
                 "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": STOP_S},
             },
             **{key: value for key, value in needs.items() if value},
@@ -234,23 +236,34 @@ class RayLauncher:
             return f"Ray says: {clean(job['message'])}"
         return "The job was stopped in Ray." if job["status"] == "STOPPED" else ""
 
-    def _upload(self, folder: Path) -> str:
-        """Upload a folder with our programs as the working folder of a job; return its address."""
-        with tempfile.NamedTemporaryFile(suffix=".zip") as file:
+    def _upload(self, folder: Path) -> dict[str, Any]:
+        """Upload a folder with our programs; return the part of a job that brings them along."""
+        with tempfile.TemporaryFile() as file:
             with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-                for program in PROGRAMS:
-                    archive.write(Path(__file__).with_name(program), program)
                 for path in sorted(folder.rglob("*")):
                     if path.is_file():
                         archive.write(path, path.relative_to(folder).as_posix())
             size = file.tell()
-            if size > MAX_PACKAGE_BYTES:
-                most = human_bytes(MAX_PACKAGE_BYTES)
-                what = f"The run needs {human_bytes(size)} there; Ray takes {most}."
+            if size > MAX_BYTES:
+                most = human_bytes(MAX_BYTES)
+                what = f"The run needs {human_bytes(size)} there; a Ray cluster takes {most}."
                 remedy = "Use a model and a dataset of the Hub, which are downloaded there."
                 raise ConfigError(Problem("target", what, remedy))
             file.seek(0)
-            content = file.read()
+            pieces = []
+            while data := file.read(PIECE_BYTES):
+                name = f"{PIECES}/{len(pieces):03d}"
+                pieces.append(self._package({name: data}))
+        programs = {name: Path(__file__).with_name(name).read_bytes() for name in PROGRAMS}
+        return {"working_dir": self._package(programs), "py_modules": pieces}
+
+    def _package(self, files: Mapping[str, bytes]) -> str:
+        """Upload files as a package of Ray, unless it is there; return its address."""
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+            for name, data in files.items():
+                archive.writestr(zipfile.ZipInfo(name), data)
+        content = buffer.getvalue()
         name = f"_ray_pkg_{hashlib.sha256(content).hexdigest()[:32]}.zip"
         path = f"/api/packages/gcs/{name}"
         if self._request("GET", path).status_code == httpx.codes.NOT_FOUND:

@@ -16,6 +16,7 @@ from modelforge.data.sources.load import LoadedSource
 from modelforge.launchers.notebook import Notebook, NotebookContent, make_notebook
 from modelforge.launchers.paths_there import replace_strings
 from modelforge.launchers.wheel import build_code
+from modelforge.models.architecture import ModelInfo
 from modelforge.models.resolve import STARTER
 from modelforge.paths import Home, expand_user
 from modelforge.services.preflight import PreflightService
@@ -65,6 +66,7 @@ class NotebookService:
             data=_data(loaded),
             name=name or resolved.config.logging.run_name or "",
             fetches=[_fetch(each.source) for each in loaded if _is_of_hub(each.source)],
+            downloads=_downloads(facts, loaded),
             needs_starter=values["model_name"] == STARTER,
         )
         return make_notebook(content, build_code(self._home.cache / "code"))
@@ -113,6 +115,14 @@ def _local_paths(settings: Mapping[str, Any]) -> list[Path]:
 
     replace_strings(settings, look)
     return list(found.values())
+
+
+def _downloads(model: ModelInfo, loaded: Sequence[LoadedSource]) -> list[str]:
+    """Return the names of what the notebook downloads from the Hub."""
+    names = [each.source.path for each in loaded if _is_of_hub(each.source)]
+    if model.name == STARTER or model.revision is not None:
+        names.insert(0, model.name)
+    return names
 
 
 def _fetch(source: Source) -> list[str]:

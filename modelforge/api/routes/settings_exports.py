@@ -1,15 +1,23 @@
-"""Route that writes settings for another system."""
+"""Routes that write settings for another system, or as a notebook."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from fastapi.responses import StreamingResponse
 from pydantic import ConfigDict, Field
 
-from modelforge.api.dependencies import NO_RUN, ForgeDep, error
+from modelforge.api.dependencies import (
+    INVALID_SETTINGS,
+    NO_MODEL_OR_DATA,
+    NO_RUN,
+    SETTINGS_BODY,
+    ForgeDep,
+    Settings,
+    error,
+)
 from modelforge.api.errors import ForgeRoute
 from modelforge.config.exporters.report import Exported
 from modelforge.config.exporters.write import NAMES
@@ -17,6 +25,7 @@ from modelforge.config.resolve import Layer
 from modelforge.forge import Forge
 from modelforge.services.exports.settings import ExportSource
 
+NOTEBOOK = "application/x-ipynb+json"
 router = APIRouter(route_class=ForgeRoute)
 UNUSABLE = error(422, "The settings cannot be used, or the system does not train this method.")
 
@@ -63,6 +72,22 @@ def export_archive(request: SettingsArchive, forge: ForgeDep) -> StreamingRespon
     name, chunks = forge.settings_exports.archive(source, request.to, with_data=request.rows)
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return StreamingResponse(chunks, media_type="application/zip", headers=headers)
+
+
+@router.post(
+    "/notebook",
+    openapi_extra=SETTINGS_BODY,
+    responses={**NO_MODEL_OR_DATA, **INVALID_SETTINGS, 200: {"content": {NOTEBOOK: {}}}},
+    response_class=Response,
+)
+def notebook(settings: Settings, forge: ForgeDep) -> Response:
+    """Return a notebook for Colab or Kaggle that trains these settings, with its data inside.
+
+    It gives back a zip that `POST /api/runs/import` takes in.
+    """
+    made = forge.notebooks.make([settings], [settings])
+    headers = {"Content-Disposition": 'attachment; filename="training-run.ipynb"'}
+    return Response(made.text, media_type=NOTEBOOK, headers=headers)
 
 
 def _source(request: SettingsExport, forge: Forge) -> ExportSource:

@@ -22,6 +22,7 @@ from ui.pages.train import (
     guide,
     import_page,
     model_card,
+    notebook,
     presets,
     recipe_panel,
     response,
@@ -68,6 +69,7 @@ def page(forge: Forge) -> None:
     functions += [*model_card.download_functions(forge), *trial_run.functions(forge)]
     functions += [*presets.functions(forge), *import_page.functions(forge)]
     functions += [*settings_export.functions(forge), *from_nothing.functions(forge)]
+    functions += notebook.functions(forge)
     gradio_page(_body(), "train", *functions, mode="wait")
 
 

@@ -1,0 +1,294 @@
+"""Runs on a Ray cluster: a stand-in for its dashboard, and a real one where `ray` is installed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from modelforge.config.resolve import Layer
+from modelforge.errors import ConfigError
+from modelforge.forge import Forge
+from modelforge.launchers import ray
+from modelforge.launchers.far_parts import PART_BYTES
+from modelforge.launchers.launcher import open_launcher
+from modelforge.runs.process.launch import Target, read_launch
+from modelforge.runs.states import RunState, read_facts
+from tests.launchers.conftest import adapter, over, stand_in_python, started, stepped, until, whole
+
+STAND_IN = Path(__file__).parent / "ray_stand_in.py"
+RAY = os.environ.get("MODELFORGE_RAY") or shutil.which("ray")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Dashboard:
+    """The stand-in, which may be ended and started again; its jobs go on meanwhile."""
+
+    def __init__(self, folder: Path, token: str = "") -> None:
+        self.folder, self.port, self.token = folder, free_port(), token
+        self.start()
+
+    def start(self) -> None:
+        call = [sys.executable, str(STAND_IN), str(self.folder), str(self.port)]
+        self.process = subprocess.Popen([*call, *([self.token] if self.token else [])])
+        until(self.answers, "the dashboard answers", 20)
+
+    def answers(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def jobs(self, run_id: str) -> list[Path]:
+        """Return the requests of the jobs that train a run."""
+        return [path for path in self.folder.glob("*.json") if path.name.startswith(run_id)]
+
+
+@pytest.fixture
+def dashboard(tmp_path: Path) -> Iterator[Dashboard]:
+    made = Dashboard(tmp_path / "ray")
+    yield made
+    made.process.kill()
+    made.process.wait()
+
+
+def add(forge: Forge, tmp_path: Path, address: str, **options: str) -> str:
+    python = options.pop("environment", str(stand_in_python(tmp_path / "python-there")))
+    options |= {"environment": python, "home": str(tmp_path / "far"), "python": sys.executable}
+    forge.targets.add("cluster", address, options=options)
+    return "cluster"
+
+
+@pytest.fixture
+def target(quick_forge: Forge, dashboard: Dashboard, tmp_path: Path) -> str:
+    name = add(quick_forge, tmp_path, f"ray://127.0.0.1:{dashboard.port}")
+    found = quick_forge.targets.check(name)
+    assert found.problems == []
+    assert found.hardware
+    return name
+
+
+def test_a_run_on_a_cluster_is_brought_home(quick_forge, target, recipe, tmp_path):
+    run_id = started(quick_forge, recipe, target)
+    folder = quick_forge.runs.folder(run_id)
+    assert over(quick_forge, run_id) is RunState.FINISHED, folder.relay_log.read_text()
+    far = tmp_path / "far" / "runs" / run_id
+    assert folder.events.read_bytes() == (far / "events.jsonl").read_bytes()
+    assert "the worker begins" in folder.log.read_text()
+    assert adapter(folder) == whole(quick_forge, recipe)
+    assert not folder.checkpoints.exists(), "those of a finished run stay there"
+
+
+def test_a_stop_there_resumes_here_to_the_same_bytes(quick_forge, target, recipe):
+    run_id = started(quick_forge, recipe, target)
+    stepped(quick_forge, run_id, 2)
+    quick_forge.runs.stop(run_id)
+    assert over(quick_forge, run_id) is RunState.STOPPED
+    folder = quick_forge.runs.folder(run_id)
+    quick_forge.resume.resume(run_id, on="here")
+    assert over(quick_forge, run_id) is RunState.FINISHED
+    assert adapter(folder) == whole(quick_forge, recipe)
+
+
+def test_a_killed_relay_finds_its_job_again(quick_forge, target, recipe, dashboard):
+    run_id = started(quick_forge, recipe, target)
+    folder = quick_forge.runs.folder(run_id)
+    stepped(quick_forge, run_id, 2)
+    who = read_facts(folder).process
+    os.kill(who.pid, signal.SIGKILL)
+    until(lambda: not who.alive, "the relay is dead")
+    assert over(quick_forge, run_id) is RunState.FINISHED
+    assert len(dashboard.jobs(run_id)) == 1, "it was submitted once"
+    assert adapter(folder) == whole(quick_forge, recipe)
+
+
+def test_a_job_that_vanishes_is_lost_with_its_cause(quick_forge, target, recipe, dashboard):
+    run_id = started(quick_forge, recipe, target)
+    stepped(quick_forge, run_id, 2)
+    # Another dashboard, which knows nothing of the job, as after a restart of the cluster.
+    dashboard.process.kill()
+    dashboard.process.wait()
+    dashboard.start()
+    assert over(quick_forge, run_id) is RunState.LOST
+    launch = read_launch(quick_forge.runs.folder(run_id).launch)
+    assert "does not know the job any more" in launch.what
+
+
+def test_a_killed_job_is_lost_and_resumes_here(quick_forge, target, recipe, dashboard):
+    run_id = started(quick_forge, recipe, target)
+    folder = quick_forge.runs.folder(run_id)
+    stepped(quick_forge, run_id, 3)
+    job = dashboard.jobs(run_id)[0].stem
+    root = psutil.Process(int((dashboard.folder / f"{job}.pid").read_text()))
+    for process in (*root.children(recursive=True), root):
+        process.kill()
+    assert over(quick_forge, run_id) is RunState.LOST
+    assert "Ray says: Job entrypoint command failed" in read_launch(folder.launch).what
+    quick_forge.resume.resume(run_id, on="here")
+    assert over(quick_forge, run_id) is RunState.FINISHED
+    assert adapter(folder) == whole(quick_forge, recipe)
+
+
+def test_a_job_that_waits_says_so_and_is_stopped(quick_forge, target, recipe, dashboard):
+    (dashboard.folder / "full").touch()
+    run_id = started(quick_forge, recipe, target)
+    folder = quick_forge.runs.folder(run_id)
+    until(lambda: "free node" in read_launch(folder.launch).note, "it waits for a node")
+    quick_forge.runs.stop(run_id)
+    assert over(quick_forge, run_id) is RunState.STOPPED
+    assert not (folder.events.exists() and folder.events.stat().st_size)
+
+
+def test_large_files_go_in_pieces(quick_forge, target, recipe, dashboard, monkeypatch):
+    launcher = open_launcher(quick_forge.targets.get(target).target)
+    monkeypatch.setattr(ray, "PIECE_BYTES", 1000)
+    brought = launcher._upload(Path(recipe["dataset"]).parent / "far" / "code")
+    assert len(brought["py_modules"]) > 2
+    # A second time nothing is sent.
+    before = sorted(path.stat().st_mtime_ns for path in (dashboard.folder / "packages").iterdir())
+    assert launcher._upload(Path(recipe["dataset"]).parent / "far" / "code") == brought
+    after = sorted(path.stat().st_mtime_ns for path in (dashboard.folder / "packages").iterdir())
+    assert after == before
+
+
+def test_what_is_too_much_is_refused_with_the_bound(quick_forge, target, recipe, monkeypatch):
+    monkeypatch.setattr(ray, "MAX_BYTES", 10)
+    launcher = open_launcher(quick_forge.targets.get(target).target)
+    with pytest.raises(ConfigError, match="a Ray cluster takes 10 B"):
+        launcher._upload(Path(recipe["dataset"]).parent)
+
+
+def test_a_cluster_that_does_not_answer_is_named(quick_forge, tmp_path):
+    name = add(quick_forge, tmp_path, f"ray:127.0.0.1:{free_port()}")
+    (problem,) = quick_forge.targets.check(name).problems
+    assert "does not answer" in problem.what
+
+
+def test_a_token_is_asked_for_and_sent_but_never_stored(quick_forge, tmp_path, monkeypatch):
+    dashboard = Dashboard(tmp_path / "ray", token="s3cret-token")
+    try:
+        name = add(quick_forge, tmp_path, f"ray:http://127.0.0.1:{dashboard.port}")
+        (problem,) = quick_forge.targets.check(name).problems
+        assert "refuses the access (401)" in problem.what
+        assert ray.TOKEN in problem.remedy
+        monkeypatch.setenv(ray.TOKEN, "s3cret-token")
+        assert quick_forge.targets.check(name).problems == []
+    finally:
+        dashboard.process.kill()
+        dashboard.process.wait()
+    written = [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".whl"]
+    assert not [path for path in written if b"s3cret-token" in path.read_bytes()]
+
+
+def test_another_environment_is_refused_with_the_versions(quick_forge, dashboard, tmp_path):
+    bare = tmp_path / "bare"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(bare)], check=True)
+    address = f"ray:127.0.0.1:{dashboard.port}"
+    name = add(quick_forge, tmp_path, address, environment=str(bare / "bin" / "python"))
+    (problem,) = quick_forge.targets.check(name).problems
+    assert "torch missing instead of" in problem.what
+
+
+@pytest.mark.parametrize(
+    "address", ["", "http://", "ftp://host:1", "host:99999", "me@host:8265", "host:port"]
+)
+def test_what_is_no_address_is_refused(address):
+    with pytest.raises(ConfigError, match="not the address of a Ray cluster"):
+        open_launcher(Target("cluster", "ray", address))
+
+
+def test_the_port_of_ray_client_stands_for_the_dashboard():
+    launcher = ray.open_target(Target("cluster", "ray", "host:10001"))
+    assert launcher._address == "http://host:8265"
+
+
+def test_a_file_is_followed_over_its_parts(quick_forge, target, dashboard):
+    launcher = open_launcher(quick_forge.targets.get(target).target)
+    folder = dashboard.folder / "logs" / "modelforge-r" / ".parts"
+    folder.mkdir(parents=True)
+    data = bytes(range(256)) * (PART_BYTES // 100)
+    for number, start in enumerate(range(0, len(data), PART_BYTES)):
+        (folder / f"log-{number}").write_bytes(data[start : start + PART_BYTES])
+    for offset in (0, 5, PART_BYTES - 1, PART_BYTES, PART_BYTES + 1, len(data)):
+        assert launcher._read("node-1", "r", "log", offset) == data[offset:]
+
+
+# A real cluster
+
+
+@pytest.fixture(scope="module")
+def real_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """Address and Python of a Ray cluster of this test's own."""
+    if RAY is None:
+        pytest.skip("ray is not installed; MODELFORGE_RAY may name its program")
+    port, dashboard, *ports = (free_port() for _ in range(6))
+    names = ("dashboard-agent-grpc-port", "dashboard-agent-listen-port", "metrics-export-port",
+             "runtime-env-agent-port")  # fmt: skip
+    folder = f"/tmp/mf-ray-{os.getpid()}"  # short: sockets are in it
+    call = [RAY, "start", "--head", "--num-cpus=4", f"--port={port}", f"--temp-dir={folder}",
+            f"--dashboard-port={dashboard}", "--disable-usage-stats",
+            "--object-store-memory=100000000",
+            *(f"--{name}={value}" for name, value in zip(names, ports, strict=True))]  # fmt: skip
+    subprocess.run(call, check=True, stdout=subprocess.DEVNULL, timeout=300)
+    yield f"ray:127.0.0.1:{dashboard}", str(Path(RAY).with_name("python"))
+    for process in psutil.process_iter(["cmdline"]):
+        if any(folder in word or f":{port}" in word for word in process.info["cmdline"] or ()):
+            process.kill()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+def test_a_real_cluster_trains_on_two_workers(real_cluster, forge, recipe, tmp_path):
+    address, python = real_cluster
+    options = {"environment": sys.executable, "home": str(tmp_path / "far"), "python": python}
+    forge.targets.add("cluster", address, options=options)
+    assert forge.targets.check("cluster").problems == []
+    hardware: dict[str, Any] = {"device": "cpu", "gpus": 2, "sharding": "ddp"}
+    run_id = forge.runs.start(Layer("body", recipe | {"hardware": hardware}), on="cluster")
+    folder = forge.runs.folder(run_id)
+    assert over(forge, run_id) is RunState.FINISHED, folder.relay_log.read_text()
+    assert json.loads(folder.config.read_text())["plan"]["ranks"] == 2
+    assert folder.has_adapter
+    assert forge.runs.view(run_id).step == 12
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+def test_a_run_stopped_on_a_real_cluster_finishes_here_to_the_same_bytes(
+    real_cluster, forge, recipe, tmp_path
+):
+    address, python = real_cluster
+    options = {"environment": sys.executable, "home": str(tmp_path / "far"), "python": python}
+    forge.targets.add("cluster", address, options=options)
+    assert forge.targets.check("cluster").problems == []
+    longer = recipe | {"max_steps": 60}
+    run_id = forge.runs.start(Layer("body", longer), on="cluster")
+    stepped(forge, run_id, 4)
+    relay = read_facts(forge.runs.folder(run_id)).process
+    os.kill(relay.pid, signal.SIGKILL)
+    forge.runs.stop(run_id)
+    assert over(forge, run_id) is RunState.STOPPED
+    assert forge.runs.view(run_id).step < 60
+    forge.resume.resume(run_id, on="here")
+    assert over(forge, run_id) is RunState.FINISHED
+    reference = forge.runs.start(Layer("body", longer))
+    assert over(forge, reference) is RunState.FINISHED
+    weights = [
+        (forge.runs.folder(each).output / "adapter_model.safetensors").read_bytes()
+        for each in (run_id, reference)
+    ]
+    assert weights[0] == weights[1]

@@ -1,0 +1,36 @@
+"""Notebook on the Train page: the form as a file for Colab or Kaggle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modelforge.errors import ForgeError
+from modelforge.forge import Forge
+from modelforge.units import human_bytes
+from ui.contract import NotebookReply
+from ui.html.gradio_page import ServerFunction
+from ui.html.templates import render
+from ui.pages.train.form import Entered
+
+FILE_NAME = "training-run.ipynb"
+CODE = "ModelForge"
+
+
+def functions(forge: Forge) -> list[ServerFunction]:
+    """Return the function of the dialog Notebook."""
+
+    def notebook(request: Any) -> NotebookReply:
+        entered = Entered.read(request)
+        try:
+            made = forge.notebooks.make(forge.layers.stack(entered).layers, entered.layers)
+        except ForgeError as error:
+            return NotebookReply(shown=render("import", "notebook_refused", error.problems))
+        parts = [
+            (CODE if name == "code" else name, human_bytes(size))
+            for name, size in made.sizes.items()
+        ]
+        size = human_bytes(len(made.text))
+        shown = render("import", "notebook", parts, size, made.downloads)
+        return NotebookReply(shown=shown, text=made.text, file_name=FILE_NAME)
+
+    return [notebook]

@@ -1,12 +1,13 @@
 """`hf-jobs:FLAVOR`: Jobs of Hugging Face, with the client of the Hub that is installed here.
 
-Files go through a private bucket that the job has as a folder. The token of the Hub is the one that
-this computer is logged in with; it enters no file and no argument.
+Files go through a private bucket that the job has as a folder, one folder for each run. The token
+of the Hub is the one that this computer is logged in with; it enters no file and no argument.
 """
 
 from __future__ import annotations
 
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -44,6 +45,8 @@ OPTIONS = {
 BUCKET, IMAGE, TIMEOUT = "modelforge", "python:3.12", "24h"
 # Where the bucket is in a job, and the home there, which is given back with the computer.
 MOUNT, HOME = "/modelforge", "/root/modelforge"
+# Folder of a run in the bucket with what its job writes.
+SHARED = "shared"
 LABEL = "modelforge"
 FLAVOR = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 PROGRAMS = ("far.py", "far_engine.py", "far_parts.py")
@@ -94,12 +97,14 @@ class HfJobsLauncher:
         bucket = self._bucket()
         report(f"Preparing the bucket {bucket}")
         self._call(lambda: self._api.create_bucket(bucket, private=True, exist_ok=True))
+        report("Copying code and files into the bucket")
+        run = bundle.run.id
+        self._delete(f"{run}/runs/")
         with tempfile.TemporaryDirectory(prefix="modelforge-") as folder:
-            report("Copying code and files into the bucket")
             bundle.stage(Path(folder))
-            self._upload(Path(folder), "")
             for program in PROGRAMS:
-                self._add(Path(__file__).with_name(program).read_bytes(), program)
+                shutil.copyfile(Path(__file__).with_name(program), Path(folder, program))
+            self._upload(Path(folder), run)
         return HOME
 
     def find(self, launch: Launch) -> str | None:
@@ -112,13 +117,13 @@ class HfJobsLauncher:
 
     def submit(self, bundle: Bundle, launch: Launch) -> str:
         """Bring the events into the bucket and run the job."""
+        run = bundle.run.id
+        self._delete(f"{run}/{SHARED}/")
         with tempfile.TemporaryDirectory(prefix="modelforge-") as folder:
             bundle.write_run(Path(folder))
-            self._upload(Path(folder), f"{bundle.run_path}/")
-        old = [f"{bundle.run_path}/{name}" for name in ("stop", "exit.json")]
-        self._delete([*old, *self._tree(f"{bundle.run_path}/{PARTS}/")])
-        call = ["train", launch.home, bundle.code.key, "", bundle.run.id]
-        command = ["python", f"{MOUNT}/far_engine.py", *call, f"{MOUNT}/{bundle.run_path}"]
+            self._upload(Path(folder), f"{run}/{bundle.run_path}")
+        call = ["train", launch.home, bundle.code.key, "", run, f"{MOUNT}/{run}/{SHARED}"]
+        command = ["python", f"{MOUNT}/{run}/far_engine.py", *call]
         token = get_token() if self._options.get("token") == "yes" else None
         job = self._call(
             lambda: self._api.run_job(
@@ -158,13 +163,14 @@ class HfJobsLauncher:
         job = self._job(launch.id)
         if job is None:
             return
-        self._add(mode.encode(), f"runs/{run}/stop")
+        stop = [(mode.encode(), f"{run}/{SHARED}/stop")]
+        self._call(lambda: self._api.batch_bucket_files(self._bucket(), add=stop))
         if kill or job.status.stage == "SCHEDULING":
             self._call(lambda: self._api.cancel_job(job_id=launch.id, namespace=self._namespace()))
 
     def fetch(self, launch: Launch, run: str, into: Path, *, checkpoints: bool) -> None:  # noqa: ARG002
         """Download the run folder from the bucket."""
-        prefix = f"runs/{run}/"
+        prefix = f"{run}/{SHARED}/"
         files = []
         for path in self._tree(prefix):
             parts = PurePosixPath(path.removeprefix(prefix)).parts
@@ -223,7 +229,7 @@ class HfJobsLauncher:
 
     def _read(self, run: str, kind: str, offset: int) -> bytes:
         """Return what a followed file has after an offset, to the end of its part."""
-        name = f"runs/{run}/{PARTS}/{kind}-{offset // PART_BYTES}"
+        name = f"{run}/{SHARED}/{PARTS}/{kind}-{offset // PART_BYTES}"
         with tempfile.TemporaryDirectory(prefix="modelforge-") as folder:
             target = Path(folder, "part")
             files: list[tuple[Any, Any]] = [(name, target)]
@@ -247,19 +253,15 @@ class HfJobsLauncher:
 
     def _upload(self, folder: Path, prefix: str) -> None:
         files: list[tuple[str | Path | bytes, str]] = [
-            (path, prefix + path.relative_to(folder).as_posix())
+            (path, f"{prefix}/{path.relative_to(folder).as_posix()}")
             for path in sorted(folder.rglob("*"))
             if path.is_file()
         ]
         self._call(lambda: self._api.batch_bucket_files(self._bucket(), add=files))
 
-    def _add(self, content: bytes, name: str) -> None:
-        self._call(lambda: self._api.batch_bucket_files(self._bucket(), add=[(content, name)]))
-
-    def _delete(self, names: list[str]) -> None:
-        known = {name for name in names if name in set(self._tree(name))}
-        if known:
-            self._call(lambda: self._api.batch_bucket_files(self._bucket(), delete=sorted(known)))
+    def _delete(self, prefix: str) -> None:
+        if old := self._tree(prefix):
+            self._call(lambda: self._api.batch_bucket_files(self._bucket(), delete=old))
 
     def _call(self, action: Any) -> Any:
         """Return what the client of the Hub returns; raises its errors as ours."""

@@ -23,7 +23,7 @@ STEPS = 3
 async def execute(path: Path, how: str) -> None:
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
-    client = NotebookClient(notebook, timeout=1800, kernel_name="python3")
+    client = NotebookClient(notebook, timeout=3600, kernel_name="python3")
     async with client.async_setup_kernel(cwd=str(path.parent)):
         for index, cell in enumerate(notebook.cells):
             watcher = None

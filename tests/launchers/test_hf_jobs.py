@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,6 +48,12 @@ def target(quick_forge: Forge, api: Api) -> str:
     return "hub"
 
 
+@pytest.fixture
+def longer(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A run that is not over before it is stopped."""
+    return recipe | {"max_steps": 120}
+
+
 class Follower:
     """A relay in a thread of this process, where the stand-in is the client of the Hub."""
 
@@ -63,7 +70,7 @@ class Follower:
         return read_facts(self.folder).state
 
 
-def created(forge: Forge, recipe: dict, target: str) -> RunFolder:
+def created(forge: Forge, recipe: dict[str, Any], target: str) -> RunFolder:
     """Create a run for a target, without the process that follows it."""
     run = forge.runs._launcher.prepare(Layer("body", recipe), on=target)
     return forge.runs._store.create(run)
@@ -89,8 +96,8 @@ def test_a_run_as_a_job_is_brought_home(quick_forge, target, recipe, hub):
     assert read_launch(folder.launch).cost == "$1.00"
 
 
-def test_a_stop_keeps_the_model(quick_forge, target, recipe, hub):
-    folder = created(quick_forge, recipe, target)
+def test_a_stop_keeps_the_model(quick_forge, target, longer, hub):
+    folder = created(quick_forge, longer, target)
     follower = Follower(quick_forge, folder)
     stepped(folder, 2)
     folder.stop.write_text("keep")
@@ -100,9 +107,9 @@ def test_a_stop_keeps_the_model(quick_forge, target, recipe, hub):
 
 
 def test_a_killed_job_is_lost_with_its_checkpoints_and_continues_there(
-    quick_forge, target, recipe, hub
+    quick_forge, target, longer, hub
 ):
-    folder = created(quick_forge, recipe, target)
+    folder = created(quick_forge, longer, target)
     follower = Follower(quick_forge, folder)
     stepped(folder, 4)
     process = hub.jobs["job1"]["process"]
@@ -122,8 +129,8 @@ def test_a_job_is_found_by_its_label(quick_forge, target, recipe, hub):
     assert launcher.find(launch) == launch.id, "also when it is over"
 
 
-def test_a_cancelled_job_says_so(quick_forge, target, recipe, hub):
-    folder = created(quick_forge, recipe, target)
+def test_a_cancelled_job_says_so(quick_forge, target, longer, hub):
+    folder = created(quick_forge, longer, target)
     follower = Follower(quick_forge, folder)
     stepped(folder, 2)
     launch = read_launch(folder.launch)

@@ -81,6 +81,12 @@ def target(quick_forge: Forge, dashboard: Dashboard, tmp_path: Path) -> str:
     return name
 
 
+@pytest.fixture
+def longer(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A run that is not over before it is stopped."""
+    return recipe | {"max_steps": 120}
+
+
 def test_a_run_on_a_cluster_is_brought_home(quick_forge, target, recipe, tmp_path):
     run_id = started(quick_forge, recipe, target)
     folder = quick_forge.runs.folder(run_id)
@@ -92,19 +98,19 @@ def test_a_run_on_a_cluster_is_brought_home(quick_forge, target, recipe, tmp_pat
     assert not folder.checkpoints.exists(), "those of a finished run stay there"
 
 
-def test_a_stop_there_resumes_here_to_the_same_bytes(quick_forge, target, recipe):
-    run_id = started(quick_forge, recipe, target)
+def test_a_stop_there_resumes_here_to_the_same_bytes(quick_forge, target, longer):
+    run_id = started(quick_forge, longer, target)
     stepped(quick_forge, run_id, 2)
     quick_forge.runs.stop(run_id)
     assert over(quick_forge, run_id) is RunState.STOPPED
     folder = quick_forge.runs.folder(run_id)
     quick_forge.resume.resume(run_id, on="here")
     assert over(quick_forge, run_id) is RunState.FINISHED
-    assert adapter(folder) == whole(quick_forge, recipe)
+    assert adapter(folder) == whole(quick_forge, longer)
 
 
-def test_a_killed_relay_finds_its_job_again(quick_forge, target, recipe, dashboard):
-    run_id = started(quick_forge, recipe, target)
+def test_a_killed_relay_finds_its_job_again(quick_forge, target, longer, dashboard):
+    run_id = started(quick_forge, longer, target)
     folder = quick_forge.runs.folder(run_id)
     stepped(quick_forge, run_id, 2)
     who = read_facts(folder).process
@@ -112,11 +118,11 @@ def test_a_killed_relay_finds_its_job_again(quick_forge, target, recipe, dashboa
     until(lambda: not who.alive, "the relay is dead")
     assert over(quick_forge, run_id) is RunState.FINISHED
     assert len(dashboard.jobs(run_id)) == 1, "it was submitted once"
-    assert adapter(folder) == whole(quick_forge, recipe)
+    assert adapter(folder) == whole(quick_forge, longer)
 
 
-def test_a_job_that_vanishes_is_lost_with_its_cause(quick_forge, target, recipe, dashboard):
-    run_id = started(quick_forge, recipe, target)
+def test_a_job_that_vanishes_is_lost_with_its_cause(quick_forge, target, longer, dashboard):
+    run_id = started(quick_forge, longer, target)
     stepped(quick_forge, run_id, 2)
     # Another dashboard, which knows nothing of the job, as after a restart of the cluster.
     dashboard.process.kill()
@@ -127,8 +133,8 @@ def test_a_job_that_vanishes_is_lost_with_its_cause(quick_forge, target, recipe,
     assert "does not know the job any more" in launch.what
 
 
-def test_a_killed_job_is_lost_and_resumes_here(quick_forge, target, recipe, dashboard):
-    run_id = started(quick_forge, recipe, target)
+def test_a_killed_job_is_lost_and_resumes_here(quick_forge, target, longer, dashboard):
+    run_id = started(quick_forge, longer, target)
     folder = quick_forge.runs.folder(run_id)
     stepped(quick_forge, run_id, 3)
     job = dashboard.jobs(run_id)[0].stem
@@ -139,7 +145,7 @@ def test_a_killed_job_is_lost_and_resumes_here(quick_forge, target, recipe, dash
     assert "Ray says: Job entrypoint command failed" in read_launch(folder.launch).what
     quick_forge.resume.resume(run_id, on="here")
     assert over(quick_forge, run_id) is RunState.FINISHED
-    assert adapter(folder) == whole(quick_forge, recipe)
+    assert adapter(folder) == whole(quick_forge, longer)
 
 
 def test_a_job_that_waits_says_so_and_is_stopped(quick_forge, target, recipe, dashboard):
@@ -275,14 +281,14 @@ def test_a_run_stopped_on_a_real_cluster_finishes_here_to_the_same_bytes(
     options = {"environment": sys.executable, "home": str(tmp_path / "far"), "python": python}
     forge.targets.add("cluster", address, options=options)
     assert forge.targets.check("cluster").problems == []
-    longer = recipe | {"max_steps": 60}
+    longer = recipe | {"max_steps": 120}
     run_id = forge.runs.start(Layer("body", longer), on="cluster")
     stepped(forge, run_id, 4)
     relay = read_facts(forge.runs.folder(run_id)).process
     os.kill(relay.pid, signal.SIGKILL)
     forge.runs.stop(run_id)
     assert over(forge, run_id) is RunState.STOPPED
-    assert forge.runs.view(run_id).step < 60
+    assert forge.runs.view(run_id).step < 120
     forge.resume.resume(run_id, on="here")
     assert over(forge, run_id) is RunState.FINISHED
     reference = forge.runs.start(Layer("body", longer))

@@ -124,11 +124,12 @@ class ImportReply(Reply):
 
 @dataclass(frozen=True, kw_only=True)
 class NotebookReply(Reply):
-    """A notebook that trains the form. `shown` is HTML; without `text` there is none."""
+    """A notebook that trains the form: what is inside as HTML, or the `problem` with the form."""
 
-    shown: str
+    shown: str = ""
     text: str = ""
     file_name: str = ""
+    problem: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

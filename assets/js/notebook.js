@@ -1,5 +1,5 @@
 // The dialog Notebook: what a notebook for Colab or Kaggle holds, and its file.
-import { actions, call, create, dialog, saveFile, whileDisabled } from "./page.js";
+import { actions, call, create, dialog, saveFile, toast, whileDisabled } from "./page.js";
 
 /** @param {import("./page.js").Server} server @param {() => object} form */
 export function openNotebook(server, form) {
@@ -7,9 +7,9 @@ export function openNotebook(server, form) {
     /** @type {import("./types").NotebookReply | undefined} */
     const reply = await call(server, "notebook", form());
     if (!reply) return;
-    const body = create("div", "", { className: "export-settings notebook" });
+    if (reply.problem) { toast(reply.problem, true); return; }
+    const body = create("div", "", { className: "export-settings" });
     body.innerHTML = reply.shown;
-    const submit = reply.text ? "Download" : "Close";
-    if ((await dialog({ id: "notebook", title: "Notebook for Colab or Kaggle", body: [body], submit })) && reply.text) saveFile(reply.file_name, reply.text);
+    if (await dialog({ id: "notebook", title: "Notebook for Colab or Kaggle", body: [body], submit: "Download" })) saveFile(reply.file_name, reply.text);
   });
 }

@@ -103,7 +103,7 @@ export interface ImportReply {
   profile: string | null;
 }
 
-/** A notebook that trains the form. `shown` is HTML; without `text` there is none. */
+/** A notebook that trains the form: what is inside as HTML, or the `problem` with the form. */
 export interface NotebookReply {
   parts: Record<string, string>;
   toast: string;
@@ -111,6 +111,7 @@ export interface NotebookReply {
   shown: string;
   text: string;
   file_name: string;
+  problem: string;
 }
 
 /** Settings as a file of another system. */

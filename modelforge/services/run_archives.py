@@ -14,7 +14,7 @@ from modelforge.config.schema.config import TrainingConfig
 from modelforge.data.sources.load import source_entries
 from modelforge.errors import BusyError, ConfigError, DataError, ForgeError, Problem
 from modelforge.paths import Home
-from modelforge.runs.atomic_files import disk_error, read_json, write_json
+from modelforge.runs.atomic_files import disk_error, find_json, read_json, write_json
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.portable.archive import (
     MAX_ARCHIVE_BYTES,
@@ -22,6 +22,7 @@ from modelforge.runs.portable.archive import (
     open_archive,
     write_archive,
 )
+from modelforge.runs.portable.files import ADAPTER_CONFIG
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.states import read_facts
 from modelforge.runs.store import STAGING, Store, is_id
@@ -127,6 +128,9 @@ class RunArchiveService:
             what = "Its run is damaged, or of a version of ModelForge that this one cannot read."
             remedy = "Use the same version on both computers."
             raise DataError(Problem(name, what, remedy)) from error
+        for part in (staged.output, staged.reward_model):
+            if (config := find_json(part / ADAPTER_CONFIG)) is not None:
+                write_json(part / ADAPTER_CONFIG, archive.located(config, final, self._home))
         # Another computer has asked for it.
         write_json(staged.config, {**record, "request_id": None})
         with contextlib.suppress(OSError):

@@ -51,6 +51,8 @@ def run(there: Forge, tmp_path: Path) -> RunFolder:
     }
     record["dataset"] = {"sources": [entry], "validation": []}
     folder.config.write_text(json.dumps(record), "utf-8")
+    adapter = {"base_model_name_or_path": str(there.home.starter_model)}
+    (folder.output / "adapter_config.json").write_text(json.dumps(adapter), "utf-8")
     return folder
 
 
@@ -85,8 +87,10 @@ def test_a_run_is_the_same_on_another_computer(here, run, packed):
     assert [point[1] for point in here.runs.timeline(taken).timeline.stage.train["loss"]] == []
     events, _offset = here.runs.events(taken)
     assert [event.data["loss"] for event in events if event.kind == "step"] == [3.0, 2.0, 1.0]
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        assert (folder.output / name).read_bytes() == (run.output / name).read_bytes()
+    name = "adapter_model.safetensors"
+    assert (folder.output / name).read_bytes() == (run.output / name).read_bytes()
+    adapter = json.loads((folder.output / "adapter_config.json").read_text("utf-8"))
+    assert adapter["base_model_name_or_path"] == str(here.home.starter_model)
     assert (folder.checkpoints / "checkpoint-2" / "model.safetensors").is_file()
     assert not folder.process.exists()
 

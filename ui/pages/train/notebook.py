@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from modelforge.errors import ForgeError
+from modelforge.config.fields import specs_by_name
+from modelforge.errors import ForgeError, Problem
 from modelforge.forge import Forge
 from modelforge.units import human_bytes
 from ui.contract import NotebookReply
@@ -24,7 +26,7 @@ def functions(forge: Forge) -> list[ServerFunction]:
         try:
             made = forge.notebooks.make(forge.layers.stack(entered).layers, entered.layers)
         except ForgeError as error:
-            return NotebookReply(shown=render("import", "notebook_refused", error.problems))
+            return NotebookReply(problem=_sentence(error.problems[0]))
         parts = [
             (CODE if name == "code" else name, human_bytes(size))
             for name, size in made.sizes.items()
@@ -34,3 +36,9 @@ def functions(forge: Forge) -> list[ServerFunction]:
         return NotebookReply(shown=shown, text=made.text, file_name=FILE_NAME)
 
     return [notebook]
+
+
+def _sentence(problem: Problem) -> str:
+    """Return a problem with the label of the setting that it is about."""
+    spec = specs_by_name().get(problem.where)
+    return str(replace(problem, where=spec.label) if spec else problem)

@@ -211,7 +211,10 @@ class SkyPilotLauncher:
             if not isinstance(task, dict):
                 raise ValueError("it holds no settings")
         except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-            what = f"{self._task} cannot be used as a task: {clean(str(error))}"
+            # What YAML says by itself would show lines of the file.
+            why = getattr(error, "problem", None) or "it cannot be read as YAML"
+            why = str(error) if isinstance(error, (OSError, ValueError)) else why
+            what = f"{self._task} cannot be used as a task: {clean(str(why))}."
             remedy = "Write a YAML file of SkyPilot with `resources`, such as accelerators: L4."
             raise ConfigError(Problem("address", what, remedy)) from error
         return task

@@ -119,7 +119,8 @@ def test_an_upload_and_a_folder_of_data_go_along(forge, settings, tmp_path):
     (folder / "inner" / "rows.jsonl").write_text('{"input": "a", "output": "b"}\n' * 9, "utf-8")
     rest = {name: value for name, value in settings.items() if name != "dataset"}
     given = [{"path": "mine.jsonl"}, {"path": str(folder)}]
-    archive = payload(made(forge, rest | {"data": {"sources": given}}))
+    rest |= {"dataset": "mine.jsonl", "data": {"sources": given}}
+    archive = payload(made(forge, rest))
     recipe = json.loads(archive.read("recipe.json"))
     first, second = (
         source["path"].removeprefix(f"{HERE}/") for source in recipe["data"]["sources"]
@@ -130,7 +131,7 @@ def test_an_upload_and_a_folder_of_data_go_along(forge, settings, tmp_path):
 
 def test_too_much_data_is_refused_with_its_size_and_the_bound(forge, settings, monkeypatch):
     monkeypatch.setattr(notebooks, "MAX_BYTES", 1000)
-    with pytest.raises(ConfigError, match=r"code .* MiB.*of at most 1000 B") as refused:
+    with pytest.raises(ConfigError, match=r"code .* MiB.*of at most 1,000 B") as refused:
         made(forge, settings)
     assert "Hub" in refused.value.problems[0].remedy
 

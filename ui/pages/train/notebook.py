@@ -22,9 +22,10 @@ def functions(forge: Forge) -> list[ServerFunction]:
     """Return the function of the dialog Notebook."""
 
     def notebook(request: Any) -> NotebookReply:
-        entered = Entered.read(request)
+        layers = forge.layers.stack(Entered.read(request)).layers
         try:
-            made = forge.notebooks.make(forge.layers.stack(entered).layers, entered.layers)
+            # All that the recipe shows, the values of the profile too.
+            made = forge.notebooks.make(layers, layers)
         except ForgeError as error:
             return NotebookReply(problem=_sentence(error.problems[0]))
         parts = [

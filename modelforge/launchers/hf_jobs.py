@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 from huggingface_hub import HfApi, Volume, get_token
-from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
 from modelforge.errors import ConfigError, ForgeError, Problem, RunError
 from modelforge.hardware.machine import Machine
@@ -271,6 +271,10 @@ class HfJobsLauncher:
             what = "This computer is not logged in to the Hub."
             remedy = "Run `hf auth login`, or set HF_TOKEN where ModelForge is started."
             raise ConfigError(Problem("token", what, remedy)) from error
+        except OfflineModeIsEnabled as error:
+            what = "HF_HUB_OFFLINE keeps this computer from the Hub."
+            remedy = "Unset it where ModelForge is started."
+            raise ConfigError(Problem("target", what, remedy)) from error
         except HfHubHTTPError as error:
             raise _refusal(error) from error
         except NOT_ANSWERING as error:

@@ -36,6 +36,7 @@ OPTIONS = {
     "cluster": "Name of the cluster (modelforge-TARGET).",
     "environment": "Python of an environment there; empty has one made.",
     "extras": "Extras to install, such as quantization.",
+    "home": "Folder there (~/.modelforge).",
     "idle_minutes": "Minutes without a job after which the cluster is stopped (30).",
     "python": "Python 3.11 to 3.13 there (python3).",
     "ssh_config": "A configuration file for ssh, in place of that of the user.",
@@ -78,7 +79,9 @@ def open_target(target: Target) -> SkyPilotLauncher:
     # SkyPilot has made the computer and tells its address; its host key is new each time.
     config = target.options.get("ssh_config", "")
     shell = Shell(cluster, None, python, config, host_keys="accept-new")
-    return SkyPilotLauncher(target, RemoteHome(shell, "", own_python), cluster, idle)
+    return SkyPilotLauncher(
+        target, RemoteHome(shell, target.options.get("home", ""), own_python), cluster, idle
+    )
 
 
 class SkyPilotLauncher:
@@ -111,8 +114,8 @@ class SkyPilotLauncher:
         if problems:
             raise ConfigError(problems)
         home = str(there["home"])
-        self._python = self._place.install(home, bundle.code, report)
-        self._place.send(home, bundle, report)
+        self._python = self._place.install(home, bundle.code, report, bundle)
+        self._place.send(home, bundle)
         return home
 
     def find(self, launch: Launch) -> str | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import HfApi, constants
 
 from modelforge.config.resolve import Layer
 from modelforge.errors import ConfigError, RunError
@@ -22,6 +23,11 @@ from modelforge.runs.states import RunState, read_facts
 from modelforge.runs.view import view_run
 from tests.launchers.conftest import adapter, stand_in_python, until, whole
 from tests.launchers.hub_stand_in import TOKEN, Api, Hub
+
+
+@pytest.fixture(autouse=True)
+def _is_online(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
 
 
 @pytest.fixture
@@ -180,6 +186,13 @@ def test_a_hub_that_is_down_is_waited_for(quick_forge, api, hub):
         launcher._namespace()
 
 
+def test_a_computer_that_is_kept_offline_says_so(quick_forge, api, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    quick_forge.targets.add("hub", "hf-jobs:cpu-basic")
+    (problem,) = quick_forge.targets.check("hub").problems
+    assert "HF_HUB_OFFLINE" in problem.what
+
+
 def test_an_unknown_flavor_is_refused_with_the_known_ones(quick_forge, api):
     quick_forge.targets.add("hub", "hf-jobs:a10g-huge")
     (problem,) = quick_forge.targets.check("hub").problems
@@ -187,9 +200,7 @@ def test_an_unknown_flavor_is_refused_with_the_known_ones(quick_forge, api):
 
 
 def test_a_missing_login_is_named(quick_forge, hub, monkeypatch):
-    from huggingface_hub import HfApi
-
-    monkeypatch.setattr(hf_jobs, "HfApi", lambda: HfApi(endpoint=hub.endpoint, token=False))
+    monkeypatch.setattr(hf_jobs, "HfApi", lambda: HfApi(endpoint=hub.endpoint))
     quick_forge.targets.add("hub", "hf-jobs:cpu-basic")
     (problem,) = quick_forge.targets.check("hub").problems
     assert "hf auth login" in problem.remedy

@@ -42,7 +42,6 @@ def sky(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     monkeypatch.setenv("SKY", str(folder))
-    monkeypatch.setenv("HOME", str(tmp_path))  # the home of runs there is below it
     monkeypatch.setattr(skypilot, "ASK_S", 0.5)
     return folder
 
@@ -63,7 +62,12 @@ def target(quick_forge: Forge, sky: Path, sshd: Sshd, task: Path, tmp_path: Path
         f"  UserKnownHostsFile {tmp_path / 'known'}\n{sshd.config.read_text('utf-8')}"
     )
     python = stand_in_python(tmp_path / "python-there")
-    options = {"ssh_config": str(config), "environment": str(python), "idle_minutes": "7"}
+    options = {
+        "ssh_config": str(config),
+        "environment": str(python),
+        "idle_minutes": "7",
+        "home": str(tmp_path / "far"),
+    }
     quick_forge.targets.add("cloud", f"skypilot:{task}", options=options)
     found = quick_forge.targets.check("cloud")
     assert found.problems == []

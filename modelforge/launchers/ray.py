@@ -36,7 +36,7 @@ from modelforge.launchers.remote_home import DEFAULT_HOME, NOT_FETCHED, parse_ma
 from modelforge.launchers.shell import clean
 from modelforge.launchers.wheel import Code
 from modelforge.runs.process.launch import Launch, Target
-from modelforge.units import MIB, human_bytes
+from modelforge.units import GIB, MIB, human_bytes
 
 OPTIONS = {
     "environment": "Python of an environment on its nodes; empty has one made.",
@@ -56,6 +56,8 @@ POLL_S = 1.0
 STATES: dict[str, JobState] = {"PENDING": "waiting", "RUNNING": "running"}
 # Programs that a job starts, beside the files of a bundle.
 PROGRAMS = ("far.py", "far_engine.py", "far_parts.py")
+# On the disk of a node, once the environment is made.
+NEEDED_FREE_BYTES = GIB
 # A job that is stopped in Ray has this time to save.
 STOP_S = "120"
 
@@ -348,6 +350,10 @@ def far_problems(there: dict[str, Any]) -> list[Problem]:
     if not there["is_supported"]:
         what = f"Its Python is {clean(there['python'])} on {clean(there['system'])}."
         return [Problem("python", what, "Python 3.11 to 3.13 on Linux is needed: python=PATH.")]
+    if there["disk_free"] < NEEDED_FREE_BYTES:
+        free, needed = human_bytes(there["disk_free"]), human_bytes(NEEDED_FREE_BYTES)
+        what = f"The node has {free} free in {clean(there['home'])}; {needed} are needed."
+        return [Problem("disk", what, "Free some there, or name another folder: home=FOLDER.")]
     if there["differing"]:
         what = f"The environment there has {clean(', '.join(there['differing']))}."
         remedy = "Install these versions there, or leave out environment= to have one made."

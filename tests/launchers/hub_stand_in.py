@@ -107,11 +107,11 @@ class Hub:
         assert command[0] == "python"
         # The environment of the job's image has been made.
         command[command.index("")] = self.python
-        log = (self.home / f"{number}.log").open("wb")
-        process = subprocess.Popen(
-            [sys.executable, *command[1:]], env=os.environ | spec["environment"], stdout=log,
-            stderr=log, start_new_session=True,
-        )  # fmt: skip
+        with (self.home / f"{number}.log").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, *command[1:]], env=os.environ | spec["environment"], stdout=log,
+                stderr=log, start_new_session=True,
+            )  # fmt: skip
         self.jobs[number] = {"spec": spec, "process": process, "began": time.time(),
                              "cancelled": False}  # fmt: skip
         return self.shown(number)

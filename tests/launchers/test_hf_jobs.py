@@ -71,7 +71,7 @@ class Follower:
         self.thread.start()
 
     def ended(self) -> RunState:
-        self.thread.join(60)
+        self.thread.join(180)
         assert not self.thread.is_alive(), read_launch(self.folder.launch)
         return read_facts(self.folder).state
 
@@ -84,7 +84,7 @@ def created(forge: Forge, recipe: dict[str, Any], target: str) -> RunFolder:
 
 def stepped(folder: RunFolder, step: int) -> None:
     until(lambda: folder.events.exists() and view_run(folder, RunState.RUNNING).step >= step,
-          f"step {step} is done", 40)  # fmt: skip
+          f"step {step} is done", 120)  # fmt: skip
 
 
 def test_a_run_as_a_job_is_brought_home(quick_forge, target, recipe, hub):
@@ -128,7 +128,7 @@ def test_a_killed_job_is_lost_with_its_checkpoints_and_continues_there(
 def test_a_job_is_found_by_its_label(quick_forge, target, recipe, hub):
     folder = created(quick_forge, recipe, target)
     follower = Follower(quick_forge, folder)
-    launch = until(lambda: (now := read_launch(folder.launch)).id and now, "it is submitted", 30)
+    launch = until(lambda: (now := read_launch(folder.launch)).id and now, "it is submitted", 90)
     launcher = open_launcher(launch.target)
     assert launcher.find(launch) == launch.id
     assert follower.ended() is RunState.FINISHED

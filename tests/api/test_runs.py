@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from modelforge.forge import Forge
+from modelforge.paths import Home
 from modelforge.runs.event_types import SamplesEvent
 from modelforge.runs.events import EventWriter
 from modelforge.runs.progress.measured_events import TimeBreakdownEvent
@@ -278,3 +280,34 @@ def test_time_and_memory_by_part_are_returned(client, home):
     assert [part["share"] for part in measured["time"]] == [0.25, 0.75]
     assert measured["memory"] == []
     assert client.get("/api/runs/unknown/breakdown").status_code == 404
+
+
+def test_a_run_of_another_computer_is_taken_in(serving, home, tmp_path):
+    there = Forge(Home(tmp_path / "there"))
+    run = put_run(there.home.root, 1)
+    rows = tmp_path / "far.jsonl"
+    rows.write_text("{}\n", "utf-8")
+    record = json.loads(run.config.read_text("utf-8"))
+    record["dataset"]["path"] = str(rows)
+    run.config.write_text(json.dumps(record), "utf-8")
+    packed = there.archives.pack(run.id, tmp_path / "run.zip").read_bytes()
+    client = serving("finishes")
+    taken = client.post("/api/runs/import", content=packed)
+    assert (taken.status_code, taken.json()) == (201, {"id": run.id, "state": "finished"})
+    assert client.get(taken.headers["location"]).json()["name"] == "run 1"
+    again = client.post("/api/runs/import", content=packed)
+    assert again.status_code == 422
+    assert "is here already" in again.text
+    damaged = client.post("/api/runs/import", content=packed[:-100])
+    assert damaged.status_code == 422
+    assert "damaged" in damaged.text
+    assert client.post("/api/runs/import", content=b"").status_code == 422
+
+
+def test_a_notebook_is_returned_and_nothing_is_started(client, settings):
+    answer = client.post("/api/notebook", json=settings | {"strategy": "sft"})
+    assert answer.status_code == 200, answer.text
+    assert 'filename="training-run.ipynb"' in answer.headers["content-disposition"]
+    assert answer.json()["nbformat"] == 4
+    assert client.get("/api/runs").json() == []
+    assert client.post("/api/notebook", json={}).status_code == 422

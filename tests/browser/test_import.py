@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from modelforge.forge import Forge
+from modelforge.paths import Home
+from tests.runs.homes import put_run
+
 pytestmark = pytest.mark.browser
 
 SUROGATE = """\
@@ -192,3 +196,31 @@ def test_a_file_is_dropped_with_its_data_and_what_names_them(server, opened):
     page.get_by_text("form now → then").wait_for()
     use(page)
     assert page.locator('[data-part="sum-data"]').inner_text().startswith("s.json · 30 rows")
+
+
+def test_a_notebook_is_downloaded_and_a_zip_opens_as_a_run(server, opened, tmp_path):
+    page = opened(server.url)
+    page.get_by_label("The captain").check()
+    page.wait_for_selector('#start[aria-disabled="false"]')
+    page.get_by_role("tab", name="Recipe").click()
+    page.locator("#notebook").click()
+    ask = page.get_by_role("dialog", name="Notebook for Colab or Kaggle")
+    assert "ModelForge" in ask.inner_text()
+    with page.expect_download() as download:
+        ask.get_by_role("button", name="Download").click()
+    assert json.loads(Path(download.value.path()).read_text("utf-8"))["nbformat"] == 4
+    there = Forge(Home(tmp_path / "there"))
+    run = put_run(there.home.root, 1, name="From far away")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("{}\n", "utf-8")
+    record = json.loads(run.config.read_text("utf-8"))
+    record["dataset"]["path"] = str(rows)
+    run.config.write_text(json.dumps(record), "utf-8")
+    packed = there.archives.pack(run.id, tmp_path / "run.zip")
+    page.goto(f"{server.url}/runs")
+    (tmp_path / "other.zip").write_bytes(b"no zip")
+    page.locator("#run-file").set_input_files(tmp_path / "other.zip")
+    page.locator(".toast.bad", has_text="not a zip file").wait_for()
+    page.locator("#run-file").set_input_files(packed)
+    page.locator('#page[data-state="finished"]').wait_for()
+    assert "From far away" in page.locator("h1").inner_text()

@@ -55,18 +55,19 @@ def main(arguments: list[str]) -> int:
 
 def prepare(home: str, key: str, own_python: str) -> dict[str, Any]:
     """Return what is here, the Python of the environment, and the hardware."""
-    there = far.probe(home)
+    there: dict[str, Any] = far.probe(home)
     if not there["is_supported"]:
         return there
     _bring(Path(home))
     made = far.install(there["home"], key, own_python)
     if made.get("error") or made["differing"]:
-        return there | made
+        return {**there, **made}
     command = [made["python"], "-m", "modelforge.launchers.job", there["home"], "--machine"]
     done = subprocess.run(
         command, capture_output=True, text=True, check=True, env=_environment(there["home"], key)
     )
-    return there | made | {"machine": json.loads(done.stdout.strip().splitlines()[-1])}
+    described: dict[str, Any] = there | made
+    return described | {"machine": json.loads(done.stdout.strip().splitlines()[-1])}
 
 
 def train(home: str, key: str, own_python: str, run: str, shared: str = "") -> int:

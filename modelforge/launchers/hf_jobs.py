@@ -49,6 +49,8 @@ MOUNT, HOME = "/modelforge", "/root/modelforge"
 SHARED = "shared"
 LABEL = "modelforge"
 FLAVOR = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+# Content and name of files for a bucket.
+Files = list[tuple[str | Path | bytes, str]]
 PROGRAMS = ("far.py", "far_engine.py", "far_parts.py")
 STAGES = {"SCHEDULING": "waiting", "RUNNING": "running"}
 # Gigabytes, as hardware is described, in GiB.
@@ -152,18 +154,18 @@ class HfJobsLauncher:
             return Progress("waiting", note="It waits for its hardware.", cost=cost)
         events = self._read(run, "events", events_at)
         log = self._read(run, "log", log_at)
-        if stage in STAGES or events or log:
+        if stage in STAGES:
             return Progress("running", events, log, cost=cost)
         why = clean(job.status.message or "")
         cause = {"CANCELED": "The job was cancelled on the Hub."}.get(stage, why)
-        return Progress("ended", cost=cost, cause=cause)
+        return Progress("ended", events, log, cost=cost, cause=cause)
 
     def stop(self, launch: Launch, run: str, mode: StopMode, *, kill: bool = False) -> None:
         """Put the stop file into the bucket; cancel a job that waits, or that is to be killed."""
         job = self._job(launch.id)
         if job is None:
             return
-        stop = [(mode.encode(), f"{run}/{SHARED}/stop")]
+        stop: Files = [(mode.encode(), f"{run}/{SHARED}/stop")]
         self._call(lambda: self._api.batch_bucket_files(self._bucket(), add=stop))
         if kill or job.status.stage == "SCHEDULING":
             self._call(lambda: self._api.cancel_job(job_id=launch.id, namespace=self._namespace()))
@@ -171,7 +173,7 @@ class HfJobsLauncher:
     def fetch(self, launch: Launch, run: str, into: Path, *, checkpoints: bool) -> None:  # noqa: ARG002
         """Download the run folder from the bucket."""
         prefix = f"{run}/{SHARED}/"
-        files = []
+        files: list[tuple[Any, Any]] = []
         for path in self._tree(prefix):
             parts = PurePosixPath(path.removeprefix(prefix)).parts
             if not path.startswith(prefix) or ".." in parts or not parts:
@@ -252,7 +254,7 @@ class HfJobsLauncher:
             return []
 
     def _upload(self, folder: Path, prefix: str) -> None:
-        files: list[tuple[str | Path | bytes, str]] = [
+        files: Files = [
             (path, f"{prefix}/{path.relative_to(folder).as_posix()}")
             for path in sorted(folder.rglob("*"))
             if path.is_file()

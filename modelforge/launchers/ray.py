@@ -252,7 +252,7 @@ class RayLauncher:
                 remedy = "Use a model and a dataset of the Hub, which are downloaded there."
                 raise ConfigError(Problem("target", what, remedy))
             file.seek(0)
-            pieces = []
+            pieces: list[str] = []
             while data := file.read(PIECE_BYTES):
                 name = f"{PIECES}/{len(pieces):03d}"
                 pieces.append(self._package({name: data}))

@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from modelforge.errors import ConfigError, ForgeError, MissingPackageError, Problem
+from modelforge.launchers import far
 from modelforge.launchers.bundle import Bundle
 from modelforge.launchers.launcher import (
     Condition,
@@ -160,9 +161,11 @@ class SkyPilotLauncher:
         if status in WAITING:
             note = "It waits in the queue of the cluster."
             return Progress("waiting", read.events, read.log, note, self._cost)
-        if status == RUNNING or read.events or read.log:
+        has_more = max(len(read.events), len(read.log)) >= far.MAX_READ_BYTES
+        if status == RUNNING or has_more:
             return Progress("running", read.events, read.log, cost=self._cost)
-        return Progress("ended", cost=self._cost, cause=CAUSES.get(status, ""))
+        cause = CAUSES.get(status, "")
+        return Progress("ended", read.events, read.log, cost=self._cost, cause=cause)
 
     def stop(self, launch: Launch, run: str, mode: StopMode, *, kill: bool = False) -> None:
         """Write the stop file there; cancel a job that waits, or that is to be killed."""

@@ -149,9 +149,10 @@ class RayLauncher:
         self._wait(name, 120.0)
 
     def fetch(self, launch: Launch, run: str, into: Path, *, checkpoints: bool) -> None:
-        """Read every file of the run folder."""
+        """Read every file of the run folder; nothing, where the node of the job is not known."""
         job = self._job(launch.id)
-        node = (job or {}).get("driver_node_id") or ""
+        if job is None or not (node := job.get("driver_node_id")):
+            return
         prefix = f"modelforge-{run}/"
         for name in self._list(node, f"{prefix}**/*"):
             inside = name.removeprefix(prefix)

@@ -177,8 +177,9 @@ class SkyPilotLauncher:
             self._sky("cancel", "--yes", self._cluster, launch.id)
 
     def fetch(self, launch: Launch, run: str, into: Path, *, checkpoints: bool) -> None:
-        """Copy the run folder there into a folder here."""
-        self._place.fetch(launch, run, into, checkpoints=checkpoints)
+        """Copy the run folder there into a folder here; nothing, where the cluster is gone."""
+        if self._status() in ("UP", "INIT"):
+            self._place.fetch(launch, run, into, checkpoints=checkpoints)
 
     def close(self) -> None:
         """End the connection. The cluster stops by itself when it is idle."""

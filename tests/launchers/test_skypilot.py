@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,8 @@ def test_a_cluster_that_is_taken_back_loses_the_run_with_its_cause(
     run_id = started(quick_forge, longer, target)
     folder = quick_forge.runs.folder(run_id)
     stepped(quick_forge, run_id, 1)
+    (job,) = json.loads((sky / "jobs.json").read_text())
+    os.killpg(job["pid"], signal.SIGKILL)
     (sky / "clusters.json").write_text("{}")
     until(lambda: quick_forge.tend() or read_launch(folder.launch).is_over, "it is over")
     assert quick_forge.runs.state(run_id) is RunState.LOST

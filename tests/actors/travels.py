@@ -5,6 +5,7 @@ Beyond step 5 it waits while there is a file `hold` in the home.
 
 import hashlib
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -62,6 +63,8 @@ while step < total:
     weights = hashlib.sha256(f"{weights} {step}".encode()).hexdigest()
     staged = folder.checkpoints / f".staged-checkpoint-{step}"
     save(staged)
+    # As the real worker: a checkpoint without a manifest is not one.
+    shutil.rmtree(folder.checkpoints / f"checkpoint-{step}", ignore_errors=True)
     checkpoints.write_manifest(
         staged.rename(folder.checkpoints / f"checkpoint-{step}"), step=step, stage=None
     )

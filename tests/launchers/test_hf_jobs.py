@@ -55,9 +55,11 @@ def target(quick_forge: Forge, api: Api) -> str:
 
 
 @pytest.fixture
-def longer(recipe: dict[str, Any]) -> dict[str, Any]:
-    """A run that is not over before it is stopped."""
-    return recipe | {"max_steps": 120}
+def hold(hub: Hub) -> Path:
+    """A file; while it exists a run there waits at step 5."""
+    path = hub.home / "hold"
+    path.touch()
+    return path
 
 
 class Follower:
@@ -102,8 +104,8 @@ def test_a_run_as_a_job_is_brought_home(quick_forge, target, recipe, hub):
     assert read_launch(folder.launch).cost == "$1.00"
 
 
-def test_a_stop_keeps_the_model(quick_forge, target, longer, hub):
-    folder = created(quick_forge, longer, target)
+def test_a_stop_keeps_the_model(quick_forge, target, recipe, hold, hub):
+    folder = created(quick_forge, recipe, target)
     follower = Follower(quick_forge, folder)
     stepped(folder, 2)
     folder.stop.write_text("keep")
@@ -113,9 +115,9 @@ def test_a_stop_keeps_the_model(quick_forge, target, longer, hub):
 
 
 def test_a_killed_job_is_lost_with_its_checkpoints_and_continues_there(
-    quick_forge, target, longer, hub
+    quick_forge, target, recipe, hold, hub
 ):
-    folder = created(quick_forge, longer, target)
+    folder = created(quick_forge, recipe, target)
     follower = Follower(quick_forge, folder)
     stepped(folder, 4)
     process = hub.jobs["job1"]["process"]
@@ -135,8 +137,8 @@ def test_a_job_is_found_by_its_label(quick_forge, target, recipe, hub):
     assert launcher.find(launch) == launch.id, "also when it is over"
 
 
-def test_a_cancelled_job_says_so(quick_forge, target, longer, hub):
-    folder = created(quick_forge, longer, target)
+def test_a_cancelled_job_says_so(quick_forge, target, recipe, hold, hub):
+    folder = created(quick_forge, recipe, target)
     follower = Follower(quick_forge, folder)
     stepped(folder, 2)
     launch = read_launch(folder.launch)

@@ -82,9 +82,12 @@ def target(quick_forge: Forge, dashboard: Dashboard, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def longer(recipe: dict[str, Any]) -> dict[str, Any]:
-    """A run that is not over before it is stopped."""
-    return recipe | {"max_steps": 120}
+def hold(tmp_path: Path) -> Path:
+    """A file; while it exists a run there waits at step 5."""
+    path = tmp_path / "far" / "hold"
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    return path
 
 
 def test_a_run_on_a_cluster_is_brought_home(quick_forge, target, recipe, tmp_path):
@@ -98,31 +101,32 @@ def test_a_run_on_a_cluster_is_brought_home(quick_forge, target, recipe, tmp_pat
     assert not folder.checkpoints.exists(), "those of a finished run stay there"
 
 
-def test_a_stop_there_resumes_here_to_the_same_bytes(quick_forge, target, longer):
-    run_id = started(quick_forge, longer, target)
+def test_a_stop_there_resumes_here_to_the_same_bytes(quick_forge, target, recipe, hold):
+    run_id = started(quick_forge, recipe, target)
     stepped(quick_forge, run_id, 2)
     quick_forge.runs.stop(run_id)
     assert over(quick_forge, run_id) is RunState.STOPPED
     folder = quick_forge.runs.folder(run_id)
     quick_forge.resume.resume(run_id, on="here")
     assert over(quick_forge, run_id) is RunState.FINISHED
-    assert adapter(folder) == whole(quick_forge, longer)
+    assert adapter(folder) == whole(quick_forge, recipe)
 
 
-def test_a_killed_relay_finds_its_job_again(quick_forge, target, longer, dashboard):
-    run_id = started(quick_forge, longer, target)
+def test_a_killed_relay_finds_its_job_again(quick_forge, target, recipe, hold, dashboard):
+    run_id = started(quick_forge, recipe, target)
     folder = quick_forge.runs.folder(run_id)
     stepped(quick_forge, run_id, 2)
     who = read_facts(folder).process
     os.kill(who.pid, signal.SIGKILL)
     until(lambda: not who.alive, "the relay is dead")
+    hold.unlink()
     assert over(quick_forge, run_id) is RunState.FINISHED
     assert len(dashboard.jobs(run_id)) == 1, "it was submitted once"
-    assert adapter(folder) == whole(quick_forge, longer)
+    assert adapter(folder) == whole(quick_forge, recipe)
 
 
-def test_a_job_that_vanishes_is_lost_with_its_cause(quick_forge, target, longer, dashboard):
-    run_id = started(quick_forge, longer, target)
+def test_a_job_that_vanishes_is_lost_with_its_cause(quick_forge, target, recipe, hold, dashboard):
+    run_id = started(quick_forge, recipe, target)
     stepped(quick_forge, run_id, 2)
     # Another dashboard, which knows nothing of the job, as after a restart of the cluster.
     dashboard.process.kill()
@@ -133,8 +137,8 @@ def test_a_job_that_vanishes_is_lost_with_its_cause(quick_forge, target, longer,
     assert "does not know the job any more" in launch.what
 
 
-def test_a_killed_job_is_lost_and_resumes_here(quick_forge, target, longer, dashboard):
-    run_id = started(quick_forge, longer, target)
+def test_a_killed_job_is_lost_and_resumes_here(quick_forge, target, recipe, hold, dashboard):
+    run_id = started(quick_forge, recipe, target)
     folder = quick_forge.runs.folder(run_id)
     stepped(quick_forge, run_id, 3)
     job = dashboard.jobs(run_id)[0].stem
@@ -145,7 +149,7 @@ def test_a_killed_job_is_lost_and_resumes_here(quick_forge, target, longer, dash
     assert "Ray says: Job entrypoint command failed" in read_launch(folder.launch).what
     quick_forge.resume.resume(run_id, on="here")
     assert over(quick_forge, run_id) is RunState.FINISHED
-    assert adapter(folder) == whole(quick_forge, longer)
+    assert adapter(folder) == whole(quick_forge, recipe)
 
 
 def test_a_job_that_waits_says_so_and_is_stopped(quick_forge, target, recipe, dashboard):

@@ -76,9 +76,12 @@ def target(quick_forge: Forge, sky: Path, sshd: Sshd, task: Path, tmp_path: Path
 
 
 @pytest.fixture
-def longer(recipe: dict[str, Any]) -> dict[str, Any]:
-    """A run that is not over before it is stopped."""
-    return recipe | {"max_steps": 120}
+def hold(tmp_path: Path) -> Path:
+    """A file; while it exists a run there waits at step 5."""
+    path = tmp_path / "far" / "hold"
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    return path
 
 
 def test_a_run_on_a_cluster_is_brought_home(quick_forge, target, recipe, sky):
@@ -97,20 +100,20 @@ def test_a_run_on_a_cluster_is_brought_home(quick_forge, target, recipe, sky):
     assert read_launch(folder.launch).cost.startswith("about $1.23")
 
 
-def test_a_stop_there_resumes_here_to_the_same_bytes(quick_forge, target, longer):
-    run_id = started(quick_forge, longer, target)
+def test_a_stop_there_resumes_here_to_the_same_bytes(quick_forge, target, recipe, hold):
+    run_id = started(quick_forge, recipe, target)
     stepped(quick_forge, run_id, 2)
     quick_forge.runs.stop(run_id)
     assert over(quick_forge, run_id) is RunState.STOPPED
     quick_forge.resume.resume(run_id, on="here")
     assert over(quick_forge, run_id) is RunState.FINISHED
-    assert adapter(quick_forge.runs.folder(run_id)) == whole(quick_forge, longer)
+    assert adapter(quick_forge.runs.folder(run_id)) == whole(quick_forge, recipe)
 
 
 def test_a_cluster_that_is_taken_back_loses_the_run_with_its_cause(
-    quick_forge, target, longer, sky, monkeypatch
+    quick_forge, target, recipe, hold, sky, monkeypatch
 ):
-    run_id = started(quick_forge, longer, target)
+    run_id = started(quick_forge, recipe, target)
     folder = quick_forge.runs.folder(run_id)
     stepped(quick_forge, run_id, 1)
     (job,) = json.loads((sky / "jobs.json").read_text())

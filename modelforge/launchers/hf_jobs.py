@@ -280,7 +280,9 @@ class HfJobsLauncher:
         except HfHubHTTPError as error:
             raise _refusal(error) from error
         except NOT_ANSWERING as error:
-            what = f"The Hub does not answer: {clean(str(error)) or type(error).__name__}."
+            what = (
+                f"The Hub does not answer: {clean(str(error)).rstrip('.') or type(error).__name__}."
+            )
             raise UnreachableError(Problem("target", what, "Check the network.")) from error
 
 

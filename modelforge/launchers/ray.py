@@ -124,8 +124,8 @@ class RayLauncher:
         if state == "waiting":
             return Progress(state, note=clean(job.get("message") or "It waits for a free node."))
         node = job.get("driver_node_id") or ""
-        events = self._read(node, run, "events", events_at)
-        log = self._read(node, run, "log", log_at)
+        events = self._read(node, run, "events", events_at) if node else b""
+        log = self._read(node, run, "log", log_at) if node else b""
         has_more = len(events) >= PART_BYTES or len(log) >= PART_BYTES
         if state == "ended" and not has_more:
             return Progress(state, events, log, cause=self._cause(job))
@@ -338,7 +338,8 @@ class RayLauncher:
         raise ConfigError(Problem("target", what, remedy))
 
     def _unreachable(self, error: Exception) -> UnreachableError:
-        what = f"{self._address} does not answer: {clean(str(error)) or type(error).__name__}."
+        why = clean(str(error)).rstrip(".") or type(error).__name__
+        what = f"{self._address} does not answer: {why}."
         remedy = "Check that the cluster runs and that its dashboard can be reached from here."
         return UnreachableError(Problem("target", what, remedy))
 

@@ -129,7 +129,8 @@ class Handler(BaseHTTPRequestHandler):
         return self.answer(200, shown)
 
     def logs(self, rest: list[str], query: dict[str, str]) -> None:
-        assert query["node_id"] == NODE
+        if query.get("node_id") != NODE:
+            return self.answer(500, b"No such node")
         if rest == ["file"]:
             path = LOGS / query["filename"]
             assert query["lines"] == "-1"

@@ -33,6 +33,7 @@ from modelforge.services.evaluations.growth_comparisons import GrowthComparisonS
 from modelforge.services.evaluations.service import COMMAND as EVALUATOR
 from modelforge.services.evaluations.service import EvaluationService
 from modelforge.services.evaluations.sources import EvaluationSourceFinder
+from modelforge.services.exports.run_archives import RunArchiveService
 from modelforge.services.exports.service import COMMAND as EXPORTER
 from modelforge.services.exports.service import ExportService
 from modelforge.services.exports.settings import SettingsExportService
@@ -40,17 +41,16 @@ from modelforge.services.exports.sources import SourceFinder
 from modelforge.services.history import HistoryService
 from modelforge.services.layers import LayerService
 from modelforge.services.machine import MachineService
-from modelforge.services.notebooks import NotebookService
 from modelforge.services.preflight import PreflightService
 from modelforge.services.pretraining.dial import DialService
 from modelforge.services.queue import QueueService
 from modelforge.services.resume import ResumeService
-from modelforge.services.run_archives import RunArchiveService
 from modelforge.services.runs import RunService
 from modelforge.services.start import RunLauncher
 from modelforge.services.storage import StorageService
 from modelforge.services.stored import StoredService
 from modelforge.services.sweeps.service import SweepService
+from modelforge.services.targets.notebooks import NotebookService
 from modelforge.services.targets.service import TargetService
 from modelforge.services.trash import TrashService
 from modelforge.services.trial_runs import TrialRunService
@@ -94,8 +94,6 @@ class Forge:
         self.runs = RunService(store, training, launcher, self.history)
         self.queue = QueueService(home, store, training, launcher)
         self.resume = ResumeService(self.runs, launcher, self.targets)
-        self.archives = RunArchiveService(home, store, training)
-        self.notebooks = NotebookService(home, self.preflight)
         self.trash = TrashService(home, store, training, self.chat)
         self.storage = StorageService(home, store, self.history, self.trash)
         self.presets = PresetService(home.presets)
@@ -133,6 +131,8 @@ class Forge:
         exporter: Sequence[str],
         evaluator: Sequence[str],
     ) -> None:
+        self.archives = RunArchiveService(self.home, store, self._supervisor)
+        self.notebooks = NotebookService(self.home, self.preflight)
         places = (self.home, store, self._supervisor, self.machine)
         guard = self.serving.guard
         self.exports = ExportService(SourceFinder(*places), launcher, self.chat, exporter, guard)

@@ -21,7 +21,6 @@ from modelforge.cli import (
     export,
     export_settings,
     import_settings,
-    notebook,
     presets,
     pretrain,
     queue,
@@ -52,6 +51,7 @@ from modelforge.cli.parsing import (
 from modelforge.cli.recipe import read_recipe
 from modelforge.cli.sweeps import commands as sweeps
 from modelforge.cli.targets import commands as targets
+from modelforge.cli.targets import notebook
 from modelforge.cli.targets.commands import ON
 from modelforge.errors import ConfigError, ForgeError, Problem, RunError
 

@@ -161,7 +161,7 @@ def _terminate(worker: subprocess.Popen[bytes]) -> None:
 
 
 def _end_with_parent() -> None:
-    """Let the worker stop when this process is killed: nobody would follow it any more."""
+    """Let the worker stop when this process is killed, which follows it."""
     if sys.platform == "linux":
         import ctypes  # noqa: PLC0415  # only where it is used
 

@@ -10,7 +10,7 @@ import pytest
 from modelforge.cli.main import main
 from modelforge.runs.layout import RunFolder
 from tests.runs.homes import put_run
-from tests.services.test_run_archives import rewritten
+from tests.services.exports.test_run_archives import rewritten
 
 
 @pytest.fixture

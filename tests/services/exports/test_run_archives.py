@@ -289,14 +289,14 @@ def test_an_archive_arrives_in_parts(here, run, packed):
 
 
 def test_an_archive_that_is_larger_than_the_limit_leaves_nothing(here, packed, monkeypatch):
-    monkeypatch.setattr("modelforge.services.run_archives.MAX_ARCHIVE_BYTES", 100)
+    monkeypatch.setattr("modelforge.services.exports.run_archives.MAX_ARCHIVE_BYTES", 100)
     with pytest.raises(DataError, match="larger than 100 B"):
         here.archives.receive([packed.read_bytes()])
     assert is_empty(here)
 
 
 def test_a_full_disk_is_named_before_anything_is_written(here, packed, monkeypatch):
-    monkeypatch.setattr("modelforge.services.run_archives._SPARE_BYTES", 2**60)
+    monkeypatch.setattr("modelforge.services.exports.run_archives._SPARE_BYTES", 2**60)
     with pytest.raises(DataError, match="more than the disk has free"):
         here.archives.take_in(packed)
     assert is_empty(here)

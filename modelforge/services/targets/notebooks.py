@@ -22,7 +22,7 @@ from modelforge.paths import Home, expand_user
 from modelforge.services.preflight import PreflightService
 from modelforge.units import human_bytes
 
-# Settings that are needed, whoever has given them.
+# Settings that are needed, also where they are defaults.
 NEEDED = ("task", "strategy", "model_name", "dataset", "data.sources", "data.validation_sources")
 # Settings that name files which a run writes on this computer.
 WRITTEN = ("logging.log_file", "logging.repo")

@@ -162,23 +162,29 @@ def test_a_job_that_waits_says_so_and_is_stopped(quick_forge, target, recipe, da
     assert not (folder.events.exists() and folder.events.stat().st_size)
 
 
-def test_large_files_go_in_pieces(quick_forge, target, recipe, dashboard, monkeypatch):
+def packages(dashboard: Dashboard) -> list[int]:
+    return sorted(path.stat().st_mtime_ns for path in (dashboard.folder / "packages").iterdir())
+
+
+def test_large_files_go_in_pieces(quick_forge, target, dashboard, monkeypatch, tmp_path):
+    folder = tmp_path / "large"
+    folder.mkdir()
+    (folder / "weights").write_bytes(os.urandom(5000))
     launcher = open_launcher(quick_forge.targets.get(target).target)
     monkeypatch.setattr(ray, "PIECE_BYTES", 1000)
-    brought = launcher._upload(Path(recipe["dataset"]).parent / "far" / "code")
-    assert len(brought["py_modules"]) > 2
+    brought = launcher._upload(folder)
+    assert len(brought["py_modules"]) == 6
     # A second time nothing is sent.
-    before = sorted(path.stat().st_mtime_ns for path in (dashboard.folder / "packages").iterdir())
-    assert launcher._upload(Path(recipe["dataset"]).parent / "far" / "code") == brought
-    after = sorted(path.stat().st_mtime_ns for path in (dashboard.folder / "packages").iterdir())
-    assert after == before
+    before = packages(dashboard)
+    assert launcher._upload(folder) == brought
+    assert packages(dashboard) == before
 
 
-def test_what_is_too_much_is_refused_with_the_bound(quick_forge, target, recipe, monkeypatch):
+def test_what_is_too_much_is_refused_with_the_bound(quick_forge, target, monkeypatch, tmp_path):
     monkeypatch.setattr(ray, "MAX_BYTES", 10)
     launcher = open_launcher(quick_forge.targets.get(target).target)
     with pytest.raises(ConfigError, match="a Ray cluster takes 10 B"):
-        launcher._upload(Path(recipe["dataset"]).parent)
+        launcher._upload(tmp_path / "tiny")
 
 
 def test_a_cluster_that_does_not_answer_is_named(quick_forge, tmp_path):

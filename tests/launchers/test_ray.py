@@ -268,13 +268,13 @@ def real_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str
 
 @pytest.mark.slow
 @pytest.mark.torch
-def test_a_real_cluster_trains_on_two_workers(real_cluster, forge, recipe, tmp_path):
+def test_a_real_cluster_trains_on_two_workers(real_cluster, forge, real_recipe, tmp_path):
     address, python = real_cluster
     options = {"environment": sys.executable, "home": str(tmp_path / "far"), "python": python}
     forge.targets.add("cluster", address, options=options)
     assert forge.targets.check("cluster").problems == []
     hardware: dict[str, Any] = {"device": "cpu", "gpus": 2, "sharding": "ddp"}
-    run_id = forge.runs.start(Layer("body", recipe | {"hardware": hardware}), on="cluster")
+    run_id = forge.runs.start(Layer("body", real_recipe | {"hardware": hardware}), on="cluster")
     folder = forge.runs.folder(run_id)
     assert over(forge, run_id) is RunState.FINISHED, folder.relay_log.read_text()
     assert json.loads(folder.config.read_text())["plan"]["ranks"] == 2
@@ -285,13 +285,13 @@ def test_a_real_cluster_trains_on_two_workers(real_cluster, forge, recipe, tmp_p
 @pytest.mark.slow
 @pytest.mark.torch
 def test_a_run_stopped_on_a_real_cluster_finishes_here_to_the_same_bytes(
-    real_cluster, forge, recipe, tmp_path
+    real_cluster, forge, real_recipe, tmp_path
 ):
     address, python = real_cluster
     options = {"environment": sys.executable, "home": str(tmp_path / "far"), "python": python}
     forge.targets.add("cluster", address, options=options)
     assert forge.targets.check("cluster").problems == []
-    longer = recipe | {"max_steps": 120}
+    longer = real_recipe | {"max_steps": 120}
     run_id = forge.runs.start(Layer("body", longer), on="cluster")
     stepped(forge, run_id, 4)
     relay = read_facts(forge.runs.folder(run_id)).process

@@ -42,7 +42,7 @@ OPTIONS = {
 OF_SBATCH = ("time", "gres", "cpus-per-task", "mem", "account", "qos", "constraint")
 ADDRESS = re.compile(r"(?P<partition>[\w.-]{1,80})(?P<folder>/[^\x00-\x1f]*)?", re.ASCII)
 COMMAND_S = 60.0
-# The worker gets SIGTERM this long before its time limit, and saves.
+# The worker, which the batch script becomes, gets SIGTERM this long before its limit, and saves.
 WARNING_S = 120
 # How long a check waits for a node that describes its hardware.
 MACHINE_S = 120.0
@@ -170,7 +170,7 @@ class SlurmLauncher:
             done = _call(
                 "sbatch", "--parsable", "--no-requeue", f"--job-name={name}",
                 f"--partition={self._partition}", f"--output={output}", "--open-mode=truncate",
-                f"--signal=TERM@{WARNING_S}", f"--chdir={output.parent}",
+                f"--signal=B:TERM@{WARNING_S}", f"--chdir={output.parent}",
                 *given, file.name, *command,
             )  # fmt: skip
         if done.returncode:

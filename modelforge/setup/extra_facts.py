@@ -24,7 +24,7 @@ PROOFS: dict[str, tuple[str, ...]] = {
     "privacy": ("opacus.accountants",),
     "deepspeed": ("deepspeed",),
     "mcp": ("mcp.server.mcpserver",),
-    "sweep": ("optuna",),
+    "sweep": ("optuna", "scipy"),
     "tensorboard": ("torch.utils.tensorboard",),
     "trackio": ("trackio",),
     "wandb": ("wandb",),

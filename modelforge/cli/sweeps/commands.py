@@ -55,9 +55,10 @@ def add(
 
 
 def _sweep(options: argparse.Namespace, forge: Forge, layers: Sequence[Layer]) -> int:
+    from modelforge.services.sweeps.pricing import read_budget
     from modelforge.services.sweeps.space import read_dimensions
 
-    budget_s, dimensions = _budget(options.budget), read_dimensions(options.vary)
+    budget_s, dimensions = read_budget(options.budget), read_dimensions(options.vary)
     began = time.time()
     if not options.no_trial_run:
         _measure(forge, layers, quiet=options.json)
@@ -93,19 +94,6 @@ def _sweeps(options: argparse.Namespace, forge: Forge) -> int:
         forge.sweeps.stop(options.sweep)
     _show(forge.sweeps.view(options.sweep), as_json=options.json)
     return DONE
-
-
-def _budget(text: str) -> float:
-    """Return the seconds of a duration such as 4h, or until a time of day; raises ConfigError."""
-    from modelforge.runs.scheduling.schedule_times import parse_time
-
-    now = time.time()
-    text = text.strip()
-    try:
-        return parse_time(text if ":" in text or text.startswith("+") else f"+{text}", now) - now
-    except ConfigError as error:
-        what = f"{text[:40]!r} is neither a duration nor a time of day."
-        raise ConfigError(Problem("--budget", what, "Write 4h, 2h30m or 07:00.")) from error
 
 
 def _measure(forge: Forge, layers: Sequence[Layer], *, quiet: bool) -> None:

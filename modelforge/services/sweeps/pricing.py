@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 from modelforge.errors import ConfigError, Problem
 from modelforge.runs.event_types import PlanEvent
 from modelforge.runs.events import iter_events
 from modelforge.runs.layout import RunFolder
+from modelforge.runs.scheduling.schedule_times import parse_time
 from modelforge.runs.view import RunView
 from modelforge.units import human_duration
 
@@ -15,6 +17,8 @@ from modelforge.units import human_duration
 RUNG_SHARE = 8
 # A sweep has its own settings and so many first rungs at least.
 FEWEST_TRIALS = 2
+# What a trial takes on average where the better half goes on at each of three rungs.
+MEAN_SHARE = 1 / 8 + 1 / 16 + 1 / 16 + 1 / 16
 
 
 @dataclass(frozen=True)
@@ -53,3 +57,19 @@ def require_time(price: Price, total_steps: int, budget_s: float) -> None:
         )
         remedy = "Give more time, or make the runs shorter with max_steps."
         raise ConfigError(Problem("budget", what, remedy))
+
+
+def expected_trials(price: Price, budget_s: float) -> int:
+    """Return about how many trials a budget has time for, the user's own settings among them."""
+    return 1 + max(0, int((budget_s - price.whole) / price.of(MEAN_SHARE)))
+
+
+def read_budget(text: str) -> float:
+    """Return the seconds of a duration such as 4h, or until a time of day; raises ConfigError."""
+    now = time.time()
+    text = text.strip()
+    try:
+        return parse_time(text if ":" in text or text.startswith("+") else f"+{text}", now) - now
+    except ConfigError as error:
+        what = f"{text[:40]!r} is neither a duration nor a time of day."
+        raise ConfigError(Problem("budget", what, "Write 4h, 2h30m or 07:00.")) from error

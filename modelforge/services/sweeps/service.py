@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 from modelforge.config.resolve import Layer, flatten
 from modelforge.config.schema.base import about
-from modelforge.errors import BlockedError, ConfigError, ForgeError, Problem, RunError
+from modelforge.errors import ConfigError, ForgeError, NotFoundError, Problem, RunError
 from modelforge.paths import Home
 from modelforge.runs.atomic_files import disk_error
 from modelforge.runs.evaluations import EvaluationRequest
@@ -27,10 +27,11 @@ from modelforge.runs.events import iter_events
 from modelforge.runs.process.lock import exclusive
 from modelforge.runs.states import RunState
 from modelforge.services.evaluations.service import EvaluationService
-from modelforge.services.preflight import PreflightResult, PreflightService
+from modelforge.services.preflight import PreflightService
 from modelforge.services.queue import QueueService
 from modelforge.services.runs import RunService
-from modelforge.services.sweeps.pricing import Price, first_rung, measured_price, require_time
+from modelforge.services.sweeps.plan import SweepPrice, new_record, price_of
+from modelforge.services.sweeps.pricing import Price, first_rung, measured_price
 from modelforge.services.sweeps.record import SweepFolder, SweepRecord, find_sweep, sweep_folders
 from modelforge.services.sweeps.space import Dimension
 from modelforge.services.sweeps.study import (
@@ -85,6 +86,7 @@ class SweepService:
         self._queue = queue
         self._evaluations = evaluations
         self._tended = float("-inf")
+        self._ended: dict[str, SweepView] = {}
 
     # Start and read
 
@@ -98,7 +100,7 @@ class SweepService:
         """
         require_package()
         checked = self._preflight.check(*layers, idle=True)
-        record = _new_record(checked, dimensions, budget_s, name)
+        record = new_record(checked, dimensions, budget_s, name)
         stamp = datetime.fromtimestamp(record.created, UTC).strftime("%Y%m%d-%H%M%S")
         folder = SweepFolder(self._home.sweeps / f"{stamp}-{secrets.token_hex(2)}")
         staged = SweepFolder(self._home.sweeps / f".new-{folder.id}")
@@ -112,6 +114,19 @@ class SweepService:
             shutil.rmtree(staged.path, ignore_errors=True)
         return folder.id
 
+    def price(self, *layers: Layer) -> SweepPrice:
+        """Return what a trial with these settings takes; raises what `start` raises."""
+        return price_of(self._preflight.check(*layers, idle=True))
+
+    def settings(self, sweep_id: str, number: int) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """Return the user's settings, nested, and the values of a trial; raises NotFoundError."""
+        _folder, record = self._find(sweep_id)
+        for trial in self.view(sweep_id).trials:
+            if trial.number == number:
+                return record.settings, trial.values
+        what = f"The sweep has no trial {number}."
+        raise NotFoundError(Problem("trial", what, "`modelforge sweeps ID` lists its trials."))
+
     def list(self) -> list[SweepView]:
         """Return the sweeps, the newest first."""
         views = []
@@ -123,8 +138,17 @@ class SweepService:
     def view(self, sweep_id: str) -> SweepView:
         """Return a sweep; raises NotFoundError."""
         folder, record = self._find(sweep_id)
+        if folder.id in self._ended:  # it does not change any more
+            return self._ended[folder.id]
+        view = self._view(folder, record)
+        if view.is_over:
+            self._ended[folder.id] = view
+        return view
+
+    def _view(self, folder: SweepFolder, record: SweepRecord) -> SweepView:
+        result = folder.result()  # before the trials, which do not change after it
         trials = _study(folder, record).trials()
-        best, result = _best(trials), folder.result()
+        best = _best(trials)
         return SweepView(
             id=folder.id,
             name=record.name,
@@ -315,39 +339,3 @@ def _best(trials: Sequence[Trial]) -> Trial | None:
     """Return the trial with the lowest loss among those that were trained to the end."""
     complete = [each for each in trials if each.state == "complete" and each.loss is not None]
     return min(complete, key=lambda each: each.loss or 0.0, default=None)
-
-
-def _new_record(
-    checked: PreflightResult, dimensions: Sequence[Dimension], budget_s: float, name: str
-) -> SweepRecord:
-    """Return what a sweep does; raises what the start of a run raises, and ConfigError."""
-    resolved, plan, report, data, facts = checked.require()
-    if report.blocked:
-        raise BlockedError(report.findings)
-    if plan.eval_steps is None or not plan.total_steps:
-        what = "The settings have no evaluation, so trials cannot be compared."
-        raise ConfigError(Problem("eval_split", what, "Keep rows for evaluation: eval_split=0.1."))
-    if report.seconds is None:
-        what = "It is not known how long a run takes."
-        raise ConfigError(Problem("budget", what, "Do a trial run first: modelforge trial-run."))
-    require_time(Price(report.seconds), plan.total_steps, budget_s)
-    values: Mapping[str, Any] = resolved.config.model_dump(mode="json")
-    own = {each.name: flatten(values)[each.name] for each in dimensions}
-    now = time.time()
-    return SweepRecord(
-        name=name or f"{data.summary.name} · {facts.name.rpartition('/')[2]}",
-        created=now,
-        deadline=now + budget_s,
-        settings=resolved.config.explicit_values(),
-        own=own,
-        dimensions=tuple(_with_own(each, own[each.name]) for each in dimensions),
-        total_steps=plan.total_steps,
-        seconds=report.seconds,
-    )
-
-
-def _with_own(dimension: Dimension, own: Any) -> Dimension:
-    """Return a list of values with the user's own among them."""
-    if not dimension.choices or own in dimension.choices:
-        return dimension
-    return Dimension(dimension.name, choices=(*dimension.choices, own))

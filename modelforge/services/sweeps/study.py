@@ -1,6 +1,6 @@
 """The trials of a sweep in a study of Optuna, whose journal survives the process.
 
-Optuna proposes the values (TPE) and decides which trials fall behind (successive halving).
+Optuna proposes the values (Halton, TPE) and decides which trials fall behind (successive halving).
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from modelforge.config.schema.base import about
 from modelforge.errors import MissingPackageError, Problem
 from modelforge.services.sweeps.space import Dimension
 
-PACKAGE = "optuna"
+PACKAGES = ("optuna", "scipy")
 # At each rung the better half goes on, to twice as many steps.
 REDUCTION = 2
 RUN, REASON = "run", "reason"
-# The trials after which the values follow from the losses so far.
-RANDOM_TRIALS = 6
+# The trials whose values are spread evenly; those of later ones follow from the losses so far.
+SPREAD_TRIALS = 6
 # The number of the trial with the user's own settings, which is never stopped.
 OWN = 0
 
@@ -71,13 +71,24 @@ class Study:
                 ),
                 load_if_exists=True,
             )
-            # A process that continues a study draws other values than the one before it.
-            known = len(self._study.get_trials(deepcopy=False))
-            self._study.sampler = optuna.samplers.TPESampler(
-                seed=seed + known, n_startup_trials=RANDOM_TRIALS, multivariate=True
-            )
+            self._study.sampler = self._sampler(optuna.samplers, seed)
         self._optuna: Any = optuna
         self._distributions = {each.name: self._distribution(each) for each in dimensions}
+
+    def _sampler(self, samplers: Any, seed: int) -> Any:
+        """Return what proposes the values: first evenly spread ones, then by the losses so far."""
+        known = len(self._study.get_trials(deepcopy=False))
+        if known <= SPREAD_TRIALS:
+            return samplers.QMCSampler(
+                qmc_type="halton",
+                scramble=True,
+                seed=seed,
+                independent_sampler=samplers.RandomSampler(seed),
+                warn_independent_sampling=False,
+                warn_asynchronous_seeding=False,
+            )
+        # A process that continues a study draws other values than the one before it.
+        return samplers.TPESampler(seed=seed + known, n_startup_trials=1, multivariate=True)
 
     def trials(self) -> list[Trial]:
         """Return the trials that have begun, in their order."""
@@ -148,13 +159,15 @@ class Study:
 
 
 def is_installed() -> bool:
-    """Return whether Optuna is installed."""
-    return find_spec(PACKAGE) is not None
+    """Return whether Optuna is installed, with what its samplers need."""
+    return all(find_spec(name) for name in PACKAGES)
 
 
 def require_package() -> None:
     """Raise MissingPackageError without Optuna."""
     if not is_installed():
-        what = "The package optuna, which chooses the values of a sweep, is not installed."
+        what = (
+            "The packages optuna and scipy, which choose the values of a sweep, are not installed."
+        )
         remedy = "Run `python launch.py setup --with sweep`. Single runs work without it."
         raise MissingPackageError(Problem("sweep", what, remedy))

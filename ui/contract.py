@@ -105,6 +105,13 @@ class RecipeReply(Reply):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SweepFormReply(Reply):
+    """The form that starts a sweep; `can_start` is whether it has settings to start with."""
+
+    can_start: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class SettingsKindReply(Reply):
     """What a file holds: a recipe, settings of another program, or data."""
 

@@ -2,6 +2,7 @@
 import { FORM_KEY, actions, all, ask, call, create, dialog, find, findInput, onVisibility, patch, store, toast, whileDisabled } from "./page.js";
 import { openRunImport } from "./run_import.js";
 import { openQueue } from "./queue.js";
+import { openSweeps } from "./sweeps.js";
 import "./run_actions.js";
 
 const PAGE_SIZE = 25, MORE = 50, MAX_COMPARED = 8, REFRESH_MS = 2000;
@@ -16,8 +17,8 @@ export function open(root, server) {
   const search = findInput(".search", root), sort = findInput("#sort", root);
   const details = /** @type {HTMLDialogElement} */ (find("#run-details", root)), bar = find("#selection", root);
   const address = new URLSearchParams(location.search);
-  /** @type {Record<"query" | "group" | "tag" | "sort", string> & { shown: number }} */
-  const request = { query: "", group: "", tag: "", sort: "age", shown: PAGE_SIZE };
+  /** @type {Record<"query" | "group" | "tag" | "sort", string> & { shown: number, opened: string[] }} */
+  const request = { query: "", group: "", tag: "", sort: "age", shown: PAGE_SIZE, opened: [] };
   for (const [key, name, usual] of IN_ADDRESS) request[key] = address.get(name) ?? usual;
   /** @type {Set<string>} */
   const selected = new Set();
@@ -26,6 +27,7 @@ export function open(root, server) {
   sort.value = request.sort;
   openQueue(root, server);
   openRunImport(root);
+  openSweeps(root, server, (sweep) => request.opened.push(sweep), () => refresh());
 
   async function refresh() {
     const number = ++requests;

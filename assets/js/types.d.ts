@@ -83,6 +83,14 @@ export interface RecipeReply {
   recipe: Record<string, any>;
 }
 
+/** The form that starts a sweep; `can_start` is whether it has settings to start with. */
+export interface SweepFormReply {
+  parts: Record<string, string>;
+  toast: string;
+  is_error: boolean;
+  can_start: boolean;
+}
+
 /** What a file holds: a recipe, settings of another program, or data. */
 export interface SettingsKindReply {
   parts: Record<string, string>;

@@ -1,7 +1,11 @@
-"""Trains better the nearer its learning rate is to 3e-4, evaluates, and stops when asked."""
+"""Trains better the nearer its learning rate is to 3e-4, evaluates, and stops when asked.
+
+MODELFORGE_ACTOR_PACE is the seconds between two evaluations.
+"""
 
 import json
 import math
+import os
 import time
 
 import stage
@@ -15,6 +19,7 @@ from modelforge.runs.event_types import (
     StoppedEvent,
 )
 
+PACE_S = float(os.environ.get("MODELFORGE_ACTOR_PACE", "0.05"))
 folder, events = stage.enter()
 record = json.loads(folder.config.read_text(encoding="utf-8"))
 config, total = record["config"], record["plan"]["total_steps"]
@@ -33,7 +38,7 @@ for step in range(1, total + 1):
     events.write(StepEvent(step=step, loss=loss, total_steps=total))
     if step % record["plan"]["eval_steps"] == 0 or step == total:
         events.write(EvalEvent(step=step, loss=loss))
-        time.sleep(0.05)
+        time.sleep(PACE_S)
 for _ in range(15):  # the model is saved, and a stop request still counts
     time.sleep(0.02)
     if folder.stop.exists():

@@ -60,7 +60,7 @@ def started(command: list[str], home: Path, pace_s: float, **more: str) -> Serve
 def servers() -> Iterator[Callable[..., Server]]:
     """Start servers that end with the test; with `real` their workers train.
 
-    `machine` overrides facts about the computer.
+    `machine` overrides facts about the computer; `worker` names another stand-in worker.
     """
     running: list[Server] = []
 
@@ -71,10 +71,13 @@ def servers() -> Iterator[Callable[..., Server]]:
         pace_s: float = 0.05,
         real: bool = False,
         machine: dict[str, Any] | None = None,
+        worker: str = "",
     ) -> Server:
         stand_ins = ["tests/browser/serving.py", str(home), str(port)]
         ours = ["-m", "ui", "--home", str(home), "--port", str(port), "--no-browser"]
         more = {"MODELFORGE_TEST_REAL": "1"} if real else {}
+        if worker:
+            more["MODELFORGE_TEST_WORKER"] = worker
         if machine:
             more["MODELFORGE_TEST_MACHINE"] = json.dumps(machine)
         command = ours if real and machine is None else stand_ins

@@ -1,7 +1,8 @@
 """The real server over stand-in workers: `serving.py HOME PORT`; port 0 takes a free one.
 
 MODELFORGE_TEST_MACHINE describes the computer otherwise than it is, in JSON: what free memory it
-has, `gpus`. With MODELFORGE_TEST_REAL the workers are real.
+has, `gpus`. MODELFORGE_TEST_WORKER names another stand-in worker; with MODELFORGE_TEST_REAL the
+workers are real.
 """
 
 import json
@@ -29,8 +30,9 @@ def main() -> None:
     place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     place.bind(("127.0.0.1", int(sys.argv[2])))
     place.listen(64)
+    worker = os.environ.get("MODELFORGE_TEST_WORKER", "trains.py")
     actors = {
-        "worker": [sys.executable, str(ACTORS / "trains.py")],
+        "worker": [sys.executable, str(ACTORS / worker)],
         # No spare: it would be a real worker. Its absence changes nothing but the wait.
         "warm_worker": [sys.executable, "-c", ""],
         "chat_process": [sys.executable, str(ACTORS / "talks.py")],

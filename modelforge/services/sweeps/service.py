@@ -58,6 +58,10 @@ class SweepView:
     name: str
     created: float
     deadline: Annotated[float, about("When it is over at the latest.")]
+    is_stopped: Annotated[bool, about("Whether a stop was requested.")]
+    is_comparing: Annotated[
+        bool, about("Whether all trials have ended and their models are compared.")
+    ]
     is_over: bool
     dimensions: tuple[Dimension, ...]
     total_steps: Annotated[int, about("The steps of a trial that is not stopped.")]
@@ -154,6 +158,10 @@ class SweepService:
             name=record.name,
             created=record.created,
             deadline=record.deadline,
+            is_stopped=folder.is_stopped,
+            is_comparing=result is None
+            and not any(trial.is_running for trial in trials)
+            and not self._has_time(folder, record, trials),
             is_over=result is not None,
             dimensions=record.dimensions,
             total_steps=record.total_steps,

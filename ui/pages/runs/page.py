@@ -1,18 +1,21 @@
-"""The Runs page: search, filter, sort and annotate runs, and the queue above them."""
+"""The Runs page: search, filter, sort and annotate runs; sweeps and the queue above them."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from modelforge.errors import MissingPackageError
 from modelforge.forge import Forge
 from modelforge.runs.listing import RunFilter
 from modelforge.runs.notes import LONGEST_NAME, LONGEST_NOTE
+from modelforge.services.sweeps.service import SweepView
 from ui.contract import PollReply, Reply
 from ui.html.components import machine_brief
 from ui.html.gradio_page import ServerFunction, gradio_page, number, text, texts
 from ui.html.markup import Markup
 from ui.html.templates import render
-from ui.pages.runs import queue
+from ui.pages.runs import queue, sweep_form
+from ui.pages.runs.sweeps import sweep_cards
 from ui.pages.runs.table import GROUPS, MAX_SHOWN, filters, run_rows, show_more
 
 PAGE_SIZE = 25
@@ -31,11 +34,15 @@ def page(forge: Forge) -> None:
     def open(request: Any) -> PollReply:
         query = read_query(request)
         runs = forge.history.page(query, limit=_shown(request))
-        waiting = queue.queue_card(forge.queue.view())
+        queued, sweeps = forge.queue.view(), _sweeps(forge)
+        waiting = queue.queue_card(queued)
         is_active = any(runs.states[state] for state in GROUPS["active"][1])
         return PollReply(
-            poll=is_active or bool(waiting),
+            poll=is_active or bool(waiting) or not all(sweep.is_over for sweep in sweeps),
             parts={
+                "sweeps": sweep_cards(
+                    sweeps, texts(request, "opened"), {run.run for run in queued.runs}
+                ),
                 "queue": waiting,
                 "runs": run_rows(runs),
                 "run-filters": filters(runs, query, text(request, "group")),
@@ -47,7 +54,16 @@ def page(forge: Forge) -> None:
     def change_queue(request: Any) -> Reply:
         return queue.change(forge, request)
 
-    gradio_page(_body(), "runs", open, change_queue, *_changes(forge))
+    functions = (open, change_queue, *_changes(forge), *sweep_form.functions(forge))
+    gradio_page(_body(), "runs", *functions)
+
+
+def _sweeps(forge: Forge) -> list[SweepView]:
+    """Return the sweeps; none where the package that reads them has been removed."""
+    try:
+        return forge.sweeps.list()
+    except MissingPackageError:
+        return []
 
 
 def _changes(forge: Forge) -> tuple[ServerFunction, ...]:

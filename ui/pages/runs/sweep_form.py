@@ -94,7 +94,7 @@ def _form(forge: Forge, request: Any) -> SweepFormReply:
     entered = _entered(request)
     sources = [(run.id, _run_title(run.name, run.model)) for run in _recent(forge)]
     if _has_data(entered):
-        sources.insert(0, (FORM, "the form of the Train page"))
+        sources.insert(0, (FORM, "The form of the Train page"))
     chosen = text(request, "source") or (sources[0][0] if sources else "")
     if not chosen:
         return _no_form(render("sweeps", "no_settings"))
@@ -190,10 +190,7 @@ def _cost(price: SweepPrice, budget_s: float) -> Markup:
     how = BASIS.get(price.basis, "estimated; a trial run on the Train page measures it")
     count = expected_trials(Price(price.seconds), budget_s)
     run = f"One run of {fmt.plural(price.total_steps, 'step')} takes {fmt.duration(price.seconds)}"
+    given = fmt.duration(budget_s)
     if budget_s < price.seconds or count < 2:
-        return join([f"{run} ({how}). {fmt.duration(budget_s)} are too short for a search."])
-    return join(
-        [
-            f"{run} ({how}). {fmt.duration(budget_s)} are enough for about {fmt.number(count)} trials."
-        ]
-    )
+        return join([f"{run} ({how}). {given} are too short for a search."])
+    return join([f"{run} ({how}). {given} are enough for about {fmt.number(count)} trials."])

@@ -1,12 +1,12 @@
 """A sweep beside a full grid: does it find the best learning rate in 35 % of the grid's time?
 
-On each bundled sample the first layers of the starter model are trained with every rate of a grid,
-by the queue, and then by a sweep that begins with the default rate and has 35 % of the seconds of
-the grid. The rate of the sweep must lie within a factor of 2 of the best one of the grid. Processor
-seconds are those of all workers, because the wall clock depends on what else the computer does.
-What earlier calls have measured is kept, and not measured again.
+On each bundled sample the starter model is trained with every rate of a grid, by the queue, and
+then by a sweep that begins with the default rate and has 35 % of the seconds of the grid. The rate
+of the sweep must lie within a factor of 2 of the best one of the grid. Processor seconds are those
+of all workers, because the wall clock depends on what else the computer does. What earlier calls
+have measured is kept, and not measured again.
 
-    python bench/sweep_grid.py [--samples captain,units,support] [--steps 96] [--rates 8]
+    python bench/sweep_grid.py [--samples captain,units,support] [--steps 48] [--rates 8]
 """
 
 from __future__ import annotations
@@ -21,25 +21,23 @@ from typing import Any
 
 import numpy as np
 from harness import keep, kept, own_home, recorded
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from modelforge.config.resolve import Layer
 from modelforge.forge import Forge
 from modelforge.services.sweeps.space import read_dimensions
 
-NAME, MODEL = "sweep-grid", "short-starter"
+NAME = "sweep-grid"
 LOWEST, HIGHEST, FACTOR = 1e-5, 3e-3, 2.0
 # What a grid finds is as coarse as its spacing: 8 rates lie a factor of 2.3 apart.
-BATCH, POLL_S = 4, 0.2
+BATCH, POLL_S = 2, 0.2
 
 
 def main() -> None:
     """Measure what is asked for and not known yet, and print what the sweeps found."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", default="captain,units,support")
-    parser.add_argument("--steps", type=int, default=96)
+    parser.add_argument("--steps", type=int, default=48)
     parser.add_argument("--rates", type=int, default=8, help="of the grid")
-    parser.add_argument("--layers", type=int, default=2, help="of the starter model that are kept")
     parser.add_argument("--share", type=float, default=0.35, help="of the grid's time")
     parser.add_argument("--dry", action="store_true", help="keep nothing")
     options = parser.parse_args()
@@ -63,7 +61,7 @@ def grid(sample: str, options: argparse.Namespace, _rows: list[dict[str, Any]]) 
         forge.queue.settings(go_on_after_failure=True)
         runs = [
             forge.queue.add(
-                Layer("bench", settings(forge, sample, options.steps) | {"learning_rate": rate})
+                Layer("bench", settings(sample, options.steps) | {"learning_rate": rate})
             )
             for rate in rates
         ]
@@ -77,7 +75,7 @@ def grid(sample: str, options: argparse.Namespace, _rows: list[dict[str, Any]]) 
             for rate, run in zip(rates, runs, strict=True)
         ]
 
-    return measured(sample, "grid", options.layers, work)
+    return measured(sample, "grid", work)
 
 
 def sweep(sample: str, options: argparse.Namespace, rows: list[dict[str, Any]]) -> list[Any]:
@@ -86,7 +84,7 @@ def sweep(sample: str, options: argparse.Namespace, rows: list[dict[str, Any]]) 
     vary = read_dimensions([f"learning_rate={LOWEST}..{HIGHEST}"])
 
     def work(forge: Forge) -> list[dict[str, Any]]:
-        layer = Layer("bench", settings(forge, sample, options.steps))
+        layer = Layer("bench", settings(sample, options.steps))
         started = forge.sweeps.start(layer, dimensions=vary, budget_s=budget_s)
         tend(forge, lambda: not running(forge, started))
         view = forge.sweeps.view(started)
@@ -100,7 +98,7 @@ def sweep(sample: str, options: argparse.Namespace, rows: list[dict[str, Any]]) 
             for trial in view.trials
         ]
 
-    return measured(sample, "sweep", options.layers, work)
+    return measured(sample, "sweep", work)
 
 
 def running(forge: Forge, sweep_id: str) -> bool:
@@ -112,13 +110,11 @@ def running(forge: Forge, sweep_id: str) -> bool:
 
 
 def measured(
-    sample: str, kind: str, layers: int, work: Callable[[Forge], list[dict[str, Any]]]
+    sample: str, kind: str, work: Callable[[Forge], list[dict[str, Any]]]
 ) -> list[dict[str, Any]]:
     """Return the rows of some work in a home of its own, with its wall and processor seconds."""
     with tempfile.TemporaryDirectory() as temporary:
-        home = own_home(Path(temporary) / "home")
-        shorten(home.starter_model, home.root / MODEL, layers)
-        forge = Forge(home)
+        forge = Forge(own_home(Path(temporary) / "home"))
         before, began = processor_s(), time.monotonic()
         try:
             made = work(forge)
@@ -127,16 +123,6 @@ def measured(
             forge.close()
     cost = {"seconds": round(seconds, 1), "processor_s": round(processor_s() - before, 1)}
     return [{"sample": sample, "kind": kind, **row, **cost} for row in made]
-
-
-def shorten(source: Path, target: Path, layers: int) -> None:
-    """Write a model with the first layers of another one."""
-    model = AutoModelForCausalLM.from_pretrained(source)
-    model.model.layers = model.model.layers[:layers]
-    model.config.num_hidden_layers = layers
-    model.config.layer_types = None
-    model.save_pretrained(target)
-    AutoTokenizer.from_pretrained(source).save_pretrained(target)
 
 
 def processor_s() -> float:
@@ -152,17 +138,17 @@ def tend(forge: Forge, is_done: Callable[[], bool]) -> None:
         time.sleep(POLL_S)
 
 
-def settings(forge: Forge, sample: str, steps: int) -> dict[str, Any]:
+def settings(sample: str, steps: int) -> dict[str, Any]:
     """Return the settings of all runs of a sample; the learning rate is the default."""
     return {
         "task": "text-generation",
-        "model_name": str(forge.home.root / MODEL),
+        "model_name": "starter",
         "dataset": f"sample:{sample}",
         "compute_specs": "low_end",
         "use_4bit": False,
         "max_steps": steps,
         "eval_steps": max(1, steps // 8),
-        "eval_split": 0.2,
+        "eval_split": 0.08,
         "per_device_train_batch_size": BATCH,
         "per_device_eval_batch_size": 16,
         "gradient_accumulation_steps": 1,

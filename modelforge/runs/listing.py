@@ -17,6 +17,8 @@ from modelforge.config.schema.base import about
 from modelforge.errors import ConfigError, Problem
 from modelforge.runs.states import RunState
 
+# What the request ids of the trials of sweeps begin with, and their key in counts of states.
+TRIAL_REQUEST, TRIAL = "sweep-", "trial"
 SORTS = ("age", "name", "loss", "duration", "size")
 
 
@@ -92,6 +94,11 @@ class RunRow(RunSummary):
     target: Annotated[str, about("The target where it trains; empty for this computer.")] = ""
 
     @property
+    def is_trial(self) -> bool:
+        """Whether the run is a trial of a sweep."""
+        return (self.request_id or "").startswith(TRIAL_REQUEST)
+
+    @property
     def bytes(self) -> int:
         """Size on disk, in bytes."""
         return sum(self.sizes.values())
@@ -117,6 +124,7 @@ class RunFilter:
     data: str = ""
     strategy: str = ""
     has_result: bool | None = None
+    is_trial: bool | None = None
     sort: str = "age"
     reverse: bool = False
 
@@ -166,6 +174,8 @@ class RunFilter:
             tests.append(lambda row: self.tag.lower() in row.tags)
         if self.has_result is not None:
             tests.append(lambda row: row.has_result is self.has_result)
+        if self.is_trial is not None:
+            tests.append(lambda row: row.is_trial is self.is_trial)
         return tests
 
 
@@ -173,7 +183,7 @@ class RunFilter:
 class RunPage:
     """A page of the rows that match. `total` counts the matches, `all` every run.
 
-    `states` and `tags` count over every run.
+    `states` and `tags` count over every run; trials of sweeps count as TRIAL, not by their state.
     """
 
     rows: list[RunRow]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from modelforge.errors import ConfigError, NotFoundError, Problem
 from modelforge.runs.index import Index
-from modelforge.runs.listing import RunFilter, RunPage, RunRow
+from modelforge.runs.listing import TRIAL, RunFilter, RunPage, RunRow
 from modelforge.runs.notes import read_notes, updated_notes
 from modelforge.runs.progress.metrics import RunMetrics, read_metrics
 from modelforge.runs.states import RunState
@@ -129,7 +129,7 @@ def _count(rows: Iterable[RunRow]) -> tuple[Counter[str], Counter[str]]:
     states: Counter[str] = Counter()
     tags: Counter[str] = Counter()
     for row in rows:
-        states[row.state] += 1
+        states[TRIAL if row.is_trial else row.state] += 1
         tags.update(row.tags)
     return states, tags
 

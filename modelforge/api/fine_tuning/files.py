@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Any, Literal
 
 from anyio import to_thread
@@ -101,7 +101,7 @@ def id_of(stored: StoredDataset) -> str:
 
 def id_of_path(path: str) -> str:
     """Return the id of the file that a setting names."""
-    return f"{PREFIX}{path.replace(chr(92), '/').rpartition('/')[2]}"
+    return f"{PREFIX}{PureWindowsPath(path).name}"
 
 
 def page(objects: list[dict[str, Any]], limit: int, after: str | None) -> dict[str, Any]:
@@ -135,8 +135,7 @@ def _chunks(file: UploadFile) -> Iterator[bytes]:
 
 
 def _file(stored: StoredDataset) -> dict[str, Any]:
-    values = (id_of(stored), stored.name, stored.size_bytes, stored.changed, PURPOSE)
-    return _object(*values)
+    return _object(id_of(stored), stored.name, stored.size_bytes, stored.changed, PURPOSE)
 
 
 def _result(forge: Forge, view: RunView) -> dict[str, Any]:

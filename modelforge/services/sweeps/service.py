@@ -24,6 +24,7 @@ from modelforge.paths import Home
 from modelforge.runs.atomic_files import disk_error
 from modelforge.runs.evaluations import EvaluationRequest
 from modelforge.runs.events import iter_events
+from modelforge.runs.listing import TRIAL_REQUEST
 from modelforge.runs.process.lock import exclusive
 from modelforge.runs.states import RunState
 from modelforge.services.evaluations.service import EvaluationService
@@ -48,6 +49,8 @@ log = logging.getLogger(__name__)
 LOCK = ".lock"
 SEED = 20
 TEND_S = 2.0
+# After so many failed trials in a row, the others are likely to fail too.
+MOST_FAILED = 5
 
 
 @dataclass(frozen=True)
@@ -161,7 +164,7 @@ class SweepService:
             is_stopped=folder.is_stopped,
             is_comparing=result is None
             and not any(trial.is_running for trial in trials)
-            and not self._has_time(folder, record, trials),
+            and not self._may_begin(folder, record, trials),
             is_over=result is not None,
             dimensions=record.dimensions,
             total_steps=record.total_steps,
@@ -200,7 +203,7 @@ class SweepService:
         if running:
             return
         trials = study.trials()
-        if self._has_time(folder, record, trials):
+        if self._may_begin(folder, record, trials):
             self._create(folder, record, study, study.ask())
         elif (result := self._result(folder, trials)) is not None:
             folder.write_result(result)
@@ -217,7 +220,7 @@ class SweepService:
         try:
             run_id = self._queue.add(
                 Layer("sweep", values),
-                request_id=f"sweep-{folder.id}-{trial.number}",
+                request_id=f"{TRIAL_REQUEST}{folder.id}-{trial.number}",
                 metadata={"sweep": folder.id},
             )
         except ForgeError as error:
@@ -272,14 +275,16 @@ class SweepService:
     def _must_stop(self, folder: SweepFolder, record: SweepRecord) -> bool:
         return folder.is_stopped or time.time() > record.deadline
 
-    def _has_time(self, folder: SweepFolder, record: SweepRecord, trials: Sequence[Trial]) -> bool:
-        """Return whether another trial reaches its first rung before the deadline."""
+    def _may_begin(self, folder: SweepFolder, record: SweepRecord, trials: Sequence[Trial]) -> bool:
+        """Return whether another trial is worth it, and reaches its first rung in time."""
         if self._must_stop(folder, record):
             return False
         if not trials:
             return True
         own = trials[OWN]
-        if own.state == "fail":  # what the user's own settings cannot do, no trial is likely to do
+        # What the user's own settings cannot do, no trial is likely to do.
+        failed = [each.state == "fail" for each in trials[-MOST_FAILED:]]
+        if own.state == "fail" or (len(failed) == MOST_FAILED and all(failed)):
             return False
         price = Price(record.seconds)
         with contextlib.suppress(ForgeError):
@@ -300,10 +305,14 @@ class SweepService:
         if best.number == OWN:
             text = f"No trial was better than your own settings ({own.loss:.3f}). Keep them."
             return {**ended, "kind": "own", "best": OWN, "sentence": text}
-        reports = [self._evaluated(folder, trial) for trial in (own, best)]
+        try:
+            reports = [self._evaluated(folder, trial) for trial in (own, best)]
+        except ForgeError as error:  # a run or its model was deleted
+            log.warning("The trials of the sweep %s are not compared: %s", folder.id, error)
+            reports = []
         if None in reports:
             return None
-        compared = compare_rows(*reports)
+        compared = compare_rows(*reports) if reports else None
         difference = compared.difference if compared else None
         return {
             **ended,

@@ -199,6 +199,36 @@ def test_a_trial_that_fails_does_not_end_the_others(opened, model, data):
     assert server.sweeps.view(sweep).result["kind"] == "own"
 
 
+def test_a_sweep_whose_trials_all_fail_ends_before_its_deadline(opened, model, data):
+    server = opened()
+    tiny = read_dimensions(["learning_rate=1e-12..1e-10"])
+    own = settings(model, data, learning_rate=3e-4)
+    sweep = server.sweeps.start(own, dimensions=tiny, budget_s=36_000.0)
+    server.work(lambda: server.sweeps.view(sweep).is_over)
+    view = server.sweeps.view(sweep)
+    assert [each.state for each in view.trials] == ["complete", *["fail"] * sweeps.MOST_FAILED]
+    assert view.result["kind"] == "own"
+
+
+def test_settings_without_effect_are_not_varied(opened, model, data):
+    server = opened()
+    without = settings(model, data, **{"adapter.enabled": False, "use_4bit": False})
+    with pytest.raises(ConfigError, match="effect only with an adapter"):
+        server.sweeps.start(without, dimensions=read_dimensions(["lora_r=8,16"]), budget_s=36_000.0)
+    assert server.sweeps.list() == []
+
+
+def test_the_settings_of_a_trial_are_those_of_the_user_with_its_values(opened, model, data):
+    server = opened()
+    sweep = server.sweeps.start(settings(model, data), dimensions=RATES, budget_s=36_000.0)
+    server.work(lambda: len(server.sweeps.view(sweep).trials) > 1)
+    trial = server.sweeps.view(sweep).trials[1]
+    own, values = server.sweeps.settings(sweep, 1)
+    assert (own["max_steps"], values) == (STEPS, trial.values)
+    with pytest.raises(NotFoundError):
+        server.sweeps.settings(sweep, 99)
+
+
 def test_a_damaged_study_does_not_keep_other_sweeps_and_the_queue_from_working(opened, model, data):
     server = opened()
     start = {"dimensions": RATES, "budget_s": 36_000.0}

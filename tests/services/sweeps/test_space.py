@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from modelforge.errors import ConfigError
-from modelforge.services.sweeps.pricing import Price, first_rung, require_time
+from modelforge.services.sweeps.pricing import (
+    Price,
+    expected_trials,
+    first_rung,
+    read_budget,
+    require_time,
+)
 from modelforge.services.sweeps.space import Dimension, read_dimensions
+from modelforge.services.sweeps.study import SPREAD_TRIALS, Study
 
 
 def test_ranges_and_lists_are_read():
@@ -60,5 +69,36 @@ def test_a_price_is_that_of_the_steps_and_of_what_comes_before():
     price = Price(100.0, before=20.0)
     assert price.of(0.5) == 60.0
     require_time(price, 80, 160.0)
+    # One whole run, and then what a trial takes on average: 20 + 80 * 5 / 16.
+    assert [expected_trials(price, budget) for budget in (90.0, 100.0, 145.0, 190.0)] == [
+        1,
+        1,
+        2,
+        3,
+    ]
     with pytest.raises(ConfigError, match="at least"):
         require_time(price, 80, 150.0)
+
+
+def test_a_budget_is_a_duration_or_a_time_of_day():
+    assert read_budget("2h30m") == pytest.approx(9000.0)
+    assert read_budget("+45m") == pytest.approx(2700.0)
+    assert 0 < read_budget("07:00") <= 86_400
+    with pytest.raises(ConfigError, match="neither a duration nor a time of day"):
+        read_budget("soon")
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_first_trials_lie_apart_also_where_a_server_was_killed_between_them(tmp_path):
+    (dimension,) = read_dimensions(["learning_rate=1e-5..1e-1"])
+    pytest.importorskip("optuna")
+    decades = []
+    for _ in range(SPREAD_TRIALS + 1):
+        study = Study(tmp_path, [dimension], first=1, seed=20)  # as a new server opens it
+        study.begin({"learning_rate": 1e-3})
+        trial = study.ask()
+        study.complete(trial.number, 1.0)
+        decades.append(math.log10(trial.values["learning_rate"]))
+    assert decades[0] == pytest.approx(-3.0)
+    # The first four beside the own one are in four different quarters of the range.
+    assert sorted(int(each + 5) for each in decades[1:5]) == [0, 1, 2, 3]

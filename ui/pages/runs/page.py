@@ -107,10 +107,16 @@ def _body() -> Markup:
 
 def read_query(request: Any) -> RunFilter:
     """Return the query of a request; unknown groups and orders fall back to the defaults."""
-    _title, states = GROUPS.get(text(request, "group"), GROUPS[""])
+    group, query = text(request, "group"), text(request, "query")[:500]
+    _title, states = GROUPS.get(group, GROUPS[""])
+    if group == "trials":
+        states, is_trial = (), True
+    else:
+        is_trial = None if query else False
     sort = text(request, "sort")
     return RunFilter(
-        query=text(request, "query")[:500],
+        query=query,
+        is_trial=is_trial,
         states=frozenset(states),
         tag=text(request, "tag"),
         sort=sort if sort in SORT_ORDERS else "age",

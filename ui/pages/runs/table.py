@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from modelforge.runs.listing import RunFilter, RunPage, RunRow
+from modelforge.runs.listing import TRIAL, RunFilter, RunPage, RunRow
 from modelforge.runs.states import RunState
 from ui.html import format as fmt
 from ui.html.components import empty_state
@@ -13,13 +13,15 @@ from ui.html.templates import render
 
 MAX_SHOWN = 1000
 MAX_TAGS = 8
-# Filter → its title and states. Waiting runs are shown in the queue above the list.
+# Filter → its title and states. Waiting runs are shown in the queue above the list, and trials of
+# sweeps in their card.
 GROUPS = {
     "": ("All", tuple(state.value for state in RunState if state is not RunState.QUEUED)),
     "active": ("Active", ("starting", "running", "stopping")),
     "finished": ("Finished", ("finished",)),
     "stopped": ("Stopped", ("stopped",)),
     "failed": ("Failed", ("failed", "lost")),
+    "trials": ("Trials", (TRIAL,)),
 }
 # States of runs that ended before they were finished.
 RESUMABLE = ("stopped", "failed", "lost")
@@ -27,7 +29,7 @@ RESUMABLE = ("stopped", "failed", "lost")
 
 def filters(runs: RunPage, query: RunFilter, group: str) -> Markup:
     """Return the filters: the states that occur, and the most common tags."""
-    if not _has_runs(runs):
+    if not (_has_runs(runs) or runs.states[TRIAL]):
         return EMPTY
     shown: list[Markup] = []
     for key, (title, states) in GROUPS.items():
@@ -52,7 +54,7 @@ def _has_runs(runs: RunPage) -> bool:
 
 def run_rows(runs: RunPage, now: float | None = None) -> Markup:
     """Return the list, or what to do if it is empty."""
-    if not _has_runs(runs):
+    if not runs.rows and not _has_runs(runs):
         text = "Choose a sample or a file of your own on the Train page; the run appears here."
         return empty_state("No runs yet", text, el("a.btn.go", "Train a model", href="/"))
     if not runs.rows:

@@ -69,5 +69,5 @@ def sentence(compared: Compared | None, own: float, best: float) -> str:
         return f"{losses} {gain} Use the best trial."
     needed = difference.rows_needed
     rows = f" About {needed:,} evaluation rows would be needed." if needed else ""
-    chance = f"The difference of {by} on {difference.rows} rows may be chance."
+    chance = f"the difference of {by} on {difference.rows} rows may be chance."
     return f"{losses} No difference shown: {chance}{rows} Keep your settings."

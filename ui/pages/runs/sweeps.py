@@ -28,10 +28,10 @@ SMALL = 0.01
 # The kind of a result → its label and tone.
 RESULTS = {
     "better": ("better settings found", "good"),
-    "own": ("yours are best", "plain"),
-    "no-difference": ("no difference shown", "plain"),
-    "worse": ("no difference shown", "plain"),
-    "too-few-rows": ("too few rows", "plain"),
+    "own": ("yours are best", ""),
+    "no-difference": ("no difference shown", ""),
+    "worse": ("no difference shown", ""),
+    "too-few-rows": ("too few rows", ""),
     "no-result": ("no result", "warn"),
 }
 
@@ -114,7 +114,7 @@ def _state(view: SweepView, current: Trial | None, now: float, *, waits: bool) -
 
 def _ended_card(view: SweepView, opened: Collection[str]) -> Markup:
     result = view.result or {}
-    label, tone = RESULTS.get(str(result.get("kind")), ("finished", "plain"))
+    label, tone = RESULTS.get(str(result.get("kind")), ("finished", ""))
     best = view.best if view.best != OWN else None
     plot = _difference_plot(result)
     trials = _trials(view, opened, waits=False) if view.id in opened else EMPTY

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -85,17 +86,20 @@ def _range(spec: FieldSpec, first: str, last: str) -> Dimension:
     if spec.kind not in NUMBERS:
         what = f"{spec.name} is not a number, so it has no range."
         raise ConfigError(Problem(spec.name, what, f"List its values: {spec.name}=A,B."))
-    try:
-        low, high = float(first), float(last)
-    except ValueError:
-        what = f"{first[:40]}..{last[:40]} is not a range of numbers."
-        raise ConfigError(Problem(spec.name, what, EXAMPLES)) from None
     whole = spec.kind == "int"
+    try:
+        low, high = (int(each) if whole else float(each) for each in (first, last))
+    except ValueError:
+        low = high = math.nan
+    if not (math.isfinite(low) and math.isfinite(high)):
+        kind = "whole numbers" if whole else "numbers"
+        what = f"{first[:40]}..{last[:40]} is not a range of {kind}."
+        raise ConfigError(Problem(spec.name, what, EXAMPLES))
     if not low < high:
         what = "has one value only." if low == high else "ends before it begins."
         remedy = "Give a smaller number first and a larger one second, or leave it out."
         raise ConfigError(Problem(spec.name, f"The range {first}..{last} {what}", remedy))
-    _require_valid(spec, [int(low), int(high)] if whole else [low, high])
+    _require_valid(spec, [low, high])
     is_log = not whole and low > 0 and high / low >= LOG_RATIO
     return Dimension(spec.name, low, high, is_log, whole)
 

@@ -58,20 +58,19 @@ class Study:
         from optuna.storages.journal import JournalFileBackend  # noqa: PLC0415 - an extra
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # parts of Optuna are marked as experimental
-            storage = optuna.storages.JournalStorage(
-                JournalFileBackend(str(folder / "study.journal"))
-            )
-            self._study = optuna.create_study(
-                study_name=folder.name,
-                storage=storage,
-                pruner=optuna.pruners.SuccessiveHalvingPruner(
-                    min_resource=first, reduction_factor=REDUCTION
-                ),
-                load_if_exists=True,
-            )
-            self._study.sampler = self._sampler(optuna.samplers, seed)
+        # Filters of this process: those of a context are not safe with several threads.
+        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+        warnings.filterwarnings("ignore", "Fixed parameter", UserWarning)  # own, outside a range
+        storage = optuna.storages.JournalStorage(JournalFileBackend(str(folder / "study.journal")))
+        self._study = optuna.create_study(
+            study_name=folder.name,
+            storage=storage,
+            pruner=optuna.pruners.SuccessiveHalvingPruner(
+                min_resource=first, reduction_factor=REDUCTION
+            ),
+            load_if_exists=True,
+        )
+        self._study.sampler = self._sampler(optuna.samplers, seed)
         self._optuna: Any = optuna
         self._distributions = {each.name: self._distribution(each) for each in dimensions}
 
@@ -113,9 +112,7 @@ class Study:
 
     def ask(self) -> Trial:
         """Begin a trial and return it."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # own values may be outside of the range
-            number = self._study.ask(self._distributions).number
+        number = self._study.ask(self._distributions).number
         return next(each for each in self.trials() if each.number == number)
 
     def set_run(self, number: int, run_id: str) -> None:

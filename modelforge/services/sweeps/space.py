@@ -89,9 +89,11 @@ def _range(spec: FieldSpec, first: str, last: str) -> Dimension:
     whole = spec.kind == "int"
     try:
         low, high = (int(each) if whole else float(each) for each in (first, last))
-    except ValueError:
-        low = high = math.nan
-    if not (math.isfinite(low) and math.isfinite(high)):
+        is_range = math.isfinite(low) and math.isfinite(high)
+    except (ValueError, OverflowError):
+        low = high = 0.0
+        is_range = False
+    if not is_range:
         kind = "whole numbers" if whole else "numbers"
         what = f"{first[:40]}..{last[:40]} is not a range of {kind}."
         raise ConfigError(Problem(spec.name, what, EXAMPLES))

@@ -109,10 +109,11 @@ def read_query(request: Any) -> RunFilter:
     """Return the query of a request; unknown groups and orders fall back to the defaults."""
     group, query = text(request, "group"), text(request, "query")[:500]
     _title, states = GROUPS.get(group, GROUPS[""])
-    if group == "trials":
-        states, is_trial = (), True
-    else:
-        is_trial = None if query else False
+    is_trial: bool | None = group == "trials"
+    if is_trial:
+        states = ()
+    elif query:
+        is_trial = None
     sort = text(request, "sort")
     return RunFilter(
         query=query,

@@ -80,7 +80,7 @@ def functions(forge: Forge) -> list[ServerFunction]:
 
     def use_trial(request: Any) -> RecipeReply:
         settings, values = forge.sweeps.settings(text(request, "sweep"), number(request, "trial"))
-        return RecipeReply(recipe=nest(flatten(settings) | values))
+        return RecipeReply(recipe=nest({**flatten(settings), **values}))
 
     return [open_sweep_form, price_sweep, start_sweep, stop_sweep, use_trial]
 

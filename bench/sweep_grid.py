@@ -16,6 +16,8 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from modelforge.services.sweeps.space import read_dimensions
 
 NAME = "sweep-grid"
 LOWEST, HIGHEST, FACTOR = 1e-5, 3e-3, 2.0
+Row = dict[str, Any]
 # What a grid finds is as coarse as its spacing: 8 rates lie a factor of 2.3 apart.
 BATCH, POLL_S = 2, 0.2
 
@@ -42,77 +45,54 @@ def main() -> None:
     parser.add_argument("--dry", action="store_true", help="keep nothing")
     options = parser.parse_args()
     rows = [] if options.dry else kept(NAME)
-    with recorded(NAME) if not options.dry else tempfile.TemporaryDirectory():
+    rates = [float(f"{rate:.3g}") for rate in np.geomspace(LOWEST, HIGHEST, options.rates)]
+    with recorded(NAME) if not options.dry else nullcontext():
         for sample in options.samples.split(","):
-            for kind, measure in (("grid", grid), ("sweep", sweep)):
-                if _of(rows, sample, kind):
-                    continue
-                rows += measure(sample, options, rows)
-                if not options.dry:
-                    keep(NAME, rows)
+            known = {row["rate"] for row in _of(rows, sample, "grid")}
+            for rate in [each for each in rates if each not in known]:
+                rows += measured(sample, "grid", partial(train, sample, options.steps, rate))
+                _keep(rows, options)
+            if not _of(rows, sample, "sweep"):
+                seconds, _processor_s = cost(_of(rows, sample, "grid"))
+                search = partial(sweep, sample, options.steps, options.share * seconds)
+                rows += measured(sample, "sweep", search)
+                _keep(rows, options)
             print(summary(sample, rows), flush=True)
 
 
-def grid(sample: str, options: argparse.Namespace, _rows: list[dict[str, Any]]) -> list[Any]:
-    """Train with each rate of the grid and return a row for each."""
-    rates = [float(f"{rate:.3g}") for rate in np.geomspace(LOWEST, HIGHEST, options.rates)]
-
-    def work(forge: Forge) -> list[dict[str, Any]]:
-        forge.queue.settings(go_on_after_failure=True)
-        runs = [
-            forge.queue.add(
-                Layer("bench", settings(sample, options.steps) | {"learning_rate": rate})
-            )
-            for rate in rates
-        ]
-        tend(forge, lambda: all(forge.runs.state(run).is_over for run in runs))
-        return [
-            {
-                "rate": rate,
-                "loss": forge.runs.view(run).eval_loss,
-                "state": forge.runs.state(run).value,
-            }
-            for rate, run in zip(rates, runs, strict=True)
-        ]
-
-    return measured(sample, "grid", work)
+def train(sample: str, steps: int, rate: float, forge: Forge) -> list[Row]:
+    """Train with one rate of the grid and return its row."""
+    run = forge.queue.add(Layer("bench", settings(sample, steps) | {"learning_rate": rate}))
+    tend(forge, lambda: forge.runs.state(run).is_over)
+    view = forge.runs.view(run)
+    return [{"rate": rate, "loss": view.eval_loss, "state": view.state.value, "step": view.step}]
 
 
-def sweep(sample: str, options: argparse.Namespace, rows: list[dict[str, Any]]) -> list[Any]:
-    """Search the rates in a share of the grid's time and return a row for each trial."""
-    budget_s = options.share * float(_of(rows, sample, "grid")[0]["seconds"])
+def sweep(sample: str, steps: int, budget_s: float, forge: Forge) -> list[Row]:
+    """Search the rates within some seconds and return a row for each trial."""
     vary = read_dimensions([f"learning_rate={LOWEST}..{HIGHEST}"])
-
-    def work(forge: Forge) -> list[dict[str, Any]]:
-        layer = Layer("bench", settings(sample, options.steps))
-        started = forge.sweeps.start(layer, dimensions=vary, budget_s=budget_s)
-        tend(forge, lambda: not running(forge, started))
-        view = forge.sweeps.view(started)
-        return [
-            {
-                "rate": float(f"{trial.values['learning_rate']:.3g}"),
-                "loss": trial.loss,
-                "state": trial.state,
-                "step": max(trial.losses, default=0),
-            }
-            for trial in view.trials
-        ]
-
-    return measured(sample, "sweep", work)
+    layer = Layer("bench", settings(sample, steps))
+    started = forge.sweeps.start(layer, dimensions=vary, budget_s=budget_s)
+    tend(forge, lambda: not running(forge, started))
+    return [
+        {
+            "rate": float(f"{trial.values['learning_rate']:.3g}"),
+            "loss": trial.loss,
+            "state": trial.state,
+            "step": max(trial.losses, default=0),
+        }
+        for trial in forge.sweeps.view(started).trials
+    ]
 
 
 def running(forge: Forge, sweep_id: str) -> bool:
-    """Return whether a sweep still trains; the evaluations after its deadline are not its time."""
+    """Return whether a sweep still trains; the comparison of its result is not part of it."""
     view = forge.sweeps.view(sweep_id)
-    return not view.is_over and (
-        time.time() < view.deadline or any(trial.is_running for trial in view.trials)
-    )
+    return not (view.is_over or view.is_comparing)
 
 
-def measured(
-    sample: str, kind: str, work: Callable[[Forge], list[dict[str, Any]]]
-) -> list[dict[str, Any]]:
-    """Return the rows of some work in a home of its own, with its wall and processor seconds."""
+def measured(sample: str, kind: str, work: Callable[[Forge], list[Row]]) -> list[Row]:
+    """Return the rows of some work in a home of its own; the first has what all of it cost."""
     with tempfile.TemporaryDirectory() as temporary:
         forge = Forge(own_home(Path(temporary) / "home"))
         before, began = processor_s(), time.monotonic()
@@ -121,8 +101,16 @@ def measured(
             seconds = time.monotonic() - began
         finally:
             forge.close()
-    cost = {"seconds": round(seconds, 1), "processor_s": round(processor_s() - before, 1)}
-    return [{"sample": sample, "kind": kind, **row, **cost} for row in made]
+    rows: list[Row] = [{"sample": sample, "kind": kind, **row} for row in made]
+    used = processor_s() - before
+    rows[0] |= {"seconds": round(seconds, 1), "processor_s": round(used, 1)}
+    return rows
+
+
+def cost(rows: list[Row]) -> tuple[float, float]:
+    """Return the wall and processor seconds of rows."""
+    known = [row for row in rows if row.get("seconds")]
+    return sum(row["seconds"] for row in known), sum(row["processor_s"] for row in known)
 
 
 def processor_s() -> float:
@@ -158,25 +146,31 @@ def settings(sample: str, steps: int) -> dict[str, Any]:
     }
 
 
-def summary(sample: str, rows: list[dict[str, Any]]) -> str:
+def summary(sample: str, rows: list[Row]) -> str:
     """Return what the sweep found, in words."""
-    of_grid = [row for row in _of(rows, sample, "grid") if row["state"] == "finished"]
-    trials = _of(rows, sample, "sweep")
-    best = min(of_grid, key=lambda row: float(row["loss"]))
-    found = min(
-        (row for row in trials if row["state"] == "complete"), key=lambda row: float(row["loss"])
-    )
+    grid, trials = _of(rows, sample, "grid"), _of(rows, sample, "sweep")
+    best, found = best_of(grid, "finished"), best_of(trials, "complete")
     factor = max(best["rate"] / found["rate"], found["rate"] / best["rate"])
-    wall, processor = (trials[0][key] / of_grid[0][key] for key in ("seconds", "processor_s"))
+    wall, processor = (mine / all_of for mine, all_of in zip(cost(trials), cost(grid), strict=True))
     return (
         f"{sample}: best of the grid {best['rate']:.3g} ({best['loss']:.4f}), of the sweep "
         f"{found['rate']:.3g} ({found['loss']:.4f}) in {len(trials)} trials; factor {factor:.2f} "
         f"({'within' if factor <= FACTOR else 'beyond'} {FACTOR:g}); {wall:.0%} of the grid's "
-        f"{of_grid[0]['seconds']:.0f} s, {processor:.0%} of its processor time"
+        f"{cost(grid)[0]:.0f} s, {processor:.0%} of its processor time"
     )
 
 
-def _of(rows: list[dict[str, Any]], sample: str, kind: str) -> list[dict[str, Any]]:
+def best_of(rows: list[Row], state: str) -> Row:
+    """Return the row with the lowest loss among those with a state."""
+    return min((row for row in rows if row["state"] == state), key=lambda row: float(row["loss"]))
+
+
+def _keep(rows: list[Row], options: argparse.Namespace) -> None:
+    if not options.dry:
+        keep(NAME, rows)
+
+
+def _of(rows: list[Row], sample: str, kind: str) -> list[Row]:
     return [row for row in rows if (row["sample"], row["kind"]) == (sample, kind)]
 
 

@@ -12,6 +12,7 @@ from modelforge.config.resolve import Layer, flatten, nest
 from modelforge.config.visibility import applies
 from modelforge.errors import ConfigError, ForgeError, MissingPackageError, NotFoundError, Problem
 from modelforge.forge import Forge
+from modelforge.runs.listing import RunFilter, RunRow
 from modelforge.services.sweeps.plan import SweepPrice
 from modelforge.services.sweeps.pricing import Price, expected_trials, read_budget
 from modelforge.services.sweeps.space import read_dimensions
@@ -116,8 +117,8 @@ def _no_form(content: Markup) -> SweepFormReply:
     return SweepFormReply(parts={"sweep-form": content}, can_start=False)
 
 
-def _recent(forge: Forge) -> list[Any]:
-    return forge.history.page(limit=MOST_RUNS).rows
+def _recent(forge: Forge) -> list[RunRow]:
+    return forge.history.page(RunFilter(is_trial=False), limit=MOST_RUNS).rows
 
 
 def _run_title(name: str, model: str) -> str:

@@ -321,6 +321,8 @@ class SweepService:
             "values": best.values,
             "difference": None if difference is None else difference.value,
             "interval": None if difference is None else difference.interval,
+            "metric": compared.metric if compared else None,
+            "better": compared.better if compared else None,
             "rows": difference.rows if difference else 0,
             "sentence": sentence(compared, own.loss, best.loss or 0.0),
         }

@@ -26,6 +26,11 @@ class Compared:
     metric: str
     sign: int
 
+    @property
+    def better(self) -> str:
+        """The side on which values are better: lower or higher."""
+        return "lower" if self.sign < 0 else "higher"
+
 
 def compare_rows(own: Report, best: Report) -> Compared | None:
     """Compare two reports of evaluations row by row, by the metric that decides.
@@ -64,8 +69,7 @@ def sentence(compared: Compared | None, own: float, best: float) -> str:
         how_sure = f" (95 % interval {ends[0]:.3f} to {ends[1]:.3f})"
     by = f"{sign * difference.value:.3f}{how_sure}"
     if difference.kind == "better":
-        side = "lower" if sign < 0 else "higher"
-        gain = f"On the same rows its {compared.metric} is {side} by {by}."
+        gain = f"On the same rows its {compared.metric} is {compared.better} by {by}."
         return f"{losses} {gain} Use the best trial."
     needed = difference.rows_needed
     rows = f" About {needed:,} evaluation rows would be needed." if needed else ""

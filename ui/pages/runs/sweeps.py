@@ -13,7 +13,7 @@ from modelforge.services.sweeps.service import SweepView
 from modelforge.services.sweeps.space import Dimension
 from modelforge.services.sweeps.study import OWN, Trial
 from ui.html import format as fmt
-from ui.html.intervals import Dot, scale_of
+from ui.html.intervals import Dot, Scale, scale_of
 from ui.html.markup import EMPTY, Markup, join
 from ui.html.templates import render
 
@@ -121,16 +121,21 @@ def _ended_card(view: SweepView, opened: Collection[str]) -> Markup:
     return render("sweeps", "ended", view, result, (label, tone), best, plot, trials)
 
 
-def _difference_plot(result: Mapping[str, Any]) -> tuple[Dot, Any, str, str] | None:
-    """Return how much lower the loss of the best trial is, its scale, where zero is, and text."""
+def _difference_plot(result: Mapping[str, Any]) -> tuple[Dot, Scale, str, str, str] | None:
+    """Return how much better the best trial is, its scale, where zero is, its value, and of what.
+
+    None where it was not compared.
+    """
     difference, interval = result.get("difference"), result.get("interval")
     if difference is None or not interval or None in interval:
         return None
-    dot = Dot(
-        "best trial against your settings", "tuned", -difference, (-interval[1], -interval[0])
-    )
+    side = str(result.get("better") or "lower")
+    sign = -1 if side == "lower" else 1
+    low, high = sorted(sign * end for end in interval)
+    dot = Dot("best trial against your settings", "tuned", sign * difference, (low, high))
     scale = scale_of([dot, Dot("no difference", "base", 0.0)])
-    return dot, scale, scale.place(0.0), fmt.number(dot.value, 3)
+    metric = str(result.get("metric") or "loss").capitalize()
+    return dot, scale, scale.place(0.0), fmt.number(dot.value, 3), f"{metric} {side}"
 
 
 def _varied(

@@ -70,10 +70,13 @@ def test_a_result_has_its_sentence_its_interval_and_what_to_do():
     shown = view([trial(0), trial(1)], result=found, best=1)
     drawn = sweep_cards([shown], (), ())
     assert "better settings found" in drawn
-    assert "lower by 0.030" in drawn
+    assert "Loss lower by 0.030" in drawn
     assert "Use the best" in drawn
     assert "spark" not in drawn
     assert "spark" in sweep_cards([shown], [shown.id], ())
+    right = found | {"metric": "right answers", "better": "higher", "difference": 0.1}
+    shown_right = view([trial(0), trial(1)], result=right | {"interval": [0.02, 0.18]}, best=1)
+    assert "Right answers higher by 0.100" in sweep_cards([shown_right], (), ())
     unclear = view([trial(0), trial(1)], result={"kind": "no-difference", "sentence": ""}, best=1)
     assert "Use them anyway" in sweep_cards([unclear], (), ())
     own = view([trial(0)], result={"kind": "own", "sentence": ""}, best=0)

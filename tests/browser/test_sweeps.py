@@ -45,7 +45,7 @@ def test_a_search_is_started_followed_stopped_and_its_best_values_are_used(url, 
     card = page.locator(".sweep")
     card.get_by_text("Best so far").first.wait_for()
     assert card.locator(".varied tbody tr").all_inner_texts()[0].startswith("Learning rate")
-    page.wait_for_function("document.querySelectorAll('.spark.out').length > 1")
+    page.wait_for_selector(".spark.out", timeout=90_000)
     use = card.get_by_role("button", name="Use the best")
     use.wait_for()
     card.get_by_role("button", name="Stop here").click()

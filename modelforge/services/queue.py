@@ -208,11 +208,12 @@ class QueueService:
     # Start
 
     def tend(self) -> None:
-        """Start the next due run, at most once a second."""
+        """Start the runs that are due, at most once a second, and for a second at most."""
         now = time.monotonic()
         if now - self._tended >= TEND_INTERVAL_S:
             self._tended = now
-            self.start_next()
+            while self.start_next() and time.monotonic() - now < TEND_INTERVAL_S:
+                pass
 
     def start_next(self) -> str | None:
         """Start the next due run and return its id; None if nothing can start now.

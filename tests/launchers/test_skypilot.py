@@ -115,11 +115,10 @@ def test_a_cluster_that_is_taken_back_loses_the_run_with_its_cause(
     run_id = started(quick_forge, recipe, target)
     folder = quick_forge.runs.folder(run_id)
     stepped(quick_forge, run_id, 1)
+    (sky / "clusters.json").write_text("{}")
     (job,) = json.loads((sky / "jobs.json").read_text())
     os.killpg(job["pid"], signal.SIGKILL)
-    (sky / "clusters.json").write_text("{}")
-    until(lambda: quick_forge.tend() or read_launch(folder.launch).is_over, "it is over")
-    assert quick_forge.runs.state(run_id) is RunState.LOST
+    assert over(quick_forge, run_id) is RunState.LOST
     assert f"The cluster {CLUSTER} was stopped, or is gone" in read_launch(folder.launch).what
 
 

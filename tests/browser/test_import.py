@@ -223,4 +223,4 @@ def test_a_notebook_is_downloaded_and_a_zip_opens_as_a_run(server, opened, tmp_p
     page.locator(".toast.bad", has_text="not a zip file").wait_for()
     page.locator("#run-file").set_input_files(packed)
     page.locator('#page[data-state="finished"]').wait_for()
-    assert "From far away" in page.locator("h1").inner_text()
+    assert page.get_by_role("heading", name="From far away").is_visible()

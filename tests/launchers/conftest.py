@@ -210,6 +210,8 @@ def quick_host(
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of the jobs of a cluster whose programs are on the PATH."""
+    if shutil.which("rsync") is None:
+        pytest.skip("rsync is not installed")
     folder, programs = tmp_path / "cluster", tmp_path / "bin"
     folder.mkdir()
     programs.mkdir()

@@ -40,8 +40,8 @@ def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def settings(tiny_model: Path, tmp_path: Path) -> dict[str, Any]:
     rows = tmp_path / "rows.jsonl"
-    pair = {"input": "What does red mean?", "output": "Red means stop."}
-    rows.write_text(f"{json.dumps(pair)}\n" * 40, "utf-8")
+    pairs = [{"input": f"What does red {n} mean?", "output": "Red means stop."} for n in range(40)]
+    rows.write_text("".join(f"{json.dumps(pair)}\n" for pair in pairs), "utf-8")
     return {"task": "text-generation", "strategy": "sft", "model_name": str(tiny_model),
             "dataset": str(rows), "compute_specs": "low_end", "use_4bit": False,
             "max_steps": 60, "per_device_train_batch_size": 1, "eval_split": 0.1,

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from modelforge.cli.output import DONE, escape_control
 from modelforge.cli.parsing import write_file
 from modelforge.errors import ConfigError, Problem
-from modelforge.services.layers import COMMAND, RECIPE
 from modelforge.units import human_bytes
 
 if TYPE_CHECKING:
@@ -24,6 +23,8 @@ SUFFIX = ".ipynb"
 
 def write(options: argparse.Namespace, forge: Forge, layers: Sequence[Layer]) -> int:
     """Write a notebook that trains a recipe. Raises ConfigError."""
+    from modelforge.services.layers import COMMAND, RECIPE
+
     path = Path(options.on.removeprefix(PREFIX))
     if path.suffix != SUFFIX:
         what = f"{str(path)[:80]!r} is not the name of a notebook."

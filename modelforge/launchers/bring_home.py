@@ -8,9 +8,8 @@ import os
 import re
 import shutil
 import stat
-import zipfile
-from collections.abc import Iterable, Mapping
-from pathlib import Path, PurePosixPath
+from collections.abc import Mapping
+from pathlib import Path
 
 from modelforge.errors import Problem, RunError
 from modelforge.runs.atomic_files import disk_error, find_json, write_json, write_text
@@ -35,7 +34,7 @@ def take(staged: Path, run: RunFolder, there: Mapping[str, str]) -> None:
     `there` has the paths there and what they are here. Raises RunError for files with unusual
     names or of other kinds; then nothing is moved.
     """
-    check_tree(staged)
+    _check_tree(staged)
     # Checkpoints first: they are sealed again, and nothing in them changes afterwards.
     for folder in (*sorted(staged.glob("checkpoints/checkpoint-*")), staged):
         _translate(folder, there)
@@ -56,45 +55,12 @@ def take(staged: Path, run: RunFolder, there: Mapping[str, str]) -> None:
             raise disk_error(error, target) from error
 
 
-def check_tree(folder: Path) -> None:
+def _check_tree(folder: Path) -> None:
     """Raise RunError unless a folder has only folders and regular files with usual names."""
     for path in folder.rglob("*"):
         mode = path.lstat().st_mode
         if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)) or UNUSUAL.search(path.name):
             raise _foreign(path.relative_to(folder).as_posix(), "is not a usual file")
-
-
-def unpack(archive: Path, folder: Path, max_bytes: int) -> None:
-    """Unpack a zip from elsewhere into a new folder.
-
-    Raises RunError for absolute paths, `..`, links, more than `max_bytes`, and damaged archives;
-    then nothing is written.
-    """
-    try:
-        with zipfile.ZipFile(archive) as file:
-            entries = file.infolist()
-            _check_entries(entries, max_bytes)
-            for entry in entries:
-                file.extract(entry, folder)
-    except (zipfile.BadZipFile, EOFError, ValueError) as error:
-        raise _foreign(archive.name, "is not an intact zip file") from error
-    except OSError as error:
-        raise disk_error(error, folder) from error
-    check_tree(folder)
-
-
-def _check_entries(entries: Iterable[zipfile.ZipInfo], max_bytes: int) -> None:
-    total = 0
-    for entry in entries:
-        name = PurePosixPath(entry.filename)
-        mode = entry.external_attr >> 16
-        if name.is_absolute() or ".." in name.parts or UNUSUAL.search(entry.filename):
-            raise _foreign(entry.filename, "leads out of the folder")
-        if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise _foreign(entry.filename, "is not a usual file")
-        total += entry.file_size
-    if total > max_bytes:
-        raise _foreign("The archive", f"has {total:,} bytes, of at most {max_bytes:,}")
 
 
 def _foreign(name: str, what: str) -> RunError:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 
 import pytest
 
 from modelforge.errors import RunError
-from modelforge.launchers.bring_home import take, unpack
+from modelforge.launchers.bring_home import take
 from modelforge.runs import checkpoints
 from modelforge.runs.layout import RunFolder
 
@@ -70,39 +69,3 @@ def test_other_kinds_of_files_are_refused_and_nothing_is_used(run, staged, case)
     with pytest.raises(RunError, match="is not a usual file"):
         take(staged, run, {})
     assert [path.name for path in run.output.iterdir()] == ["old.txt"]
-
-
-@pytest.mark.parametrize("name", ["../evil", "/etc/evil", "a/../../evil", "c:\\evil"])
-def test_an_archive_that_leads_out_of_its_folder_is_refused(tmp_path, name):
-    archive = tmp_path / "run.zip"
-    with zipfile.ZipFile(archive, "w") as file:
-        file.writestr("output/good.txt", "good")
-        file.writestr(name, "evil")
-    with pytest.raises(RunError, match="leads out of the folder"):
-        unpack(archive, tmp_path / "out", 1000)
-    assert not (tmp_path / "out").exists()
-
-
-def test_links_size_and_damage_of_an_archive_are_refused(tmp_path):
-    link = zipfile.ZipInfo("output/link")
-    link.external_attr = 0o120777 << 16
-    for entry, content, what in (
-        (link, "/etc/passwd", "is not a usual file"),
-        (zipfile.ZipInfo("big"), "x" * 2000, "has 2,000 bytes, of at most 1,000"),
-    ):
-        archive = tmp_path / "run.zip"
-        with zipfile.ZipFile(archive, "w") as file:
-            file.writestr(entry, content)
-        with pytest.raises(RunError, match=what):
-            unpack(archive, tmp_path / "out", 1000)
-    archive.write_bytes(b"PK not a zip")
-    with pytest.raises(RunError, match="is not an intact zip file"):
-        unpack(archive, tmp_path / "out", 1000)
-
-
-def test_a_good_archive_is_unpacked(tmp_path):
-    archive = tmp_path / "run.zip"
-    with zipfile.ZipFile(archive, "w") as file:
-        file.writestr("output/good.txt", "good")
-    unpack(archive, tmp_path / "out", 1000)
-    assert (tmp_path / "out" / "output" / "good.txt").read_text() == "good"

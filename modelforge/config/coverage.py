@@ -27,13 +27,12 @@ STATES: Final[dict[State, str]] = {
     "values; the test shows that a changed value changes what a run does.",
     "otherwise": "what the option is for is had in another way, which the test shows.",
     "impossible": "PyTorch and the libraries of Hugging Face cannot do it; the reason is given.",
-    "later": "it belongs to a feature that is not there yet: other computers, or more shapes "
-    "of models.",
+    "later": "it belongs to a feature that is not there yet: more shapes of models.",
     "beyond": "the document does not have it; newer versions of the system do.",
     "open": "nothing of it is there.",
 }
 # Features that are announced, as the reports of importers call them.
-LATER = ("training elsewhere", "more shapes of models from nothing")
+LATER = ("more shapes of models from nothing",)
 # Values that are tried where an option names none.
 TRIED: tuple[Any, ...] = (
     *(True, False, 1, 2, 1000, 0.5, "text", "auto", "linear", "/text", "/text.log"),

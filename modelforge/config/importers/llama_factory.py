@@ -10,7 +10,6 @@ from modelforge.config.importers.options import (
     Option,
     Values,
     by,
-    coming,
     converted,
     no_effect,
     refused,
@@ -333,11 +332,13 @@ OPTIONS: dict[str, Option] = {
     "swanlab_project": no_effect("Trackers are TensorBoard, trackio, W&B, MLflow and Aim."),
     "use_swanlab": no_effect("Trackers are TensorBoard, trackio, W&B, MLflow and Aim."),
     "swanlab_run_name": no_effect("Trackers are TensorBoard, trackio, W&B, MLflow and Aim."),
-    "ray_run_name": coming("training elsewhere"),
-    "ray_storage_path": coming("training elsewhere"),
-    "ray_num_workers": coming("training elsewhere"),
-    "placement_strategy": coming("training elsewhere"),
-    "resources_per_worker": coming("training elsewhere"),
+    **{
+        name: no_effect("Add the Ray cluster as a target: modelforge targets add.")
+        for name in (
+            *("ray_run_name", "ray_storage_path", "ray_num_workers"),
+            *("placement_strategy", "resources_per_worker"),
+        )
+    },
 }
 SYSTEM = System(
     name="llama-factory",

@@ -13,7 +13,7 @@ ONE = "With one GPU there is nothing to divide."
 BY_LEVEL = "zero_level says what is divided."
 PIPELINE = "Layers on different GPUs (pipeline parallelism) are not trained here."
 EXPERTS = "Accelerate and TRL do not train experts on different GPUs."
-COMPUTERS = "It comes with training elsewhere, which is not there yet."
+COMPUTERS = "One run trains on one computer, here or at a target (modelforge targets add)."
 BY_HAND = "Set hardware.gpus and hardware.sharding: how its file divides a model is not read."
 
 

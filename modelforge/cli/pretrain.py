@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from modelforge.cli.parsing import add_settings
+from modelforge.cli.targets.commands import ON
 
 
 def add(
@@ -30,6 +31,7 @@ def add(
     command.add_argument("--detach", action="store_true", help="start the run in the background")
     command.add_argument("--queue", action="store_true", help="add the run to the queue")
     command.add_argument("--name", help="name of the run")
+    command.add_argument("--on", metavar="TARGET", help=f"{ON}; or notebook:FILE.ipynb")
 
 
 def text_settings(files: list[str]) -> list[str]:

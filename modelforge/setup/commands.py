@@ -33,8 +33,8 @@ python launch.py [COMMAND] [OPTIONS]
   demo                  fine-tune the starter model in the terminal, in about three minutes
   setup                 set up only
       --with EXTRA        also install an extra: dev, unsloth, quantization, gguf,
-                          lm-eval, privacy, mcp, sweep, trackers, or one of tensorboard,
-                          trackio, wandb, mlflow, aim
+                          lm-eval, privacy, deepspeed, mcp, sweep, trackers, or one of
+                          tensorboard, trackio, wandb, mlflow, aim
       --torch "ARGS"      pip arguments for torch, or `auto` (also MODELFORGE_TORCH)
   doctor                check this machine
   test [PYTEST ARGS]    set up everything the tests need and run them

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import stat
@@ -84,7 +83,7 @@ def _translate(folder: Path, there: Mapping[str, str]) -> None:
             # A file of the run, whose mode decides who may read it.
             mode = path.stat().st_mode
             write_text(path, text)
-            os.chmod(path, mode)  # noqa: PTH101
+            path.chmod(mode)
             changed.append(path)
     manifest = find_json(folder / MANIFEST)
     if manifest is None:

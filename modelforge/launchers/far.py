@@ -186,7 +186,9 @@ def _environment(home: Path, folder: Path, code: Path) -> dict[str, Any]:
         fcntl.flock(file, fcntl.LOCK_EX)
         for command in [] if done.exists() else commands:
             environment = os.environ | PIP_ENVIRONMENT
-            if subprocess.run(command, stdout=file, stderr=file, env=environment).returncode:  # noqa: PLW1510
+            if subprocess.run(
+                command, stdout=file, stderr=file, env=environment, check=False
+            ).returncode:
                 return {"error": _last_lines(log), "log": str(log)}
     done.touch()
     return {"python": str(python), "differing": []}

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 from huggingface_hub import HfApi, Volume, get_token
@@ -49,6 +49,7 @@ MOUNT, HOME = "/modelforge", "/root/modelforge"
 SHARED = "shared"
 LABEL = "modelforge"
 FLAVOR = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+T = TypeVar("T")
 # Content and name of files for a bucket.
 Files = list[tuple[str | Path | bytes, str]]
 PROGRAMS = ("far.py", "far_engine.py", "far_parts.py")
@@ -249,7 +250,7 @@ class HfJobsLauncher:
                     yield each.path
 
         try:
-            return self._call(lambda: list(paths()))  # type: ignore[no-any-return]
+            return self._call(lambda: list(paths()))
         except _GoneError:
             return []
 
@@ -265,7 +266,7 @@ class HfJobsLauncher:
         if old := self._tree(prefix):
             self._call(lambda: self._api.batch_bucket_files(self._bucket(), delete=old))
 
-    def _call(self, action: Any) -> Any:
+    def _call(self, action: Callable[[], T]) -> T:
         """Return what the client of the Hub returns; raises its errors as ours."""
         try:
             return action()

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from modelforge.errors import ConfigError, Problem
 from modelforge.hardware.machine import Machine
 from modelforge.launchers.bundle import Bundle
-from modelforge.launchers.launcher import JobState, Progress, Report
+from modelforge.launchers.launcher import Condition, JobState, Progress, Report
 from modelforge.launchers.shell import Shell, clean
 from modelforge.launchers.wheel import Code
 from modelforge.runs.process.launch import Launch
@@ -63,6 +63,27 @@ class RemoteHome:
             remedy = "Free some disk space there, or name another folder in the address."
             problems.append(Problem(name, what, remedy))
         return there, problems
+
+    def check(self, code: Code, report: Report) -> Condition:
+        """Return what hinders a run there; prepare the environment and read the hardware."""
+        there, problems = self.probe()
+        if problems:
+            return Condition(problems)
+        python = self.install(there["home"], code, report)
+        return Condition([], self.machine(there["home"], python, code))
+
+    def prepare(self, bundle: Bundle, report: Report) -> tuple[str, str]:
+        """Bring code, files and checkpoints there; return the address of the home and its Python.
+
+        Raises ConfigError with what hinders a run there.
+        """
+        there, problems = self.probe()
+        if problems:
+            raise ConfigError(problems)
+        home = str(there["home"])
+        python = self.install(home, bundle.code, report, bundle)
+        self.send(home, bundle)
+        return home, python
 
     def install(self, home: str, code: Code, report: Report, bundle: Bundle | None = None) -> str:
         """Bring our code there and make its environment; return the path of its Python.

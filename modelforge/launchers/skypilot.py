@@ -100,23 +100,14 @@ class SkyPilotLauncher:
         """Return what hinders a run; start the cluster, which costs, and read its hardware."""
         try:
             self._start(report)
-            there, problems = self._place.probe()
-            if problems:
-                return Condition(problems)
-            python = self._place.install(there["home"], code, report)
-            return Condition([], self._place.machine(there["home"], python, code))
+            return self._place.check(code, report)
         except ForgeError as error:
             return Condition(error.problems)
 
     def prepare(self, bundle: Bundle, report: Report) -> str:
         """Start the cluster and bring code, files and checkpoints there; return the home."""
         self._start(report)
-        there, problems = self._place.probe()
-        if problems:
-            raise ConfigError(problems)
-        home = str(there["home"])
-        self._python = self._place.install(home, bundle.code, report, bundle)
-        self._place.send(home, bundle)
+        home, self._python = self._place.prepare(bundle, report)
         return home
 
     def find(self, launch: Launch) -> str | None:
@@ -227,7 +218,7 @@ class SkyPilotLauncher:
         return task
 
     def _find_job(self, number: str) -> dict[str, Any] | None:
-        """Return a job as SkyPilot has last told it; None if the cluster is gone."""
+        """Return a job as SkyPilot reported it last; None if the cluster is gone."""
         if time.monotonic() - self._asked < ASK_S and self._job:
             return self._job
         found = [job for job in self._queue() if str(job.get("job_id")) == number]

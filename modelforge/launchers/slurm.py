@@ -97,12 +97,7 @@ class SlurmLauncher:
     def prepare(self, bundle: Bundle, report: Report) -> str:
         """Bring code, files and checkpoints to the shared disk; return the address of the home."""
         self._require_partition()
-        there, problems = self._place.probe()
-        if problems:
-            raise ConfigError(problems)
-        home = str(there["home"])
-        self._python = self._place.install(home, bundle.code, report, bundle)
-        self._place.send(home, bundle)
+        home, self._python = self._place.prepare(bundle, report)
         return home
 
     def find(self, launch: Launch) -> str | None:

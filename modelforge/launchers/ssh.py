@@ -55,23 +55,14 @@ class SshLauncher:
     def check(self, code: Code, report: Report) -> Condition:
         """Return what hinders a run there; prepare the environment and read the hardware."""
         try:
-            there, problems = self._place.probe()
-            if problems:
-                return Condition(problems)
-            python = self._place.install(there["home"], code, report)
-            return Condition([], self._place.machine(there["home"], python, code))
+            return self._place.check(code, report)
         except ForgeError as error:
             return Condition(error.problems)
 
     def prepare(self, bundle: Bundle, report: Report) -> str:
         """Bring code, files and checkpoints there; return the address of the home."""
         report(f"Connecting to {self._place.shell.name}")
-        there, problems = self._place.probe()
-        if problems:
-            raise ConfigError(problems)
-        home = str(there["home"])
-        self._python = self._place.install(home, bundle.code, report, bundle)
-        self._place.send(home, bundle)
+        home, self._python = self._place.prepare(bundle, report)
         return home
 
     def find(self, launch: Launch) -> str | None:

@@ -89,14 +89,14 @@ def test_runs_on_exchanged_answers_are_almost_never_said_to_have_learned_them(sp
     blocks = different(40)
     pairs = np.array(pairs_of(blocks))
     draw = np.random.default_rng(0)
-    said = 0
+    claims = 0
     for _ in range(200):
         of_question, of_answer = draw.normal(1, spread, 40), draw.normal(1, spread, 40)
         fall = of_question[pairs[:, 0]] + of_answer[pairs[:, 1]]
         base = draw.normal(4, 0.5, len(pairs))
         tuned = base - fall + draw.normal(0, 0.3, len(pairs))
-        said += decide(blocks, base, tuned).kind == "answers"
-    assert said <= 4
+        claims += decide(blocks, base, tuned).kind == "answers"
+    assert claims <= 4
 
 
 def test_gains_of_questions_and_answers_alone_hide_no_learned_answers():

@@ -1,7 +1,7 @@
 """A stand-in for the program `sky` 0.14: one computer as every cluster; jobs really run.
 
-Its state is in the folder of the environment variable SKY. What the file `refuse` holds is said in
-place of starting a cluster. A job waits while the file `full` exists.
+Its state is in the folder of the environment variable SKY. With a file `refuse` it prints its text
+and starts no cluster. A job waits while the file `full` exists.
 """
 
 from __future__ import annotations

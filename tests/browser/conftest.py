@@ -135,5 +135,28 @@ def opened(chromium):
     assert not wrong, wrong
 
 
+@pytest.fixture
+def held_script():
+    """Return a function that keeps a script from a page until the one it returns is called."""
+
+    def hold(page: Any, name: str) -> Callable[[], None]:
+        held: list[Any] = []
+        is_held = True
+
+        def answer(route: Any) -> None:
+            held.append(route) if is_held else route.continue_()
+
+        def release() -> None:
+            nonlocal is_held
+            is_held = False
+            for route in held:
+                route.continue_()
+
+        page.route(f"**/js/{name}.js", answer)
+        return release
+
+    return hold
+
+
 def _is_ours(url: str) -> bool:
     return url.startswith(("http://127.0.0.1:", "data:", "blob:"))

@@ -75,21 +75,17 @@ def reload(page):
     page.wait_for_selector("[data-usable]")
 
 
-def test_a_question_sent_before_the_script_of_the_page_has_come_is_asked(servers, home, opened):
+def test_a_question_sent_before_the_script_of_the_page_has_come_is_asked(
+    servers, home, opened, held_script
+):
     url = servers(home).url
     page = opened(url)
-    held = []
-
-    def hold(route):
-        held.append(route)
-
-    page.route("**/js/chat.js", hold)
+    release = held_script(page, "chat")
     page.goto(f"{url}/chat", wait_until="commit")
     page.locator("#message").fill(QUESTION)
     for _ in range(2):
         press(page, "Send")
-    for route in held:
-        route.continue_()
+    release()
     page.get_by_text(TUNED).wait_for()
     assert answers(page)[0] == BASE
     assert page.locator(".asked").all_inner_texts() == [QUESTION]

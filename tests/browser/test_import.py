@@ -198,7 +198,7 @@ def test_a_file_is_dropped_with_its_data_and_what_names_them(server, opened):
     assert page.locator('[data-part="sum-data"]').inner_text().startswith("s.json · 30 rows")
 
 
-def test_a_notebook_is_downloaded_and_a_zip_opens_as_a_run(server, opened, tmp_path):
+def test_a_notebook_is_downloaded_and_a_zip_opens_as_a_run(server, opened, held_script, tmp_path):
     page = opened(server.url)
     page.get_by_label("The captain").check()
     page.wait_for_selector('#start[aria-disabled="false"]')
@@ -217,10 +217,16 @@ def test_a_notebook_is_downloaded_and_a_zip_opens_as_a_run(server, opened, tmp_p
     record["dataset"]["path"] = str(rows)
     run.config.write_text(json.dumps(record), "utf-8")
     packed = there.archives.pack(run.id, tmp_path / "run.zip")
-    page.goto(f"{server.url}/runs")
     (tmp_path / "other.zip").write_bytes(b"no zip")
+    # The script of the page comes after the file was chosen and the search was typed.
+    release = held_script(page, "runs")
+    page.goto(f"{server.url}/runs", wait_until="commit")
+    page.locator(".search").fill("far")
     page.locator("#run-file").set_input_files(tmp_path / "other.zip")
+    release()
     page.locator(".toast.bad", has_text="not a zip file").wait_for()
+    page.wait_for_url("**/runs?q=far")
+    assert page.locator(".search").input_value() == "far"
     page.locator("#run-file").set_input_files(packed)
     page.locator('#page[data-state="finished"]').wait_for()
     assert page.get_by_role("heading", name="From far away").is_visible()

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from modelforge.diagnosis.comparison import FEWEST_ROWS, compare
+from modelforge.diagnosis.comparison import FEWEST_ROWS, Difference, compare
 from modelforge.evaluate.cases import Case
 
 Kind = Literal["answers", "style", "nothing", "too-few-rows"]
@@ -26,6 +26,9 @@ BLOCK = 4
 # By how much the gap between right and exchanged answers must grow, in nats per token, and with
 # which chance at most it grows so much in a model that has learned no answers.
 WORTH_HAVING, CHANCE = 0.05, 0.005
+# A gain that is this likely is no sign of learned answers, if the rows would have shown a gain of
+# this share of what the loss has fallen.
+DOUBTFUL, SHARE = 0.05, 0.1
 _PERMUTATIONS = 10_000
 
 
@@ -43,12 +46,28 @@ class Block:
 
 
 @dataclass(frozen=True)
+class Gain:
+    """What right answers gained over exchanged ones, in nats per token.
+
+    Attributes:
+        value: By how much the gap between exchanged and right answers has grown.
+        chance: How often answers that are exchanged at random gain as much, from 0 to 1.
+        least: The gain that these rows would have told from chance.
+    """
+
+    value: float
+    chance: float
+    least: float
+
+
+@dataclass(frozen=True)
 class Learned:
     """What was learned; losses are means over the rows in nats per token."""
 
     kind: Kind
     sentence: str
     rows: int
+    gain: Gain
     right: tuple[float, float]
     exchanged: tuple[float, float]
 
@@ -59,6 +78,9 @@ class Learned:
             "kind": self.kind,
             "sentence": self.sentence,
             "rows": self.rows,
+            "gain": self.gain.value,
+            "chance": self.gain.chance,
+            "least_gain": self.gain.least,
             "right": dict(zip(names, self.right, strict=True)),
             "exchanged": dict(zip(names, self.exchanged, strict=True)),
         }
@@ -95,21 +117,29 @@ def decide_learning(blocks: Sequence[Block], base: ArrayLike, tuned: ArrayLike) 
     right = [_over(differs, [_right(matrix) for matrix in model]) for model in (before, after)]
     exchanged = [_over(differs, model) for model in (before, after)]
     growth = (exchanged[1] - right[1]) - (exchanged[0] - right[0])
+    changes = [new - old for new, old in zip(after, before, strict=True)]
+    gain = Gain(_mean(growth), *_permutation_test(changes))
     rows = sum(len(block.rows) for block in blocks)
-    gain = float(growth.mean()) if len(growth) else 0.0
-    if rows < FEWEST_ROWS:
-        kind: Kind = "too-few-rows"
-    elif gain >= WORTH_HAVING:
-        # It may be chance: then more rows would tell.
-        changes = [new - old for new, old in zip(after, before, strict=True)]
-        kind = "answers" if _permutation_test(changes) < CHANCE else "too-few-rows"
-    else:
-        own = [np.concatenate([matrix.diagonal() for matrix in model]) for model in (before, after)]
-        fell = compare(own[0], own[1], direction="lower", worth_having=WORTH_HAVING)
-        kind = "style" if fell.kind == "better" else "nothing"
-    means = [float(losses.mean()) if len(losses) else 0.0 for losses in (*right, *exchanged)]
+    own = [np.concatenate([np.zeros(0), *map(np.diagonal, model)]) for model in (before, after)]
+    fell = compare(own[0], own[1], direction="lower", worth_having=WORTH_HAVING)
+    kind = _kind(gain, rows, fell)
+    means = [_mean(losses) for losses in (*right, *exchanged)]
     sentence = _sentence(kind, rows, gain, means[:2], means[2:])
-    return Learned(kind, sentence, rows, (means[0], means[1]), (means[2], means[3]))
+    return Learned(kind, sentence, rows, gain, (means[0], means[1]), (means[2], means[3]))
+
+
+def _kind(gain: Gain, rows: int, fell: Difference) -> Kind:
+    """Return what was learned, from the gain and from the change of the loss of right answers."""
+    is_gain = gain.value >= WORTH_HAVING
+    if rows < FEWEST_ROWS:
+        return "too-few-rows"
+    if is_gain and gain.chance < CHANCE:
+        return "answers"
+    if is_gain and gain.chance < DOUBTFUL:
+        return "too-few-rows"
+    if fell.kind != "better" or fell.value is None:
+        return "nothing"
+    return "style" if gain.least <= max(WORTH_HAVING, SHARE * -fell.value) else "too-few-rows"
 
 
 def _matrices(blocks: Sequence[Block], losses: ArrayLike) -> list[NDArray[np.float64]]:
@@ -132,8 +162,10 @@ def _over(
     return np.concatenate([np.zeros(0), *kept])
 
 
-def _permutation_test(changes: Sequence[NDArray[np.float64]]) -> float:
+def _permutation_test(changes: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
     """Return how often answers that are exchanged at random gain as much as the right ones.
+
+    The second value is the gain in nats per token that they exceed with the chance `CHANCE`.
 
     Args:
         changes: for each block the changes of the losses, (questions, answers).
@@ -146,19 +178,25 @@ def _permutation_test(changes: Sequence[NDArray[np.float64]]) -> float:
         exchanged += matrix[np.arange(size), answers].sum(axis=1)
     right = sum(float(matrix.trace()) for matrix in changes)
     as_low = int((exchanged <= right + 1e-9 * abs(right)).sum())
-    return (as_low + 1) / (_PERMUTATIONS + 1)
+    # A right answer is among those that are exchanged, so the gap is wider than to their mean.
+    pairs = sum(len(matrix) for matrix in changes) - len(changes)
+    least = float(exchanged.mean() - np.quantile(exchanged, CHANCE)) / max(1, pairs)
+    return (as_low + 1) / (_PERMUTATIONS + 1), least
 
 
-def _sentence(
-    kind: Kind, rows: int, gain: float, right: list[float], exchanged: list[float]
-) -> str:
+def _mean(losses: NDArray[np.float64]) -> float:
+    return float(losses.mean()) if len(losses) else 0.0
+
+
+def _sentence(kind: Kind, rows: int, gain: Gain, right: list[float], exchanged: list[float]) -> str:
+    gained = (
+        f"right answers gained {gain.value:.2f} nats per token more than exchanged ones, and by "
+        f"chance they do in {_percent(gain.chance)} of cases"
+    )
     if kind == "too-few-rows":
         why = f"{FEWEST_ROWS} are the least."
         if rows >= FEWEST_ROWS:
-            why = (
-                f"right answers gained {gain:.2f} nats per token more than exchanged "
-                "ones, which may be chance."
-            )
+            why = f"{gained}; from {gain.least:.2f} on these rows would tell."
         return f"{rows} evaluation rows are too few to tell answers from style: {why}"
     change = f"from {right[0]:.2f} to {right[1]:.2f} nats per token"
     other = f"from {exchanged[0]:.2f} to {exchanged[1]:.2f}"
@@ -170,12 +208,17 @@ def _sentence(
     if kind == "style":
         return (
             f"The style: the loss of right answers went {change}, and that of the same answers "
-            f"given to other questions {other}. Nothing shows that the answers were learned."
+            f"given to other questions {other}. Nothing shows that the answers were learned: "
+            f"{gained}."
         )
     return (
         f"Nothing that these rows show: the loss of right answers went {change}, that of the same "
         f"answers given to other questions {other}."
     )
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}" if share < 0.01 else f"{share:.0%}"
 
 
 def _parts(order: list[int]) -> Iterator[list[int]]:

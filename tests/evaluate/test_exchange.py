@@ -71,11 +71,37 @@ def test_a_growth_that_may_be_chance_needs_more_rows():
     tuned = losses(blocks, 4, right=2.0, other=2.3, scale=1.0)
     learned = decide(blocks, losses(blocks, 1, scale=1.0), tuned)
     assert learned.kind == "too-few-rows"
-    assert "may be chance" in learned.sentence
+    assert "by chance they do in" in learned.sentence
+    assert "on these rows would tell" in learned.sentence
     few = different(19)
     learned = decide(few, losses(few, 1, scale=0), losses(few, 1, right=2.0, other=3.5, scale=0))
     assert learned.kind == "too-few-rows"
     assert "20 are the least" in learned.sentence
+
+
+def test_a_small_gain_that_is_likely_by_chance_is_style_where_more_would_have_been_seen():
+    blocks = different(40)
+    kinds = set()
+    for seed in range(30):
+        tuned = losses(blocks, seed, right=1.0, other=1.0, scale=0.25)
+        learned = decide(blocks, losses(blocks, 100 + seed, scale=0.25), tuned)
+        assert learned.gain.least < 0.3
+        if learned.gain.value >= 0.05 and learned.gain.chance >= 0.05:
+            kinds.add(learned.kind)
+            assert f"gained {learned.gain.value:.2f} nats per token more" in learned.sentence
+    assert kinds == {"style"}
+
+
+def test_rows_that_could_not_have_shown_a_tenth_of_the_fall_are_too_few():
+    blocks = different(24)
+    kinds = []
+    for seed in range(20):
+        tuned = losses(blocks, seed, right=3.0, other=3.0, scale=0.5)
+        learned = decide(blocks, losses(blocks, 100 + seed, scale=0.5), tuned)
+        assert learned.gain.least > 0.1
+        kinds.append(learned.kind)
+    assert set(kinds) <= {"too-few-rows", "answers"}
+    assert kinds.count("answers") <= 1
 
 
 def test_a_loss_that_does_not_fall_means_nothing():
@@ -117,8 +143,21 @@ def test_the_chance_is_the_share_of_permutations_that_gain_as_much():
         sum(matrix[row, column] for row, column in enumerate(p)) for p in permutations(range(4))
     ]
     exact = np.mean([each <= matrix.trace() + 1e-9 for each in sums])
-    assert _permutation_test([matrix]) == pytest.approx(exact, abs=0.02)
-    assert _permutation_test([np.zeros((4, 4))]) == 1.0
+    assert _permutation_test([matrix])[0] == pytest.approx(exact, abs=0.02)
+    assert _permutation_test([np.zeros((4, 4))]) == (1.0, 0.0)
+
+
+def test_a_gain_just_above_the_least_one_is_told_from_chance():
+    blocks = different(40)
+    noise = losses(blocks, 9, scale=0.4) - 4.0
+    least = decide(blocks, np.full(len(noise), 4.0), 2.0 + noise).gain.least
+    own = np.array([q == a for q, a in pairs_of(blocks)])
+    zero = decide(blocks, np.full(len(noise), 4.0), 2.0 + noise).gain.value
+    for gain, is_told in ((1.15 * least, True), (0.85 * least, False)):
+        tuned = 2.0 + noise - np.where(own, gain - zero, 0.0)
+        learned = decide(blocks, np.full(len(noise), 4.0), tuned)
+        assert learned.gain.value == pytest.approx(gain)
+        assert (learned.gain.chance < 0.005) == is_told
 
 
 def test_every_answer_is_read_behind_every_question_of_its_block():

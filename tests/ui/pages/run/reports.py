@@ -91,6 +91,9 @@ REPORT: dict[str, Any] = {
         "sentence": "The answers, not only their style: right answers became likelier than "
         "exchanged ones.",
         "rows": 102,
+        "gain": 0.79,
+        "chance": 0.0001,
+        "least_gain": 0.11,
         "right": {"base": 1.71, "tuned": 0.83},
         "exchanged": {"base": 2.4, "tuned": 2.31},
     },

@@ -28,10 +28,19 @@ START_S = 30.0
 # Versions that change what is computed. Those of an environment of the user must be the same.
 DECISIVE = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers")
 ENDED = ("Z", "X")
+# Commands that any Python can do for files of its own computer.
+OF_FILES = ("clear", "find", "status", "stop", "kill")
 
 
 def main(arguments: list[str]) -> None:
     """Do one command and print its answer."""
+    found, data = answer(arguments)
+    sys.stdout.buffer.write(json.dumps(found).encode() + b"\n" + data)
+    sys.stdout.buffer.flush()
+
+
+def answer(arguments: list[str]) -> tuple[dict[str, Any], bytes]:
+    """Do one command and return its answer, and the bytes that belong to it."""
     commands: dict[str, Callable[..., Any]] = {
         "probe": probe,
         "install": install,
@@ -44,13 +53,10 @@ def main(arguments: list[str]) -> None:
     }
     name, *rest = arguments
     try:
-        answer, data = commands[name](*rest), b""
-        if isinstance(answer, tuple):
-            answer, data = answer
+        found = commands[name](*rest)
     except (OSError, subprocess.SubprocessError, ValueError) as error:
-        answer, data = {"error": f"{type(error).__name__}: {error}"}, b""
-    sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n" + data)
-    sys.stdout.buffer.flush()
+        return {"error": f"{type(error).__name__}: {error}"}, b""
+    return found if isinstance(found, tuple) else (found, b"")
 
 
 def probe(home: str) -> dict[str, Any]:

@@ -29,7 +29,8 @@ from modelforge.runs.process.launch import Launch, read_launch, write_launch
 from modelforge.runs.process.lock import exclusive
 
 T = TypeVar("T")
-POLL_S = 1.0
+# Waits between two looks at a job: the first, and the longest while it writes nothing.
+POLL_S, MAX_POLL_S = 1.0, 10.0
 # Waits between attempts while there is no connection: 1, 2, 4 … seconds.
 MAX_WAIT_S = 60.0
 # Before the submission nothing is lost: then the run ends with the cause.
@@ -144,12 +145,15 @@ class Relay:
 
     def _follow(self) -> None:
         """Copy what the job writes, until it has ended and its files are here."""
+        wait = POLL_S
         while True:
+            moved = self._moved
             progress = self._patiently(self._look)
             self._set(note=progress.note, cost=progress.cost or self._launch.cost)
             if progress.state == "ended":
                 self._finish(progress)
-            time.sleep(POLL_S)
+            wait = min(2 * wait, MAX_POLL_S) if moved == self._moved else POLL_S
+            self._wait(wait)
 
     def _look(self) -> Progress:
         self._pass_stop()
@@ -211,10 +215,14 @@ class Relay:
                     self._set(no_connection_since=None, note="")
                 return result
             self._give_up_if_discarded()
-            deadline = time.monotonic() + wait
-            while time.monotonic() < deadline and _stop_mode(self._run) in (None, self._passed):
-                time.sleep(0.2)
+            self._wait(wait)
             wait = min(2 * wait, MAX_WAIT_S)
+
+    def _wait(self, seconds: float) -> None:
+        """Wait, but not with a request to stop."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and _stop_mode(self._run) in (None, self._passed):
+            time.sleep(0.2)
 
     def _note_no_connection(self, problem: Problem) -> None:
         since = self._launch.no_connection_since or time.time()

@@ -89,7 +89,20 @@ class Shell:
 
     def far(self, command: str, *arguments: str, limit_s: float | None = COMMAND_S) -> Any:
         """Run a command of `far`; return its answer, and the bytes after it if it has any."""
-        call = [self.python, "-I", "-", command, *arguments]
+        if self.host or command not in far.OF_FILES:
+            answer, data = self._far_process([command, *arguments], limit_s)
+        else:
+            answer, data = far.answer([command, *arguments])
+        if "error" in answer:
+            what = f"{self.name}: {clean(answer['error'])}"
+            log = f" The output is in {clean(answer['log'])} there." if "log" in answer else ""
+            raise RunError(Problem("target", what, f"Correct it there.{log}"))
+        return (answer, data) if data or command == "status" else answer
+
+    def _far_process(
+        self, arguments: list[str], limit_s: float | None
+    ) -> tuple[dict[str, Any], bytes]:
+        call = [self.python, "-I", "-", *arguments]
         done = self.run(call, data=Path(far.__file__).read_bytes(), limit_s=limit_s)
         line, _, data = done.stdout.partition(b"\n")
         try:
@@ -104,11 +117,7 @@ class Shell:
             text = clean(done.stderr or done.stdout)
             what = f"The program {self.python} has failed on {self.name}: {text}"
             raise RunError(Problem("target", what, "Check the target: modelforge targets check."))
-        if "error" in answer:
-            what = f"{self.name}: {clean(answer['error'])}"
-            log = f" The output is in {clean(answer['log'])} there." if "log" in answer else ""
-            raise RunError(Problem("target", what, f"Correct it there.{log}"))
-        return (answer, data) if data or command == "status" else answer
+        return answer, data
 
     def run(
         self, call: Sequence[str], *, data: bytes = b"", limit_s: float | None = COMMAND_S

@@ -80,6 +80,7 @@ class SlurmLauncher:
         self._place = place
         self._partition = partition
         self._python = ""
+        self._size = (0, 0)
 
     def check(self, code: Code, report: Report) -> Condition:
         """Return what hinders a run there; prepare the environment, let a node describe itself."""
@@ -119,9 +120,17 @@ class SlurmLauncher:
         return self._sbatch(launch.job, command, Path(run, "worker.log"))
 
     def poll(self, launch: Launch, run: str, events_at: int, log_at: int) -> Progress:
-        """Return the state of the job, and what it has written to the shared disk."""
-        # Before the files: what the job writes last is read then.
+        """Return the state of the job, and what it has written to the shared disk.
+
+        Slurm is not asked about a job that writes.
+        """
+        read = self._place.read(launch, run, (events_at, log_at), "")
+        size = (events_at + len(read.events), log_at + len(read.log))
+        if size != self._size:
+            self._size = size
+            return Progress("running", read.events, read.log)
         state, reason = _state(launch.id)
+        # After the state: the job may have written in between.
         read = self._place.read(launch, run, (events_at, log_at), "")
         if state in WAITING:
             why = f": {reason}" if reason not in ("", "None") else ""

@@ -1,7 +1,7 @@
 """Stand-ins for sbatch, squeue, scancel and sacct that really run jobs; the name says which.
 
 The jobs are in the folder of the environment variable CLUSTER. A job waits while the file `full`
-exists there.
+exists there; `calls` has the names of the programs that were called.
 """
 
 from __future__ import annotations
@@ -108,4 +108,6 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["run"]:
         run(sys.argv[2])
     else:
+        with (FOLDER / "calls").open("a") as file:
+            file.write(f"{NAME}\n")
         globals()[NAME](*options(sys.argv[1:]))

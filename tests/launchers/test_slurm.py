@@ -6,11 +6,13 @@ import json
 import os
 import signal
 import sys
+import time
 
 import pytest
 
+from modelforge.launchers.slurm import open_target
 from modelforge.runs.checkpoints import newest_valid
-from modelforge.runs.process.launch import read_launch, write_launch
+from modelforge.runs.process.launch import Launch, Target, read_launch, write_launch
 from modelforge.runs.states import RunState, read_facts
 from tests.launchers.conftest import adapter, over, started, stepped, until, whole
 
@@ -74,6 +76,45 @@ def test_a_job_that_waits_is_cancelled_by_a_stop(quick_forge, quick_cluster, clu
     forge.runs.stop(run_id)
     assert over(forge, run_id) is RunState.STOPPED
     assert [job["state"] for job in jobs(cluster)] == ["CANCELLED"]
+
+
+def calls(cluster):
+    return (cluster / "calls").read_text().split().count("squeue")
+
+
+def test_slurm_is_asked_about_a_job_that_writes_nothing_only(cluster, tmp_path):
+    launcher = open_target(Target("grid", "slurm", f"debug{tmp_path}/shared"))
+    folder = tmp_path / "shared" / "runs" / "r1"
+    folder.mkdir(parents=True)
+    events, job = folder / "events.jsonl", {"id": "1", "name": "r1-1", "pid": None}
+    (cluster / "calls").touch()
+    launch = Launch(Target("grid", "slurm", "debug"), "r1-1", "1", home=f"{tmp_path}/shared")
+    for number in range(1, 4):
+        events.write_bytes(b"line\n" * number)
+        seen = launcher.poll(launch, "r1", 0, 0)
+        assert (seen.state, seen.events) == ("running", b"line\n" * number)
+    assert calls(cluster) == 0
+    for slurm, state in (("PENDING", "waiting"), ("RUNNING", "running"), ("COMPLETED", "ended")):
+        (cluster / "1.job").write_text(json.dumps(job | {"state": slurm}))
+        seen = launcher.poll(launch, "r1", 5, 0)
+        assert (seen.state, seen.events) == (state, b"line\n" * 2)
+    assert calls(cluster) == 3
+
+
+def test_a_job_that_waits_is_looked_at_ever_more_rarely(
+    quick_forge, quick_cluster, cluster, recipe
+):
+    forge = quick_forge
+    (cluster / "full").touch()
+    run_id = started(forge, recipe, quick_cluster)
+    launch = forge.runs.folder(run_id).launch
+    until(lambda: "Resources" in read_launch(launch).note, "it waits")
+    before = calls(cluster)
+    time.sleep(5.0)
+    # After 2 and 6 seconds.
+    assert calls(cluster) - before <= 2
+    forge.runs.stop(run_id)
+    assert over(forge, run_id) is RunState.STOPPED
 
 
 def test_a_limit_of_the_queue_is_named_and_nothing_is_submitted(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from modelforge.evaluate.contestants import BASE, PROMPTED, TUNED
-from modelforge.evaluate.exchange import Learned
+from modelforge.evaluate.exchange import Gain, Learned
 from modelforge.evaluate.metrics import METRICS, Measured
 from modelforge.evaluate.verdict import against_prompt_entry, verdict_entry
 
@@ -26,7 +26,7 @@ def _measured(base: float, tuned: float, prompted: float | None = None, rows: in
 
 
 def _learned(kind) -> Learned:
-    return Learned(kind, "", ROWS, (3.0, 1.0), (3.5, 1.5))
+    return Learned(kind, "", ROWS, Gain(0.5, 0.0001, 0.1), (3.0, 1.0), (3.5, 1.5))
 
 
 @pytest.mark.parametrize(

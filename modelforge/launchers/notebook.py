@@ -131,32 +131,32 @@ def _cells(content: NotebookContent, payload: bytes, size: int) -> Iterator[dict
     text = (resource_folder("assets") / "templates" / TEMPLATE).read_text("utf-8")
     environment = Environment(undefined=StrictUndefined, trim_blocks=True)  # no HTML
     title = content.name or "Training run"
-    rendered = environment.from_string(text).render(
-        payload=PAYLOAD,
-        title=_in_markdown(title),
-        model=_in_markdown(content.model),
-        data=_in_markdown(content.data),
-        size=human_bytes(size),
-        file=re.sub(r"[^A-Za-z0-9]+", "-", title).strip("-").lower() or "run",
-        sha256=hashlib.sha256(payload).hexdigest(),
-        here=HERE,
-        starter=STARTER if content.needs_starter else "",
-        fetches=[list(fetch) for fetch in content.fetches],
-        request_id=content.request_id,
-        name=repr(content.name) if content.name else "",
-    )
+    values = {
+        "payload": PAYLOAD,
+        "title": _in_markdown(title),
+        "model": _in_markdown(content.model),
+        "data": _in_markdown(content.data),
+        "size": human_bytes(size),
+        "file": re.sub(r"[^A-Za-z0-9]+", "-", title).strip("-").lower() or "run",
+        "sha256": hashlib.sha256(payload).hexdigest(),
+        "here": HERE,
+        "starter": STARTER if content.needs_starter else "",
+        "fetches": [list(fetch) for fetch in content.fetches],
+        "request_id": content.request_id,
+        "name": repr(content.name) if content.name else "",
+    }
     number = 0
-    position = 0
-    for match in (*_CODE.finditer(rendered), None):
-        prose = rendered[position : match.start() if match else len(rendered)].strip()
-        for part in filter(None, map(str.strip, re.split(re.escape(PAYLOAD), prose))):
-            yield _cell(number := number + 1, "markdown", part)
-        if PAYLOAD in prose:
-            for source in _parts(payload):
-                yield _cell(number := number + 1, "code", source)
-        if match:
-            yield _cell(number := number + 1, "code", match[1].strip())
-            position = match.end()
+    # Divided before the values are in it, which may look like the ends of code.
+    for at, part in enumerate(_CODE.split(text)):
+        source = environment.from_string(part).render(values).strip()
+        if at % 2:
+            yield _cell(number := number + 1, "code", source)
+            continue
+        for prose in filter(None, map(str.strip, source.split(PAYLOAD))):
+            yield _cell(number := number + 1, "markdown", prose)
+        if PAYLOAD in source:
+            for piece in _parts(payload):
+                yield _cell(number := number + 1, "code", piece)
 
 
 def _parts(payload: bytes) -> Iterator[str]:

@@ -86,15 +86,17 @@ def test_no_path_of_this_computer_is_inside(forge, settings, tmp_path):
             assert str(tmp_path).encode() not in archive.read(name), name
 
 
-def test_every_cell_is_a_program_and_small(forge, settings):
-    notebook = made(forge, settings, 'It\'s "a" `name` {% x %} $y <b>\nz')
+@pytest.mark.parametrize("ends", ["", "```", "```python\n1 +\n```\n{{ payload }}"])
+def test_every_cell_is_a_program_and_small(forge, settings, ends):
+    name = f"It's \"a\" `name` {{% x %}} $y <b>\nz {ends}"
+    notebook = made(forge, settings, name)
     for source in sources(notebook):
         ast.parse(source)
         assert len(source) < notebooks.CELL_CHARS + 200
     (text, *_rest) = sources(notebook, "markdown")
     assert "\\<b\\>" in text
     train = next(source for source in sources(notebook) if source.startswith("#@title Train"))
-    assert '"--name", ' in train
+    assert f'"--name", {name!r})' in train
 
 
 def test_a_sample_and_the_starter_take_no_space(forge, settings, home_with_starter):

@@ -23,6 +23,7 @@ import httpx
 
 from modelforge.errors import ConfigError, ForgeError, Problem, RunError
 from modelforge.launchers.bundle import Bundle
+from modelforge.launchers.far import MAX_READ_BYTES
 from modelforge.launchers.far_parts import MARK, PART_BYTES, PARTS, PIECES
 from modelforge.launchers.launcher import (
     Condition,
@@ -126,7 +127,7 @@ class RayLauncher:
         node = job.get("driver_node_id") or ""
         events = self._read(node, run, "events", events_at) if node else b""
         log = self._read(node, run, "log", log_at) if node else b""
-        has_more = len(events) >= PART_BYTES or len(log) >= PART_BYTES
+        has_more = max(len(events), len(log)) >= MAX_READ_BYTES
         if state == "ended" and not has_more:
             return Progress(state, events, log, cause=self._cause(job))
         return Progress("running", events, log)
@@ -274,15 +275,18 @@ class RayLauncher:
         return f"gcs://{name}"
 
     def _read(self, node: str, run: str, kind: str, offset: int) -> bytes:
-        """Return what a followed file has after an offset, to the end of its part."""
-        name = f"modelforge-{run}/{PARTS}/{kind}-{offset // PART_BYTES}"
-        response = self._request("GET", "/api/v0/logs/file", params=_of_file(node, name))
-        if response.status_code != httpx.codes.OK:
-            return b""  # nothing is written yet
-        data = response.content[offset % PART_BYTES :]
-        if offset % PART_BYTES + len(data) < PART_BYTES:
-            return data
-        return data + self._read(node, run, kind, offset + len(data))
+        """Return what a followed file has after an offset, at most about `MAX_READ_BYTES`."""
+        read = b""
+        while len(read) < MAX_READ_BYTES:
+            number, skipped = divmod(offset + len(read), PART_BYTES)
+            name = f"modelforge-{run}/{PARTS}/{kind}-{number}"
+            response = self._request("GET", "/api/v0/logs/file", params=_of_file(node, name))
+            if response.status_code != httpx.codes.OK:
+                break  # nothing is written yet
+            read += response.content[skipped:]
+            if len(response.content) < PART_BYTES:
+                break
+        return read
 
     def _list(self, node: str, glob: str) -> list[str]:
         response = self._request("GET", "/api/v0/logs", params={"node_id": node, "glob": glob})

@@ -88,7 +88,7 @@ def test_no_path_of_this_computer_is_inside(forge, settings, tmp_path):
 
 @pytest.mark.parametrize("ends", ["", "```", "```python\n1 +\n```\n{{ payload }}"])
 def test_every_cell_is_a_program_and_small(forge, settings, ends):
-    name = f"It's \"a\" `name` {{% x %}} $y <b>\nz {ends}"
+    name = f'It\'s "a" `name` {{% x %}} $y <b>\nz {ends}'
     notebook = made(forge, settings, name)
     for source in sources(notebook):
         ast.parse(source)

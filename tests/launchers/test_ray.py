@@ -20,6 +20,7 @@ from modelforge.config.resolve import Layer
 from modelforge.errors import ConfigError
 from modelforge.forge import Forge
 from modelforge.launchers import ray
+from modelforge.launchers.far import MAX_READ_BYTES
 from modelforge.launchers.far_parts import PART_BYTES
 from modelforge.launchers.launcher import open_launcher
 from modelforge.runs.process.launch import Target, read_launch
@@ -235,11 +236,18 @@ def test_a_file_is_followed_over_its_parts(quick_forge, target, dashboard):
     launcher = open_launcher(quick_forge.targets.get(target).target)
     folder = dashboard.folder / "logs" / "modelforge-r" / ".parts"
     folder.mkdir(parents=True)
-    data = bytes(range(256)) * (PART_BYTES // 100)
+    data = bytes(range(256)) * (PART_BYTES // 256 * 2 + 99)
     for number, start in enumerate(range(0, len(data), PART_BYTES)):
         (folder / f"log-{number}").write_bytes(data[start : start + PART_BYTES])
     for offset in (0, 5, PART_BYTES - 1, PART_BYTES, PART_BYTES + 1, len(data)):
         assert launcher._read("node-1", "r", "log", offset) == data[offset:]
+    # A long file comes in several reads.
+    most = MAX_READ_BYTES // PART_BYTES
+    for number in range(most + 2):
+        (folder / f"log-{number}").write_bytes(bytes([number]) * PART_BYTES)
+    read = launcher._read("node-1", "r", "log", 7)
+    assert len(read) == (most + 1) * PART_BYTES - 7
+    assert read[-1] == most
 
 
 # A real cluster

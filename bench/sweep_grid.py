@@ -12,11 +12,12 @@ have measured is kept, and not measured again.
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,9 @@ def cost(rows: list[Row]) -> tuple[float, float]:
 
 def processor_s() -> float:
     """Return the processor seconds of all ended child processes."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:  # one that was not waited for does not count
+            pass
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 

@@ -138,6 +138,13 @@ class RunService:
         if self._supervisor.state(folder) is RunState.STOPPED:
             write_text(folder.stop, "discard")
 
+    def discard(self, run_id: str) -> None:
+        """Delete model and checkpoints of a run that was stopped; raises BusyError."""
+        self.mark_discarded(run_id)
+        folder = self._store.get(run_id)
+        parts = [path for path in (folder.output, folder.checkpoints) if path.is_dir()]
+        self._store.delete_parts(run_id, parts)
+
 
 def log_tail(path: Path, max_bytes: int) -> str:
     """Return the end of a log; empty if it is missing. Raises OSError."""

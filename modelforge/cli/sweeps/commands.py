@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 POLL_S = 0.5
 # How the duration of a run is known, where it was measured.
 MEASURED = ("trial_run", "last_run")
-STATES = {"complete": "trained to the end", "pruned": "stopped", "fail": "failed"}
+STATES = {
+    "complete": "trained to the end",
+    "paused": "paused",
+    "pruned": "stopped",
+    "fail": "failed",
+}
 
 
 def add(

@@ -1,8 +1,8 @@
 """Start sweeps, do their periodic work, and show them.
 
-A sweep has one trial at a time. A trial is an ordinary run in the queue: its evaluations are
-reported to the study, which says when it has fallen behind and is stopped. All of it is in files,
-so a server that was killed goes on where it was.
+A sweep trains one trial at a time. A trial is an ordinary run in the queue, which pauses where
+`rounds.py` says: it is stopped and resumed. Its evaluations are reported to the study, which says
+when it has fallen behind. All of it is in files, so a server that was killed goes on where it was.
 """
 
 from __future__ import annotations
@@ -34,9 +34,11 @@ from modelforge.services.runs import RunService
 from modelforge.services.sweeps.plan import SweepPrice, new_record, price_of
 from modelforge.services.sweeps.pricing import Price, first_rung, measured_price
 from modelforge.services.sweeps.record import SweepFolder, SweepRecord, find_sweep, sweep_folders
+from modelforge.services.sweeps.rounds import Rounds, Step
 from modelforge.services.sweeps.space import Dimension
 from modelforge.services.sweeps.study import (
     OWN,
+    SPREAD_TRIALS,
     Study,
     Trial,
     is_installed,
@@ -51,6 +53,8 @@ SEED = 20
 TEND_S = 2.0
 # After so many failed trials in a row, the others are likely to fail too.
 MOST_FAILED = 5
+# By this share of the time a trial that is trained to its end may be late.
+GRACE = 0.05
 
 
 @dataclass(frozen=True)
@@ -164,7 +168,7 @@ class SweepService:
             is_stopped=folder.is_stopped,
             is_comparing=result is None
             and not any(trial.is_running for trial in trials)
-            and not self._may_begin(folder, record, trials),
+            and self._next(folder, record, trials) is None,
             is_over=result is not None,
             dimensions=record.dimensions,
             total_steps=record.total_steps,
@@ -203,10 +207,35 @@ class SweepService:
         if running:
             return
         trials = study.trials()
-        if self._may_begin(folder, record, trials):
+        step = self._next(folder, record, trials)
+        paused = [trial for trial in trials if trial.paused]
+        if step is not None and step.trial is not None:
+            self._go_on(study, trials[step.trial], step.until)
+        elif paused and (step is None or len(trials) > SPREAD_TRIALS):
+            self._drop(study, paused)
+        elif step is not None:
             self._create(folder, record, study, study.ask())
         elif (result := self._result(folder, trials)) is not None:
             folder.write_result(result)
+
+    def _go_on(self, study: Study, trial: Trial, until: int) -> None:
+        """Queue a paused trial again; after a kill in the midst of this it is called once more."""
+        study.set_until(trial.number, until)
+        is_waiting = any(each.run == trial.run for each in self._queue.view().runs)
+        try:
+            if not is_waiting and self._runs.state(trial.run) is RunState.STOPPED:
+                self._queue.add_resume(trial.run)
+        except ForgeError as error:
+            study.fail(trial.number, str(error.problems[0]))
+            return
+        study.unpause(trial.number)
+
+    def _drop(self, study: Study, trials: Sequence[Trial]) -> None:
+        """End paused trials that do not go on, and delete their models."""
+        for trial in trials:
+            with contextlib.suppress(ForgeError):
+                self._runs.discard(trial.run)
+            study.prune(trial.number)
 
     def _create(self, folder: SweepFolder, record: SweepRecord, study: Study, trial: Trial) -> None:
         """Queue the run of a trial; the same trial never gets a second one."""
@@ -238,59 +267,67 @@ class SweepService:
         except ForgeError as error:
             study.fail(trial.number, str(error.problems[0]))
             return
+        # Before the state: a run leaves the queue when it has been started.
+        queued = {each.run: each.why_held for each in self._queue.view().runs}
         state, last = self._runs.state(trial.run), 0
         for each in iter_events(run.events):
             step, loss = each.data.get("step"), each.data.get("loss")
             if each.kind == "eval" and step and loss is not None:
                 last = int(step)
                 study.report(trial.number, last, float(loss))
-        if state.is_over:
-            self._end(study, trial, state)
-        elif held := self._why_held(trial.run):
-            with contextlib.suppress(ForgeError):
-                self._queue.remove(trial.run)
-            study.fail(trial.number, held)
-        elif last < record.total_steps and (
-            study.falls_behind(trial.number) or self._must_stop(folder, record)
-        ):
+        until = Rounds(record.total_steps, Price(record.seconds)).until(trial)
+        is_behind = study.falls_behind(trial.number) and until == record.total_steps
+        if trial.run in queued:
+            self._fail_if_held(study, trial, queued[trial.run])
+        elif state.is_over:
+            self._end(study, trial, state, until)
+        elif last < record.total_steps and (is_behind or self._must_stop(folder, record, until)):
             self._runs.stop(trial.run, keep=False)
+        elif until <= last < record.total_steps:
+            self._runs.stop(trial.run, keep=True)
 
-    def _end(self, study: Study, trial: Trial, state: RunState) -> None:
-        loss = next(each.loss for each in study.trials() if each.number == trial.number)
-        if state is RunState.FINISHED and loss is not None:
-            study.complete(trial.number, loss)
+    def _end(self, study: Study, trial: Trial, state: RunState, until: int) -> None:
+        known = next(each for each in study.trials() if each.number == trial.number)
+        ending = self._runs.view(trial.run).ending or {}
+        if state is RunState.FINISHED and known.loss is not None:
+            study.complete(trial.number, known.loss)
+        elif state is RunState.STOPPED and ending.get("kept") and until in known.losses:
+            study.pause(trial.number, until)
         elif state is RunState.STOPPED:
             study.prune(trial.number)
         else:
-            view = self._runs.view(trial.run)
-            reason = str((view.ending or {}).get("what") or f"The run is {state}.")
-            study.fail(trial.number, reason)
+            study.fail(trial.number, str(ending.get("what") or f"The run is {state}."))
             if self._queue.view().code == "failure":  # one trial does not end the others
                 self._queue.release()
 
-    def _why_held(self, run_id: str) -> str:
-        queued = (each for each in self._queue.view().runs if each.run == run_id)
-        return next((each.why_held for each in queued), "")
+    def _fail_if_held(self, study: Study, trial: Trial, why: str) -> None:
+        if why:
+            with contextlib.suppress(ForgeError):
+                self._queue.remove(trial.run)
+            study.fail(trial.number, why)
 
-    def _must_stop(self, folder: SweepFolder, record: SweepRecord) -> bool:
-        return folder.is_stopped or time.time() > record.deadline
+    def _must_stop(self, folder: SweepFolder, record: SweepRecord, until: int) -> bool:
+        """Return whether a trial is to end now; one that is trained to its end may be late."""
+        grace = GRACE * (record.deadline - record.created) if until == record.total_steps else 0.0
+        return folder.is_stopped or time.time() > record.deadline + grace
 
-    def _may_begin(self, folder: SweepFolder, record: SweepRecord, trials: Sequence[Trial]) -> bool:
-        """Return whether another trial is worth it, and reaches its first rung in time."""
-        if self._must_stop(folder, record):
-            return False
+    def _next(
+        self, folder: SweepFolder, record: SweepRecord, trials: Sequence[Trial]
+    ) -> Step | None:
+        """Return what to do when no trial is in progress; None if the sweep is to end."""
+        if self._must_stop(folder, record, 0):
+            return None
         if not trials:
-            return True
+            return Step(record.total_steps)
         own = trials[OWN]
         # What the user's own settings cannot do, no trial is likely to do.
         failed = [each.state == "fail" for each in trials[-MOST_FAILED:]]
         if own.state == "fail" or (len(failed) == MOST_FAILED and all(failed)):
-            return False
+            return None
         price = Price(record.seconds)
         with contextlib.suppress(ForgeError):
             price = measured_price(self._runs.folder(own.run), self._runs.view(own.run))
-        share = first_rung(record.total_steps) / record.total_steps
-        return time.time() + price.of(share) <= record.deadline
+        return Rounds(record.total_steps, price).next(trials, record.deadline - time.time())
 
     # The result
 

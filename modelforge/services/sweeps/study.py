@@ -19,7 +19,7 @@ from modelforge.services.sweeps.space import Dimension
 PACKAGES = ("optuna", "scipy")
 # At each rung the better half goes on, to twice as many steps.
 REDUCTION = 2
-RUN, REASON = "run", "reason"
+RUN, REASON, UNTIL, PAUSED = "run", "reason", "until", "paused"
 # The trials whose values are spread evenly; those of later ones follow from the losses so far.
 SPREAD_TRIALS = 6
 # The number of the trial with the user's own settings, which is never stopped.
@@ -31,15 +31,19 @@ class Trial:
     """One trial of a sweep."""
 
     number: Annotated[int, about("From 0, which has the user's own settings.")]
-    state: Annotated[str, about("`running`, `complete`, `pruned` (stopped early) or `fail`.")]
+    state: Annotated[
+        str, about("`running`, `paused`, `complete`, `pruned` (stopped early) or `fail`.")
+    ]
     values: Annotated[dict[str, Any], about("Its values of what is varied.")]
     run: Annotated[str, about("The id of its run; empty before there is one.")]
     losses: Annotated[dict[int, float], about("Its evaluation losses by step.")]
     reason: Annotated[str, about("Why it failed.")] = ""
+    until: Annotated[int, about("The step at which it pauses, once it goes on; otherwise 0.")] = 0
+    paused: Annotated[int, about("The step at which it is paused, otherwise 0.")] = 0
 
     @property
     def is_running(self) -> bool:
-        """Whether the trial is not over."""
+        """Whether the trial is in progress or about to be."""
         return self.state == "running"
 
     @property
@@ -95,11 +99,13 @@ class Study:
         return [
             Trial(
                 number=each.number,
-                state=each.state.name.lower(),
+                state="paused" if _paused(each) else each.state.name.lower(),
                 values=dict(each.params),
                 run=str(each.user_attrs.get(RUN, "")),
                 losses=dict(each.intermediate_values),
                 reason=str(each.user_attrs.get(REASON, "")),
+                until=int(each.user_attrs.get(UNTIL, 0)),
+                paused=_paused(each),
             )
             for each in self._study.get_trials(deepcopy=False)
             if each.state is not waiting
@@ -119,6 +125,18 @@ class Study:
         """Note which run trains a trial."""
         self._trial(number).set_user_attr(RUN, run_id)
 
+    def pause(self, number: int, step: int) -> None:
+        """Note that the run of a trial was stopped at a step, to go on later."""
+        self._trial(number).set_user_attr(PAUSED, step)
+
+    def set_until(self, number: int, step: int) -> None:
+        """Note at which step a paused trial is to pause next."""
+        self._trial(number).set_user_attr(UNTIL, step)
+
+    def unpause(self, number: int) -> None:
+        """Note that a paused trial goes on."""
+        self._trial(number).set_user_attr(PAUSED, 0)
+
     def report(self, number: int, step: int, loss: float) -> None:
         """Add a loss of a trial, unless it has one for this step."""
         trial = self._study.get_trials(deepcopy=False)[number]
@@ -126,7 +144,10 @@ class Study:
             self._trial(number).report(loss, step)
 
     def falls_behind(self, number: int) -> bool:
-        """Return whether a trial is in the worse part at a rung that it has reached."""
+        """Return whether a trial is in the worse part at a rung that it has reached.
+
+        A trial that was never asked for is not among those that later ones are held against.
+        """
         return number != OWN and bool(self._trial(number).should_prune())
 
     def complete(self, number: int, loss: float) -> None:
@@ -153,6 +174,11 @@ class Study:
         if dimension.whole:
             return distributions.IntDistribution(int(dimension.low), int(dimension.high))
         return distributions.FloatDistribution(dimension.low, dimension.high, log=dimension.log)
+
+
+def _paused(trial: Any) -> int:
+    """Return the step at which a trial of Optuna is paused, otherwise 0."""
+    return 0 if trial.state.is_finished() else int(trial.user_attrs.get(PAUSED, 0))
 
 
 def is_installed() -> bool:

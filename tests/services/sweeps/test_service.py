@@ -17,6 +17,7 @@ from modelforge.services.sweeps import service as sweeps
 from modelforge.services.sweeps.record import SweepFolder
 from modelforge.services.sweeps.service import SweepService
 from modelforge.services.sweeps.space import read_dimensions
+from modelforge.services.sweeps.study import SPREAD_TRIALS
 from tests.services.test_runs import ACTORS, asked
 
 pytest.importorskip("optuna")
@@ -129,6 +130,77 @@ def test_better_values_are_found_and_the_worse_trials_stop_early(opened, model, 
     assert view.result["kind"] == "better"
     assert "Use the best trial" in view.result["sentence"]
     assert view.result["values"] == best.values
+
+
+def test_early_trials_pause_and_the_better_half_goes_on_in_the_same_runs(
+    opened, model, data, monkeypatch
+):
+    monkeypatch.setenv("MODELFORGE_ACTOR_PACE", "0.5")  # seen before the next rung
+    server = opened()
+    sweep = server.sweeps.start(settings(model, data), dimensions=RATES, budget_s=36_000.0)
+
+    def trials():
+        return server.sweeps.view(sweep).trials
+
+    server.work(lambda: sum(each.paused > 0 for each in trials()) == SPREAD_TRIALS)
+    first = {each.number: each.run for each in trials()}
+    assert all(each.paused == 2 and set(each.losses) == {2} for each in trials()[1:])
+    server.work(lambda: len(trials()) > SPREAD_TRIALS + 1)
+    ended = trials()[1 : SPREAD_TRIALS + 1]
+    assert {each.number: each.run for each in trials()[: SPREAD_TRIALS + 1]} == first
+    order = sorted(ended, key=lambda each: each.losses[2])
+    assert [max(each.losses) for each in order] == [STEPS, 4, 4, 2, 2, 2]
+    assert [each.state for each in order] == ["complete", *["pruned"] * 5]
+    # What does not go on leaves no model, and can be resumed no more.
+    for each in order[1:]:
+        folder = server.forge.runs.folder(each.run)
+        assert folder.stop.read_text("utf-8") == "discard"
+        assert not folder.output.exists()
+        assert not folder.checkpoints.exists()
+
+
+@pytest.mark.parametrize("killed", ["before it is queued", "when it is queued", "when it trains"])
+def test_a_paused_trial_that_was_about_to_go_on_does_so_after_a_kill(opened, model, data, killed):
+    server = opened()
+    sweep = server.sweeps.start(settings(model, data), dimensions=RATES, budget_s=36_000.0)
+
+    def paused():
+        return [each for each in server.sweeps.view(sweep).trials if each.paused]
+
+    server.work(lambda: len(paused()) == SPREAD_TRIALS)
+    best = min(paused(), key=lambda each: each.losses[2])
+    study = sweeps._study(*server.sweeps._find(sweep))
+    study.set_until(best.number, 4)  # killed while it goes on
+    if killed != "before it is queued":
+        server.forge.queue.add_resume(best.run)
+    if killed == "when it trains":
+        server.forge.queue.start_next()
+    again = opened()
+    again.work(lambda: again.sweeps.view(sweep).trials[best.number].losses.keys() >= {2, 4})
+    again.work(lambda: len(again.sweeps.view(sweep).trials) > SPREAD_TRIALS + 1)
+    trial = again.sweeps.view(sweep).trials[best.number]
+    assert (trial.run, trial.state) == (best.run, "complete")
+
+
+def test_a_paused_trial_whose_resume_leaves_the_queue_is_dropped(opened, model, data):
+    server = opened()
+    sweep = server.sweeps.start(settings(model, data), dimensions=RATES, budget_s=36_000.0)
+
+    def queued_again():
+        runs = {each.run for each in server.sweeps.view(sweep).trials if each.losses}
+        return [each.run for each in server.forge.queue.view().runs if each.run in runs]
+
+    deadline = time.monotonic() + LIMIT_S
+    while not queued_again():
+        assert time.monotonic() < deadline
+        server.sweeps.tend()
+        if not queued_again():
+            server.forge.queue.start_next()
+    (run,) = queued_again()
+    server.forge.queue.remove(run)
+    server.sweeps.tend()
+    trial = next(each for each in server.sweeps.view(sweep).trials if each.run == run)
+    assert trial.state == "pruned"
 
 
 def test_a_trial_that_has_come_to_its_last_step_is_kept_at_the_deadline(opened, model, data):

@@ -104,8 +104,10 @@ def _state(view: SweepView, current: Trial | None, now: float, *, waits: bool) -
     if current is None:
         return left, "The next trial is about to begin."
     number = current.number + 1
+    paused = sum(trial.paused > 0 for trial in view.trials)
     stopped = sum(trial.state == "pruned" for trial in view.trials)
-    behind = f"; {fmt.plural(stopped, 'trial')} stopped early" if stopped else ""
+    behind = f"; {fmt.plural(paused, 'trial')} paused" if paused else ""
+    behind += f"; {fmt.plural(stopped, 'trial')} stopped early" if stopped else ""
     if waits:
         return left, f"Trial {number} waits until this computer is free{behind}."
     own = " with your own settings" if current.number == OWN else ""
@@ -172,10 +174,10 @@ def _trials(view: SweepView, opened: Collection[str], *, waits: bool) -> Markup:
 
 def _rank(trial: Trial, best: int | None) -> tuple[int, float, float]:
     """Return the place of a trial: the best, those in progress, then by steps and loss."""
-    order = {"running": 1, "complete": 2, "pruned": 3}.get(trial.state, 4)
+    order = {"running": 1, "complete": 2, "paused": 3, "pruned": 4}.get(trial.state, 5)
     steps = max(trial.losses, default=0)
     loss = trial.loss if trial.loss is not None else float("inf")
-    return (0 if trial.number == best else order, -steps if order == 3 else 0, loss)
+    return (0 if trial.number == best else order, -steps if order in (3, 4) else 0, loss)
 
 
 def _trial_state(trial: Trial, best: int | None, *, is_over: bool, waits: bool) -> tuple[str, str]:
@@ -185,6 +187,8 @@ def _trial_state(trial: Trial, best: int | None, *, is_over: bool, waits: bool) 
         return f"{whose}best" if is_over else f"{whose}best so far", "on"
     if trial.is_running:
         return f"{whose}waits" if waits else f"{whose}training", ""
+    if trial.paused:
+        return f"paused, step {trial.paused}", ""
     if trial.state == "pruned":
         return f"stopped, step {max(trial.losses, default=0)}", "out"
     return (f"{whose}done", "") if trial.state == "complete" else ("failed", "out")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -48,6 +49,13 @@ def test_a_sweep_in_progress_shows_time_values_trials_and_the_best():
     assert "Use the best" in drawn
     now_training = sweep_cards([view(trials, best=1)], (), ())
     assert "Trial 4 is training" in now_training
+
+
+def test_paused_trials_say_where_they_wait():
+    paused = replace(trial(2, "paused", losses={2: 2.5}), paused=2)
+    drawn = sweep_cards([view([trial(0), paused, trial(3, "running", losses={})])], (), ())
+    assert "Trial 4 is training; 1 trial paused." in drawn
+    assert "paused, step 2" in drawn
 
 
 @pytest.mark.parametrize(

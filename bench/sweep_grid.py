@@ -2,9 +2,8 @@
 
 On each bundled sample the starter model is trained with every rate of a grid, by the queue, and
 then by a sweep that begins with the default rate and has 35 % of the seconds of the grid. The rate
-of the sweep must lie within a factor of 2 of the best one of the grid. Processor seconds are those
-of all workers, because the wall clock depends on what else the computer does. What earlier calls
-have measured is kept, and not measured again.
+of the sweep must lie within a factor of 2 of the best one of the grid. What earlier calls have
+measured is kept, and not measured again. Nothing else may use the core.
 
     python bench/sweep_grid.py [--samples captain,units,support] [--steps 48] [--rates 8]
 """
@@ -12,12 +11,10 @@ have measured is kept, and not measured again.
 from __future__ import annotations
 
 import argparse
-import os
-import resource
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -54,7 +51,7 @@ def main() -> None:
                 rows += measured(sample, "grid", partial(train, sample, options.steps, rate))
                 _keep(rows, options)
             if not _of(rows, sample, "sweep"):
-                seconds, _processor_s = cost(_of(rows, sample, "grid"))
+                seconds = cost(_of(rows, sample, "grid"))
                 search = partial(sweep, sample, options.steps, options.share * seconds)
                 rows += measured(sample, "sweep", search)
                 _keep(rows, options)
@@ -96,31 +93,20 @@ def measured(sample: str, kind: str, work: Callable[[Forge], list[Row]]) -> list
     """Return the rows of some work in a home of its own; the first has what all of it cost."""
     with tempfile.TemporaryDirectory() as temporary:
         forge = Forge(own_home(Path(temporary) / "home"))
-        before, began = processor_s(), time.monotonic()
+        began = time.monotonic()
         try:
             made = work(forge)
             seconds = time.monotonic() - began
         finally:
             forge.close()
     rows: list[Row] = [{"sample": sample, "kind": kind, **row} for row in made]
-    used = processor_s() - before
-    rows[0] |= {"seconds": round(seconds, 1), "processor_s": round(used, 1)}
+    rows[0] |= {"seconds": round(seconds, 1)}
     return rows
 
 
-def cost(rows: list[Row]) -> tuple[float, float]:
-    """Return the wall and processor seconds of rows."""
-    known = [row for row in rows if row.get("seconds")]
-    return sum(row["seconds"] for row in known), sum(row["processor_s"] for row in known)
-
-
-def processor_s() -> float:
-    """Return the processor seconds of all ended child processes."""
-    with suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:  # one that was not waited for does not count
-            pass
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+def cost(rows: list[Row]) -> float:
+    """Return the seconds of rows."""
+    return float(sum(row["seconds"] for row in rows if row.get("seconds")))
 
 
 def tend(forge: Forge, is_done: Callable[[], bool]) -> None:
@@ -155,12 +141,11 @@ def summary(sample: str, rows: list[Row]) -> str:
     grid, trials = _of(rows, sample, "grid"), _of(rows, sample, "sweep")
     best, found = best_of(grid, "finished"), best_of(trials, "complete")
     factor = max(best["rate"] / found["rate"], found["rate"] / best["rate"])
-    wall, processor = (mine / all_of for mine, all_of in zip(cost(trials), cost(grid), strict=True))
     return (
         f"{sample}: best of the grid {best['rate']:.3g} ({best['loss']:.4f}), of the sweep "
         f"{found['rate']:.3g} ({found['loss']:.4f}) in {len(trials)} trials; factor {factor:.2f} "
-        f"({'within' if factor <= FACTOR else 'beyond'} {FACTOR:g}); {wall:.0%} of the grid's "
-        f"{cost(grid)[0]:.0f} s, {processor:.0%} of its processor time"
+        f"({'within' if factor <= FACTOR else 'beyond'} {FACTOR:g}); {cost(trials) / cost(grid):.0%} of "
+        f"the grid's {cost(grid):.0f} s"
     )
 
 

@@ -141,11 +141,12 @@ def summary(sample: str, rows: list[Row]) -> str:
     grid, trials = _of(rows, sample, "grid"), _of(rows, sample, "sweep")
     best, found = best_of(grid, "finished"), best_of(trials, "complete")
     factor = max(best["rate"] / found["rate"], found["rate"] / best["rate"])
+    share = cost(trials) / cost(grid)
     return (
         f"{sample}: best of the grid {best['rate']:.3g} ({best['loss']:.4f}), of the sweep "
         f"{found['rate']:.3g} ({found['loss']:.4f}) in {len(trials)} trials; factor {factor:.2f} "
-        f"({'within' if factor <= FACTOR else 'beyond'} {FACTOR:g}); {cost(trials) / cost(grid):.0%} of "
-        f"the grid's {cost(grid):.0f} s"
+        f"({'within' if factor <= FACTOR else 'beyond'} {FACTOR:g}); {share:.0%} of the grid's "
+        f"{cost(grid):.0f} s"
     )
 
 

@@ -55,6 +55,9 @@ def _has_runs(runs: RunPage) -> bool:
 def run_rows(runs: RunPage, now: float | None = None) -> Markup:
     """Return the list, or what to do if it is empty."""
     if not runs.rows and not _has_runs(runs):
+        if runs.states[TRIAL]:
+            text = "The trials of sweeps are under the filter Trials."
+            return empty_state("Only trials yet", text)
         text = "Choose a sample or a file of your own on the Train page; the run appears here."
         return empty_state("No runs yet", text, el("a.btn.go", "Train a model", href="/"))
     if not runs.rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modelforge.runs.listing import RunFilter
+from modelforge.runs.listing import TRIAL, RunFilter
 from tests.runs.homes import put_run
 from ui.pages import compare, machine
 from ui.pages.runs import table
@@ -17,6 +17,8 @@ def test_an_empty_list_says_what_to_do(forge):
     page = forge.history.page()
     assert "No runs yet" in table.run_rows(page)
     assert table.filters(page, RunFilter(), "") == ""
+    page.states[TRIAL] = 2
+    assert "Only trials yet" in table.run_rows(page)
     put_run(forge.home.root)
     assert "No run matches" in table.run_rows(forge.history.page(RunFilter(query="unknown")))
 

@@ -2,57 +2,95 @@
 
 Of 5 % of the training rows the answer is replaced by that of another row. After the training the
 rows are ranked by their loss in the last epoch; the share of the planted ones in the worst tenth is
-what counts. A second run leaves the worst tenth out; both are evaluated on the same rows.
+what counts. Other runs leave out the planted rows that are found there, as somebody would who looks
+at them, or the whole tenth; all are evaluated on the same rows after as many steps. What earlier
+calls have measured is kept, and not measured again.
 
-    python bench/planted_rows.py [SAMPLE] [EPOCHS] [SEED]
+    python bench/planted_rows.py [--samples units] [--seeds 42,1,2] [--left-out none,found,tenth]
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import random
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import ROOT, own_home, trained
+from harness import ROOT, keep, kept, own_home, recorded, trained
 
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.row_losses import RowLosses, read_row_losses
 
+NAME = "planted-rows"
 PLANTED, WORST, HELD_OUT = 0.05, 0.1, 0.2
 RANKINGS = ("first", "last", "mean")
 Row = dict[str, Any]
 
 
-def main(sample: str = "units", epochs: int = 3, seed: int = 42) -> None:
-    """Train with planted rows and without the worst tenth, and print what was found."""
-    rows = read_sample(sample)
-    random.Random(seed).shuffle(rows)
-    cut = round(HELD_OUT * len(rows))
-    evaluation, train = rows[:cut], rows[cut:]
-    planted = plant(train, seed)
+def main() -> None:
+    """Measure what is asked for and not known yet; print a row for each run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--samples", default="units")
+    parser.add_argument("--seeds", default="42,1,2")
+    parser.add_argument("--left-out", default="none,found,tenth")
+    parser.add_argument("--epochs", type=int, default=3)
+    options = parser.parse_args()
+    rows = kept(NAME)
+    with recorded(NAME):
+        for sample in options.samples.split(","):
+            for seed in map(int, options.seeds.split(",")):
+                for left_out in options.left_out.split(","):
+                    if _find(rows, sample, seed, left_out) is None:
+                        rows.append(measure(rows, sample, seed, left_out, options.epochs))
+                        keep(NAME, rows)
+                        print(json.dumps(rows[-1]), flush=True)
+
+
+def measure(rows: list[Row], sample: str, seed: int, left_out: str, epochs: int) -> Row:
+    """Train with some rows left out, and return the row of the table."""
+    evaluation, train, planted = planted_sample(sample, seed)
+    known = _find(rows, sample, seed, "none")
+    leave: set[int] = set()
+    if known is not None:
+        worst = {int(row) for row in str(known["worst"]).split()}
+        leave = {"found": worst & planted, "tenth": worst}[left_out]
+    rest = [row for index, row in enumerate(train) if index not in leave]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         home = own_home(folder / "home")
         held = write(folder / "evaluation.jsonl", evaluation)
-        first = trained(home, settings(write(folder / "all.jsonl", train), held, epochs, seed))
+        # As many steps as with all rows, so that the rows alone differ.
+        longer = epochs * len(train) / len(rest)
+        events = trained(home, settings(write(folder / "rows.jsonl", rest), held, longer, seed))
         losses = read_row_losses(newest(home.runs))
-        assert losses is not None, "the losses of rows were kept"
+    assert losses is not None, "the losses of rows were kept"
+    row: Row = {"sample": sample, "seed": seed, "left_out": left_out, "rows": len(rest)}
+    row |= {"wrong": len(planted - leave), "evaluation_loss": round(eval_loss(events), 4)}
+    if not leave:
         found = {by: len(worst_rows(losses, by) & planted) / len(planted) for by in RANKINGS}
-        worst = worst_rows(losses, "last")
-        kept = [row for index, row in enumerate(train) if index not in worst]
-        # As many steps as the first run, so that the rows alone differ.
-        longer = epochs * len(train) / len(kept)
-        second = trained(home, settings(write(folder / "kept.jsonl", kept), held, longer, seed))
-    print(f"{sample}, seed {seed}: {len(train)} training rows, {len(planted)} planted")
-    shares = ", ".join(f"{share:.0%} by the {by} loss" for by, share in found.items())
-    print(f"planted rows in the worst tenth ({len(worst)} rows): {shares}")
-    for name, events in (("all rows", first), ("without the worst tenth", second)):
-        print(f"evaluation loss, {name}: {eval_loss(events):.4f}", flush=True)
+        row |= {f"found_by_{by}": round(share, 3) for by, share in found.items()}
+        row["worst"] = " ".join(map(str, sorted(worst_rows(losses, "last"))))
+    return row
+
+
+def planted_sample(sample: str, seed: int) -> tuple[list[Row], list[Row], set[int]]:
+    """Return evaluation rows, training rows with wrong ones among them, and which these are."""
+    rows = read_sample(sample)
+    random.Random(seed).shuffle(rows)
+    cut = round(HELD_OUT * len(rows))
+    train = rows[cut:]
+    planted = plant(train, seed)
+    return rows[:cut], train, planted
+
+
+def _find(rows: list[Row], sample: str, seed: int, left_out: str) -> Row | None:
+    wanted = (sample, seed, left_out)
+    found = (row for row in rows if (row["sample"], int(row["seed"]), row["left_out"]) == wanted)
+    return next(found, None)
 
 
 def read_sample(name: str) -> list[Row]:
@@ -133,4 +171,4 @@ def eval_loss(events: Any) -> float:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2], *map(int, sys.argv[2:]))
+    main()

@@ -1,12 +1,13 @@
 """Wrong rows that are planted among the rows of a bundled sample, and found by their losses.
 
 Of 5 % of the training rows the answer is replaced by that of another row. After the training the
-rows are ranked by their loss in the last epoch; the share of the planted ones in the worst tenth is
-what counts. Other runs leave out the planted rows that are found there, as somebody would who looks
+rows are ranked by their mean loss over all epochs; the share of the planted ones in the worst tenth
+is what counts. Other runs leave out the planted rows that are found there, as somebody would who looks
 at them, or the whole tenth; all are evaluated on the same rows after as many steps. What earlier
 calls have measured is kept, and not measured again.
 
     python bench/planted_rows.py [--samples units] [--seeds 42,1,2] [--left-out none,found,tenth]
+        [--rate 2e-4]
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import csv
 import json
 import random
 import tempfile
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,17 @@ from modelforge.runs.row_losses import RowLosses, read_row_losses
 NAME = "planted-rows"
 PLANTED, WORST, HELD_OUT = 0.05, 0.1, 0.2
 RANKINGS = ("first", "last", "mean")
+RANKED_BY = "mean"
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """Which rows are planted, and the learning rate of the runs on them."""
+
+    sample: str
+    seed: int
+    rate: float
 
 
 def main() -> None:
@@ -38,22 +50,24 @@ def main() -> None:
     parser.add_argument("--seeds", default="42,1,2")
     parser.add_argument("--left-out", default="none,found,tenth")
     parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--rate", type=float, default=2e-4, help="learning rate")
     options = parser.parse_args()
     rows = kept(NAME)
     with recorded(NAME):
         for sample in options.samples.split(","):
             for seed in map(int, options.seeds.split(",")):
                 for left_out in options.left_out.split(","):
-                    if _find(rows, sample, seed, left_out) is None:
-                        rows.append(measure(rows, sample, seed, left_out, options.epochs))
+                    case = Case(sample, seed, options.rate)
+                    if _find(rows, case, left_out) is None:
+                        rows.append(measure(rows, case, left_out, options.epochs))
                         keep(NAME, rows)
                         print(json.dumps(rows[-1]), flush=True)
 
 
-def measure(rows: list[Row], sample: str, seed: int, left_out: str, epochs: int) -> Row:
+def measure(rows: list[Row], case: Case, left_out: str, epochs: int) -> Row:
     """Train with some rows left out, and return the row of the table."""
-    evaluation, train, planted = planted_sample(sample, seed)
-    known = _find(rows, sample, seed, "none")
+    evaluation, train, planted = planted_sample(case.sample, case.seed)
+    known = _find(rows, case, "none")
     leave: set[int] = set()
     if known is not None:
         worst = {int(row) for row in str(known["worst"]).split()}
@@ -65,15 +79,16 @@ def measure(rows: list[Row], sample: str, seed: int, left_out: str, epochs: int)
         held = write(folder / "evaluation.jsonl", evaluation)
         # As many steps as with all rows, so that the rows alone differ.
         longer = epochs * len(train) / len(rest)
-        events = trained(home, settings(write(folder / "rows.jsonl", rest), held, longer, seed))
+        data = write(folder / "rows.jsonl", rest)
+        events = trained(home, settings(case, data, held, longer))
         losses = read_row_losses(newest(home.runs))
     assert losses is not None, "the losses of rows were kept"
-    row: Row = {"sample": sample, "seed": seed, "left_out": left_out, "rows": len(rest)}
+    row: Row = {**asdict(case), "left_out": left_out, "rows": len(rest)}
     row |= {"wrong": len(planted - leave), "evaluation_loss": round(eval_loss(events), 4)}
     if not leave:
         found = {by: len(worst_rows(losses, by) & planted) / len(planted) for by in RANKINGS}
         row |= {f"found_by_{by}": round(share, 3) for by, share in found.items()}
-        row["worst"] = " ".join(map(str, sorted(worst_rows(losses, "last"))))
+        row["worst"] = " ".join(map(str, sorted(worst_rows(losses, RANKED_BY))))
     return row
 
 
@@ -87,10 +102,12 @@ def planted_sample(sample: str, seed: int) -> tuple[list[Row], list[Row], set[in
     return rows[:cut], train, planted
 
 
-def _find(rows: list[Row], sample: str, seed: int, left_out: str) -> Row | None:
-    wanted = (sample, seed, left_out)
-    found = (row for row in rows if (row["sample"], int(row["seed"]), row["left_out"]) == wanted)
-    return next(found, None)
+def _find(rows: list[Row], case: Case, left_out: str) -> Row | None:
+    for row in rows:
+        known = Case(row["sample"], int(row["seed"]), row["rate"])
+        if known == case and row["left_out"] == left_out:
+            return row
+    return None
 
 
 def read_sample(name: str) -> list[Row]:
@@ -134,16 +151,16 @@ def worst_rows(losses: RowLosses, by: str) -> set[int]:
     return set(losses.rows[np.argsort(-ranked)[:count]].tolist())
 
 
-def settings(data: Path, held: Path, epochs: float, seed: int) -> dict[str, Any]:
-    """Return the settings of both runs."""
+def settings(case: Case, data: Path, held: Path, epochs: float) -> dict[str, Any]:
+    """Return the settings of a run."""
     return {
         "task": "text-generation",
         "model_name": "starter",
         "dataset": str(data),
         "compute_specs": "low_end",
         "use_4bit": False,
-        "learning_rate": 5e-4,
-        "trainer": {"seed": seed, "fractional_epochs": epochs},
+        "learning_rate": case.rate,
+        "trainer": {"seed": case.seed, "fractional_epochs": epochs},
         "per_device_train_batch_size": 4,
         "gradient_accumulation_steps": 1,
         "eval_steps": 10_000,

@@ -5,7 +5,7 @@ then by a sweep that begins with the default rate and has 35 % of the seconds of
 of the sweep must lie within a factor of 2 of the best one of the grid. What earlier calls have
 measured is kept, and not measured again. Nothing else may use the core.
 
-    python bench/sweep_grid.py [--samples captain,units,support] [--steps 48] [--rates 8]
+    python bench/sweep_grid.py [--samples captain,units,support] [--steps 48] [--rates 15]
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from modelforge.services.sweeps.space import read_dimensions
 NAME = "sweep-grid"
 LOWEST, HIGHEST, FACTOR = 1e-5, 3e-3, 2.0
 Row = dict[str, Any]
-# What a grid finds is as coarse as its spacing: 8 rates lie a factor of 2.3 apart.
+# What a grid finds is as coarse as its spacing: 15 rates lie a factor of 1.5 apart.
 BATCH, POLL_S = 2, 0.2
 
 
@@ -38,7 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", default="captain,units,support")
     parser.add_argument("--steps", type=int, default=48)
-    parser.add_argument("--rates", type=int, default=8, help="of the grid")
+    parser.add_argument("--rates", type=int, default=15, help="of the grid")
     parser.add_argument("--share", type=float, default=0.35, help="of the grid's time")
     parser.add_argument("--dry", action="store_true", help="keep nothing")
     options = parser.parse_args()

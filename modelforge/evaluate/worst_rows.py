@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ MOST = 20
 FELL, TIMES = 0.2, 2.0
 # A row dominates if it has at least this share of the gradient, and so many times the usual one.
 SHARE, TIMES_SHARE = 0.01, 5.0
+# Wrong answers are among the rows with the highest mean loss: this share of all, so many at most.
+HIGHEST, MOST_HIGHEST = 0.1, 10
 _CHARS = 200
 
 
@@ -30,10 +32,12 @@ def find_rows(job: Job, rows: RunRows) -> list[dict[str, Any]]:
     if losses is None:
         return entries
     never, dominating = never_learned(losses), dominating_rows(losses)
-    texts = _rows_of(job, [int(losses.rows[at]) for at in (*never, *dominating)])
+    highest = highest_losses(losses, {*never, *dominating})
+    texts = _rows_of(job, [int(losses.rows[at]) for at in (*never, *dominating, *highest)])
     average = _mean(losses.before), _mean(losses.after)
     entries += [_never_learned(losses, at, texts, average) for at in never]
-    return entries + [_dominating(losses, at, texts) for at in dominating]
+    entries += [_dominating(losses, at, texts) for at in dominating]
+    return entries + [_highest(losses, at, texts) for at in highest]
 
 
 def never_learned(losses: RowLosses) -> list[int]:
@@ -59,6 +63,16 @@ def dominating_rows(losses: RowLosses) -> list[int]:
     return [int(at) for at in found[np.argsort(-losses.share[found])][:MOST]]
 
 
+def highest_losses(losses: RowLosses, known: Container[int] = ()) -> list[int]:
+    """Return positions in `losses` of the rows with the highest mean loss over all epochs.
+
+    A model learns wrong rows too, by heart and late: their mean loss tells more than the last one.
+    """
+    count = min(MOST_HIGHEST, round(HIGHEST * len(losses.rows)))
+    order = [int(at) for at in np.argsort(-losses.mean) if int(at) not in known]
+    return order[:count]
+
+
 def _never_learned(
     losses: RowLosses, at: int, texts: dict[int, Canonical], average: tuple[float, float]
 ) -> dict[str, Any]:
@@ -75,6 +89,14 @@ def _dominating(losses: RowLosses, at: int, texts: dict[int, Canonical]) -> dict
     share = f"{losses.share[at]:.1%}".replace("%", " %")
     detail = f"one row of {len(losses.rows):,}, but {share} of the change to the model"
     return _entry("dominating", losses, at, texts) | {"detail": detail, "loss": None}
+
+
+def _highest(losses: RowLosses, at: int, texts: dict[int, Canonical]) -> dict[str, Any]:
+    index = int(losses.rows[at])
+    answer = _short(_answer(texts[index]), 80) if index in texts else ""
+    loss = f"mean loss {losses.mean[at]:.1f}; the average row {_mean(losses.mean):.1f}"
+    detail = f"answer “{answer}” · {loss} · is it right?" if answer else loss
+    return _entry("highest-loss", losses, at, texts) | {"detail": detail, "loss": None}
 
 
 def _entry(kind: str, losses: RowLosses, at: int, texts: dict[int, Canonical]) -> dict[str, Any]:

@@ -38,3 +38,14 @@ def test_a_row_with_an_outstanding_share_dominates():
     share[[7, 40]] = 0.09, 0.077
     assert dominating_rows(losses(np.ones(100), np.ones(100), share)) == [7, 40]
     assert dominating_rows(losses(np.ones(50), np.ones(50))) == []
+
+
+def test_the_highest_mean_losses_are_a_tenth_of_the_rows_and_not_named_twice():
+    from modelforge.evaluate.worst_rows import MOST_HIGHEST, highest_losses
+
+    mean = np.arange(40.0)
+    assert highest_losses(losses(mean, mean)) == [39, 38, 37, 36]
+    assert highest_losses(losses(mean, mean), {39, 37}) == [38, 36, 35, 34]
+    many = np.arange(1000.0)
+    assert len(highest_losses(losses(many, many))) == MOST_HIGHEST
+    assert highest_losses(losses(mean[:4], mean[:4])) == []

@@ -27,6 +27,7 @@ ROW_KINDS = {
     "never-learned": "never learned",
     "contradicting": "contradicting",
     "dominating": "dominating",
+    "highest-loss": "highest loss",
 }
 OUTCOMES = {"better": ("better", "good"), "worse": ("worse", "bad"), "equal": ("equal", "")}
 LOSSES = {"right": "Loss on right answers", "exchanged": "with exchanged answers"}

@@ -124,23 +124,32 @@ def follow(count: int) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        home, far = Home(folder / "home"), folder / "far"
+        home, far = own_home(folder / "home"), folder / "far"
         with _program(folder / "bin", "squeue", SQUEUE):
             forge = Forge(home)
             try:
-                runs = [_remote_run(home, far, number) for number in range(count)]
+                target = Target("cluster", "slurm", f"all{far}", slots=1000)
+                run = _prepared(forge, target)
+                runs = [_remote_run(home, run, target, number) for number in range(count)]
                 return _followed(forge, runs, far)
             finally:
                 forge.close()
                 _end_relays(home)
 
 
-def _remote_run(home: Home, far: Path, number: int) -> RunFolder:
+def _prepared(forge: Forge, target: Target) -> NewRun:
+    """Return a run for a target, which the home then knows with the hardware of this computer."""
+    stored = {**asdict(target), "machine": asdict(forge.machine.current()), "checked": 0.0}
+    write_json(forge.home.targets, {"format": 1, "targets": [stored]})
+    return forge.queue._launcher.prepare(Layer("bench", SETTINGS), on=target.name)
+
+
+def _remote_run(home: Home, run: NewRun, target: Target, number: int) -> RunFolder:
     """Return a run that was submitted already, with a folder there."""
-    target = Target("cluster", "slurm", f"all{far}", slots=1000)
-    folder = Store(home).create(NewRun(f"run {number}", config=SETTINGS))
-    (far / "runs" / folder.id).mkdir(parents=True)
-    launch = Launch(target, job=folder.id, id=str(number + 1), home=str(far), submitted=time.time())
+    folder = Store(home).create(replace(run, name=f"run {number}"))
+    far = target.address.removeprefix("all")
+    Path(far, "runs", folder.id).mkdir(parents=True)
+    launch = Launch(target, job=folder.id, id=str(number + 1), home=far, submitted=time.time())
     write_launch(folder.launch, launch)
     return folder
 
@@ -258,10 +267,7 @@ def queue(runs: int, gpus: int, mean_s: float) -> dict[str, Any]:
         supervisor.RELAY = stand_in
         forge = Forge(home)
         try:
-            target = Target("cluster", "slurm", "all", slots=gpus)
-            stored = {**asdict(target), "machine": asdict(forge.machine.current()), "checked": 0.0}
-            write_json(home.targets, {"format": 1, "targets": [stored]})
-            run = forge.queue._launcher.prepare(Layer("bench", SETTINGS), on=target.name)
+            run = _prepared(forge, Target("cluster", "slurm", "all", slots=gpus))
             for number, seconds in enumerate(durations):
                 about = {"seconds": str(seconds)}
                 Store(home).create(replace(run, name=f"run {number}", metadata=about))

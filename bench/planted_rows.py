@@ -2,9 +2,9 @@
 
 Of 5 % of the training rows the answer is replaced by that of another row. After the training the
 rows are ranked by their mean loss over all epochs; the share of the planted ones in the worst tenth
-is what counts. Other runs leave out the planted rows that are found there, as somebody would who
-looks at them, or the whole tenth; all are evaluated on the same rows after as many steps. What
-earlier calls have measured is kept, and not measured again.
+is what counts. Other runs leave out the planted rows of that tenth, as a user who reads it would,
+or the whole tenth. All are evaluated on the same rows after the same number of steps. Rows of
+earlier calls are kept, and not measured again.
 
     python bench/planted_rows.py [--samples units] [--seeds 42,1,2] [--left-out none,found,tenth]
         [--rate 2e-4]

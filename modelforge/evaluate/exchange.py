@@ -52,7 +52,7 @@ class Gain:
     Attributes:
         value: By how much the gap between exchanged and right answers has grown.
         chance: How often answers that are exchanged at random gain as much, from 0 to 1.
-        least: The gain that these rows would have told from chance.
+        least: The smallest gain that these rows can show: chance exceeds it in 0.5 % of cases.
     """
 
     value: float
@@ -196,7 +196,7 @@ def _sentence(kind: Kind, rows: int, gain: Gain, right: list[float], exchanged: 
     if kind == "too-few-rows":
         why = f"{FEWEST_ROWS} are the least."
         if rows >= FEWEST_ROWS:
-            why = f"{gained}; from {gain.least:.2f} on these rows would tell."
+            why = f"{gained}; these rows can only show a gain of {gain.least:.2f} or more."
         return f"{rows} evaluation rows are too few to tell answers from style: {why}"
     change = f"from {right[0]:.2f} to {right[1]:.2f} nats per token"
     other = f"from {exchanged[0]:.2f} to {exchanged[1]:.2f}"
@@ -218,7 +218,7 @@ def _sentence(kind: Kind, rows: int, gain: Gain, right: list[float], exchanged: 
 
 
 def _percent(share: float) -> str:
-    return f"{share:.1%}" if share < 0.01 else f"{share:.0%}"
+    return f"{100 * share:.1f} %" if share < 0.01 else f"{100 * share:.0f} %"
 
 
 def _parts(order: list[int]) -> Iterator[list[int]]:

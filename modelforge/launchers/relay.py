@@ -219,7 +219,7 @@ class Relay:
             wait = min(2 * wait, MAX_WAIT_S)
 
     def _wait(self, seconds: float) -> None:
-        """Wait, but not with a request to stop."""
+        """Wait; a request to stop ends the wait."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and _stop_mode(self._run) in (None, self._passed):
             time.sleep(0.2)

@@ -72,7 +72,7 @@ def test_a_growth_that_may_be_chance_needs_more_rows():
     learned = decide(blocks, losses(blocks, 1, scale=1.0), tuned)
     assert learned.kind == "too-few-rows"
     assert "by chance they do in" in learned.sentence
-    assert "on these rows would tell" in learned.sentence
+    assert "these rows can only show a gain of" in learned.sentence
     few = different(19)
     learned = decide(few, losses(few, 1, scale=0), losses(few, 1, right=2.0, other=3.5, scale=0))
     assert learned.kind == "too-few-rows"

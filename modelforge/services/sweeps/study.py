@@ -146,7 +146,7 @@ class Study:
     def falls_behind(self, number: int) -> bool:
         """Return whether a trial is in the worse part at a rung that it has reached.
 
-        A trial that was never asked for is not among those that later ones are held against.
+        A trial is compared with later ones only after this was called for it.
         """
         return number != OWN and bool(self._trial(number).should_prune())
 

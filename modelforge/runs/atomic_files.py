@@ -17,6 +17,8 @@ from modelforge.units import MIB
 
 # Far above any file of a run; a folder may come from elsewhere.
 MAX_JSON_BYTES = 64 * MIB
+# Resolution of mtimes: a folder that changed less than this ago may change again unnoticed.
+FRESH_NS = 2_000_000_000
 DISK_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 

@@ -23,7 +23,7 @@ from pydantic import TypeAdapter
 
 from modelforge.errors import RunError
 from modelforge.paths import Home
-from modelforge.runs.atomic_files import mtime_ns, write_text
+from modelforge.runs.atomic_files import FRESH_NS, mtime_ns, write_text
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.listing import RunRow, sort_newest_first
 from modelforge.runs.store import is_id
@@ -31,8 +31,7 @@ from modelforge.runs.store import is_id
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-# Resolution of mtimes: a folder that changed less than this ago may change again unnoticed.
-FRESH_NS = 2_000_000_000
+READ_AGAIN_S = 1.0
 # Number of settled rows that are compared with their folders at each refresh, in turn.
 CHECKED_AT_ONCE = 64
 WORTH_KEEPING = 32
@@ -79,6 +78,7 @@ class Index:
         self._next_check: Iterator[str] = iter(())
         self._unkept = 0
         self._kept_at = 0.0
+        self._read_again_at = 0.0
 
     def rows(self) -> tuple[int, list[RunRow], list[RunRow]]:
         """Return the version, the settled rows (newest first) and all others.
@@ -110,35 +110,40 @@ class Index:
     def unsettled(self, thorough: bool = False) -> list[RunFolder]:
         """Return the runs that may still change.
 
-        With `thorough`, every folder is compared, even if the runs folder has not changed.
+        With `thorough`, every folder is compared, even if the runs folder has not changed. Rows
+        are read again once a second at most: the caller looks at each run itself.
         """
         with self._lock:
-            self._refresh(thorough=thorough)
+            is_due = time.monotonic() >= self._read_again_at
+            self._refresh(thorough=thorough, read_again=is_due)
             return [RunFolder(self._runs / run_id) for run_id in sorted(self._known.moving)]
 
-    def _refresh(self, *, thorough: bool = False) -> None:
+    def _refresh(self, *, thorough: bool = False, read_again: bool = True) -> None:
+        """Compare the folders with what is known; `read_again` also those that are the same."""
+        if read_again:
+            self._read_again_at = time.monotonic() + READ_AGAIN_S
         if self._mark is None:
             self._open_kept()
         mark = mtime_ns(self._runs)
         if thorough or mark != self._mark or abs(self._scanned_ns - mark) < FRESH_NS:
             self._scanned_ns = time.time_ns()
             self._mark = mark
-            self._compare(self._on_disk())
+            self._compare(self._on_disk(), read_again=read_again)
         else:
-            self._compare_some()
+            self._compare_some(read_again=read_again)
         self._keep_now_and_then()
 
-    def _compare(self, marks: dict[str, int]) -> None:
+    def _compare(self, marks: dict[str, int], *, read_again: bool) -> None:
         """Drop deleted runs, and read those that are new, changed or not settled."""
         entries = self._known.entries
         for run_id in entries.keys() - marks.keys():
             self._forget(run_id)
         for run_id, mark in marks.items():
             known = entries.get(run_id)
-            if known is None or known.mark != mark or not known.settled:
+            if known is None or known.mark != mark or (read_again and not known.settled):
                 self._read(run_id, mark)
 
-    def _compare_some(self) -> None:
+    def _compare_some(self, *, read_again: bool) -> None:
         some = list(islice(self._next_check, CHECKED_AT_ONCE))
         if not some:
             self._next_check = iter(list(self._known.entries))
@@ -149,7 +154,7 @@ class Index:
             mark = mtime_ns(self._runs / run_id)
             if not mark:
                 self._forget(run_id)
-            elif mark != entry.mark or not entry.settled:
+            elif mark != entry.mark or (read_again and not entry.settled):
                 self._read(run_id, mark)
 
     def _read(self, run_id: str, mark: int) -> None:

@@ -12,7 +12,7 @@ from modelforge.config.resolve import Layer
 from modelforge.config.schema.base import about
 from modelforge.errors import BusyError, ForgeError, NotFoundError, Problem, RunError
 from modelforge.paths import Home
-from modelforge.runs.atomic_files import find_json, read_json
+from modelforge.runs.atomic_files import find_json, mtime_ns, read_json
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.launch import read_launch
 from modelforge.runs.process.supervisor import Supervisor
@@ -101,6 +101,8 @@ class QueueService:
         self._launcher = launcher
         self._clock = clock or Clock()
         self._tended = float("-inf")
+        # By id: the mtime of the record of a run, its name, and when it was created.
+        self._names: dict[str, tuple[int, str, float]] = {}
 
     # Read and add
 
@@ -153,8 +155,18 @@ class QueueService:
             lambda run: self._store.create(run, announce),
         )
 
-    def add_resume(self, run_id: str, *, start_after: StartTime = None, held: bool = False) -> None:
-        """Queue the resume of a run that was stopped, failed or was lost."""
+    def add_resume(
+        self,
+        run_id: str,
+        *,
+        start_after: StartTime = None,
+        held: bool = False,
+        on: str | None = None,
+    ) -> None:
+        """Queue the resume of a run that was stopped, failed or was lost.
+
+        `on` is a target or `here`, by default where the run was. Raises NotFoundError.
+        """
         when, set_at = self._start_time(start_after)
         folder = self._store.get(run_id)
         with self._launcher.claim():
@@ -163,6 +175,8 @@ class QueueService:
             if not can_resume or run.launched is None:
                 what = f"{run.name} is {run.state}, so it cannot be resumed."
                 raise NotFoundError(Problem("run", what, "Queue a run that stopped or failed."))
+            if on is not None:
+                self._launcher.move(folder, on)
             entry = QueueEntry(run_id, held, "", when, set_at, run.launched)
             self._write(self._read()[0].with_entry(entry))
 
@@ -312,16 +326,30 @@ class QueueService:
         return {run_id: self._state_of(folder) for run_id, folder in present.items()}
 
     def _state_of(self, folder: RunFolder) -> WaitingRun:
-        record, process = find_json(folder.config) or {}, find_json(folder.process) or {}
-        created, launched = record.get("created"), process.get("launched")
+        facts = self._supervisor.facts(folder)
+        process = (find_json(folder.process) or {}) if facts.launched else {}
+        launched = process.get("launched")
+        name, created = self._name_and_time(folder)
         return WaitingRun(
             folder.id,
-            str(record.get("name") or folder.id),
-            self._supervisor.state(folder),
-            created if isinstance(created, float) else 0.0,
+            name,
+            facts.state,
+            created,
             launched if isinstance(launched, float) else None,
-            launch.target.name if (launch := read_launch(folder.launch)) else "",
+            facts.launch.target.name if facts.launch else "",
         )
+
+    def _name_and_time(self, folder: RunFolder) -> tuple[str, float]:
+        """Return the name of a run, and when it was created; read again when its record changes."""
+        mark = mtime_ns(folder.config)
+        known = self._names.get(folder.id)
+        if known is None or known[0] != mark:
+            record = find_json(folder.config) or {}
+            created = record.get("created")
+            name = str(record.get("name") or folder.id)
+            known = mark, name, created if isinstance(created, float) else 0.0
+            self._names[folder.id] = known
+        return known[1:]
 
     def _queued_run(
         self, entry: QueueEntry, position: int, run: WaitingRun, moment: ClockReading

@@ -31,7 +31,7 @@ from modelforge.runs.checkpoints import (
     verify,
 )
 from modelforge.runs.layout import RunFolder
-from modelforge.runs.process.launch import Launch, Target, read_launch, write_launch
+from modelforge.runs.process.launch import Target, read_launch
 from modelforge.runs.states import RunState
 from modelforge.runs.store import STAGING, NewRun
 from modelforge.runs.view import RunView
@@ -140,11 +140,9 @@ class ResumeService:
         with self._launcher.claim():
             if target is None:
                 self._launcher.require_free()
-                folder.launch.unlink(missing_ok=True)
             else:
                 self._launcher.require_slot(target)
-                # The start makes a new record of one that is over.
-                write_launch(folder.launch, Launch(target, is_over=True))
+            self._launcher.move(folder, target.name if target else HERE)
             if chosen is not None:
                 remove_later(folder, chosen)
             self._launcher.launch(folder, again=True)

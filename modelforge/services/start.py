@@ -19,10 +19,12 @@ from modelforge.models.fingerprint import fingerprint
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.notes import short_model_name
 from modelforge.runs.process.launch import (
+    Launch,
     Target,
     launch_record,
     parse_launch,
     read_launch,
+    write_launch,
 )
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.process.warm_worker import WarmWorker
@@ -31,7 +33,7 @@ from modelforge.runs.view import data_name
 from modelforge.services.chat import ChatService
 from modelforge.services.measurements import KEY
 from modelforge.services.preflight import PreflightResult, PreflightService
-from modelforge.services.targets.service import TargetService
+from modelforge.services.targets.service import HERE, TargetService
 
 REQUEST_LOCKS = 64
 
@@ -165,10 +167,17 @@ class RunLauncher:
             what = reason.removeprefix(f"{target.name} ")
             raise BusyError(Problem(target.name, what, remedy), target.name)
 
+    def move(self, folder: RunFolder, on: str) -> None:
+        """Let a run that is over train at a target, or `here`, next; the caller holds `claim`."""
+        if on == HERE:
+            folder.launch.unlink(missing_ok=True)
+        else:
+            # The start makes a new record of one that is over.
+            write_launch(folder.launch, Launch(self._targets.get(on).target, is_over=True))
+
     def busy_targets(self) -> dict[str, str]:
         """Return why a target takes no further run, by the names of those that do not."""
-        reasons = {each.name: self._targets.busy_reason(each) for each in self._targets.list()}
-        return {name: reason for name, reason in reasons.items() if reason}
+        return self._targets.busy_reasons(self._targets.list())
 
     def start(
         self, run: NewRun, fill: Callable[[RunFolder], None] = lambda _folder: None

@@ -49,6 +49,19 @@ def rows(index):
     return {row.id: row for row in (*settled, *moving)}
 
 
+def test_who_looks_at_each_run_itself_does_not_have_the_rows_read_again(home, look):
+    run = put_run(home.root, ending=None)
+    run.process.write_text(json.dumps({"launching": time.time()}))
+    run.events.unlink()
+    index = Index(home, look)
+    for _ in range(5):
+        assert index.unsettled(thorough=True) == [run]
+    assert look.take() == [run.id]
+    for _ in range(3):
+        rows(index)
+    assert look.take() == [run.id] * 3
+
+
 def test_a_settled_run_is_read_once(home, look):
     runs = [put_run(home.root, number) for number in range(3)]
     index = Index(home, look)

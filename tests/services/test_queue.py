@@ -117,6 +117,15 @@ def test_what_is_held_or_has_a_later_time_is_passed_over(forge, question):
     assert [run.held or bool(run.when) for run in forge.queue.view().runs] == [False, False]
 
 
+def test_a_run_that_gets_another_name_is_queued_under_it(forge, question):
+    forge.queue.hold()
+    run = forge.queue.add(question, name="first")
+    assert [each.name for each in forge.queue.view().runs] == ["first"]
+    record = forge.runs.folder(run).config
+    write_json(record, json.loads(record.read_text("utf-8")) | {"name": "second"})
+    assert [each.name for each in forge.queue.view().runs] == ["second"]
+
+
 def test_the_order_is_changed_by_hand_and_runs_are_removed(forge, question):
     first, second, third = (forge.queue.add(question, name=name) for name in "abc")
     forge.queue.move(third, 1)

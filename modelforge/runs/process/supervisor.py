@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from modelforge.errors import BusyError, Problem, RunError
 from modelforge.paths import Home
 from modelforge.runs.atomic_files import (
+    FRESH_NS,
     disk_error,
     find_json,
     mtime_ns,
@@ -78,6 +79,8 @@ class Supervisor:
         self._exit_timeout_s = exit_timeout_s
         # By id: the mtime of the process record, which changes with every start, and the state.
         self._settled: dict[str, tuple[int, RunState]] = {}
+        # By id, of runs that wait: the mtime of the folder, which changes with every new file.
+        self._waiting: dict[str, tuple[int, RunFacts]] = {}
         # By id: the worker of a run that this server has seen running.
         self._workers: dict[str, tuple[RunFolder, ProcessIdentity]] = {}
         self._stops = StopEnforcer(stop_timeout_s)
@@ -114,6 +117,10 @@ class Supervisor:
         if known and known[0] == mtime_ns(folder.process):
             return known[1]
         return self._gather(folder).state
+
+    def facts(self, folder: RunFolder) -> RunFacts:
+        """Return the facts of a run; those of a waiting one are read again when it changes."""
+        return self._gather(folder)
 
     def holder(self, *, thorough: bool = False) -> RunFolder | None:
         """Return the run that is active on this computer, or None."""
@@ -321,8 +328,16 @@ class Supervisor:
                 yield folder, facts
 
     def _gather(self, folder: RunFolder) -> RunFacts:
+        changed = mtime_ns(folder.path)
+        known = self._waiting.get(folder.id)
+        if known and known[0] == changed:
+            return known[1]
         mark = mtime_ns(folder.process)
         facts = read_facts(folder)
+        self._waiting.pop(folder.id, None)
+        is_fresh = abs(time.time_ns() - changed) < FRESH_NS  # may change with the same mtime
+        if facts.state is RunState.QUEUED and not is_fresh and not folder.events.exists():
+            self._waiting[folder.id] = (changed, facts)
         if facts.state.is_over and not facts.alive and facts.process is not None:
             self._settled[folder.id] = (mark, facts.state)
         return facts

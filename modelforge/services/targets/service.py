@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any
@@ -190,13 +191,19 @@ class TargetService:
 
     def busy_reason(self, target: Target) -> str:
         """Return why a target takes no further run now; empty if it does."""
-        runs = [
-            run for run, launch in self._supervisor.elsewhere() if launch.target.name == target.name
-        ]
-        if len(runs) < target.slots:
-            return ""
-        count = "a run" if len(runs) == 1 else f"{len(runs)} runs"
-        return f"{target.name} is in use by {count}."
+        return self.busy_reasons([target]).get(target.name, "")
+
+    def busy_reasons(self, targets: Sequence[Target]) -> dict[str, str]:
+        """Return why targets take no further run, by the names of those that do not."""
+        if not targets:
+            return {}
+        runs = Counter(launch.target.name for _run, launch in self._supervisor.elsewhere())
+        reasons = {}
+        for target in targets:
+            if (count := runs[target.name]) >= target.slots:
+                users = "a run" if count == 1 else f"{count} runs"
+                reasons[target.name] = f"{target.name} is in use by {users}."
+        return reasons
 
     def _write(self, targets: Sequence[KnownTarget]) -> None:
         ordered = sorted(targets, key=lambda target: target.name)

@@ -29,6 +29,27 @@ def test_a_new_run_is_queued_and_holds_nothing(stage, run):
     assert supervisor.holder() is None
 
 
+def test_a_run_that_waits_is_read_again_only_when_its_folder_has_changed(stage, run, monkeypatch):
+    supervisor = stage.playing("obeys")
+    reads = []
+
+    def counted(folder):
+        reads.append(folder.id)
+        return read_facts(folder)
+
+    monkeypatch.setattr(supervisor_module, "read_facts", counted)
+    # A folder that has changed just now may change again with the same mtime.
+    assert {supervisor.state(run) for _ in range(3)} == {RunState.QUEUED}
+    assert len(reads) == 3
+    long_ago = time.time() - 60
+    os.utime(run.path, (long_ago, long_ago))
+    assert {supervisor.state(run) for _ in range(3)} == {RunState.QUEUED}
+    assert len(reads) == 4
+    other = stage.playing("obeys")  # another server starts it
+    other.start(run)
+    assert supervisor.state(run).is_active
+
+
 def test_a_worker_that_finishes_has_finished(stage, run):
     supervisor = stage.playing("finishes")
     supervisor.start(run)

@@ -25,6 +25,7 @@ from harness import keep, kept, own_home, recorded
 from modelforge.config.resolve import Layer
 from modelforge.forge import Forge
 from modelforge.services.sweeps.space import read_dimensions
+from modelforge.services.sweeps.trials import GRACE
 
 NAME = "sweep-grid"
 LOWEST, HIGHEST, FACTOR = 1e-5, 3e-3, 2.0
@@ -52,7 +53,9 @@ def main() -> None:
                 _keep(rows, options)
             if not _of(rows, sample, "sweep"):
                 seconds = cost(_of(rows, sample, "grid"))
-                search = partial(sweep, sample, options.steps, options.share * seconds)
+                # A sweep may be late by its grace, and must not take more than its share then.
+                budget_s = options.share * seconds / (1 + GRACE)
+                search = partial(sweep, sample, options.steps, budget_s)
                 rows += measured(sample, "sweep", search)
                 _keep(rows, options)
             print(summary(sample, rows), flush=True)

@@ -141,9 +141,8 @@ class Forge:
         self.evaluations = EvaluationService(finder, launcher, self.chat, evaluator, ended)
         others = (self.preflight, self.queue)
         self.growth_comparisons = GrowthComparisonService(store, self.runs, *others)
-        self.sweeps = SweepService(
-            self.home, self.preflight, self.runs, self.queue, self.evaluations
-        )
+        runs = (self.runs, self.queue, self.evaluations)
+        self.sweeps = SweepService(self.home, self.preflight, *runs, self.targets)
 
     def warm(self) -> None:
         """Start a warm worker unless a run or trial run is active. Returns at once."""

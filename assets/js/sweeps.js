@@ -18,6 +18,7 @@ export function openSweeps(root, server, showAll, refresh) {
     ...settingsOf(findInput("#sweep-source", box).value),
     vary: Object.fromEntries(all("[data-sweep-vary]:checked", box).map((tick) => [tick.dataset.sweepVary, findInput(`#values-${tick.dataset.sweepVary}`, box).value])),
     other: findInput("#sweep-other", box).value,
+    on: all("[data-sweep-on]", box).length ? all("[data-sweep-on]:checked", box).map((tick) => tick.dataset.sweepOn ?? "") : null,
     budget: findInput("#sweep-budget", box).value,
   });
 
@@ -47,6 +48,7 @@ export function openSweeps(root, server, showAll, refresh) {
   box.addEventListener("change", (event) => {
     const field = /** @type {HTMLSelectElement} */ (event.target);
     if (field.id === "sweep-source") showForm(field.value);
+    if (field.dataset.sweepOn) price();
   });
   find("form", box).addEventListener("submit", (event) => {
     event.preventDefault();
@@ -64,6 +66,11 @@ export function openSweeps(root, server, showAll, refresh) {
     const text = "The trial that is training ends. The result is that of the trials so far.";
     if (!(await ask("Stop the search?", text, "Stop here", false))) return;
     if (await call(server, "stop_sweep", { sweep: button.dataset.sweep })) await refresh();
+  };
+  actions["sweep-delete"] = async (button) => {
+    const text = "The result is removed for good. The trials stay under the filter Trials until you delete them there.";
+    if (!(await ask("Delete this search?", text, "Delete"))) return;
+    if (await call(server, "delete_sweep", { sweep: button.dataset.sweep })) await refresh();
   };
   actions["sweep-use"] = async (button) => {
     /** @type {import("./types").RecipeReply | undefined} */

@@ -1,10 +1,12 @@
 """Trains in steps with a checkpoint each, and resumes to the same bytes.
 
-Beyond step 5 it waits while there is a file `hold` in the home.
+Its evaluation loss is the lower the nearer its learning rate is to 3e-4. Beyond step 5 it waits
+while there is a file `hold` in the home.
 """
 
 import hashlib
 import json
+import math
 import shutil
 import time
 from pathlib import Path
@@ -14,6 +16,7 @@ import stage
 from modelforge.runs import checkpoints
 from modelforge.runs.atomic_files import find_json
 from modelforge.runs.event_types import (
+    EvalEvent,
     FinishedEvent,
     PlanEvent,
     ResumedEvent,
@@ -69,6 +72,9 @@ while step < total:
         staged.rename(folder.checkpoints / f"checkpoint-{step}"), step=step, stage=None
     )
     events.write(StepEvent(step=step, loss=1 / step, total_steps=total))
+    if plan["eval_steps"] and step % plan["eval_steps"] == 0:
+        distance = abs(math.log10(record["config"].get("learning_rate", 2e-4) / 3e-4))
+        events.write(EvalEvent(step=step, loss=1 + distance + 1 / step))
     time.sleep(0.02)
 save(folder.output)
 events.write(FinishedEvent(steps=total, seconds=0.1, output="output", loss=1 / total))

@@ -22,6 +22,8 @@ def test_a_sweep_is_started_listed_followed_and_stopped(serving, settings):
     (trial,) = client.get(f"/api/sweeps/{sweep['id']}").json()["trials"]
     assert trial["run"] == client.get("/api/runs").json()[0]["id"]
     assert trial["values"]["lora_r"] == 16  # the user's own
+    assert trial["on"] == "here"
+    assert client.delete(f"/api/sweeps/{sweep['id']}").status_code == 409
     assert client.post(f"/api/sweeps/{sweep['id']}/stop").status_code == 200
 
 
@@ -31,6 +33,7 @@ def test_a_sweep_is_started_listed_followed_and_stopped(serving, settings):
         ({"vary": ["learning_rate=1..1"]}, 422, "learning_rate"),
         ({"budget_s": 1}, 422, "budget"),
         ({"budget_s": -1}, 422, "budget_s"),
+        ({"on": ["here", "nowhere"]}, 404, "target"),
     ],
 )
 def test_a_sweep_that_cannot_be_is_refused(serving, settings, change, status, where):

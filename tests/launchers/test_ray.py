@@ -23,8 +23,12 @@ from modelforge.launchers import ray
 from modelforge.launchers.far import MAX_READ_BYTES
 from modelforge.launchers.far_parts import PART_BYTES
 from modelforge.launchers.launcher import open_launcher
+from modelforge.runs.events import iter_events
 from modelforge.runs.process.launch import Target, read_launch
 from modelforge.runs.states import RunState, read_facts
+from modelforge.services.sweeps import service as sweeps
+from modelforge.services.sweeps.space import read_dimensions
+from modelforge.services.sweeps.study import SPREAD_TRIALS
 from tests.launchers.conftest import adapter, over, stand_in_python, started, stepped, until, whole
 
 STAND_IN = Path(__file__).parent / "ray_stand_in.py"
@@ -161,6 +165,75 @@ def test_a_job_that_waits_says_so_and_is_stopped(quick_forge, target, recipe, da
     quick_forge.runs.stop(run_id)
     assert over(quick_forge, run_id) is RunState.STOPPED
     assert not (folder.events.exists() and folder.events.stat().st_size)
+
+
+def test_trials_of_a_sweep_train_here_and_there_at_the_same_time(
+    quick_forge, target, recipe, monkeypatch
+):
+    pytest.importorskip("optuna")
+    monkeypatch.setattr(sweeps, "TEND_S", 0.0)
+    asked = recipe | {"max_steps": 16, "learning_rate": 2e-5}
+    rates = read_dimensions(["learning_rate=1e-5..1e-3"])
+    sweep = quick_forge.sweeps.start(
+        Layer("body", asked), dimensions=rates, budget_s=36_000.0, on=["here", target]
+    )
+    together = set()
+
+    def later_trials():
+        quick_forge.tend()
+        view = quick_forge.sweeps.view(sweep)
+        begun = [each for each in view.trials if each.is_running and each.run]
+        active = (each.on for each in begun if quick_forge.runs.state(each.run).is_active)
+        together.add(frozenset(active))
+        return len(view.trials) > SPREAD_TRIALS + 1
+
+    until(later_trials, "trials have been compared in rounds")
+    assert frozenset({"here", target}) in together
+    trials = quick_forge.sweeps.view(sweep).trials
+    early = sorted(trials[1 : SPREAD_TRIALS + 1], key=lambda each: each.losses[2])
+    # The stand-in may have come to its end before a request to pause.
+    assert any(each.until for each in early[:3])
+    assert not any(each.until for each in early[3:])
+    assert {each.on for each in trials} == {"here", target}
+    # A trial that goes on at another place goes on where it was.
+    for each in early:
+        steps = [
+            event.data["step"]
+            for event in iter_events(quick_forge.runs.folder(each.run).events)
+            if event.kind == "step"
+        ]
+        assert steps == list(range(1, steps[-1] + 1))
+    quick_forge.sweeps.stop(sweep)
+    until(lambda: quick_forge.tend() or not quick_forge.queue.view().runs, "nothing waits")
+
+
+def test_a_sweep_at_targets_that_were_removed_says_so(quick_forge, target, recipe, monkeypatch):
+    pytest.importorskip("optuna")
+    monkeypatch.setattr(sweeps, "TEND_S", 0.0)
+    rates = read_dimensions(["learning_rate=1e-5..1e-3"])
+    sweep = quick_forge.sweeps.start(
+        Layer("body", recipe), dimensions=rates, budget_s=36_000.0, on=[target]
+    )
+    quick_forge.targets.remove(target)
+    until(lambda: quick_forge.tend() or quick_forge.sweeps.view(sweep).is_over, "it is over")
+    view = quick_forge.sweeps.view(sweep)
+    assert [each.state for each in view.trials] == ["fail"]
+    assert f"There is no target '{target}'" in view.result["sentence"]
+
+
+def test_places_that_would_not_train_the_same_are_refused(quick_forge, target, recipe):
+    pytest.importorskip("optuna")
+    stored = json.loads(quick_forge.home.targets.read_text())
+    gpu = {"index": 0, "total_gib": 24.0, "free_gib": 24.0, "compute_capability": [8, 6]}
+    machine = stored["targets"][0]["machine"] | {"gpus": [gpu], "torch_cuda": "12.6"}
+    stored["targets"][0]["machine"] = machine
+    quick_forge.home.targets.write_text(json.dumps(stored))
+    rates = read_dimensions(["learning_rate=1e-5..1e-3"])
+    with pytest.raises(ConfigError, match="is cuda at cluster, and cpu at here"):
+        quick_forge.sweeps.start(
+            Layer("body", recipe), dimensions=rates, budget_s=36_000.0, on=["here", target]
+        )
+    assert quick_forge.sweeps.list() == []
 
 
 def packages(dashboard: Dashboard) -> list[int]:

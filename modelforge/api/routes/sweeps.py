@@ -1,4 +1,4 @@
-"""Routes of sweeps: start, list, follow and stop."""
+"""Routes of sweeps: start, list, follow, stop and delete."""
 
 from __future__ import annotations
 
@@ -48,13 +48,20 @@ def start_sweep(
         float, Query(gt=0, le=MAX_BUDGET_S, description="Seconds that the sweep may take.")
     ],
     name: Annotated[str, Query(max_length=80, description="Its name; empty generates one.")] = "",
+    on: Annotated[
+        list[str] | None,
+        Query(description="Targets that train trials at the same time, or `here`, the default."),
+    ] = None,
 ) -> SweepView:
-    """Start a sweep: trials with other values of these settings, in the queue, one at a time.
+    """Start a sweep: trials with other values of these settings, in the queue.
 
-    The price of a run is that of `preflight`, so a trial run before makes the deadline reliable.
+    One trains at a time, or as many as the targets `on` take. The price of a run is that of
+    `preflight`, so a trial run before makes the deadline reliable.
     """
     dimensions = read_dimensions(vary)
-    sweep = forge.sweeps.start(settings, dimensions=dimensions, budget_s=budget_s, name=name)
+    sweep = forge.sweeps.start(
+        settings, dimensions=dimensions, budget_s=budget_s, name=name, on=on or ()
+    )
     return forge.sweeps.view(sweep)
 
 
@@ -66,6 +73,16 @@ def sweep(sweep_id: str, forge: ForgeDep) -> SweepView:
 
 @router.post("/sweeps/{sweep_id}/stop", responses={**NO_SWEEP, **NO_PACKAGE})
 def stop_sweep(sweep_id: str, forge: ForgeDep) -> SweepView:
-    """Stop a sweep: the trial in progress ends, and the result is that of the others."""
+    """Stop a sweep: trials in progress end, and the result is that of the others."""
     forge.sweeps.stop(sweep_id)
     return forge.sweeps.view(sweep_id)
+
+
+@router.delete(
+    "/sweeps/{sweep_id}",
+    status_code=204,
+    responses={**NO_SWEEP, **error(409, "The sweep is in progress.")},
+)
+def delete_sweep(sweep_id: str, forge: ForgeDep) -> None:
+    """Delete a sweep that is over; its trials stay as runs."""
+    forge.sweeps.delete(sweep_id)

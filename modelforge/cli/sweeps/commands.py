@@ -1,4 +1,4 @@
-"""`modelforge sweep RECIPE`: try values of settings until a deadline; `sweeps`: list and stop."""
+"""`modelforge sweep RECIPE`: try values of settings until a deadline; `sweeps`: all of them."""
 
 from __future__ import annotations
 
@@ -47,6 +47,8 @@ def add(
     budget = "how long it may take, as 4h or 2h30m, or until when, as 07:00"
     sweep.add_argument("--budget", required=True, metavar="TIME", help=budget)
     sweep.add_argument("--name", default="", help="name of the sweep")
+    on = "a target that trains trials, or here; may be repeated: they train at the same time"
+    sweep.add_argument("--on", action="append", default=[], metavar="TARGET", help=on)
     sweep.add_argument("--detach", action="store_true", help="leave the work to a running app")
     trial = "believe the estimated duration instead of measuring it with a trial run"
     sweep.add_argument("--no-trial-run", action="store_true", help=trial)
@@ -54,21 +56,26 @@ def add(
     def act_on_sweeps(options: argparse.Namespace) -> int:
         return _sweeps(options, open_forge(options))
 
-    sweeps = add_command("sweeps", act_on_sweeps, "List sweeps, show one, or stop it.")
+    about = "List sweeps, show one, stop it, or delete it."
+    sweeps = add_command("sweeps", act_on_sweeps, about)
     sweeps.add_argument("sweep", nargs="?", help="id of a sweep")
-    sweeps.add_argument("--stop", action="store_true", help="stop it; what it has found is kept")
+    change = sweeps.add_mutually_exclusive_group()
+    change.add_argument("--stop", action="store_true", help="stop it; what it has found is kept")
+    change.add_argument("--delete", action="store_true", help="delete it; its trials stay as runs")
 
 
 def _sweep(options: argparse.Namespace, forge: Forge, layers: Sequence[Layer]) -> int:
     from modelforge.services.sweeps.pricing import read_budget
     from modelforge.services.sweeps.space import read_dimensions
+    from modelforge.services.targets.service import HERE
 
     budget_s, dimensions = read_budget(options.budget), read_dimensions(options.vary)
     began = time.time()
-    if not options.no_trial_run:
+    if not options.no_trial_run and (not options.on or HERE in options.on):
         _measure(forge, layers, quiet=options.json)
     budget_s -= time.time() - began
-    sweep = forge.sweeps.start(*layers, dimensions=dimensions, budget_s=budget_s, name=options.name)
+    about = {"dimensions": dimensions, "name": options.name, "on": options.on}
+    sweep = forge.sweeps.start(*layers, budget_s=budget_s, **about)
     if options.detach:
         print_json({"id": sweep}) if options.json else print(sweep)
         return DONE
@@ -86,14 +93,18 @@ def _sweep(options: argparse.Namespace, forge: Forge, layers: Sequence[Layer]) -
 
 def _sweeps(options: argparse.Namespace, forge: Forge) -> int:
     if options.sweep is None:
-        if options.stop:
+        if options.stop or options.delete:
+            name = "--stop" if options.stop else "--delete"
             what = "No sweep is named."
-            raise ConfigError(Problem("--stop", what, "Give its id: modelforge sweeps ID --stop."))
+            raise ConfigError(Problem(name, what, f"Give its id: modelforge sweeps ID {name}."))
         views = forge.sweeps.list()
         if options.json:
             return print_json(views)
         rows = [(each.id, each.name, str(len(each.trials)), _state(each)) for each in views]
         print_table(rows, ("Sweep", "Name", "Trials", "State"))
+        return DONE
+    if options.delete:
+        forge.sweeps.delete(options.sweep)
         return DONE
     if options.stop:
         forge.sweeps.stop(options.sweep)
@@ -129,9 +140,12 @@ def _follow(forge: Forge, sweep: str, *, quiet: bool) -> SweepView:
 
 
 def _line(trial: Trial) -> str:
+    from modelforge.services.targets.service import HERE
+
     values = ", ".join(f"{name}={_number(value)}" for name, value in trial.values.items())
     whose = " (your own settings)" if trial.number == 0 else ""
-    return f"Trial {trial.number + 1}{whose}: {values}; {_progress(trial)}"
+    where = "" if trial.on == HERE else f" on {trial.on}"
+    return f"Trial {trial.number + 1}{whose}{where}: {values}; {_progress(trial)}"
 
 
 def _progress(trial: Trial) -> str:

@@ -46,10 +46,11 @@ def measured_price(folder: RunFolder, view: RunView) -> Price:
     return Price(max(1.0, view.duration), max(0.0, min(planned - began, view.duration)))
 
 
-def require_time(price: Price, total_steps: int, budget_s: float) -> None:
-    """Raise ConfigError if a budget has no time for a search."""
-    share = first_rung(total_steps) / total_steps
-    needed = price.whole + FEWEST_TRIALS * price.of(share)
+def require_time(price: Price, total_steps: int, budget_s: float, places: int = 1) -> None:
+    """Raise ConfigError if a budget has no time for a search; `places` trials train at a time."""
+    first = price.of(first_rung(total_steps) / total_steps)
+    # With several places the first rungs are reached beside the first trial.
+    needed = price.whole + (FEWEST_TRIALS * first if places == 1 else 0.0)
     if budget_s < needed:
         what = (
             f"{human_duration(budget_s)} are too short: one run takes about "
@@ -59,9 +60,9 @@ def require_time(price: Price, total_steps: int, budget_s: float) -> None:
         raise ConfigError(Problem("budget", what, remedy))
 
 
-def expected_trials(price: Price, budget_s: float) -> int:
+def expected_trials(price: Price, budget_s: float, places: int = 1) -> int:
     """Return about how many trials a budget has time for, the user's own settings among them."""
-    return 1 + max(0, int((budget_s - price.whole) / price.of(MEAN_SHARE)))
+    return 1 + max(0, int((places * budget_s - price.whole) / price.of(MEAN_SHARE)))
 
 
 def read_budget(text: str) -> float:

@@ -11,6 +11,7 @@ from modelforge.errors import NotFoundError, Problem
 from modelforge.runs.atomic_files import find_json, write_json, write_text
 from modelforge.runs.store import is_id
 from modelforge.services.sweeps.space import Dimension
+from modelforge.services.targets.service import HERE
 
 FORMAT = 1
 RECORD, RESULT, STOP = "sweep.json", "result.json", "stop"
@@ -24,7 +25,8 @@ class SweepRecord:
         settings: the user's own settings, nested; every trial has them but for what is varied.
         own: the user's own values of what is varied.
         total_steps: the steps of a trial that is not stopped.
-        seconds: the expected duration of one run.
+        seconds: the expected duration of one run, at the slowest of its places.
+        places: names of the targets whose trials train at the same time; `here` is this computer.
     """
 
     name: str
@@ -35,6 +37,7 @@ class SweepRecord:
     dimensions: tuple[Dimension, ...]
     total_steps: int
     seconds: float
+    places: tuple[str, ...] = (HERE,)
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ class SweepFolder:
         data.pop("format", None)
         try:
             dimensions = tuple(Dimension.from_dict(each) for each in data.pop("dimensions"))
-            return SweepRecord(**data, dimensions=dimensions)
+            places = tuple(data.pop("places", (HERE,)))
+            return SweepRecord(**data, dimensions=dimensions, places=places)
         except (KeyError, TypeError):
             return None
 

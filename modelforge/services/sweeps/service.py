@@ -1,8 +1,8 @@
 """Start sweeps, do their periodic work, and show them.
 
-A sweep trains one trial at a time. A trial is an ordinary run in the queue, which pauses where
-`rounds.py` says: it is stopped and resumed. Its evaluations are reported to the study, which says
-when it has fallen behind. All of it is in files, so a server that was killed goes on where it was.
+A sweep trains as many trials at a time as its places take, by default one. `rounds.py` says which
+begins or goes on next, `trials.py` follows their runs. All of it is in files, so a server that was
+killed goes on where it was.
 """
 
 from __future__ import annotations
@@ -12,23 +12,21 @@ import logging
 import secrets
 import shutil
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from modelforge.config.resolve import Layer, flatten
+from modelforge.config.resolve import Layer
 from modelforge.config.schema.base import about
-from modelforge.errors import ConfigError, ForgeError, NotFoundError, Problem, RunError
+from modelforge.errors import BusyError, ConfigError, ForgeError, NotFoundError, Problem, RunError
 from modelforge.paths import Home
 from modelforge.runs.atomic_files import disk_error
 from modelforge.runs.evaluations import EvaluationRequest
-from modelforge.runs.events import iter_events
-from modelforge.runs.listing import TRIAL_REQUEST
 from modelforge.runs.process.lock import exclusive
-from modelforge.runs.states import RunState
 from modelforge.services.evaluations.service import EvaluationService
-from modelforge.services.preflight import PreflightService
+from modelforge.services.preflight import PreflightResult, PreflightService
 from modelforge.services.queue import QueueService
 from modelforge.services.runs import RunService
 from modelforge.services.sweeps.plan import SweepPrice, new_record, price_of
@@ -44,17 +42,15 @@ from modelforge.services.sweeps.study import (
     is_installed,
     require_package,
 )
+from modelforge.services.sweeps.trials import Trials, has_failed, must_stop
 from modelforge.services.sweeps.verdict import compare_rows, sentence
+from modelforge.services.targets.service import HERE, TargetService
 
 log = logging.getLogger(__name__)
 
 LOCK = ".lock"
 SEED = 20
 TEND_S = 2.0
-# After so many failed trials in a row, the others are likely to fail too.
-MOST_FAILED = 5
-# By this share of the time a trial that is trained to its end may be late.
-GRACE = 0.05
 
 
 @dataclass(frozen=True)
@@ -90,28 +86,38 @@ class SweepService:
         runs: RunService,
         queue: QueueService,
         evaluations: EvaluationService,
+        targets: TargetService,
     ) -> None:
         self._home = home
         self._preflight = preflight
         self._runs = runs
-        self._queue = queue
         self._evaluations = evaluations
+        self._targets = targets
+        self._trials = Trials(runs, queue, targets)
         self._tended = float("-inf")
         self._ended: dict[str, SweepView] = {}
 
     # Start and read
 
     def start(
-        self, *layers: Layer, dimensions: Sequence[Dimension], budget_s: float, name: str = ""
+        self,
+        *layers: Layer,
+        dimensions: Sequence[Dimension],
+        budget_s: float,
+        name: str = "",
+        on: Sequence[str] = (),
     ) -> str:
         """Start a sweep with these settings and return its id; `tend` does the work.
 
-        Raises what the start of a run raises, MissingPackageError, and ConfigError if the time is
-        too short or the settings have no evaluation; then nothing has been created.
+        `on` are the targets that train its trials at the same time; `here`, the only one without
+        others, is this computer. Raises what the start of a run raises, MissingPackageError, and
+        ConfigError if the time is too short, the settings have no evaluation, or the targets would
+        not train the same; then nothing has been created.
         """
         require_package()
-        checked = self._preflight.check(*layers, idle=True)
-        record = new_record(checked, dimensions, budget_s, name)
+        checks = self._checks(layers, on)
+        places = sum(self._trials.slots(checks).values())
+        record = new_record(checks, dimensions, budget_s, name, places=places)
         stamp = datetime.fromtimestamp(record.created, UTC).strftime("%Y%m%d-%H%M%S")
         folder = SweepFolder(self._home.sweeps / f"{stamp}-{secrets.token_hex(2)}")
         staged = SweepFolder(self._home.sweeps / f".new-{folder.id}")
@@ -125,9 +131,21 @@ class SweepService:
             shutil.rmtree(staged.path, ignore_errors=True)
         return folder.id
 
-    def price(self, *layers: Layer) -> SweepPrice:
+    def slots(self, on: Sequence[str]) -> dict[str, int]:
+        """Return how many trials each place takes at a time; 0 for an unknown one."""
+        return self._trials.slots(on or (HERE,))
+
+    def price(self, *layers: Layer, on: Sequence[str] = ()) -> SweepPrice:
         """Return what a trial with these settings takes; raises what `start` raises."""
-        return price_of(self._preflight.check(*layers, idle=True))
+        return price_of(self._checks(layers, on))
+
+    def _checks(self, layers: Sequence[Layer], on: Sequence[str]) -> dict[str, PreflightResult]:
+        """Return the check of settings for each place; raises what the start of a run raises."""
+        checks = {}
+        for name in dict.fromkeys(on or (HERE,)):
+            machine = None if name == HERE else self._targets.planned_for(name)[1]
+            checks[name] = self._preflight.check(*layers, idle=True, machine=machine)
+        return checks
 
     def settings(self, sweep_id: str, number: int) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         """Return the user's settings, nested, and the values of a trial; raises NotFoundError."""
@@ -178,8 +196,27 @@ class SweepService:
         )
 
     def stop(self, sweep_id: str) -> None:
-        """Request a stop: the trial in progress ends, the result is that of the others."""
+        """Request a stop: trials in progress end, the result is that of the others."""
         self._find(sweep_id)[0].request_stop()
+
+    def delete(self, sweep_id: str) -> None:
+        """Delete a sweep that is over or damaged; its trials stay as runs.
+
+        Raises NotFoundError, and BusyError while the sweep is in progress.
+        """
+        folder = find_sweep(self._home.sweeps, sweep_id)
+        with contextlib.suppress(ConfigError, RunError):  # damaged
+            if not self.view(sweep_id).is_over:
+                what = f"The sweep {folder.id} is in progress."
+                raise BusyError(Problem("sweep", what, "Stop it first."), folder.id)
+        # Gone at once, also if not all files can be removed now.
+        removed = folder.path.with_name(f".deleted-{folder.id}")
+        try:
+            folder.path.rename(removed)
+        except OSError as error:
+            raise disk_error(error, folder.path) from error
+        shutil.rmtree(removed, ignore_errors=True)
+        self._ended.pop(folder.id, None)
 
     # Periodic work
 
@@ -201,133 +238,58 @@ class SweepService:
     def _step(self, folder: SweepFolder, record: SweepRecord) -> None:
         study = _study(folder, record)
         study.begin(record.own)
-        running = [trial for trial in study.trials() if trial.is_running]
-        for trial in running:
-            self._follow(folder, record, study, trial)
-        if running:
-            return
+        followed = [trial for trial in study.trials() if trial.is_running]
+        for trial in followed:
+            self._trials.follow(folder, record, study, trial)
         trials = study.trials()
+        # A place that has become free is used the next time.
+        if all(trials[trial.number].is_running for trial in followed):
+            while self._begin_next(folder, record, study):
+                pass
+
+    def _begin_next(self, folder: SweepFolder, record: SweepRecord, study: Study) -> bool:
+        """Begin a trial or go on with one, and return whether another may; end what is over."""
+        trials, places = study.trials(), self._trials.slots(record.places)
+        in_progress = [trial for trial in trials if trial.is_running]
+        used = Counter(trial.on for trial in in_progress)
+        free = [name for name, slots in places.items() if used[name] < slots]
+        if in_progress and not free:
+            return False
+        # Without a place, as all targets were removed, the trial fails with that cause.
+        on = free[0] if free else record.places[0]
         step = self._next(folder, record, trials)
         paused = [trial for trial in trials if trial.paused]
+        is_undecided = any(0 < trial.number <= SPREAD_TRIALS for trial in in_progress)
         if step is not None and step.trial is not None:
-            self._go_on(study, trials[step.trial], step.until)
-        elif paused and (step is None or len(trials) > SPREAD_TRIALS):
-            self._drop(study, paused)
-        elif step is not None:
-            self._create(folder, record, study, study.ask())
-        elif (result := self._result(folder, trials)) is not None:
+            trial = trials[step.trial]
+            study.set_until(trial.number, step.until)
+            self._trials.go_on(study, trial, trial.on if trial.on in free else on)
+            return True
+        if paused and not is_undecided and (step is None or len(trials) > SPREAD_TRIALS):
+            self._trials.drop(study, paused)
+        if step is not None:
+            self._trials.create(folder, record, study, study.ask(), on)
+            return True
+        if not in_progress and (result := self._result(folder, study.trials())) is not None:
             folder.write_result(result)
-
-    def _go_on(self, study: Study, trial: Trial, until: int) -> None:
-        """Queue a paused trial again; after a kill in the midst of this it is called once more."""
-        study.set_until(trial.number, until)
-        is_waiting = any(each.run == trial.run for each in self._queue.view().runs)
-        try:
-            if not is_waiting and self._runs.state(trial.run) is RunState.STOPPED:
-                self._queue.add_resume(trial.run)
-        except ForgeError as error:
-            study.fail(trial.number, str(error.problems[0]))
-            return
-        study.unpause(trial.number)
-
-    def _drop(self, study: Study, trials: Sequence[Trial]) -> None:
-        """End paused trials that do not go on, and delete their models."""
-        for trial in trials:
-            with contextlib.suppress(ForgeError):
-                self._runs.discard(trial.run)
-            study.prune(trial.number)
-
-    def _create(self, folder: SweepFolder, record: SweepRecord, study: Study, trial: Trial) -> None:
-        """Queue the run of a trial; the same trial never gets a second one."""
-        rung = first_rung(record.total_steps)
-        values = flatten(record.settings) | trial.values
-        values |= {
-            "max_steps": record.total_steps,
-            "eval_steps": rung,
-            "logging.run_name": f"{record.name[:60]} · trial {trial.number + 1}",
-        }
-        try:
-            run_id = self._queue.add(
-                Layer("sweep", values),
-                request_id=f"{TRIAL_REQUEST}{folder.id}-{trial.number}",
-                metadata={"sweep": folder.id},
-            )
-        except ForgeError as error:
-            study.fail(trial.number, str(error.problems[0]))
-            return
-        study.set_run(trial.number, run_id)
-
-    def _follow(self, folder: SweepFolder, record: SweepRecord, study: Study, trial: Trial) -> None:
-        """Report the losses of a trial in progress, and end it where it is over or behind."""
-        if not trial.run:  # the server was killed before it had noted the run
-            self._create(folder, record, study, trial)
-            return
-        try:
-            run = self._runs.folder(trial.run)
-        except ForgeError as error:
-            study.fail(trial.number, str(error.problems[0]))
-            return
-        # Before the state: a run leaves the queue when it has been started.
-        queued = {each.run: each.why_held for each in self._queue.view().runs}
-        state, last = self._runs.state(trial.run), 0
-        for each in iter_events(run.events):
-            step, loss = each.data.get("step"), each.data.get("loss")
-            if each.kind == "eval" and step and loss is not None:
-                last = int(step)
-                study.report(trial.number, last, float(loss))
-        until = Rounds(record.total_steps, Price(record.seconds)).until(trial)
-        is_behind = study.falls_behind(trial.number) and until == record.total_steps
-        if trial.run in queued:
-            self._fail_if_held(study, trial, queued[trial.run])
-        elif state.is_over:
-            self._end(study, trial, state, until)
-        elif last < record.total_steps and (is_behind or self._must_stop(folder, record, until)):
-            self._runs.stop(trial.run, keep=False)
-        elif until <= last < record.total_steps:
-            self._runs.stop(trial.run, keep=True)
-
-    def _end(self, study: Study, trial: Trial, state: RunState, until: int) -> None:
-        known = next(each for each in study.trials() if each.number == trial.number)
-        ending = self._runs.view(trial.run).ending or {}
-        if state is RunState.FINISHED and known.loss is not None:
-            study.complete(trial.number, known.loss)
-        elif state is RunState.STOPPED and ending.get("kept") and until in known.losses:
-            study.pause(trial.number, until)
-        elif state is RunState.STOPPED:
-            study.prune(trial.number)
-        else:
-            study.fail(trial.number, str(ending.get("what") or f"The run is {state}."))
-            if self._queue.view().code == "failure":  # one trial does not end the others
-                self._queue.release()
-
-    def _fail_if_held(self, study: Study, trial: Trial, why: str) -> None:
-        if why:
-            with contextlib.suppress(ForgeError):
-                self._queue.remove(trial.run)
-            study.fail(trial.number, why)
-
-    def _must_stop(self, folder: SweepFolder, record: SweepRecord, until: int) -> bool:
-        """Return whether a trial is to end now; one that is trained to its end may be late."""
-        grace = GRACE * (record.deadline - record.created) if until == record.total_steps else 0.0
-        return folder.is_stopped or time.time() > record.deadline + grace
+        return False
 
     def _next(
         self, folder: SweepFolder, record: SweepRecord, trials: Sequence[Trial]
     ) -> Step | None:
-        """Return what to do when no trial is in progress; None if the sweep is to end."""
-        if self._must_stop(folder, record, 0):
+        """Return what to do when a place is free; None if nothing begins now, or ever."""
+        if must_stop(folder, record, 0) or has_failed(trials):
             return None
         if not trials:
             return Step(record.total_steps)
-        own = trials[OWN]
-        # What the user's own settings cannot do, no trial is likely to do.
-        failed = [each.state == "fail" for each in trials[-MOST_FAILED:]]
-        if own.state == "fail" or (len(failed) == MOST_FAILED and all(failed)):
-            return None
-        price = Price(record.seconds)
-        with contextlib.suppress(ForgeError):
-            price = measured_price(self._runs.folder(own.run), self._runs.view(own.run))
-        return Rounds(record.total_steps, price).next(trials, record.deadline - time.time())
+        own, price = trials[OWN], Price(record.seconds)
+        if not own.is_running:
+            with contextlib.suppress(ForgeError):
+                price = measured_price(self._runs.folder(own.run), self._runs.view(own.run))
+        places = sum(self._trials.slots(record.places).values())
+        return Rounds(record.total_steps, price).next(
+            trials, record.deadline - time.time(), max(1, places)
+        )
 
     # The result
 
@@ -376,7 +338,7 @@ class SweepService:
         record = folder.record()
         if record is None:
             what = f"The record of the sweep {sweep_id} is damaged."
-            raise ConfigError(Problem("sweep", what, "Delete its folder."))
+            raise ConfigError(Problem("sweep", what, _delete(sweep_id)))
         return folder, record
 
 
@@ -388,7 +350,11 @@ def _study(folder: SweepFolder, record: SweepRecord) -> Study:
         return Study(folder.path, record.dimensions, first=first, seed=SEED)
     except Exception as error:
         what = f"The study of the sweep {folder.id} cannot be read: {type(error).__name__}."
-        raise RunError(Problem("sweep", what, f"Delete {folder.path}.")) from error
+        raise RunError(Problem("sweep", what, _delete(folder.id))) from error
+
+
+def _delete(sweep_id: str) -> str:
+    return f"Delete it: modelforge sweeps {sweep_id} --delete."
 
 
 def _best(trials: Sequence[Trial]) -> Trial | None:

@@ -15,11 +15,12 @@ from typing import Annotated, Any
 from modelforge.config.schema.base import about
 from modelforge.errors import MissingPackageError, Problem
 from modelforge.services.sweeps.space import Dimension
+from modelforge.services.targets.service import HERE
 
 PACKAGES = ("optuna", "scipy")
 # At each rung the better half goes on, to twice as many steps.
 REDUCTION = 2
-RUN, REASON, UNTIL, PAUSED = "run", "reason", "until", "paused"
+RUN, REASON, UNTIL, PAUSED, ON = "run", "reason", "until", "paused", "on"
 # The trials whose values are spread evenly; those of later ones follow from the losses so far.
 SPREAD_TRIALS = 6
 # The number of the trial with the user's own settings, which is never stopped.
@@ -40,6 +41,7 @@ class Trial:
     reason: Annotated[str, about("Why it failed.")] = ""
     until: Annotated[int, about("The step at which it pauses, once it goes on; otherwise 0.")] = 0
     paused: Annotated[int, about("The step at which it is paused, otherwise 0.")] = 0
+    on: Annotated[str, about("The target where it trains; `here` is this computer.")] = HERE
 
     @property
     def is_running(self) -> bool:
@@ -91,7 +93,9 @@ class Study:
                 warn_asynchronous_seeding=False,
             )
         # A process that continues a study draws other values than the one before it.
-        return samplers.TPESampler(seed=seed + known, n_startup_trials=1, multivariate=True)
+        return samplers.TPESampler(
+            seed=seed + known, n_startup_trials=1, multivariate=True, constant_liar=True
+        )
 
     def trials(self) -> list[Trial]:
         """Return the trials that have begun, in their order."""
@@ -106,6 +110,7 @@ class Study:
                 reason=str(each.user_attrs.get(REASON, "")),
                 until=int(each.user_attrs.get(UNTIL, 0)),
                 paused=_paused(each),
+                on=str(each.user_attrs.get(ON, HERE)),
             )
             for each in self._study.get_trials(deepcopy=False)
             if each.state is not waiting
@@ -124,6 +129,10 @@ class Study:
     def set_run(self, number: int, run_id: str) -> None:
         """Note which run trains a trial."""
         self._trial(number).set_user_attr(RUN, run_id)
+
+    def set_place(self, number: int, name: str) -> None:
+        """Note where a trial trains."""
+        self._trial(number).set_user_attr(ON, name)
 
     def pause(self, number: int, step: int) -> None:
         """Note that the run of a trial was stopped at a step, to go on later."""

@@ -107,3 +107,90 @@ def test_a_sweep_keeps_its_deadline_and_completes_a_good_trial(seed):
     early = trials[1 : SPREAD_TRIALS + 1]
     best = min(early, key=lambda each: each.losses[6])
     assert best in complete
+
+
+# Several trials at a time
+
+
+def running(number, losses=None, until=0):
+    return Trial(number, "running", {}, f"run-{number}", losses or {}, until=until)
+
+
+BESIDE = running(0)
+
+
+def test_early_trials_begin_beside_the_first_one_as_long_as_there_are_places():
+    assert ROUNDS.next([BESIDE], LONG, 4) == Step(6)
+    begun = [BESIDE, running(1), running(2)]
+    assert ROUNDS.next(begun, LONG, 4) == Step(6)
+
+
+def test_a_rung_is_decided_when_no_trial_is_on_its_way_to_it():
+    trials = [BESIDE, *paused(3.0, 2.0, 1.0, 4.0, 5.0)[1:], running(6)]
+    assert ROUNDS.next(trials, LONG, 4) is None
+    trials[6] = trial(6, {6: 6.0})
+    assert ROUNDS.next(trials, LONG, 4) == Step(12, 3)
+    # The others of the better half go on beside the best, which may be ahead of them.
+    trials[3] = running(3, {6: 1.0}, until=12)
+    assert ROUNDS.next(trials, LONG, 4) == Step(12, 2)
+    trials[2] = running(2, {6: 2.0}, until=12)
+    trials[3] = trial(3, {6: 1.0, 12: 0.9})
+    assert ROUNDS.next(trials, LONG, 4) == Step(12, 1)
+    trials[1] = running(1, {6: 3.0}, until=12)
+    assert ROUNDS.next(trials, LONG, 4) is None
+
+
+def test_spare_places_take_later_trials_and_leave_those_that_paused_trials_need():
+    trials = [BESIDE, *paused(3.0, 2.0, 1.0, 4.0, 5.0)[1:], running(6)]
+    # One place is used by the first trial, and each of the six may still go on.
+    assert ROUNDS.next(trials, LONG, 7) is None
+    assert ROUNDS.next(trials, LONG, 8) == Step(STEPS)
+    trials.append(running(7))
+    assert ROUNDS.next(trials, LONG, 8) is None
+    # Three of the six are behind and need no place.
+    decided = [
+        BESIDE,
+        *(running(number, {6: loss}, until=12) for number, loss in enumerate((3.0, 2.0, 1.0), 1)),
+        *(trial(number, {6: number}) for number in (4, 5, 6)),
+        running(7),
+    ]
+    assert ROUNDS.next(decided, LONG, 5) is None
+    assert ROUNDS.next(decided, LONG, 6) == Step(STEPS)
+
+
+@pytest.mark.parametrize("places", [2, 3, 8])
+@pytest.mark.parametrize("seed", range(30))
+def test_several_places_keep_the_deadline_and_complete_a_good_trial(seed, places):
+    draw = random.Random(seed)
+    deadline = draw.uniform(130, 900)
+    ends = [2.0 + draw.random() for _ in range(400)]
+    trials, now, busy = [], 0.0, {}
+    while True:
+        while len(busy) < places:
+            step = ROUNDS.next(trials, deadline - now, places) if trials else Step(STEPS)
+            if step is None:
+                break
+            number = len(trials) if step.trial is None else step.trial
+            known = trial(number) if step.trial is None else trials[number]
+            assert known.number not in busy
+            until = step.until if step.trial is not None else ROUNDS.until(known)
+            if number > SPREAD_TRIALS:  # falls behind at its first rung
+                until = 6
+            begun = running(number, known.losses, step.until if step.trial is not None else 0)
+            trials[number : number + 1] = [begun]
+            seconds = ROUNDS.price.of((until - max(known.losses, default=0)) / STEPS)
+            busy[number] = (now + seconds, until)
+        if not busy:
+            break
+        number = min(busy, key=busy.get)
+        now, until = busy.pop(number)
+        done = max(trials[number].losses, default=0)
+        seen = {rung: ends[number] + 3 / rung for rung in ROUNDS.rungs if done < rung <= until}
+        is_over = until == STEPS or number > SPREAD_TRIALS
+        state = ("complete" if until == STEPS else "pruned") if is_over else "paused"
+        trials[number] = trial(number, trials[number].losses | seen, state)
+    assert now <= deadline + 1e-6
+    complete = [each for each in trials[1:] if STEPS in each.losses]
+    assert complete, f"{deadline:.0f} s were enough for one"
+    early = trials[1 : SPREAD_TRIALS + 1]
+    assert min(early, key=lambda each: each.losses[6]) in complete

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from modelforge.errors import ConfigError, NotFoundError, RunError
+from modelforge.errors import BusyError, ConfigError, NotFoundError, RunError
 from modelforge.forge import Forge
 from modelforge.paths import Home
 from modelforge.runs.states import RunState
@@ -18,6 +18,7 @@ from modelforge.services.sweeps.record import SweepFolder
 from modelforge.services.sweeps.service import SweepService
 from modelforge.services.sweeps.space import read_dimensions
 from modelforge.services.sweeps.study import SPREAD_TRIALS
+from modelforge.services.sweeps.trials import MOST_FAILED
 from tests.services.test_runs import ACTORS, asked
 
 pytest.importorskip("optuna")
@@ -70,7 +71,12 @@ class Server:
         )
         forge = self.forge
         self.sweeps = SweepService(
-            forge.home, forge.preflight, forge.runs, forge.queue, Evaluations(forge.runs)
+            forge.home,
+            forge.preflight,
+            forge.runs,
+            forge.queue,
+            Evaluations(forge.runs),
+            forge.targets,
         )
 
     def work(self, until) -> None:
@@ -216,6 +222,38 @@ def test_a_trial_that_has_come_to_its_last_step_is_kept_at_the_deadline(opened, 
     assert [each.state for each in server.sweeps.view(sweep).trials] == ["complete"]
 
 
+def test_a_trial_that_waits_in_the_queue_ends_with_a_stop(opened, model, data):
+    server = opened()
+    sweep = server.sweeps.start(settings(model, data), dimensions=RATES, budget_s=36_000.0)
+    server.sweeps.tend()
+    (waiting,) = server.forge.queue.view().runs  # nothing starts it
+    server.sweeps.stop(sweep)
+    for _ in range(3):
+        server.sweeps.tend()
+    view = server.sweeps.view(sweep)
+    assert (view.is_over, view.result["kind"]) == (True, "no-result")
+    assert server.forge.queue.view().runs == []
+    assert waiting.run not in [each.id for each in server.forge.runs.views()]
+
+
+def test_a_paused_trial_that_waits_again_ends_with_a_stop(opened, model, data):
+    server = opened()
+    sweep = server.sweeps.start(settings(model, data), dimensions=RATES, budget_s=36_000.0)
+
+    def paused():
+        return [each for each in server.sweeps.view(sweep).trials if each.paused]
+
+    server.work(lambda: len(paused()) == SPREAD_TRIALS)
+    server.sweeps.tend()
+    (waiting,) = server.forge.queue.view().runs
+    server.sweeps.stop(sweep)
+    server.work(lambda: server.sweeps.view(sweep).is_over)
+    trials = server.sweeps.view(sweep).trials
+    assert [each.state for each in trials] == ["complete", *["pruned"] * SPREAD_TRIALS]
+    assert server.forge.queue.view().runs == []
+    assert not server.forge.runs.folder(waiting.run).checkpoints.exists()
+
+
 def test_a_killed_server_goes_on_with_the_same_trials(opened, model, data):
     first = opened()
     sweep = first.sweeps.start(settings(model, data), dimensions=RATES, budget_s=36_000.0)
@@ -278,7 +316,7 @@ def test_a_sweep_whose_trials_all_fail_ends_before_its_deadline(opened, model, d
     sweep = server.sweeps.start(own, dimensions=tiny, budget_s=36_000.0)
     server.work(lambda: server.sweeps.view(sweep).is_over)
     view = server.sweeps.view(sweep)
-    assert [each.state for each in view.trials] == ["complete", *["fail"] * sweeps.MOST_FAILED]
+    assert [each.state for each in view.trials] == ["complete", *["fail"] * MOST_FAILED]
     assert view.result["kind"] == "own"
 
 
@@ -310,8 +348,27 @@ def test_a_damaged_study_does_not_keep_other_sweeps_and_the_queue_from_working(o
     sweep = server.sweeps.start(settings(model, data), **start)
     server.work(lambda: server.sweeps.view(sweep).trials)
     assert [each.id for each in server.sweeps.list()] == [sweep]
-    with pytest.raises(RunError, match=damaged):
+    with pytest.raises(RunError, match=f"modelforge sweeps {damaged} --delete"):
         server.sweeps.view(damaged)
+    server.sweeps.delete(damaged)
+    assert [path.name for path in server.forge.home.sweeps.iterdir()] == [sweep]
+
+
+def test_a_sweep_that_is_over_is_deleted_and_its_trials_stay(opened, model, data):
+    server = opened()
+    sweep = server.sweeps.start(settings(model, data), dimensions=RATES, budget_s=36_000.0)
+    server.work(lambda: server.sweeps.view(sweep).best is not None)
+    with pytest.raises(BusyError, match="Stop it first"):
+        server.sweeps.delete(sweep)
+    server.sweeps.stop(sweep)
+    server.work(lambda: server.sweeps.view(sweep).is_over)
+    runs = [each.id for each in server.forge.runs.views()]
+    server.sweeps.delete(sweep)
+    assert server.sweeps.list() == []
+    assert list(server.forge.home.sweeps.iterdir()) == []
+    assert [each.id for each in server.forge.runs.views()] == runs
+    with pytest.raises(NotFoundError):
+        server.sweeps.delete(sweep)
 
 
 def test_what_cannot_be_a_sweep_creates_nothing(opened, model, data):

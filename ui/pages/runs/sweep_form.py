@@ -17,9 +17,10 @@ from modelforge.services.sweeps.plan import SweepPrice
 from modelforge.services.sweeps.pricing import Price, expected_trials, read_budget
 from modelforge.services.sweeps.space import read_dimensions
 from modelforge.services.sweeps.study import require_package
+from modelforge.services.targets.service import HERE
 from ui.contract import RecipeReply, Reply, SweepFormReply, error_text
 from ui.html import format as fmt
-from ui.html.gradio_page import ServerFunction, number, text
+from ui.html.gradio_page import ServerFunction, number, text, texts
 from ui.html.markup import Markup, join
 from ui.html.templates import render
 from ui.pages.runs.sweeps import label_of, shown_value
@@ -54,15 +55,17 @@ class Offer:
 
 
 def functions(forge: Forge) -> list[ServerFunction]:
-    """Return the functions that start a sweep, stop it, and use its result."""
+    """Return the functions that start a sweep, stop or delete it, and use its result."""
 
     def open_sweep_form(request: Any) -> SweepFormReply:
         return _form(forge, request)
 
     def price_sweep(request: Any) -> Reply:
         try:
-            price = forge.sweeps.price(*_layers(forge, request))
-            cost = _cost(price, read_budget(text(request, "budget")))
+            on = _chosen_places(request)
+            price = forge.sweeps.price(*_layers(forge, request), on=on)
+            places = sum(forge.sweeps.slots(on).values())
+            cost = _cost(price, read_budget(text(request, "budget")), places)
         except ForgeError as error:
             return Reply(parts={"sweep-cost": join([error_text(error)])})
         return Reply(parts={"sweep-cost": cost})
@@ -72,6 +75,7 @@ def functions(forge: Forge) -> list[ServerFunction]:
             *_layers(forge, request),
             dimensions=read_dimensions(_varied(request)),
             budget_s=read_budget(text(request, "budget")),
+            on=_chosen_places(request),
         )
         return Reply(toast="The search for the best settings has begun.")
 
@@ -79,11 +83,15 @@ def functions(forge: Forge) -> list[ServerFunction]:
         forge.sweeps.stop(text(request, "sweep"))
         return Reply(toast="It stops; the result is that of the trials so far.")
 
+    def delete_sweep(request: Any) -> Reply:
+        forge.sweeps.delete(text(request, "sweep"))
+        return Reply(toast="Deleted.")
+
     def use_trial(request: Any) -> RecipeReply:
         settings, values = forge.sweeps.settings(text(request, "sweep"), number(request, "trial"))
         return RecipeReply(recipe=nest({**flatten(settings), **values}))
 
-    return [open_sweep_form, price_sweep, start_sweep, stop_sweep, use_trial]
+    return [open_sweep_form, price_sweep, start_sweep, stop_sweep, delete_sweep, use_trial]
 
 
 def _form(forge: Forge, request: Any) -> SweepFormReply:
@@ -108,8 +116,8 @@ def _form(forge: Forge, request: Any) -> SweepFormReply:
         offers, budget, cost = [], "", join([error_text(error)])
     else:
         budget_s = ROUND_S * math.ceil(SUGGESTED_RUNS * price.seconds / ROUND_S)
-        offers, budget, cost = _offers(price), _budget_text(budget_s), _cost(price, budget_s)
-    shown = render("sweeps", "form", sources, chosen, offers, budget, cost)
+        offers, budget, cost = _offers(price), _budget_text(budget_s), _cost(price, budget_s, 1)
+    shown = render("sweeps", "form", sources, chosen, offers, _places(forge), budget, cost)
     return SweepFormReply(parts={"sweep-form": shown}, can_start=bool(offers))
 
 
@@ -156,6 +164,15 @@ def _varied(request: Any) -> list[str]:
     return [*varied, other] if other else varied
 
 
+def _chosen_places(request: Any) -> list[str]:
+    """Return where trials are to train; empty where there is no choice. Raises ConfigError."""
+    on = texts(request, "on")
+    if not on and isinstance(request, Mapping) and request.get("on") is not None:
+        what = "No place is chosen."
+        raise ConfigError(Problem("on", what, "Choose this computer, a target, or several."))
+    return on
+
+
 def _offers(price: SweepPrice) -> list[Offer]:
     offered = [name for name in OFFERED if applies(name, price.own)]
     return [
@@ -186,10 +203,20 @@ def _budget_text(seconds: float) -> str:
     return f"{hours}h{minutes or ''}{'m' if minutes else ''}" if hours else f"{minutes}m"
 
 
-def _cost(price: SweepPrice, budget_s: float) -> Markup:
-    """Return how long one run takes and how many trials the time allows."""
+def _places(forge: Forge) -> list[tuple[str, str, bool]]:
+    """Return where trials may train: name, label, and whether it is ticked; none without a choice.
+
+    A target whose hardware is unknown cannot be chosen.
+    """
+    targets = [target for target in forge.targets.list() if target.machine is not None]
+    places = [(each.name, f"{each.name} ({each.hardware})", False) for each in targets]
+    return [(HERE, "This computer", True), *places] if places else []
+
+
+def _cost(price: SweepPrice, budget_s: float, places: int) -> Markup:
+    """Return how long one run takes and how many trials the time allows at so many places."""
     how = BASIS.get(price.basis, "estimated; a trial run on the Train page measures it")
-    count = expected_trials(Price(price.seconds), budget_s)
+    count = expected_trials(Price(price.seconds), budget_s, places)
     run = f"One run of {fmt.plural(price.total_steps, 'step')} takes {fmt.duration(price.seconds)}"
     given = fmt.duration(budget_s)
     if budget_s < price.seconds or count < 2:

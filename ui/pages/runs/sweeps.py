@@ -12,6 +12,7 @@ from modelforge.runs.scheduling.schedule_times import format_time
 from modelforge.services.sweeps.service import SweepView
 from modelforge.services.sweeps.space import Dimension
 from modelforge.services.sweeps.study import OWN, Trial
+from modelforge.services.targets.service import HERE
 from ui.html import format as fmt
 from ui.html.intervals import Dot, Scale, scale_of
 from ui.html.markup import EMPTY, Markup, join
@@ -68,8 +69,8 @@ def sweep_cards(
 def _active_card(
     view: SweepView, opened: Collection[str], waiting: Collection[str], now: float
 ) -> Markup:
-    current = next((trial for trial in view.trials if trial.is_running), None)
-    waits = current is not None and (not current.run or current.run in waiting)
+    current = [trial for trial in view.trials if trial.is_running]
+    waits = frozenset(trial.number for trial in current if not trial.run or trial.run in waiting)
     share = min(1.0, (now - view.created) / (view.deadline - view.created))
     best = next((trial for trial in view.trials if trial.number == view.best), None)
     own = next((trial for trial in view.trials if trial.number == OWN), None)
@@ -79,39 +80,54 @@ def _active_card(
         view,
         (format_time(view.created, now), format_time(now, now), format_time(view.deadline, now)),
         f"{100 * share:.1f}%",
-        _chip(view, current, waits=waits),
-        _state(view, current, now, waits=waits),
+        _chip(view, current, waits),
+        _state(view, current, waits, now),
         _varied(view.dimensions, own, best),
         best,
         own,
-        _trials(view, opened, waits=waits),
+        _trials(view, opened, waits),
     )
 
 
-def _chip(view: SweepView, current: Trial | None, *, waits: bool) -> str:
-    if current is None:
+def _chip(view: SweepView, current: Sequence[Trial], waits: Collection[int]) -> str:
+    if not current:
         return "comparing" if view.is_comparing else fmt.plural(len(view.trials), "trial")
-    return f"trial {current.number + 1} {'waits' if waits else 'trains'}"
+    training = [trial for trial in current if trial.number not in waits]
+    if len(training) > 1:
+        return f"{len(training)} trials train"
+    return f"trial {(training or current)[0].number + 1} {'trains' if training else 'waits'}"
 
 
-def _state(view: SweepView, current: Trial | None, now: float, *, waits: bool) -> tuple[str, str]:
+def _state(
+    view: SweepView, current: Sequence[Trial], waits: Collection[int], now: float
+) -> tuple[str, str]:
     """Return the time left and what happens now."""
     left = fmt.duration(view.deadline - now) if view.deadline > now else ""
     if view.is_stopped:
         return left, "It stops: the result is that of the trials so far."
     if view.is_comparing:
         return left, "The best trial and your own settings are compared row by row."
-    if current is None:
+    if not current:
         return left, "The next trial is about to begin."
-    number = current.number + 1
     paused = sum(trial.paused > 0 for trial in view.trials)
     stopped = sum(trial.state == "pruned" for trial in view.trials)
     behind = f"; {fmt.plural(paused, 'trial')} paused" if paused else ""
     behind += f"; {fmt.plural(stopped, 'trial')} stopped early" if stopped else ""
-    if waits:
-        return left, f"Trial {number} waits until this computer is free{behind}."
-    own = " with your own settings" if current.number == OWN else ""
-    return left, f"Trial {number}{own} is training{behind}."
+    training = [trial for trial in current if trial.number not in waits]
+    if not training:
+        place = "this computer is" if current[0].on == HERE else f"{current[0].on} is"
+        place = place if len(current) == 1 else "their places are"
+        verb = "waits" if len(current) == 1 else "wait"
+        return left, f"{_numbers(current)} {verb} until {place} free{behind}."
+    own = " with your own settings" if [trial.number for trial in training] == [OWN] else ""
+    verb = "is" if len(training) == 1 else "are"
+    return left, f"{_numbers(training)}{own} {verb} training{behind}."
+
+
+def _numbers(trials: Sequence[Trial]) -> str:
+    """Return trials in words: Trial 3, or Trials 1, 4 and 5."""
+    *others, last = (str(trial.number + 1) for trial in trials)
+    return f"Trials {', '.join(others)} and {last}" if others else f"Trial {last}"
 
 
 def _ended_card(view: SweepView, opened: Collection[str]) -> Markup:
@@ -119,7 +135,7 @@ def _ended_card(view: SweepView, opened: Collection[str]) -> Markup:
     label, tone = RESULTS.get(str(result.get("kind")), ("finished", ""))
     best = view.best if view.best != OWN else None
     plot = _difference_plot(result)
-    trials = _trials(view, opened, waits=False) if view.id in opened else EMPTY
+    trials = _trials(view, opened, ()) if view.id in opened else EMPTY
     return render("sweeps", "ended", view, result, (label, tone), best, plot, trials)
 
 
@@ -152,7 +168,7 @@ def _varied(
     return rows
 
 
-def _trials(view: SweepView, opened: Collection[str], *, waits: bool) -> Markup:
+def _trials(view: SweepView, opened: Collection[str], waits: Collection[int]) -> Markup:
     """Return the trials as small curves on one scale, the best first."""
     if not view.trials:
         return EMPTY
@@ -165,7 +181,7 @@ def _trials(view: SweepView, opened: Collection[str], *, waits: bool) -> Markup:
             trial,
             " · ".join(_short_value(name, value) for name, value in trial.values.items()),
             _path(trial.losses, view.total_steps, low, high),
-            *_trial_state(trial, view.best, is_over=view.is_over, waits=waits),
+            *_trial_state(trial, view.best, is_over=view.is_over, waits=trial.number in waits),
         )
         for trial in shown
     ]
@@ -186,7 +202,8 @@ def _trial_state(trial: Trial, best: int | None, *, is_over: bool, waits: bool) 
     if trial.number == best:
         return f"{whose}best" if is_over else f"{whose}best so far", "on"
     if trial.is_running:
-        return f"{whose}waits" if waits else f"{whose}training", ""
+        doing = "waits" if waits else "training"
+        return f"{whose}{doing}{'' if trial.on == HERE else f' · {trial.on}'}", ""
     if trial.paused:
         return f"paused, step {trial.paused}", ""
     if trial.state == "pruned":

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
+from modelforge.errors import ConfigError
 from modelforge.services.sweeps.service import SweepView
 from modelforge.services.sweeps.space import Dimension
 from modelforge.services.sweeps.study import Trial
@@ -56,6 +59,20 @@ def test_paused_trials_say_where_they_wait():
     drawn = sweep_cards([view([trial(0), paused, trial(3, "running", losses={})])], (), ())
     assert "Trial 4 is training; 1 trial paused." in drawn
     assert "paused, step 2" in drawn
+
+
+def test_trials_at_several_places_are_named_together():
+    there = replace(trial(2, "running", losses={}, run="b"), on="box")
+    here, waits = (trial(n, "running", losses={}, run=run) for n, run in ((1, "a"), (3, "c")))
+    drawn = sweep_cards([view([trial(0), here, there, waits])], (), {"c"})
+    assert "Trials 2 and 3 are training" in drawn
+    assert "2 trials train" in drawn
+    assert "training · box" in drawn
+    assert "waits" in drawn
+    both = sweep_cards([view([trial(0), there, waits])], (), {"b", "c"})
+    assert "Trials 3 and 4 wait until their places are free." in both
+    one = sweep_cards([view([trial(0), there])], (), {"b"})
+    assert "Trial 3 waits until box is free." in one
 
 
 @pytest.mark.parametrize(
@@ -144,6 +161,35 @@ def test_the_form_offers_the_settings_of_runs_and_a_price(functions, forge, sett
     functions["start_sweep"]({**asked, "budget": "9h", "other": "lora_r=8,16"})
     (sweep,) = forge.sweeps.list()
     assert [each.name for each in sweep.dimensions] == ["learning_rate", "lora_r"]
+    assert "sweep-on-" not in drawn, "there is no other place"
+
+
+@pytest.mark.filterwarnings("default")
+def test_with_targets_the_form_asks_where_trials_train(functions, forge, settings):
+    pytest.importorskip("optuna")
+    forge.targets.add("box", "ssh:box", slots=3)
+    stored = json.loads(forge.home.targets.read_text())
+    stored["targets"][0]["machine"] = asdict(forge.machine.current())
+    forge.home.targets.write_text(json.dumps(stored))
+    form = {"values": {}, "recipe": settings | {"max_steps": 16}}
+    drawn = functions["open_sweep_form"]({"form": form}).parts["sweep-form"]
+    assert 'id="sweep-on-here" checked' in drawn
+    assert 'id="sweep-on-box">' in drawn
+    asked = {"source": "form", "form": form, "vary": {"learning_rate": "1e-5..1e-3"}}
+    asked |= {"budget": "9h", "other": ""}
+
+    def count(on):
+        cost = functions["price_sweep"]({**asked, "on": on}).parts["sweep-cost"]
+        return int(re.search(r"about ([\d,]+) trials", cost)[1].replace(",", ""))
+
+    assert count(["here", "box"]) > 3 * count(["here"])
+    with pytest.raises(ConfigError, match="No place is chosen"):
+        functions["start_sweep"]({**asked, "on": []})
+    functions["start_sweep"]({**asked, "on": ["box"]})
+    (sweep,) = forge.sweeps.list()
+    forge.sweeps.tend()
+    assert {each.on for each in forge.sweeps.view(sweep.id).trials} == {"box"}
+    functions["stop_sweep"]({"sweep": sweep.id})
 
 
 def test_without_data_the_form_says_where_to_choose_it(functions):

@@ -59,6 +59,14 @@ def test_a_search_is_started_followed_stopped_and_its_best_values_are_used(url, 
     rate = float(page.locator("[name=learning_rate]").input_value())
     assert rate == pytest.approx(float(best), rel=0.06)
 
+    # A search is deleted, and its trials stay.
+    page.goto(f"{url}/runs")
+    page.wait_for_selector("[data-usable]")
+    card.get_by_role("button", name="Delete").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    card.wait_for(state="detached")
+    page.get_by_text("Only trials yet").wait_for()
+
 
 def test_without_settings_the_form_says_where_to_choose_them(url, opened):
     page = opened(f"{url}/runs")

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from modelforge.config.resolve import Layer
-from modelforge.errors import ConfigError
+from modelforge.errors import ConfigError, NotFoundError
 from modelforge.forge import Forge
 from modelforge.launchers import ray
 from modelforge.launchers.far import MAX_READ_BYTES
@@ -115,6 +115,23 @@ def test_a_stop_there_resumes_here_to_the_same_bytes(quick_forge, target, recipe
     quick_forge.resume.resume(run_id, on="here")
     assert over(quick_forge, run_id) is RunState.FINISHED
     assert adapter(folder) == whole(quick_forge, recipe)
+
+
+def test_a_stop_there_goes_on_here_by_the_queue(quick_forge, target, recipe, hold):
+    run_id = started(quick_forge, recipe, target)
+    stepped(quick_forge, run_id, 2)
+    quick_forge.runs.stop(run_id)
+    assert over(quick_forge, run_id) is RunState.STOPPED
+    with pytest.raises(NotFoundError, match="There is no target 'nowhere'"):
+        quick_forge.queue.add_resume(run_id, on="nowhere")
+    quick_forge.queue.add_resume(run_id, on="here")
+    (queued,) = quick_forge.queue.view().runs
+    assert (queued.run, queued.target) == (run_id, "")
+    until(
+        lambda: quick_forge.tend() or quick_forge.runs.state(run_id) is RunState.FINISHED,
+        "it has finished here",
+    )
+    assert adapter(quick_forge.runs.folder(run_id)) == whole(quick_forge, recipe)
 
 
 def test_a_killed_relay_finds_its_job_again(quick_forge, target, recipe, hold, dashboard):

@@ -144,4 +144,4 @@ def machine_brief(machine: Machine) -> Markup:
         gpu = machine.gpus[0]
         return join([f"{gpu.name} · {fmt.of_gib(gpu.free_gib, gpu.total_gib)} free"])
     memory = fmt.of_gib(machine.ram_free_gib, machine.ram_total_gib)
-    return join([f"{machine.cores or '?'} cores · {memory} RAM free"])
+    return join([f"{fmt.cores(machine.cores)} · {memory} RAM free"])

@@ -149,6 +149,11 @@ def plural(count: int, singular: str, plural: str | None = None) -> str:
     return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
 
 
+def cores(count: int | None) -> str:
+    """Return a number of cores in words: 1 core, 8 cores, ? cores."""
+    return plural(count, "core") if count else "? cores"
+
+
 def file_name(path: object) -> str:
     """Return the last part of a path or an id."""
     return str(path).replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]

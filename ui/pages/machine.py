@@ -161,7 +161,7 @@ def freed_text(count: int) -> str:
 def _computer(machine: Machine) -> list[tuple[str, str]]:
     return [
         ("System", f"{machine.system} · Python {machine.python}"),
-        ("Processor", f"{machine.cpu or 'unknown'} · {machine.cores or '?'} cores"),
+        ("Processor", f"{machine.cpu or 'unknown'} · {fmt.cores(machine.cores)}"),
         ("Memory", f"{fmt.gib(machine.ram_free_gib)} free of {fmt.gib(machine.ram_total_gib)}"),
     ]
 

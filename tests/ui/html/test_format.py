@@ -111,3 +111,8 @@ def test_a_changed_setting_is_named_by_its_label():
     )
     label = specs_by_name()["eval_steps"].label
     assert f"{label}: 9 is used instead of 20." in text
+
+
+@pytest.mark.parametrize(("count", "text"), [(1, "1 core"), (8, "8 cores"), (None, "? cores")])
+def test_cores_are_counted_in_words(count, text):
+    assert fmt.cores(count) == text

@@ -80,6 +80,9 @@ class Machine:
         str | None,
         about("The CUDA version of the installed torch, empty without CUDA; null if unknown."),
     ] = None
+    nodes: Annotated[
+        int, about("Computers that train a run together; `gpus` are those of all, the rest of one.")
+    ] = 1
 
     @property
     def fast_bf16(self) -> bool:

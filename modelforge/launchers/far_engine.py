@@ -1,14 +1,16 @@
 """What an engine starts that offers jobs and no shell: prepare, train, stop. Standard library only.
 
-    python far_engine.py prepare HOME KEY PYTHON  code, environment, hardware
-    python far_engine.py train HOME KEY PYTHON RUN [SHARED]  the run, in the files beside this one
+    python far_engine.py prepare HOME KEY PYTHON [NODES]  code, environment, hardware
+    python far_engine.py train HOME KEY PYTHON RUN [SHARED [NODES GPUS]]  the run, in the files
+        beside this one
     python far_engine.py stop HOME RUN MODE  the stop file
 
 It stands beside `far.py`, `far_parts.py` and the files of a bundle, in the working folder of the
 job. Answers are lines of the output that begin with `MARK`. While a run trains, its events and its
 log are also in parts of `PART_BYTES`, so that what is new can be read without an offset. SHARED is
 a folder for a run whose computer is given back at its end: parts, checkpoints and result are copied
-there, and the stop file is read from it.
+there, and the stop file is read from it. NODES of a Ray cluster train a run together, each with
+GPUS; they share the home (`far_nodes.py`).
 """
 
 from __future__ import annotations
@@ -53,8 +55,8 @@ def main(arguments: list[str]) -> int:
         return _answer({"error": f"{type(error).__name__}: {error}"})
 
 
-def prepare(home: str, key: str, own_python: str) -> dict[str, Any]:
-    """Return what is here, the Python of the environment, and the hardware."""
+def prepare(home: str, key: str, own_python: str, nodes: str = "1") -> dict[str, Any]:
+    """Return what is here, the Python of the environment, and the hardware; also of the nodes."""
     there: dict[str, Any] = far.probe(home)
     if not there["is_supported"]:
         return there
@@ -67,10 +69,14 @@ def prepare(home: str, key: str, own_python: str) -> dict[str, Any]:
         command, capture_output=True, text=True, check=True, env=_environment(there["home"], key)
     )
     described: dict[str, Any] = there | made
+    if int(nodes) > 1:
+        import far_nodes  # noqa: PLC0415  # sent along where it is needed
+
+        described["nodes"] = far_nodes.check(there["home"], command, _code(there["home"], key))
     return described | {"machine": json.loads(done.stdout.strip().splitlines()[-1])}
 
 
-def train(home: str, key: str, own_python: str, run: str, shared: str = "") -> int:
+def train(home: str, key: str, own_python: str, run: str, shared: str = "", *several: str) -> int:
     """Train a run to its end, and return the exit code of its worker."""
     _bring(Path(home))
     made = far.install(home, key, own_python)
@@ -85,31 +91,54 @@ def train(home: str, key: str, own_python: str, run: str, shared: str = "") -> i
     if not shared:
         _show(folder)
     command = [made["python"], "-m", "modelforge.launchers.job", home, run]
-    with (folder / "worker.log").open("wb") as log:
-        worker = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=_environment(home, key),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            preexec_fn=_end_with_parent,  # noqa: PLW1509  # there are no threads
-        )
-    # The worker gets the signal too, or this passes it on; it saves and ends.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: _terminate(worker))
+    others = _other_nodes(folder, command, _code(home, key), *several)
+    variables = _environment(home, key) | (others.variables() if others else {})
+    worker = _start(command, folder, variables)
     sizes: dict[str, int] = {}
     while worker.poll() is None:
         _divide(folder, parts, sizes)
         if shared:
             _pass_stop(Path(shared, "stop"), folder / "stop")
             _keep_checkpoints(folder, Path(shared))
+        if others:
+            others.look(worker)
         time.sleep(POLL_S)
     if shared:
         _keep(folder, Path(shared))
     # The ending event comes after the files that it is about.
     _divide(folder, parts, sizes)
+    if others:
+        others.close()
     return worker.returncode
+
+
+def _other_nodes(
+    folder: Path, command: list[str], code: str, nodes: str = "1", gpus: str = "0"
+) -> Any:
+    """Return the nodes that train the run beside this one; None if there are none."""
+    if int(nodes) == 1:
+        return None
+    import far_nodes  # noqa: PLC0415  # sent along where it is needed
+
+    return far_nodes.OtherNodes(int(nodes), int(gpus), folder, [*command, "--node"], code)
+
+
+def _start(command: list[str], folder: Path, variables: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Start the worker, and pass signals on to it."""
+    with (folder / "worker.log").open("wb") as log:
+        worker = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            preexec_fn=_end_with_parent,  # noqa: PLW1509  # as Ray starts its own processes
+        )
+    # The worker gets the signal too, or this passes it on; it saves and ends.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: _terminate(worker))
+    return worker
 
 
 def _pass_stop(request: Path, target: Path) -> None:
@@ -236,8 +265,11 @@ def _divide(folder: Path, parts: Path, sizes: dict[str, int]) -> None:
 
 
 def _environment(home: str, key: str) -> dict[str, str]:
-    code = Path(home, "code", key, "unpacked")
-    return os.environ | {"PYTHONPATH": str(code)}
+    return os.environ | {"PYTHONPATH": _code(home, key)}
+
+
+def _code(home: str, key: str) -> str:
+    return str(Path(home, "code", key, "unpacked"))
 
 
 def _answer(answer: dict[str, Any]) -> int:

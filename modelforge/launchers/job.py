@@ -1,7 +1,8 @@
 """Do a bundled run on the computer where this runs: `python -m modelforge.launchers.job HOME RUN`.
 
-Every engine starts this. It puts the home folder into the record and becomes the ordinary worker.
-With `--machine` in place of RUN it prints the hardware as JSON.
+Every engine starts this. It puts the home folder into the record and becomes the ordinary worker,
+with `--node` after RUN that of another node of the run. With `--machine` in place of RUN it prints
+the hardware as JSON.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ def main() -> None:
         sys.stdout.write(json.dumps(asdict(probe_machine(home.root))) + "\n")
         return
     run = RunFolder(home.runs / sys.argv[2])
-    write_json(run.config, with_home(read_json(run.config), str(home.root)))
-    command = [sys.executable, "-m", "modelforge.train", str(run.path)]
+    part = sys.argv[3:]
+    if not part:
+        write_json(run.config, with_home(read_json(run.config), str(home.root)))
+    command = [sys.executable, "-m", "modelforge.train", str(run.path), *part]
     sys.stdout.flush()
     os.execve(sys.executable, command, child_environment(home))
 

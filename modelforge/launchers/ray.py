@@ -33,16 +33,18 @@ from modelforge.launchers.launcher import (
     StopMode,
     UnreachableError,
 )
-from modelforge.launchers.remote_home import DEFAULT_HOME, NOT_FETCHED, parse_machine
+from modelforge.launchers.ray_nodes import far_problems, machine_of, nodes_of, read_nodes
+from modelforge.launchers.remote_home import DEFAULT_HOME, NOT_FETCHED
 from modelforge.launchers.shell import clean
 from modelforge.launchers.wheel import Code
 from modelforge.runs.process.launch import Launch, Target
-from modelforge.units import GIB, MIB, human_bytes
+from modelforge.units import MIB, human_bytes
 
 OPTIONS = {
     "environment": "Python of an environment on its nodes; empty has one made.",
     "extras": "Extras to install, such as quantization.",
     "home": f"Folder on its nodes ({DEFAULT_HOME}).",
+    "nodes": "Nodes that train one run together (1); more need a home that they share.",
     "python": "Python 3.11 to 3.13 on its nodes (python).",
 }
 CLIENT_PORT, DASHBOARD_PORT = 10001, 8265
@@ -56,9 +58,7 @@ PREPARE_S = 3600.0
 POLL_S = 1.0
 STATES: dict[str, JobState] = {"PENDING": "waiting", "RUNNING": "running"}
 # Programs that a job starts, beside the files of a bundle.
-PROGRAMS = ("far.py", "far_engine.py", "far_parts.py")
-# On the disk of a node, once the environment is made.
-NEEDED_FREE_BYTES = GIB
+PROGRAMS = ("far.py", "far_engine.py", "far_nodes.py", "far_parts.py")
 # A job that is stopped in Ray has this time to save.
 STOP_S = "120"
 
@@ -84,6 +84,7 @@ class RayLauncher:
 
     def __init__(self, target: Target, address: str) -> None:
         self._options = target.options
+        self._nodes = read_nodes(target.options)
         self._address = address
         headers = {"Authorization": f"Bearer {token}"} if (token := os.environ.get(TOKEN)) else {}
         self._http = httpx.Client(base_url=address, headers=headers, timeout=TIMEOUT)
@@ -91,14 +92,14 @@ class RayLauncher:
     def check(self, code: Code, report: Report) -> Condition:
         """Return what hinders a run there; prepare the environment and read the hardware."""
         try:
-            there = self._prepare(code, report)
-            return Condition([], parse_machine(json.dumps(there["machine"]).encode()))
+            return Condition([], machine_of(self._prepare(code, report, self._nodes), self._nodes))
         except ForgeError as error:
             return Condition(error.problems)
 
     def prepare(self, bundle: Bundle, report: Report) -> str:
         """Prepare the environment there; the files go along with the job."""
-        return str(self._prepare(bundle.code, report)["home"])
+        nodes, _gpus = nodes_of(bundle.record["plan"], self._nodes)
+        return str(self._prepare(bundle.code, report, nodes)["home"])
 
     def find(self, launch: Launch) -> str | None:
         """Return the id of the job, which is its name."""
@@ -109,10 +110,10 @@ class RayLauncher:
         with tempfile.TemporaryDirectory(prefix="modelforge-") as folder:
             bundle.stage(Path(folder))
             brought = self._upload(Path(folder))
-        plan = bundle.record["plan"]
-        gpus = int(plan.get("ranks") or 1) if plan.get("device") == "cuda" else 0
+        nodes, gpus = nodes_of(bundle.record["plan"], self._nodes)
         arguments = [bundle.code.key, self._options.get("environment", ""), bundle.run.id]
-        call = ["train", launch.home, *arguments]
+        several = ["", str(nodes), str(gpus)] if nodes > 1 else []
+        call = ["train", launch.home, *arguments, *several]
         return self._start(launch.job, brought, call, entrypoint_num_gpus=gpus)
 
     def poll(self, launch: Launch, run: str, events_at: int, log_at: int) -> Progress:
@@ -171,7 +172,7 @@ class RayLauncher:
         """Close the connection."""
         self._http.close()
 
-    def _prepare(self, code: Code, report: Report) -> dict[str, Any]:
+    def _prepare(self, code: Code, report: Report, nodes: int) -> dict[str, Any]:
         report(f"Connecting to {self._address}")
         self._call("GET", "/api/version")
         report("Sending the code")
@@ -181,12 +182,11 @@ class RayLauncher:
         report("Preparing the environment there")
         name = f"modelforge-prepare-{code.key}-{time.time_ns()}"
         home = self._options.get("home", DEFAULT_HOME)
-        self._start(
-            name, brought, ["prepare", home, code.key, self._options.get("environment", "")]
-        )
+        environment = self._options.get("environment", "")
+        self._start(name, brought, ["prepare", home, code.key, environment, str(nodes)])
         job = self._wait(name, PREPARE_S)
         there = self._answer(name, job)
-        problems = far_problems(there)
+        problems = far_problems(there, nodes)
         if problems:
             raise ConfigError(problems)
         return there
@@ -346,25 +346,6 @@ class RayLauncher:
         what = f"{self._address} does not answer: {why}."
         remedy = "Check that the cluster runs and that its dashboard can be reached from here."
         return UnreachableError(Problem("target", what, remedy))
-
-
-def far_problems(there: dict[str, Any]) -> list[Problem]:
-    """Return what hinders a run where `far_engine.py prepare` has answered."""
-    if "error" in there:
-        what = f"The node cannot be prepared: {clean(there['error'])}"
-        return [Problem("environment", what, "Correct that there, or name environment=PYTHON.")]
-    if not there["is_supported"]:
-        what = f"Its Python is {clean(there['python'])} on {clean(there['system'])}."
-        return [Problem("python", what, "Python 3.11 to 3.13 on Linux is needed: python=PATH.")]
-    if there["disk_free"] < NEEDED_FREE_BYTES:
-        free, needed = human_bytes(there["disk_free"]), human_bytes(NEEDED_FREE_BYTES)
-        what = f"The node has {free} free in {clean(there['home'])}; {needed} are needed."
-        return [Problem("disk", what, "Free some there, or name another folder: home=FOLDER.")]
-    if there["differing"]:
-        what = f"The environment there has {clean(', '.join(there['differing']))}."
-        remedy = "Install these versions there, or leave out environment= to have one made."
-        return [Problem("environment", what, remedy)]
-    return []
 
 
 def _of_file(node: str, name: str) -> dict[str, str]:

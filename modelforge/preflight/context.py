@@ -187,6 +187,11 @@ class RunContext:
         return self.gpu.compute_capability if self.gpu else None
 
     @property
+    def ranks_here(self) -> int:
+        """Processes of the run on one computer: several may train it together."""
+        return max(1, self.plan.ranks // self.machine.nodes)
+
+    @property
     def available_gib(self) -> float | None:
         """Free memory of the device that the run may use: of the GPU, else of the computer."""
         if self.plan.device == "cuda":
@@ -194,7 +199,7 @@ class RunContext:
             return min((bound for bound in bounds if bound is not None), default=None)
         free = self.machine.ram_free_gib
         # Processes on the CPU share its memory; the estimate is that of one of them.
-        return None if free is None else free / self.plan.ranks
+        return None if free is None else free / self.ranks_here
 
     @property
     def total_memory_gib(self) -> float | None:

@@ -228,7 +228,7 @@ def flops_per_s(context: RunContext) -> float | None:
     """Return the effective FLOPS of training on the device; None where they are unknown."""
     plan, machine, capability = context.plan, context.machine, context.compute_capability
     if plan.device == "cpu":
-        cores = max(1.0, (machine.cores or 1) / plan.ranks)
+        cores = max(1.0, (machine.cores or 1) / context.ranks_here)
         factor = _bf16_factor(machine) if plan.precision == "bf16" else 1.0
         factor *= COMPILED_ON_CPU if plan.torch_compile else 1.0
         factor *= _float8_factor(plan, None)

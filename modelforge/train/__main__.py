@@ -24,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", nargs="?", type=Path, help="the run folder")
     parser.add_argument("--warm", action="store_true", help="import the stack and wait on stdin")
     parser.add_argument("--rank", action="store_true", help="be one of several processes of a run")
+    parser.add_argument("--node", action="store_true", help="do the part of another node of a run")
     arguments = parser.parse_args(argv)
     # Writes a traceback to the log when a library crashes.
     faulthandler.enable()
@@ -31,6 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _wait_for_run()
     if arguments.folder is None:
         parser.error("give a run folder, or --warm")
+    if arguments.node:
+        from modelforge.train.ranks.launch import run_node  # noqa: PLC0415  (imports torch)
+
+        return run_node(arguments.folder)
     return run_rank(arguments.folder) if arguments.rank else run_worker(arguments.folder)
 
 

@@ -188,7 +188,7 @@ def _do_run(
     if plan.ranks > 1 and not isinstance(stop, rank.RankStop):
         from modelforge.train.ranks.launch import run_ranks
 
-        run_ranks(job, log)
+        run_ranks(job, log, stop)
         return
     _set_up_device(job, is_rank=isinstance(stop, rank.RankStop))
     provider, strategy = preload(config.provider, plan.method)

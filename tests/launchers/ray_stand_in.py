@@ -2,7 +2,8 @@
 
     python ray_stand_in.py FOLDER PORT [TOKEN]
 
-A job that trains waits while the file `full` exists in the folder.
+A job that trains waits while the file `full` exists in the folder. The folder CLUSTER_PYTHON is
+what the Python of the cluster has installed.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ def run(name: str) -> None:
     environment = request["runtime_env"]
     folder = unpacked(environment["working_dir"], name)
     modules = [str(unpacked(each, name)) for each in environment.get("py_modules", [])]
+    if "CLUSTER_PYTHON" in os.environ:
+        modules.append(os.environ["CLUSTER_PYTHON"])
     variables = os.environ | environment["env_vars"] | {"PYTHONPATH": ":".join(modules)}
     with (LOGS / f"job-driver-{name}.log").open("wb") as log:
         process = subprocess.Popen(

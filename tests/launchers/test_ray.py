@@ -343,34 +343,60 @@ def test_a_file_is_followed_over_its_parts(quick_forge, target, dashboard):
 # A real cluster
 
 
+class RealCluster:
+    """A Ray cluster on this computer, whose head has four CPUs.
+
+    `address` is that of a target, and `python` has ray.
+    """
+
+    def __init__(self) -> None:
+        self.folder = f"/tmp/mf-ray-{os.getpid()}"  # short: sockets are in it
+        self._port, dashboard = free_port(), free_port()
+        self.address, self.python = f"ray:127.0.0.1:{dashboard}", str(Path(RAY).with_name("python"))
+        head = ["--head", f"--port={self._port}", f"--temp-dir={self.folder}", "--num-cpus=4",
+                f"--dashboard-port={dashboard}", "--disable-usage-stats"]  # fmt: skip
+        subprocess.run(self._call(*head), check=True, stdout=subprocess.DEVNULL, timeout=300)
+
+    def add_node(self) -> psutil.Popen:
+        """Start another node with two CPUs; return the process whose children are all of it."""
+        call = self._call(f"--address=127.0.0.1:{self._port}", "--num-cpus=2", "--block")
+        return psutil.Popen(call, stdout=subprocess.DEVNULL)
+
+    def _call(self, *arguments: str) -> list[str]:
+        names = ("dashboard-agent-grpc-port", "dashboard-agent-listen-port",
+                 "metrics-export-port", "runtime-env-agent-port")  # fmt: skip
+        ports = [f"--{name}={free_port()}" for name in names]
+        return [RAY, "start", "--object-store-memory=100000000", *ports, *arguments]
+
+    def end(self) -> None:
+        for process in psutil.process_iter(["cmdline"]):
+            words = process.info["cmdline"] or ()
+            if any(self.folder in word or f":{self._port}" in word for word in words):
+                process.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
 @pytest.fixture(scope="module")
-def real_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """Address and Python of a Ray cluster of this test's own."""
+def real_cluster() -> Iterator[RealCluster]:
+    """A Ray cluster of this test's own."""
     if RAY is None:
         pytest.skip("ray is not installed; MODELFORGE_RAY may name its program")
-    port, dashboard, *ports = (free_port() for _ in range(6))
-    names = ("dashboard-agent-grpc-port", "dashboard-agent-listen-port", "metrics-export-port",
-             "runtime-env-agent-port")  # fmt: skip
-    folder = f"/tmp/mf-ray-{os.getpid()}"  # short: sockets are in it
-    call = [RAY, "start", "--head", "--num-cpus=4", f"--port={port}", f"--temp-dir={folder}",
-            f"--dashboard-port={dashboard}", "--disable-usage-stats",
-            "--object-store-memory=100000000",
-            *(f"--{name}={value}" for name, value in zip(names, ports, strict=True))]  # fmt: skip
-    subprocess.run(call, check=True, stdout=subprocess.DEVNULL, timeout=300)
-    yield f"ray:127.0.0.1:{dashboard}", str(Path(RAY).with_name("python"))
-    for process in psutil.process_iter(["cmdline"]):
-        if any(folder in word or f":{port}" in word for word in process.info["cmdline"] or ()):
-            process.kill()
-    shutil.rmtree(folder, ignore_errors=True)
+    cluster = RealCluster()
+    yield cluster
+    cluster.end()
+
+
+def add_real(forge: Forge, cluster: RealCluster, tmp_path: Path, **options: str) -> None:
+    """Add a real cluster as a target, and check it."""
+    options |= {"environment": sys.executable, "python": cluster.python}
+    forge.targets.add("cluster", cluster.address, options=options | {"home": str(tmp_path / "far")})
+    assert forge.targets.check("cluster").problems == []
 
 
 @pytest.mark.slow
 @pytest.mark.torch
 def test_a_real_cluster_trains_on_two_workers(real_cluster, forge, real_recipe, tmp_path):
-    address, python = real_cluster
-    options = {"environment": sys.executable, "home": str(tmp_path / "far"), "python": python}
-    forge.targets.add("cluster", address, options=options)
-    assert forge.targets.check("cluster").problems == []
+    add_real(forge, real_cluster, tmp_path)
     hardware: dict[str, Any] = {"device": "cpu", "gpus": 2, "sharding": "ddp"}
     run_id = forge.runs.start(Layer("body", real_recipe | {"hardware": hardware}), on="cluster")
     folder = forge.runs.folder(run_id)
@@ -385,10 +411,7 @@ def test_a_real_cluster_trains_on_two_workers(real_cluster, forge, real_recipe, 
 def test_a_run_stopped_on_a_real_cluster_finishes_here_to_the_same_bytes(
     real_cluster, forge, real_recipe, tmp_path
 ):
-    address, python = real_cluster
-    options = {"environment": sys.executable, "home": str(tmp_path / "far"), "python": python}
-    forge.targets.add("cluster", address, options=options)
-    assert forge.targets.check("cluster").problems == []
+    add_real(forge, real_cluster, tmp_path)
     longer = real_recipe | {"max_steps": 120}
     run_id = forge.runs.start(Layer("body", longer), on="cluster")
     stepped(forge, run_id, 4)

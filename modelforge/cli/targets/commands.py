@@ -44,11 +44,12 @@ def _list(options: argparse.Namespace, forge: Forge) -> int:
             target.name,
             f"{target.kind}:{target.address}",
             f"{target.slots}",
+            " ".join(f"{name}={value}" for name, value in target.options.items()),
             target.hardware or f"unknown; run: modelforge targets check {target.name}",
         )
         for target in known
     ]
-    print_table(rows, ("Target", "Place", "Slots", "Hardware"))
+    print_table(rows, ("Target", "Place", "Slots", "Options", "Hardware"))
     return DONE
 
 

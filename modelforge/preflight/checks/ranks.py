@@ -24,12 +24,29 @@ def gpus_missing(context: RunContext) -> Iterator[Finding]:
     there = sum(gpu.index >= first for gpu in context.machine.gpus)
     if plan.device == "cuda" and plan.ranks > max(1, there):
         where = f" from GPU {first} on" if first else ""
+        nodes = context.machine.nodes
+        place = f"the {nodes} nodes have" if nodes > 1 else "this computer has"
         yield blocker(
             "gpus-missing",
-            f"The run needs {plan.ranks} GPUs; this computer has {there}{where}.",
+            f"The run needs {plan.ranks} GPUs; {place} {there}{where}.",
             f"Set it to {max(1, there)}, or to 0 for all.",
             GPUS,
             max(1, there),
+        )
+
+
+def nodes_not_filled(context: RunContext) -> Iterator[Finding]:
+    """Refuse processes that several computers cannot share equally; one process uses one."""
+    ranks, nodes = context.plan.ranks, context.machine.nodes
+    if ranks > 1 and ranks % nodes:
+        filled = -(-ranks // nodes) * nodes
+        yield blocker(
+            "nodes-not-filled",
+            f"{ranks} GPUs cannot be the same number on each of the {nodes} nodes that train a "
+            "run of this target together.",
+            f"Use {filled}: {filled // nodes} on each. A run on 1 GPU uses one node.",
+            GPUS,
+            filled,
         )
 
 
@@ -100,14 +117,15 @@ def sequence_not_shared(context: RunContext) -> Iterator[Finding]:
 def loading_memory(context: RunContext) -> Iterator[Finding]:
     """Warn where the computer cannot hold a model for each GPU while it is loaded."""
     plan, free, model = context.plan, context.machine.ram_free_gib, context.model
+    ranks = context.ranks_here
     if not plan.divides_weights or plan.device != "cuda" or not free or model is None:
         return
     size = (model.parameters or 0) * (4 if plan.weights_dtype == "float32" else 2) / GIB
-    if plan.ranks * size > free:
+    if ranks * size > free:
         yield caution(
             "loading-memory",
-            f"Each of {plan.ranks} processes loads the whole model before it is divided, "
-            f"{plan.ranks * size:.1f} GiB together; the computer has {free:.1f} GiB free.",
+            f"Each of {ranks} processes loads the whole model before it is divided, "
+            f"{ranks * size:.1f} GiB together; the computer has {free:.1f} GiB free.",
             "Use fewer GPUs or a smaller model, or ddp if the model fits on one GPU.",
             GPUS,
         )

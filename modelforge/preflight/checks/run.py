@@ -55,6 +55,7 @@ LOADING_CHECKS: tuple[Check, ...] = (
     quantization.nothing_quantized,
     privacy.privacy_impossible,
     ranks.gpus_missing,
+    ranks.nodes_not_filled,
     ranks.gpus_impossible,
     ranks.sharding_impossible,
     ranks.deepspeed_missing,

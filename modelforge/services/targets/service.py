@@ -54,7 +54,8 @@ class KnownTarget(Target):
         if self.machine is None:
             return ""
         gpus = [f"{gpu.name}, {human_gib(gpu.total_gib or 0)}" for gpu in self.machine.gpus]
-        return "; ".join(gpus) or f"{self.machine.cpu or 'CPU'}, no GPU"
+        found = "; ".join(gpus) or f"{self.machine.cpu or 'CPU'}, no GPU"
+        return f"{self.machine.nodes} nodes: {found}" if self.machine.nodes > 1 else found
 
 
 @dataclass(frozen=True)

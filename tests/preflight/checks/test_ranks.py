@@ -14,6 +14,7 @@ from tests.preflight.contexts import LAPTOP, LLAMA_8B, WORKSTATION, make_context
 
 CARD = WORKSTATION.gpus[0]
 FOUR = replace(WORKSTATION, gpus=[replace(CARD, index=index) for index in range(4)])
+TWO_NODES = replace(FOUR, nodes=2)
 FULL = {"adapter": {"enabled": False}, "use_4bit": False}
 KTO = {"strategy": "dpo", "trainer": {"preference_loss": "kto"}}
 
@@ -32,6 +33,9 @@ ROWS = {"use_4bit": False}
 CASES = [
     ("gpus-missing", 4, make_context(FOUR, **hardware(5))),
     ("gpus-missing", 2, make_context(FOUR, **hardware(4, gpu_index=2))),
+    ("gpus-missing", 4, make_context(TWO_NODES, **hardware(6))),
+    ("nodes-not-filled", 4, make_context(TWO_NODES, **hardware(3))),
+    ("nodes-not-filled", 4, make_context(replace(LAPTOP, nodes=4), **hardware(2))),
     ("gpus-impossible", 1, make_context(FOUR, **hardware(), strategy="rlhf")),
     ("gpus-impossible", 1, make_context(FOUR, **hardware(), **KTO)),
     ("gpus-impossible", 1, make_context(FOUR, **hardware(), privacy={"enabled": True})),
@@ -50,6 +54,8 @@ CASES = [
 FINE = [
     ("gpus-missing", make_context(FOUR, **hardware(4))),
     ("gpus-missing", make_context(LAPTOP, **hardware(2))),
+    ("nodes-not-filled", make_context(TWO_NODES, **hardware(4))),
+    ("nodes-not-filled", make_context(TWO_NODES)),
     ("gpus-impossible", make_context(FOUR, **hardware())),
     ("gpus-impossible", make_context(FOUR, strategy="rlhf")),
     ("sharding-impossible", make_context(FOUR, **FSDP2, **ROWS)),
@@ -96,6 +102,9 @@ def test_a_model_for_each_gpu_must_fit_while_it_is_loaded():
         make_context(machine, LLAMA_8B, **hardware(4, "fsdp2"), **ROWS), "loading-memory"
     )
     assert "59.8 GiB together; the computer has 40.0 GiB free" in many.what
+    # Each of two nodes holds two models.
+    nodes = make_context(replace(machine, nodes=2), LLAMA_8B, **hardware(4, "fsdp2"), **ROWS)
+    assert finding(nodes, "loading-memory") is None
     two = make_context(machine, LLAMA_8B, **hardware(2, "fsdp2"), **ROWS)
     assert finding(two, "loading-memory") is None
     whole = make_context(machine, LLAMA_8B, **hardware(4, "ddp"), **ROWS)
@@ -140,3 +149,5 @@ def test_more_gpus_take_less_time_and_read_the_same_rows():
 def test_processes_on_the_cpu_share_its_memory():
     one, both = make_context(LAPTOP), make_context(LAPTOP, **hardware())
     assert both.available_gib == pytest.approx(one.available_gib / 2)
+    apart = make_context(replace(LAPTOP, nodes=2), **hardware())
+    assert apart.available_gib == one.available_gib

@@ -13,7 +13,6 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from modelforge.diagnosis.classify import UNEXPECTED, diagnose_exit
-from modelforge.errors import Problem
 from modelforge.modeling.errors import WorkerError, first_line
 from modelforge.runs.event_types import ENDINGS, FailedEvent
 from modelforge.runs.events import iter_events, tail_events
@@ -21,7 +20,7 @@ from modelforge.runs.layout import RunFolder
 from modelforge.train import environment
 from modelforge.train.event_log import EventLog
 from modelforge.train.job import Job
-from modelforge.train.ranks.nodes import NODE_LOST, Nodes
+from modelforge.train.ranks.nodes import Nodes, node_lost
 from modelforge.train.stop import Stop
 
 # Seconds in which the processes save after a signal.
@@ -90,7 +89,7 @@ def _train(job: Job, nodes: Nodes) -> dict[int, int]:
             raise
         what = f"The nodes do not reach {nodes.endpoint}: {first_line(error)}"
         remedy = "Allow the nodes of the cluster to connect to each other on all ports."
-        raise WorkerError(NODE_LOST, Problem("nodes", what, remedy)) from error
+        raise node_lost(what, remedy) from error
     return {}
 
 

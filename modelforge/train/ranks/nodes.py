@@ -26,7 +26,6 @@ from modelforge.runs.layout import RunFolder
 
 # Names this node to the process that trains its part, as JSON.
 VARIABLE = "MODELFORGE_NODES"
-NODE_LOST = "node-lost"
 # What starts the nodes has a limit of its own, and says why one does not come.
 JOIN_S = 3600.0
 # A node that has ended says so on the shared disk within this time.
@@ -94,7 +93,7 @@ class Nodes:
             check()
             if time.monotonic() > deadline:
                 what = f"Node {missing[0] + 1} of the run has not come within {JOIN_S:,.0f} s."
-                raise WorkerError(NODE_LOST, Problem("nodes", what, REMEDY))
+                raise node_lost(what)
             time.sleep(POLL_S)
 
     def exit_codes(self, run: RunFolder, is_known: Callable[[], bool]) -> dict[int, int]:
@@ -114,7 +113,7 @@ class Nodes:
             if time.monotonic() > deadline:
                 name = (self._report(run, silent[0]) or {}).get("name", "")
                 what = f"Node {silent[0] + 1} of the run, {name}, has ended without a message."
-                raise WorkerError(NODE_LOST, Problem("nodes", what, REMEDY))
+                raise node_lost(what)
             time.sleep(POLL_S)
         return {int(rank): code for codes in ends.values() for rank, code in (codes or {}).items()}
 
@@ -137,7 +136,7 @@ class Nodes:
             if time.monotonic() > deadline:
                 what = f"The start of the run is not seen in {run.path} on {socket.gethostname()}."
                 remedy = "The nodes need a home folder on a disk that they share."
-                raise WorkerError(NODE_LOST, Problem("nodes", what, remedy))
+                raise node_lost(what, remedy)
             time.sleep(POLL_S)
         self._write(run, None)
 
@@ -161,10 +160,15 @@ class Nodes:
         """Raise WorkerError with what the program has written that watches the nodes."""
         lost = find_json(run.ranks / self.start / LOST)
         if lost is not None:
-            raise WorkerError(NODE_LOST, Problem("nodes", lost["what"], lost["remedy"]))
+            raise node_lost(lost["what"], lost["remedy"])
 
 
 _NODES = TypeAdapter(Nodes)
+
+
+def node_lost(what: str, remedy: str = REMEDY) -> WorkerError:
+    """Return the error for a node that has ended, or that does not come."""
+    return WorkerError("node-lost", Problem("nodes", what, remedy))
 
 
 def interface_to(host: str) -> str:

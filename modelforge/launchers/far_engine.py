@@ -15,6 +15,7 @@ GPUS; they share the home (`far_nodes.py`).
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
@@ -32,6 +33,8 @@ from far_parts import MARK, PART_BYTES, PARTS, PIECES
 
 FOLLOWED = {"events": "events.jsonl", "log": "worker.log"}
 POLL_S = 0.5
+# Loaded before a process is started: Ray has threads, and after a fork their locks stay locked.
+PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 # What is brought with each run; the rest of a run folder there is older.
 BROUGHT = ("code", "files", "runs")
 # What stays where the run was trained, and what is in parts.
@@ -133,7 +136,7 @@ def _start(command: list[str], folder: Path, variables: dict[str, str]) -> subpr
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            preexec_fn=_end_with_parent,  # noqa: PLW1509  # as Ray starts its own processes
+            preexec_fn=_end_with_parent,  # noqa: PLW1509  # it takes no lock
         )
     # The worker gets the signal too, or this passes it on; it saves and ends.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -191,11 +194,9 @@ def _terminate(worker: subprocess.Popen[bytes]) -> None:
 
 def _end_with_parent() -> None:
     """Let the worker stop when this process is killed, which follows it."""
-    if sys.platform == "linux":
-        import ctypes  # noqa: PLC0415  # only where it is used
-
+    if PRCTL is not None:
         set_death_signal = 1
-        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGTERM)
+        PRCTL(set_death_signal, signal.SIGTERM)
 
 
 def _bring(home: Path) -> None:

@@ -30,6 +30,8 @@ GRACE_S, KILL_S = 20.0, 120.0
 # A node that is done with its part has this time to end.
 END_S = 15.0
 LAST_BYTES = 2000
+# Loaded before a process is started: Ray has threads, and after a fork their locks stay locked.
+PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 NODE_ID, SELECTOR = "ray.io/node-id", "bundle_label_selector"
 # Set by Ray for a task, by its number of CPUs.
 THREADS = "OMP_NUM_THREADS"
@@ -222,7 +224,7 @@ def train(command: list[str], variables: dict[str, str], threads: str | None) ->
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            preexec_fn=end_with_parent,  # noqa: PLW1509  # as Ray starts its own processes
+            preexec_fn=end_with_parent,  # noqa: PLW1509  # it takes no lock
         )
         code = worker.wait()
         output.seek(max(0, output.seek(0, os.SEEK_END) - LAST_BYTES))
@@ -232,9 +234,9 @@ def train(command: list[str], variables: dict[str, str], threads: str | None) ->
 
 def end_with_parent() -> None:
     """Let this process be killed together with the one that has started it."""
-    if sys.platform == "linux":
+    if PRCTL is not None:
         set_death_signal = 1
-        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
+        PRCTL(set_death_signal, signal.SIGKILL)
 
 
 def _connect() -> Any:
